@@ -1,0 +1,291 @@
+"""What every backbone gives: one block's forward with named taps, the trunk over them, and the door checks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple, Self, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diagnostics.layout import Grid, Layout, grid_of, pad_to_patches
+from diagnostics.positions import POSITIONS, interpolate_positions
+from diagnostics.taps import IDENTITY, Tap, TapFunction, as_tap, resolve_layer
+
+
+class Heads(NamedTuple):
+    """What attention is made of. q, k, v: (B, H, T, d), attention = softmax(q·kᵀ/√d); normed: (B, T, D)."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    normed: Tensor
+
+
+def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """softmax(q·kᵀ/√d), softmax in fp32: (B, H, t, d), (B, H, T, d) -> (B, H, t, T), rows sum to 1."""
+    logits = (q * q.shape[-1] ** -0.5) @ k.mT
+    return logits.float().softmax(dim=-1).to(q.dtype)
+
+
+class Block(ABC):
+    """One pre-norm transformer block over stock weights, in pieces that methods recombine.
+
+    `heads` is the number of heads. An adapter fills in the four steps; the order of the taps is here and nowhere else.
+    """
+
+    heads: int
+
+    @abstractmethod
+    def norm(self, x: Tensor) -> Tensor:
+        """First LayerNorm: (B, T, D) -> (B, T, D)."""
+
+    @abstractmethod
+    def project_heads(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v of each head, q/k norm and any learned scale folded in: (B, T, D) -> three (B, H, T, d)."""
+
+    @abstractmethod
+    def merge_heads(self, mixed: Tensor, normed: Tensor) -> Tensor:
+        """Out-projection of the mixed values, layer scale included: (B, H, T, d) -> (B, T, D)."""
+
+    @abstractmethod
+    def ffn_hidden(self, x: Tensor) -> Tensor:
+        """Second LayerNorm, first linear map, activation: (B, T, D) -> (B, T, F)."""
+
+    @abstractmethod
+    def ffn_out(self, hidden: Tensor) -> Tensor:
+        """Second linear map, layer scale included: (B, T, F) -> (B, T, D)."""
+
+    @final
+    def qkv(self, x: Tensor) -> Heads:
+        """Queries, keys and values of the block's input: (B, T, D) -> Heads."""
+        normed = self.norm(x)
+        return Heads(*self.project_heads(normed), normed)
+
+    @final
+    def mix(self, weights: Tensor, heads: Heads) -> Tensor:
+        """X_attn for any attention weights: (B, H, T, T), or (B, 1, T, T) for all heads -> (B, T, D)."""
+        return self.merge_heads(weights.to(heads.v.dtype) @ heads.v, heads.normed)
+
+    @final
+    def ffn(self, x: Tensor) -> Tensor:
+        """The feed-forward branch without its residual: (B, T, D) -> (B, T, D)."""
+        return self.ffn_out(self.ffn_hidden(x))
+
+    @final
+    def __call__(self, x: Tensor, tap: Tap = IDENTITY, *, layer: int = 1) -> Tensor:
+        """The stock forward, (B, T, D) -> (B, T, D), with a tap at each named place.
+
+        Attention is fused unless a tap wants the matrix.
+        """
+        x = tap("block_in", layer, x)
+        normed = tap("normed", layer, self.norm(x))
+        q, k, v = self.project_heads(normed)
+        q, k, v = tap("query", layer, q), tap("key", layer, k), tap("value", layer, v)
+        if tap.wants("attention", layer):
+            mixed = tap("attention", layer, attention_weights(q, k)) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        x = tap("block_sum", layer, x + tap("attn_out", layer, self.merge_heads(mixed, normed)))
+        hidden = tap("ffn_hidden", layer, self.ffn_hidden(x))
+        return tap("block_out", layer, x + tap("ffn_out", layer, self.ffn_out(hidden)))
+
+
+class Backbone(ABC):
+    """A vision transformer over its stock weights.
+
+    `spec` is the name at the door, `model` the stock module, `blocks` our blocks over its weights. `patch_size` and
+    `native_size` are (height, width) in pixels. `prefix` counts class token and registers; `class_index` is the class
+    token's place among them, or None. `mean` and `std` normalise RGB in [0, 1]. `positions` names the interpolation of
+    the position table for other sizes. Pictures whose size is no multiple of the patch are padded with zeros (the mean
+    colour), evenly on both sides.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __init__(
+        self,
+        *,
+        spec: str,
+        model: nn.Module,
+        blocks: Sequence[Block],
+        width: int,
+        patch_size: tuple[int, int],
+        native_size: tuple[int, int],
+        prefix: int,
+        class_index: int | None,
+        mean: Sequence[float],
+        std: Sequence[float],
+        positions: str = "bicubic-antialiased",
+        note: str = "",
+    ) -> None:
+        POSITIONS[positions]  # an unknown name is refused here, not in the first forward
+        self.spec, self.model, self.blocks = spec, model.eval().requires_grad_(False), list(blocks)
+        self.width, self.patch_size, self.native_size = width, patch_size, native_size
+        self.prefix, self.class_index = prefix, class_index
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.positions = positions
+        self.note = note
+        self._tables: dict[tuple[Grid, str, torch.device, torch.dtype], Tensor | None] = {}
+        check_finite(self.model, spec)
+
+    # What an adapter fills in
+
+    @abstractmethod
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """Patch embedding alone: (B, 3, h, w), whole patches -> (B, N, D)."""
+
+    @abstractmethod
+    def position_table(self) -> tuple[Tensor, int] | None:
+        """The learned positions (prefix' + N, D) and prefix', the number of prefix rows among them; None if none."""
+
+    @abstractmethod
+    def assemble(self, patches: Tensor, positions: Tensor | None) -> Tensor:
+        """Positions added, prefix tokens joined, and the norm before the blocks, if any: (B, N, D) -> (B, T, D)."""
+
+    @abstractmethod
+    def project(self, tokens: Tensor) -> Tensor:
+        """Final norm and projection into the space of the text or the classes' rows: (B, T, D) -> (B, T, E)."""
+
+    @abstractmethod
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The stock model's output for the picture: (B, T, D) -> (B, E)."""
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Text features of a two-tower model, not normalised: C texts -> (C, E)."""
+        raise ValueError(
+            f"`{self.spec}` has no text tower; use a two-tower backbone such as `open_clip:ViT-B-16-quickgelu/openai`, "
+            "or the rows of its own classifier: backbone.class_head()."
+        )
+
+    def class_head(self) -> Tensor:
+        """Rows of the model's own classifier: (C, E)."""
+        raise ValueError(
+            f"`{self.spec}` has no classifier head; describe the classes in words: backbone.encode_text(texts)."
+        )
+
+    # What all have
+
+    @property
+    def depth(self) -> int:
+        """L, the number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def heads(self) -> int:
+        return self.blocks[0].heads
+
+    @property
+    def native_grid(self) -> Grid:
+        return grid_of(self.native_size, self.patch_size)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Moves the weights; returns the same backbone."""
+        self.model.to(device=device, dtype=dtype)
+        self._tables.clear()
+        return self
+
+    def layout(self, images: Tensor | tuple[int, int]) -> Layout:
+        """Where tokens sit for pictures (B, 3, h, w), or for a size (height, width)."""
+        size = (images.shape[-2], images.shape[-1]) if isinstance(images, Tensor) else images
+        return Layout(self.prefix, grid_of(size, self.patch_size), self.class_index)
+
+    @final
+    def embed(self, images: Tensor, *, positions: str | None = None) -> Tensor:
+        """Tokens that enter block 1: normalised pictures (B, 3, h, w) -> (B, T, D)."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(
+                f"`images` should be normalised RGB of shape (B, 3, h, w); got {tuple(images.shape)}. "
+                "Open files with diagnostics.images.load_image and normalise with the backbone's mean and std."
+            )
+        images = pad_to_patches(images.to(self.device, self.dtype), self.patch_size)
+        table = self._positions(grid_of((images.shape[-2], images.shape[-1]), self.patch_size), positions)
+        return self.assemble(self.embed_patches(images), table)
+
+    def _positions(self, grid: Grid, how: str | None) -> Tensor | None:
+        key = (grid, how or self.positions, self.device, self.dtype)
+        if key not in self._tables:
+            learned = self.position_table()
+            self._tables[key] = learned and interpolate_positions(
+                learned[0].detach(), self.native_grid, grid, how=key[1], prefix=learned[1]
+            )
+            # A folder of pictures of all shapes must not fill the memory with tables.
+            while len(self._tables) > 16:
+                self._tables.pop(next(iter(self._tables)))
+        return self._tables[key]
+
+    @final
+    def run(self, tokens: Tensor, *, start: int = 1, stop: int = -1, tap: Tap | TapFunction | None = None) -> Tensor:
+        """Blocks `start`…`stop` on tokens that are already there: (B, T, D) -> (B, T, D)."""
+        tap = as_tap(tap)
+        tap.start(self.depth)
+        return self._run(tokens, resolve_layer(start, self.depth), resolve_layer(stop, self.depth), tap)
+
+    def _run(self, tokens: Tensor, first: int, last: int, tap: Tap) -> Tensor:
+        for layer in range(max(first, 1), last + 1):
+            tokens = self.blocks[layer - 1](tokens, tap, layer=layer)
+        return tokens
+
+    @final
+    def trunk(
+        self,
+        images: Tensor,
+        *,
+        stop: int = -1,
+        tap: Tap | TapFunction | None = None,
+        positions: str | None = None,
+    ) -> Tensor:
+        """Tokens after block `stop`: normalised pictures (B, 3, h, w) -> (B, T, D).
+
+        `stop` counts layers as everywhere: 1…L, 0 the embedding, negative from the end; all blocks by default.
+        `positions` overrides the backbone's interpolation for this call. The embedding passes the tap as
+        ("block_out", 0).
+        """
+        last = resolve_layer(stop, self.depth)
+        tap = as_tap(tap)
+        tap.start(self.depth)
+        return self._run(tap("block_out", 0, self.embed(images, positions=positions)), 1, last, tap)
+
+    @final
+    def __call__(self, images: Tensor) -> Tensor:
+        """The stock model's output: normalised pictures (B, 3, h, w) -> (B, E)."""
+        return self.pool(self.trunk(images))
+
+    def __repr__(self) -> str:
+        height, width = self.native_size
+        return (
+            f"{type(self).__name__}({self.spec!r}: {self.depth} blocks, width {self.width}, {self.heads} heads, "
+            f"patch {self.patch_size[0]}x{self.patch_size[1]}, native {height}x{width}, {self.prefix} prefix tokens)"
+        )
+
+
+def check_finite(model: nn.Module, spec: str) -> None:
+    """Refuses weights with NaN or infinity, naming the first tensor that has them."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise ValueError(
+                f"the weights of `{spec}` should be finite; `{name}` has {bad} NaN or infinite of {tensor.numel()} "
+                "values. The file is damaged or the training diverged: fetch or export it again."
+            )
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, H·d) -> (B, H, T, d)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(B, H, T, d) -> (B, T, H·d)."""
+    return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,80 @@
+"""Position tables for other picture sizes: how the learned grid of positions is stretched, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diagnostics.layout import Grid
+from diagnostics.registry import Registry
+
+# Added to the target size before dividing, so that rounding never loses a row. Source: DINO's released code; SCLIP,
+# ClearCLIP, SC-CLIP and SFP copy it (released code). It shifts the sampling points slightly.
+DINO_OFFSET = 0.1
+
+
+def bicubic_antialiased(table: Tensor, grid: Grid) -> Tensor:
+    """Bicubic with antialiasing, pixel centres aligned: what open_clip's and timm's own loaders do, and GEM."""
+    return F.interpolate(table, size=tuple(grid), mode="bicubic", align_corners=False, antialias=True)
+
+
+def bicubic(table: Tensor, grid: Grid) -> Tensor:
+    """Bicubic without antialiasing, pixel centres aligned."""
+    return F.interpolate(table, size=tuple(grid), mode="bicubic", align_corners=False)
+
+
+def bicubic_offset(table: Tensor, grid: Grid) -> Tensor:
+    """Bicubic by the scale factor (size + 0.1)/√N: DINO's idiom, used by SCLIP, NACLIP, ClearCLIP, SC-CLIP, SFP."""
+    scale = ((grid.rows + DINO_OFFSET) / table.shape[-2], (grid.cols + DINO_OFFSET) / table.shape[-1])
+    # recompute_scale_factor=False lets the offset act on the sampling points, not only on the size, as NACLIP writes out.
+    return F.interpolate(table, scale_factor=scale, mode="bicubic", align_corners=False, recompute_scale_factor=False)
+
+
+def bilinear(table: Tensor, grid: Grid) -> Tensor:
+    """Bilinear without antialiasing: CLIP Surgery."""
+    return F.interpolate(table, size=tuple(grid), mode="bilinear", align_corners=False)
+
+
+def bilinear_antialiased(table: Tensor, grid: Grid) -> Tensor:
+    """Bilinear with antialiasing."""
+    return F.interpolate(table, size=tuple(grid), mode="bilinear", align_corners=False, antialias=True)
+
+
+POSITIONS: Registry[Callable[[Tensor, Grid], Tensor]] = Registry(
+    "position interpolation",
+    {
+        "bicubic-antialiased": bicubic_antialiased,
+        "bicubic": bicubic,
+        "bicubic-offset": bicubic_offset,
+        "bilinear": bilinear,
+        "bilinear-antialiased": bilinear_antialiased,
+    },
+)
+
+
+def interpolate_positions(table: Tensor, native: Grid, grid: Grid, *, how: str, prefix: int = 0) -> Tensor:
+    """Position table for another grid: (prefix + native.count, D) -> (prefix + grid.count, D).
+
+    Rows of prefix tokens are kept. The native grid returns the table itself. A grid with the same number of patches
+    in another shape is interpolated too.
+    Deviation: the released codes of the SCLIP line test the token count only, so such a grid gets wrong positions there.
+    """
+    if table.shape[0] != prefix + native.count:
+        raise ValueError(
+            f"`table` should have {prefix} + {native.rows}x{native.cols} rows; got {tuple(table.shape)}. "
+            "The weights and the architecture disagree on the picture size."
+        )
+    if grid == native:
+        return table
+    # fp32: bicubic weights in half precision are coarse, and not every device has them.
+    maps = table[prefix:].float().unflatten(0, tuple(native)).permute(2, 0, 1)[None]
+    patches = POSITIONS[how](maps, grid)[0].permute(1, 2, 0).flatten(0, 1)
+    if patches.shape[0] != grid.count:
+        raise ValueError(
+            f"position interpolation `{how}` gave {patches.shape[0]} positions for {grid.rows}x{grid.cols} patches; "
+            "choose another, for example `bicubic-antialiased`."
+        )
+    return torch.cat([table[:prefix], patches.to(table.dtype)])

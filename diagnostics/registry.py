@@ -1,0 +1,102 @@
+"""Names at the door: registries of parts, and the spec strings `name:field=value,field=value`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+P = TypeVar("P", bound=Callable[..., Any])
+
+
+class UnknownName(ValueError):
+    """A name that no registry entry has; the message holds the near names and the whole list."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for a name that is not there: says the near one, then all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean `{near[0]}`?" if near else ""
+    return UnknownName(f"there is no {kind} `{name}`.{hint} Known: {', '.join(known) or 'none'}.")
+
+
+def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
+    """`lof:neighbours=20,contamination=0.1` -> ("lof", {"neighbours": "20", "contamination": "0.1"})."""
+    name, _, rest = spec.strip().partition(":")
+    fields: dict[str, str] = {}
+    for piece in filter(None, (piece.strip() for piece in rest.split(","))):
+        key, equals, value = piece.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"`{spec}` should read name:field=value,field=value; `{piece}` has no `field=value` form.")
+        fields[key.strip().replace("-", "_")] = value.strip()
+    return name, fields
+
+
+def _convert(text: str, kind: Any, where: str) -> Any:
+    """One field's text as the type that the part's annotation asks for."""
+    union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+    options = typing.get_args(kind) if union else (kind,)
+    if type(None) in options and text.lower() == "none":
+        return None
+    for option in options:
+        origin = typing.get_origin(option) or option
+        if origin is bool:
+            if text.lower() in ("true", "yes", "on", "1"):
+                return True
+            if text.lower() in ("false", "no", "off", "0"):
+                return False
+        elif origin is int or origin is float:
+            try:
+                return origin(text)
+            except ValueError:
+                continue
+        elif origin is str or origin is Any:
+            return text
+        elif origin is typing.Literal and text in map(str, typing.get_args(option)):
+            return next(value for value in typing.get_args(option) if str(value) == text)
+        elif origin is tuple:
+            inner = (typing.get_args(option) or (str,))[0]
+            return tuple(_convert(piece, inner, where) for piece in text.split("+"))
+    wanted = getattr(kind, "__name__", str(kind))
+    raise ValueError(f"{where} should be {wanted}; got `{text}`.")
+
+
+class Registry(dict[str, P], Generic[P]):
+    """Names to parts, with an error that helps when a name is unknown.
+
+    A part is a class whose settings are fields, or a function whose settings are keyword arguments.
+    """
+
+    def __init__(self, kind: str, entries: dict[str, P]) -> None:
+        super().__init__(entries)
+        self.kind = kind
+
+    def __missing__(self, name: str) -> P:
+        raise unknown_name(self.kind, name, self)
+
+    def build(self, spec: str) -> Any:
+        """The part that a spec string names, with its fields set. `lof` and `lof:neighbours=20` both work."""
+        name, fields = parse_spec(spec)
+        part = self[name]
+        parameters = {
+            key: parameter
+            for key, parameter in inspect.signature(part).parameters.items()
+            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        }
+        target = part if dataclasses.is_dataclass(part) or inspect.isfunction(part) else part.__init__  # type: ignore[misc]
+        hints = typing.get_type_hints(target)
+        settings = {}
+        for key, text in fields.items():
+            if key not in parameters:
+                raise unknown_name(f"setting of {self.kind} `{name}`", key, parameters)
+            settings[key] = _convert(text, hints.get(key, str), f"`{key}` of {self.kind} `{name}`")
+        return part(**settings)
+
+    def describe(self) -> dict[str, str]:
+        """Each name with the first line of its docstring."""
+        return {name: (inspect.getdoc(part) or "").partition("\n")[0] for name, part in self.items()}

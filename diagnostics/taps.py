@@ -1,0 +1,222 @@
+"""The named places inside a block, and the taps that read or change what flows through them.
+
+A tap is called as `tap(name, layer, value)` and returns the value to go on with: reading and changing are the same
+thing. Layers are numbered 1…L; 0 is the embedding, where only `block_out` exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from diagnostics.registry import unknown_name
+
+
+class TapPlace(NamedTuple):
+    """A named place in the block: the shape that flows there, and what it is."""
+
+    shape: str
+    meaning: str
+
+
+TAPS: dict[str, TapPlace] = {
+    "block_in": TapPlace("(B, T, D)", "tokens that enter the block; X_res of ClearCLIP"),
+    "normed": TapPlace("(B, T, D)", "after the first LayerNorm; what q, k, v are made from"),
+    "query": TapPlace("(B, H, T, d)", "queries, scaled so that attention = softmax(q·kᵀ/√d)"),
+    "key": TapPlace("(B, H, T, d)", "keys"),
+    "value": TapPlace("(B, H, T, d)", "values"),
+    "attention": TapPlace("(B, H, T, T)", "attention after softmax, rows are queries; made only when a tap wants it"),
+    "attn_out": TapPlace("(B, T, D)", "attention's output after the out-projection; X_attn of ClearCLIP"),
+    "block_sum": TapPlace("(B, T, D)", "block_in + attn_out; X_sum of ClearCLIP"),
+    "ffn_hidden": TapPlace("(B, T, F)", "hidden units of the feed-forward network, after the activation"),
+    "ffn_out": TapPlace("(B, T, D)", "feed-forward network's output"),
+    "block_out": TapPlace("(B, T, D)", "block_sum + ffn_out: what leaves the block"),
+}
+
+
+@runtime_checkable
+class Tap(Protocol):
+    """What the trunk asks of a tap. A plain function works as well: it then sees every place, attention included."""
+
+    def start(self, depth: int) -> None:
+        """Called once before a forward pass, with the number of blocks."""
+
+    def wants(self, name: str, layer: int) -> bool:
+        """Whether this tap wants to see that place. The attention matrix is made only where some tap wants it."""
+        ...
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor: ...
+
+
+TapFunction = Callable[[str, int, Tensor], Tensor]
+
+
+class _Identity:
+    """The tap that wants nothing."""
+
+    def start(self, depth: int) -> None: ...
+
+    def wants(self, name: str, layer: int) -> bool:
+        return False
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        return value
+
+
+class _Everywhere:
+    """A plain function as a tap: it sees every place."""
+
+    def __init__(self, function: TapFunction) -> None:
+        self.function = function
+
+    def start(self, depth: int) -> None: ...
+
+    def wants(self, name: str, layer: int) -> bool:
+        return True
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        return self.function(name, layer, value)
+
+
+IDENTITY = _Identity()
+
+
+def as_tap(tap: Tap | TapFunction | None) -> Tap:
+    """A tap from a tap, a plain function, or None."""
+    if tap is None:
+        return IDENTITY
+    return tap if isinstance(tap, Tap) else _Everywhere(tap)
+
+
+class _Chain:
+    """Taps one after the other; each sees what the one before returned."""
+
+    def __init__(self, taps: Iterable[Tap | TapFunction]) -> None:
+        self.taps = [as_tap(tap) for tap in taps]
+
+    def start(self, depth: int) -> None:
+        for tap in self.taps:
+            tap.start(depth)
+
+    def wants(self, name: str, layer: int) -> bool:
+        return any(tap.wants(name, layer) for tap in self.taps)
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        for tap in self.taps:
+            if tap.wants(name, layer):
+                value = tap(name, layer, value)
+        return value
+
+
+def chain(*taps: Tap | TapFunction) -> Tap:
+    """Several taps as one, in the order given: `chain(recorder, edit)` records before the edit, and the reverse."""
+    return _Chain(taps)
+
+
+def resolve_layer(layer: int, depth: int) -> int:
+    """A layer as 0…depth: 1…L as the papers count, 0 the embedding, negative ones from the end (-1 is the last)."""
+    resolved = layer + depth + 1 if layer < 0 else layer
+    if not 0 <= resolved <= depth:
+        raise ValueError(
+            f"`layer` should lie in 0…{depth} (0 is the embedding) or -{depth + 1}…-1; got {layer}. "
+            f"This backbone has {depth} blocks."
+        )
+    return resolved
+
+
+class Recording:
+    """What a forward pass left behind: `recording["attention", -2]`, or `recording["block_out"]` of a single layer."""
+
+    def __init__(self, depth: int, values: Mapping[tuple[str, int], Tensor]) -> None:
+        self.depth = depth
+        self.values = dict(values)
+
+    def __getitem__(self, key: str | tuple[str, int]) -> Tensor:
+        if isinstance(key, tuple):
+            name, layer = key
+            place = (name, resolve_layer(layer, self.depth))
+            if place in self.values:
+                return self.values[place]
+            raise KeyError(f"`{name}` of layer {place[1]} was not recorded; recorded: {self._summary()}.")
+        layers = self.layers(key)
+        if len(layers) != 1:
+            raise KeyError(
+                f"`{key}` should be recorded at one layer to be read without one; recorded: {self._summary()}. "
+                f'Name the layer: recording["{key}", {layers[-1] if layers else -1}].'
+            )
+        return self.values[key, layers[0]]
+
+    def __contains__(self, key: str | tuple[str, int]) -> bool:
+        if isinstance(key, tuple):
+            return (key[0], resolve_layer(key[1], self.depth)) in self.values
+        return len(self.layers(key)) == 1
+
+    def layers(self, name: str) -> list[int]:
+        """Layers at which `name` was recorded, ascending."""
+        return sorted(layer for place, layer in self.values if place == name)
+
+    def stack(self, name: str) -> Tensor:
+        """All recorded layers of `name` as one tensor, layer first: (L, B, …)."""
+        layers = self.layers(name)
+        if not layers:
+            raise KeyError(f"`{name}` was not recorded; recorded: {self._summary()}.")
+        return torch.stack([self.values[name, layer] for layer in layers])
+
+    def at(self, layer: int) -> Recording:
+        """Only what was recorded at one layer."""
+        layer = resolve_layer(layer, self.depth)
+        return Recording(self.depth, {place: value for place, value in self.values.items() if place[1] == layer})
+
+    def _summary(self) -> str:
+        names = dict.fromkeys(name for name, _ in self.values)
+        return "; ".join(f"{name} at {self.layers(name)}" for name in names) or "nothing"
+
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+class Recorder:
+    """A tap that keeps what flows through the places asked for, and changes nothing.
+
+    `layers`: which layers, all by default; negative ones count from the end. `reduce`: applied to each value before
+    it is kept (one function for all names, or one per name), since whole attention of all layers is large. Each
+    forward pass starts a new recording.
+    """
+
+    def __init__(
+        self,
+        *names: str,
+        layers: Iterable[int] | None = None,
+        reduce: Reduce | Mapping[str, Reduce] | None = None,
+    ) -> None:
+        for name in names:
+            if name not in TAPS:
+                raise unknown_name("tap", name, TAPS)
+        self.names = frozenset(names)
+        self.asked = None if layers is None else tuple(layers)
+        self.reduce = reduce
+        self._layers: frozenset[int] | None = None
+        self.recording = Recording(0, {})
+
+    def start(self, depth: int) -> None:
+        if self.asked is not None:
+            self._layers = frozenset(resolve_layer(layer, depth) for layer in self.asked)
+        self.recording = Recording(depth, {})
+
+    def wants(self, name: str, layer: int) -> bool:
+        return name in self.names and (self._layers is None or layer in self._layers)
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        if self.wants(name, layer):
+            reduce = self.reduce.get(name) if isinstance(self.reduce, Mapping) else self.reduce
+            self.recording.values[name, layer] = cast(Reduce, reduce)(value) if reduce else value
+        return value
+
+    def __getitem__(self, key: str | tuple[str, int]) -> Tensor:
+        return self.recording[key]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self.recording.values)

@@ -1,0 +1,1 @@
+"""Measurements and arrays in, matplotlib figures out."""
