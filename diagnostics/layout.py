@@ -16,7 +16,8 @@ class Grid(NamedTuple):
     cols: int
 
     @property
-    def count(self) -> int:
+    def patches(self) -> int:
+        """N, the number of patches."""
         return self.rows * self.cols
 
 
@@ -53,7 +54,7 @@ class Layout:
     @property
     def count(self) -> int:
         """N, the number of patches."""
-        return self.grid.count
+        return self.grid.patches
 
     @property
     def tokens(self) -> int:

@@ -29,7 +29,7 @@ def bicubic(table: Tensor, grid: Grid) -> Tensor:
 def bicubic_offset(table: Tensor, grid: Grid) -> Tensor:
     """Bicubic by the scale factor (size + 0.1)/√N: DINO's idiom, used by SCLIP, NACLIP, ClearCLIP, SC-CLIP, SFP."""
     scale = ((grid.rows + DINO_OFFSET) / table.shape[-2], (grid.cols + DINO_OFFSET) / table.shape[-1])
-    # recompute_scale_factor=False lets the offset act on the sampling points, not only on the size, as NACLIP writes out.
+    # recompute_scale_factor=False lets the offset act on the sampling points, not only on the size (as NACLIP).
     return F.interpolate(table, scale_factor=scale, mode="bicubic", align_corners=False, recompute_scale_factor=False)
 
 
@@ -56,13 +56,13 @@ POSITIONS: Registry[Callable[[Tensor, Grid], Tensor]] = Registry(
 
 
 def interpolate_positions(table: Tensor, native: Grid, grid: Grid, *, how: str, prefix: int = 0) -> Tensor:
-    """Position table for another grid: (prefix + native.count, D) -> (prefix + grid.count, D).
+    """Position table for another grid: (prefix + native.patches, D) -> (prefix + grid.patches, D).
 
     Rows of prefix tokens are kept. The native grid returns the table itself. A grid with the same number of patches
     in another shape is interpolated too.
-    Deviation: the released codes of the SCLIP line test the token count only, so such a grid gets wrong positions there.
+    Deviation: the released codes of the SCLIP line test the token count only; such a grid gets wrong positions there.
     """
-    if table.shape[0] != prefix + native.count:
+    if table.shape[0] != prefix + native.patches:
         raise ValueError(
             f"`table` should have {prefix} + {native.rows}x{native.cols} rows; got {tuple(table.shape)}. "
             "The weights and the architecture disagree on the picture size."
@@ -72,7 +72,7 @@ def interpolate_positions(table: Tensor, native: Grid, grid: Grid, *, how: str, 
     # fp32: bicubic weights in half precision are coarse, and not every device has them.
     maps = table[prefix:].float().unflatten(0, tuple(native)).permute(2, 0, 1)[None]
     patches = POSITIONS[how](maps, grid)[0].permute(1, 2, 0).flatten(0, 1)
-    if patches.shape[0] != grid.count:
+    if patches.shape[0] != grid.patches:
         raise ValueError(
             f"position interpolation `{how}` gave {patches.shape[0]} positions for {grid.rows}x{grid.cols} patches; "
             "choose another, for example `bicubic-antialiased`."

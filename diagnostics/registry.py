@@ -88,7 +88,7 @@ class Registry(dict[str, P], Generic[P]):
             for key, parameter in inspect.signature(part).parameters.items()
             if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         }
-        target = part if dataclasses.is_dataclass(part) or inspect.isfunction(part) else part.__init__  # type: ignore[misc]
+        target = part if dataclasses.is_dataclass(part) or inspect.isfunction(part) else part.__init__
         hints = typing.get_type_hints(target)
         settings = {}
         for key, text in fields.items():

@@ -7,7 +7,7 @@ thing. Layers are numbered 1…L; 0 is the embedding, where only `block_out` exi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -212,7 +212,7 @@ class Recorder:
     def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
         if self.wants(name, layer):
             reduce = self.reduce.get(name) if isinstance(self.reduce, Mapping) else self.reduce
-            self.recording.values[name, layer] = cast(Reduce, reduce)(value) if reduce else value
+            self.recording.values[name, layer] = reduce(value) if reduce else value
         return value
 
     def __getitem__(self, key: str | tuple[str, int]) -> Tensor:
