@@ -1,1 +1,45 @@
-"""Look inside vision transformers."""
+"""Look inside vision transformers: backbones, taps, measures, and whole runs over folders of pictures.
+
+import diagnostics
+
+backbone = diagnostics.load_backbone("pocket")
+dataset = diagnostics.probe(backbone, "pictures/")
+dataset["norm"].max(("row", "col"))
+"""
+
+from diagnostics.backbones import BACKBONES, load_backbone
+from diagnostics.backbones.base import Backbone, Block, Heads
+from diagnostics.encode import dense_tokens, encode
+from diagnostics.images import load_image
+from diagnostics.layout import Grid, Layout
+from diagnostics.measures import DEFAULT_MEASURES, MEASURES
+from diagnostics.positions import POSITIONS
+from diagnostics.probe import measure_images, probe
+from diagnostics.store import open_run
+from diagnostics.summary import layer_table
+from diagnostics.taps import TAPS, Recorder, Recording, Tap, chain
+
+__all__ = [
+    "BACKBONES",
+    "DEFAULT_MEASURES",
+    "MEASURES",
+    "POSITIONS",
+    "TAPS",
+    "Backbone",
+    "Block",
+    "Grid",
+    "Heads",
+    "Layout",
+    "Recorder",
+    "Recording",
+    "Tap",
+    "chain",
+    "dense_tokens",
+    "encode",
+    "layer_table",
+    "load_backbone",
+    "load_image",
+    "measure_images",
+    "open_run",
+    "probe",
+]

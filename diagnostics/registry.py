@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -35,6 +36,21 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
             raise ValueError(f"`{spec}` should read name:field=value,field=value; `{piece}` has no `field=value` form.")
         fields[key.strip().replace("-", "_")] = value.strip()
     return name, fields
+
+
+def split_specs(text: str) -> list[str]:
+    """Several specs in one text, with commas, semicolons or blanks between: `norms,lof:neighbours=5,share=0.1 peak`.
+
+    A piece `field=value` after a comma belongs to the spec before it.
+    """
+    specs: list[str] = []
+    for chunk in re.split(r"[;\s]+", text):
+        for place, piece in enumerate(filter(None, chunk.split(","))):
+            if place and "=" in piece and ":" not in piece.partition("=")[0]:
+                specs[-1] += f",{piece}"
+            else:
+                specs.append(piece)
+    return specs
 
 
 def _convert(text: str, kind: Any, where: str) -> Any:

@@ -1,1 +1,37 @@
 """Measurements and arrays in, matplotlib figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from diagnostics.registry import Registry
+from figures.attention_heads import attention_heads
+from figures.channels import channel_heatmap, channel_means
+from figures.layer_curves import layer_curve, layer_overview
+from figures.layer_similarity import layer_similarity
+from figures.maps import maps_over_layers, pca_maps
+from figures.probe_report import probe_figures
+from figures.roc import roc_curves
+from figures.style import style
+from figures.write import write
+
+# A figure's first argument is named after what it takes: `dataset`, all that was probed, or `measurement`, one of its
+# variables. All else has a default.
+FIGURES: Registry[Callable[..., Figure]] = Registry(
+    "figure",
+    {
+        "attention-heads": attention_heads,
+        "channel-heatmap": channel_heatmap,
+        "channel-means": channel_means,
+        "layer-curve": layer_curve,
+        "layer-overview": layer_overview,
+        "layer-similarity": layer_similarity,
+        "maps-over-layers": maps_over_layers,
+        "pca-maps": pca_maps,
+        "roc-curves": roc_curves,
+    },
+)
+
+__all__ = ["FIGURES", "probe_figures", "style", "write", *(function.__name__ for function in FIGURES.values())]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -55,21 +55,25 @@ class Measure(Protocol):
     """A measure: which taps it needs, which variables it yields, and the numbers of one layer.
 
     `variables` may depend on the settings, never on the pictures. `measure` returns, for each variable, a tensor of
-    its dims less `layer`: dims ("image", "layer", "head", "row", "col") -> (B, H, rows, cols).
+    its dims less `layer`: dims ("image", "layer", "head", "row", "col") -> (B, H, rows, cols). A part derives from this
+    interface, so that only what it does differently is written in it.
     """
 
-    needs: ClassVar[tuple[str, ...]]
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The taps to record; most measures have a fixed ClassVar here."""
+        ...
 
     @property
     def variables(self) -> tuple[Variable, ...]: ...
 
     def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
         """Why this measure can't run on such tokens (no class token, no labels), or None if it can."""
-        ...
+        return None
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
         """Coordinates of dims of its own, such as `bin` or `component`."""
-        ...
+        return {}
 
     def measure(self, view: LayerView) -> dict[str, Tensor]: ...
 
@@ -78,14 +82,17 @@ class Measure(Protocol):
 class AcrossLayers(Protocol):
     """A measure that compares layers: `keep` says what to hold of each, `compare` gets all that was held."""
 
-    needs: ClassVar[tuple[str, ...]]
+    @property
+    def needs(self) -> tuple[str, ...]: ...
 
     @property
     def variables(self) -> tuple[Variable, ...]: ...
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None: ...
+    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+        return None
 
-    def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]: ...
+    def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
+        return {}
 
     def keep(self, view: LayerView) -> Tensor:
         """What to hold of one layer: (B, …)."""

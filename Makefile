@@ -1,0 +1,38 @@
+# Two commands do everything on a machine that has Python, make and a package index: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint types bench clean help
+
+help:
+	@echo "make demo    measure and draw two sample pictures with the embedded model, into results/"
+	@echo "make test    lint, types, and all tests"
+	@echo "make bench   time the trunk and the measures against the stock forward"
+	@echo "make clean   remove the environment and what was drawn"
+
+# Made anew when the dependencies change.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,notebooks]"
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/outliers demo --out results
+
+test: lint types
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf $(VENV) results

@@ -1,0 +1,69 @@
+"""`outliers encode`: dense tokens of any block or tap, in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import diagnostics
+from commands.options import (
+    BackboneSpec,
+    Batch,
+    Device,
+    Pictures,
+    Positions,
+    Precision,
+    SizeText,
+    Strict,
+    backbone_of,
+)
+
+
+def encode(
+    pictures: Pictures,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as features.safetensors.")],
+    backbone: BackboneSpec = "pocket",
+    layer: Annotated[
+        int, typer.Option("--layer", "-l", help="1…L as the papers count; 0 is the embedding, -1 the last block.")
+    ] = -1,
+    tap: Annotated[str, typer.Option("--tap", "-t", help="Which place in the block; see `outliers list taps`.")] = (
+        "block_out"
+    ),
+    project: Annotated[
+        bool,
+        typer.Option("--project", help="Final norm and projection on top: the space of the text. For block_out."),
+    ] = False,
+    prefix: Annotated[bool, typer.Option("--prefix", help="Class token and registers too, under NAME/prefix.")] = False,
+    size: SizeText = None,
+    batch: Batch = 8,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    positions: Positions = None,
+    strict: Strict = False,
+) -> None:
+    """Write dense tokens of pictures: one tensor (rows, cols, D) a picture, under its name.
+
+    Read them with safetensors.torch.load_file(FILE). A run that was stopped goes on where it was.
+    """
+    left_out = diagnostics.encode(
+        backbone_of(backbone, device, precision, positions),
+        pictures,
+        out=out,
+        layer=layer,
+        tap=tap,
+        project=project,
+        prefix=prefix,
+        size=size,
+        batch=batch,
+        strict=strict,
+        progress=True,
+    )
+    console = Console()
+    if left_out:
+        console.print(f"[bold yellow]left out ({len(left_out)}):[/bold yellow]")
+        for reason in left_out.values():
+            console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"features: {out}", markup=False, highlight=False, soft_wrap=True)

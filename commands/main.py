@@ -1,0 +1,54 @@
+"""The `outliers` command: its subcommands, and how errors are told."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from commands.demo import demo
+from commands.encode import encode
+from commands.list import list_parts
+from commands.probe import probe
+
+app = typer.Typer(
+    name="outliers",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Look inside vision transformers: find the few tokens that draw everybody's attention, measure them layer by "
+        "layer, and take out dense features.\n\n"
+        "Begin with [bold]outliers demo[/bold], which needs no network, or with your own pictures: "
+        "[bold]outliers probe PICTURES --backbone open_clip:ViT-B-16/openai --out run.zarr --plots figures/[/bold]"
+    ),
+)
+app.command("probe")(probe)
+app.command("encode")(encode)
+app.command("list")(list_parts)
+app.command("demo")(demo)
+
+
+def main() -> None:
+    """Runs the command line; an expected error is one readable line and exit code 1, never a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        tell("stopped. What is finished is kept: the same command goes on from there.")
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        tell(str(error))
+        sys.exit(1)
+
+
+def tell(message: str) -> None:
+    """An error line on standard error."""
+    Console(stderr=True, highlight=False).print(f"[bold red]error:[/bold red] {_plain(message)}", soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

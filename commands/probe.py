@@ -1,0 +1,137 @@
+"""`outliers probe`: every per-layer measurement of a folder of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+import diagnostics
+from commands.options import (
+    BackboneSpec,
+    Batch,
+    Device,
+    Pictures,
+    Positions,
+    Precision,
+    SizeText,
+    Strict,
+    backbone_of,
+    layers_of,
+)
+from diagnostics.feed import named
+from diagnostics.images import find_pictures, open_picture
+from diagnostics.registry import split_specs
+from diagnostics.store import left_out
+
+
+def probe(
+    pictures: Pictures,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The zarr store to write, such as run.zarr.")],
+    backbone: BackboneSpec = "pocket",
+    measures: Annotated[
+        str | None,
+        typer.Option(
+            "--measures",
+            "-m",
+            help="Which measures, such as norms,entropy,query-attention:patches=90+105; see `outliers list measures`. "
+            "All that need no whole attention maps by default.",
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Which layers, such as 1,6,8-11 or -2,-1. All by default.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Folder of label maps named as the pictures; adds the same-class AUC and ROC."),
+    ] = None,
+    ignore: Annotated[str, typer.Option("--ignore", help="Labels that are no class, such as 255 or 0,255.")] = "255",
+    size: SizeText = None,
+    batch: Batch = 8,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    positions: Positions = None,
+    strict: Strict = False,
+    plots: Annotated[
+        Path | None,
+        typer.Option("--plots", help="Folder for figures: layer curves, and maps of the first pictures."),
+    ] = None,
+    maps: Annotated[int, typer.Option("--maps", min=0, help="Pictures whose maps --plots draws.")] = 3,
+) -> None:
+    """Measure pictures layer by layer into one labelled data set, and print what stands out.
+
+    A run that was stopped goes on where it was when the same command is given again.
+
+    In Python, the store opens with diagnostics.open_run("run.zarr").
+    """
+    dataset = diagnostics.probe(
+        backbone_of(backbone, device, precision, positions),
+        pictures,
+        measures=None if measures is None else split_specs(measures),
+        layers=layers_of(layers),
+        labels=labels,
+        ignore=ignored(ignore),
+        size=size,
+        batch=batch,
+        out=out,
+        strict=strict,
+        progress=True,
+    )
+    report(dataset, out)
+    if plots is not None:
+        draw(dataset, pictures, plots, maps)
+
+
+def ignored(text: str) -> list[int]:
+    """`0,255` -> [0, 255]."""
+    try:
+        return [int(piece) for piece in text.split(",") if piece.strip()]
+    except ValueError:
+        raise ValueError(f"`--ignore` should be label numbers such as 0,255; got `{text}`.") from None
+
+
+def report(dataset: xr.Dataset, out: Path) -> None:
+    """Prints the table of layers, the pictures that were left out, and where the data are."""
+    console = Console()
+    console.print(_as_rich(diagnostics.layer_table(dataset), f"{dataset.sizes['image']} pictures, {dataset.backbone}"))
+    reasons = left_out(out)
+    if reasons:
+        console.print(f"[bold yellow]left out ({len(reasons)}):[/bold yellow]")
+        for reason in reasons.values():
+            console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"data set: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _as_rich(frame: pd.DataFrame, title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("layer", justify="right", style="bold")
+    for column in frame.columns:
+        table.add_column(column, justify="right")
+    for layer, row in zip(frame.index, frame.to_numpy(), strict=True):
+        table.add_row(str(layer), *(_number(value, column) for value, column in zip(row, frame.columns, strict=True)))
+    return table
+
+
+def _number(value: float, column: str) -> str:
+    if column == "top channel":
+        return f"{int(value)}"
+    return f"{value:.1f}" if "norm" in column or "tokens" in column else f"{value:.3f}"
+
+
+def draw(dataset: xr.Dataset, pictures: list[str], folder: Path, maps: int) -> None:
+    """Writes the figures that the data set allows as PNG and PDF."""
+    from figures.probe_report import probe_figures
+    from figures.write import write
+
+    first = [str(name) for name in dataset["image"].values[:maps]]
+    paths = named(find_pictures(pictures))
+    shown = {name: np.asarray(open_picture(paths[name])) for name in first}
+    for name, figure in probe_figures(dataset, pictures=shown, maps_for=maps):
+        write(figure, folder / name, metadata={"Title": name, "Source": f"{dataset.backbone} {dataset.attrs['size']}"})
+    Console().print(f"figures:  {folder}", markup=False, highlight=False, soft_wrap=True)

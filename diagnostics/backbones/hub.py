@@ -1,0 +1,132 @@
+"""Models on the Hugging Face hub, or in a folder like one: what it holds decides between open_clip and timm."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.backbones.openclip import check_config, clip_backbone, first_line
+
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+TIMM_CONFIG = "config.json"
+
+
+def load_hub(argument: str) -> Backbone:
+    """ViTs on the Hugging Face hub, of open_clip or timm, through the hub's cache: hf-hub:org/name
+
+    A repository with `open_clip_config.json` is loaded with its text tower by open_clip; one with a `config.json` that
+    names an `architecture`, by timm. Raises ValueError where the repository holds neither, is unknown, or cannot be
+    reached and is not in the cache.
+    """
+    spec = f"hf-hub:{argument}"
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", argument):
+        raise ValueError(f"`{spec}` should read hf-hub:org/name, the hub's own name of the repository.")
+    path, unreachable = _fetch(argument, OPEN_CLIP_CONFIG)
+    if path is not None:
+        return _from_open_clip(spec, _json(path))
+    path, _ = _fetch(argument, TIMM_CONFIG, cached=bool(unreachable))
+    if path is not None:
+        return _from_timm(spec, _json(path))
+    raise _unreachable(spec, unreachable) if unreachable else _neither(spec)
+
+
+def load_folder(argument: str) -> Backbone:
+    """ViTs of open_clip or timm in a folder laid out as on the Hugging Face hub: local-dir:PATH
+
+    Such a folder comes from `hf download org/name --local-dir PATH`. Raises ValueError where it holds no model.
+    """
+    spec, folder = f"local-dir:{argument}", Path(argument)
+    if not argument or not folder.is_dir():
+        raise ValueError(f"`{spec}` should name a folder with weights and their {OPEN_CLIP_CONFIG} or {TIMM_CONFIG}.")
+    if (folder / OPEN_CLIP_CONFIG).is_file():
+        return _from_open_clip(spec, _json(folder / OPEN_CLIP_CONFIG))
+    if (folder / TIMM_CONFIG).is_file():
+        return _from_timm(spec, _json(folder / TIMM_CONFIG))
+    raise _neither(spec)
+
+
+def _fetch(repository: str, filename: str, *, cached: bool = False) -> tuple[Path | None, str]:
+    """A file of the repository, or None and, where the hub could not be asked, the reason. `cached` asks no hub."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repository, filename, local_files_only=cached)), ""
+    except LocalEntryNotFoundError as error:
+        return None, first_line(error)
+    except EntryNotFoundError:
+        return None, ""
+    except RepositoryNotFoundError as error:
+        raise ValueError(
+            f"the hub has no repository `{repository}`, or it is private: check the name, or log in: `hf auth login`."
+        ) from error
+    except Exception as error:  # gated repositories, proxies, disks: each with a class of its own
+        raise _unreachable(f"hf-hub:{repository}", first_line(error)) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"`{path}` should be a JSON object: {first_line(error)}. Fetch it again.") from error
+
+
+def _from_open_clip(spec: str, config: dict[str, Any]) -> Backbone:
+    import open_clip
+
+    model_config = config.get("model_cfg", {})
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(model_config):
+        raise ValueError(
+            f"the {OPEN_CLIP_CONFIG} of `{spec}` should hold `model_cfg` with embed_dim, vision_cfg and text_cfg; it "
+            f"holds {', '.join(config) or 'nothing'}."
+        )
+    check_config(model_config, spec)
+    try:
+        model = open_clip.create_model(spec, require_pretrained=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise _unreachable(spec, first_line(error)) from error
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    return clip_backbone(
+        model,
+        spec=spec,
+        mean=preprocess["mean"],
+        std=preprocess["std"],
+        make_tokenizer=lambda: open_clip.get_tokenizer(spec),
+    )
+
+
+def _from_timm(spec: str, config: dict[str, Any]) -> Backbone:
+    if "architecture" not in config:
+        raise _neither(spec)
+    import timm
+
+    from diagnostics.backbones.timm import TimmTower, timm_backbone
+
+    try:
+        with torch.device("meta"):  # what cannot be run is refused before its weights are fetched
+            skeleton = timm.create_model(spec, pretrained=False)
+        TimmTower(skeleton, spec)
+        model = timm.create_model(spec, pretrained=True)
+    except (RuntimeError, OSError) as error:
+        raise _unreachable(spec, first_line(error)) from error
+    return timm_backbone(model, spec)
+
+
+def _neither(spec: str) -> ValueError:
+    return ValueError(
+        f"`{spec}` holds neither `{OPEN_CLIP_CONFIG}` nor a `{TIMM_CONFIG}` with an `architecture`, so it is no model "
+        "of open_clip or timm. Many models of other libraries have a timm version: look for `timm/…` on the hub."
+    )
+
+
+def _unreachable(spec: str, reason: str) -> ValueError:
+    return ValueError(
+        f"the weights of `{spec}` are not here and could not be fetched, or do not fit: {reason}. Where there is a "
+        "network, `hf download org/name --local-dir FOLDER`; then here local-dir:FOLDER, or name the weight file: "
+        "open_clip:ARCHITECTURE@FILE, timm:NAME@FILE."
+    )

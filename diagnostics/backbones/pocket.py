@@ -1,0 +1,75 @@
+"""`pocket`: the model inside the package, for a machine without a network.
+
+For now it is not trained: seeded random weights with planted outliers, so that the measurements have something to
+find. Its attention maps show positions and colours, not objects.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.backbones.tiny import build_tiny
+
+NOTE = (
+    "pocket is not trained yet: its weights are random, with outliers planted in block 6 (channels 17 and 44). "
+    "It shows how the tools work, not what a real model does."
+)
+
+# All constants below are our choice: together they give 2 to 10 outliers in most photographs, 10 to 30 times the usual norm.
+WIDTH, HEADS, SIZE = 64, 2, 224
+LAYER = 6
+CHANNELS, SIGNS = (17, 44), (1.0, -1.0)
+# Positions that may become outliers, and how strongly their embedding carries the planted direction: a patch of little
+# contrast there shows mostly its position, so it is the plain patches that fire, as in trained models.
+PLACES, PLACE_STRENGTH = 6, 14.0
+# The neuron fires where the normalised token has more than this along the planted direction.
+THRESHOLD, GAIN, HEIGHT = 2.1, 8.0, 90.0
+# How much the queries of later blocks lean to the keys of outliers.
+LEAN = 3.0
+
+
+def load_pocket(argument: str) -> Backbone:
+    """The small model inside the package (not trained yet: random weights with planted outliers)."""
+    if argument:
+        raise ValueError(f"`pocket` has no settings; got `{argument}`. For sizes of your own take `tiny:width=…`.")
+    backbone = build_tiny(width=WIDTH, heads=HEADS, size=SIZE)
+    backbone.spec, backbone.note = "pocket", NOTE
+    _plant(backbone.model.get_submodule("visual"))
+    return backbone
+
+
+def _plant(visual: nn.Module) -> None:
+    """Writes outliers into the weights: one neuron that fires on few patches, and later queries that look there."""
+    generator = torch.Generator().manual_seed(1)
+    direction = torch.randn(WIDTH, generator=generator)
+    direction -= direction.mean()
+    direction /= direction.norm()
+    positions = visual.get_parameter("positional_embedding")
+    places = 1 + torch.randperm(len(positions) - 1, generator=generator)[:PLACES]
+    written = torch.zeros(WIDTH)
+    written[list(CHANNELS)] = torch.tensor(SIGNS)
+    with torch.no_grad():
+        positions[places] += PLACE_STRENGTH * direction
+        block = visual.get_submodule(f"transformer.resblocks.{LAYER - 1}")
+        _make_neuron(block, direction, written)
+        for number in range(LAYER, 12):
+            _lean_queries(visual.get_submodule(f"transformer.resblocks.{number}"), written)
+
+
+def _make_neuron(block: nn.Module, direction: Tensor, written: Tensor) -> None:
+    """Hidden unit 0: fires past the threshold along `direction` and writes `written` into the residual stream."""
+    norm = block.get_submodule("ln_2")
+    first, second = block.get_submodule("mlp.c_fc"), block.get_submodule("mlp.c_proj")
+    # Undoes the norm's own gain and bias, so that the threshold is in units of the plain normalised token.
+    rows = GAIN * direction / norm.get_parameter("weight")
+    first.get_parameter("weight")[0] = rows
+    first.get_parameter("bias")[0] = -(rows @ norm.get_parameter("bias")) - GAIN * THRESHOLD
+    second.get_parameter("weight")[:, 0] = HEIGHT * written
+
+
+def _lean_queries(block: nn.Module, written: Tensor) -> None:
+    """Adds to every query what the key of a token made of `written` alone looks like."""
+    weight, bias = block.get_parameter("attn.in_proj_weight"), block.get_parameter("attn.in_proj_bias")
+    bias[:WIDTH] += LEAN * weight[WIDTH : 2 * WIDTH] @ (written / written.norm())

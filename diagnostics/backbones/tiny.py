@@ -1,0 +1,136 @@
+"""`tiny`: a seeded random model for tests and demonstrations, built in milliseconds, in every shape of prefix."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.backbones.openclip import clip_backbone
+from diagnostics.registry import Registry
+
+# All sizes are our choice: small enough for milliseconds, and no two of them equal, so that a mixed-up dimension shows.
+JOINT = 40
+TEXT_WIDTH = 32
+TEXT_BLOCKS = 2
+CLASSES = 10
+# Spread of the attention logits in the first block; 0 would be uniform attention, above 4 it is nearly one-hot.
+LOGIT_SPREAD = 2.0
+
+
+def load_tiny(argument: str) -> Backbone:
+    """A seeded random ViT for tests, no download: tiny, tiny:class_token=false, tiny:registers=4, tiny:depth=6,seed=1
+
+    By default a CLIP of 12 blocks with QuickGELU, a class token and a text tower, made of open_clip's own classes.
+    Without a class token, or with registers, a timm ViT with a classifier of 10 rows. The weights depend on the
+    settings alone.
+    """
+    backbone: Backbone = Registry("backbone", {"tiny": build_tiny}).build(f"tiny:{argument}")
+    backbone.spec = f"tiny:{argument}" if argument else "tiny"
+    return backbone
+
+
+def build_tiny(
+    *,
+    class_token: bool = True,
+    registers: int = 0,
+    depth: int = 12,
+    width: int = 48,
+    heads: int = 2,
+    patch: int = 16,
+    size: int = 64,
+    seed: int = 0,
+) -> Backbone:
+    """The tiny model from its settings; raises ValueError where they do not go together."""
+    sizes = {"depth": depth, "width": width, "heads": heads, "patch": patch, "size": size}
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"`{name}` of backbone `tiny` should be at least 1; got {value}.")
+    if registers < 0 or width % heads or size % patch:
+        raise ValueError(
+            f"backbone `tiny` needs a width that its heads divide, a size that its patch divides, and no negative "
+            f"count of registers; got width={width}, heads={heads}, size={size}, patch={patch}, registers={registers}."
+        )
+    if class_token and not registers:
+        return _clip(depth=depth, width=width, heads=heads, patch=patch, size=size, seed=seed)
+    return _timm(class_token, registers, depth=depth, width=width, heads=heads, patch=patch, size=size, seed=seed)
+
+
+def _clip(*, depth: int, width: int, heads: int, patch: int, size: int, seed: int) -> Backbone:
+    import open_clip
+
+    vision = {
+        "layers": depth,
+        "width": width,
+        "head_width": width // heads,
+        "patch_size": patch,
+        "image_size": size,
+    }
+    text = {"layers": TEXT_BLOCKS, "width": TEXT_WIDTH, "heads": 2}
+    with torch.random.fork_rng(devices=[]):  # open_clip's constructors draw from the global generator
+        model = open_clip.CLIP(JOINT, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+    randomise(model, seed)
+    return clip_backbone(
+        model,
+        spec="tiny",
+        mean=open_clip.OPENAI_DATASET_MEAN,
+        std=open_clip.OPENAI_DATASET_STD,
+        make_tokenizer=open_clip.SimpleTokenizer,
+    )
+
+
+def _timm(
+    class_token: bool, registers: int, *, depth: int, width: int, heads: int, patch: int, size: int, seed: int
+) -> Backbone:
+    from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+    from timm.models.vision_transformer import VisionTransformer
+
+    from diagnostics.backbones.timm import timm_backbone
+
+    with torch.random.fork_rng(devices=[]):
+        model = VisionTransformer(
+            img_size=size,
+            patch_size=patch,
+            embed_dim=width,
+            depth=depth,
+            num_heads=heads,
+            num_classes=CLASSES,
+            class_token=class_token,
+            reg_tokens=registers,
+            # Registers without rows in the position table, as in DINOv2 with registers.
+            no_embed_class=registers > 0,
+            global_pool="token" if class_token else "avg",
+        )
+    randomise(model, seed)
+    return timm_backbone(model, "tiny", mean=IMAGENET_INCEPTION_MEAN, std=IMAGENET_INCEPTION_STD)
+
+
+def randomise(model: nn.Module, seed: int) -> None:
+    """Fills every weight from a generator of its own; no global state is read or changed.
+
+    A matrix gets the deviation 1/√(inputs), which keeps a signal's size. Rows that make queries and keys get
+    √(spread/inputs) instead: of a normalised token, q·k/√d then has the deviation `LOGIT_SPREAD`, so attention is far
+    from uniform. Norm gains spread by 0.1 around 1, and biases by 0.1 around 0, so that each of them matters.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(tensor: torch.Tensor, spread: float, centre: float = 0.0) -> None:
+        tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread + centre)
+
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("logit_scale"):
+                continue
+            if weight.ndim < 2:
+                gain = name.endswith(("weight", "gamma"))
+                token = name.endswith(("class_embedding", "cls_token"))
+                normal(weight, 1.0 if token else 0.1, 1.0 if gain else 0.0)
+            elif name.endswith(("positional_embedding", "pos_embed", "cls_token", "reg_token", "embedding.weight")):
+                normal(weight, 1.0)
+            elif name.endswith((".proj", "text_projection")):  # stored as inputs x outputs
+                normal(weight, weight.shape[0] ** -0.5)
+            else:
+                inputs = weight[0].numel()
+                normal(weight, inputs**-0.5)
+                if name.endswith(("in_proj_weight", "qkv.weight")):
+                    weight[: 2 * inputs] *= LOGIT_SPREAD**0.5

@@ -1,0 +1,157 @@
+"""Weight files of every common kind, read without running anything that a file might hold."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+# Where training scripts put the weights inside a checkpoint: open_clip and most others; DeiT and MAE.
+WRAPPERS = ("state_dict", "model")
+# What DataParallel and DistributedDataParallel put before every name.
+PARALLEL = "module."
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Name -> tensor of a weight file, on the CPU, in the stored precision.
+
+    Reads `.safetensors`, `.npz`, and `.pt`, `.pth`, `.bin` as a checkpoint or as a TorchScript archive, of which only
+    the weights are taken. A checkpoint's inner `state_dict` or `model` is unwrapped, what is no tensor is left out,
+    and a `module.` before every name is dropped. Raises ValueError for a file that is missing, no weight file, cut
+    short, or empty, and for one that holds pickled objects: these could run any code, so they are never loaded.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"weight file `{path}` {what}; give the path of a {', '.join(READERS)} file.")
+    if path.suffix.lower() not in READERS:
+        raise ValueError(f"weight file `{path}` should end in {', '.join(READERS)}; got `{path.suffix}`.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"weight file `{path}` is empty (0 bytes); fetch or export it again.")
+    return _tensors(READERS[path.suffix.lower()](path), path)
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise _broken(path, error) from error
+
+
+def _read_npz(path: Path) -> Mapping[str, Any]:
+    if not zipfile.is_zipfile(path):
+        raise _broken(path, "no zip archive")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise _broken(path, error) from error
+    except ValueError as error:
+        raise _pickled(path) if "allow_pickle" in str(error) else _broken(path, error) from error
+    return {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind in "fiub"}
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # torch deprecates TorchScript, but OpenAI's published files are such archives; and it warns of pickles
+            # that it then refuses.
+            warnings.simplefilter("ignore")
+            if _is_torchscript(path):
+                return torch.jit.load(str(path), map_location="cpu").state_dict()
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch names the refused class or operation; any other reason is a file that never was a checkpoint.
+        refused = any(word in str(error) for word in ("GLOBAL", "Unsupported operand"))
+        raise _pickled(path) if refused else _broken(path, error) from error
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+        raise _broken(path, error) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    """TorchScript archives hold constants beside the weights; plain checkpoints do not."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+READERS = {
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
+    ".bin": _read_torch,
+}
+
+
+def _broken(path: Path, reason: object) -> ValueError:
+    first = str(reason).partition("\n")[0][:200]
+    return ValueError(
+        f"weight file `{path}` is damaged, cut short or no {path.suffix} file ({first or type(reason).__name__}); "
+        "fetch or export it again."
+    )
+
+
+def _pickled(path: Path) -> ValueError:
+    return ValueError(
+        f"weight file `{path}` holds pickled objects besides tensors, which could run any code, so it is not loaded; "
+        "export the state dict alone, best as .safetensors: safetensors.torch.save_file(model.state_dict(), path)."
+    )
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"weight file `{path}` should hold a state dict, name -> tensor; got {type(content).__name__}. "
+            "Export model.state_dict()."
+        )
+    weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise ValueError(
+            f"weight file `{path}` holds no tensors (entries: {some(map(str, content))}); export model.state_dict()."
+        )
+    if all(name.startswith(PARALLEL) for name in weights):
+        weights = {name.removeprefix(PARALLEL): value for name, value in weights.items()}
+    return weights
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], *, spec: str, instead: str) -> None:
+    """Puts the weights into the model, every one in its place, cast to the model's precision.
+
+    Raises ValueError that names the first missing, unknown and misshapen weights of `spec` and ends with `instead`,
+    the next step.
+    """
+    slots = model.state_dict()
+    misshapen = [
+        f"{name} {tuple(weights[name].shape)} where {tuple(slot.shape)} is expected"
+        for name, slot in slots.items()
+        if name in weights and weights[name].shape != slot.shape
+    ]
+    wrong = {
+        "missing": [name for name in slots if name not in weights],
+        "unexpected": [name for name in weights if name not in slots],
+        "of another shape": misshapen,
+    }
+    if any(wrong.values()):
+        found = "; ".join(f"{len(names)} {kind}: {some(names)}" for kind, names in wrong.items() if names)
+        raise ValueError(f"the weights do not fit `{spec}`. {found}. {instead}")
+    model.load_state_dict(dict(weights))
+
+
+def some(names: Iterable[str], count: int = 4) -> str:
+    """The first few names, with dots where there are more; «none» for none."""
+    names = list(names)
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "") or "none"

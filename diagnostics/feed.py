@@ -1,0 +1,238 @@
+"""Pictures of a run: listed, looked at, opened ahead of the work, and batched by size."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.images import (
+    PictureError,
+    Size,
+    as_picture,
+    find_pictures,
+    normalise,
+    parse_size,
+    read_size,
+    resize,
+    to_tensor,
+)
+from diagnostics.labels import LabelError, find_label, patch_labels, read_labels, resize_labels
+from diagnostics.layout import grid_of
+from diagnostics.measures.base import UNLABELLED
+
+Found = TypeVar("Found")
+LabelSource = Callable[[int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a run: its name, where it comes from, its own (height, width) and the size it is shown in.
+
+    `reason` says why it can't be read; then the sizes are (0, 0).
+    """
+
+    name: str
+    source: Any
+    original: tuple[int, int] = (0, 0)
+    size: tuple[int, int] = (0, 0)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An opened picture: (3, h, w) normalised, patch labels (N,) or None, and why it or its labels are left out."""
+
+    number: int
+    image: Tensor | None
+    labels: Tensor | None
+    reason: str
+
+
+def size_for(backbone: Backbone, size: str | Size | None) -> Size:
+    """The size asked for, or the backbone's own."""
+    height, width = backbone.native_size
+    return parse_size(str(size)) if size is not None else parse_size(f"{width}x{height}")
+
+
+def list_pictures(pictures: Any, size: Size, *, strict: bool) -> list[Picture]:
+    """The pictures of a run with unique names and sizes, from their headers alone.
+
+    `pictures`: files, folders, globs, PIL pictures or arrays, one or many. Names are paths below the folder that all
+    share, `picture-0001` for arrays. One that can't be read keeps its place with a `reason`; `strict` raises, and so
+    does a run in which none can be read.
+    """
+    single = isinstance(pictures, (str, Path, np.ndarray)) or hasattr(pictures, "getpixel")
+    sources: list[Any] = [pictures] if single else list(pictures)
+    found: list[Any] = []
+    for source in sources:
+        found += find_pictures([source]) if isinstance(source, (str, Path)) else [source]
+    if not found:
+        raise ValueError("`pictures` should name at least one picture, folder or glob; got none.")
+    listed = [
+        Picture(name, path) for name, path in named(source for source in found if isinstance(source, Path)).items()
+    ]
+    arrays = [source for source in found if not isinstance(source, Path)]
+    listed += [Picture(f"picture-{number:04d}", source) for number, source in enumerate(arrays, start=1)]
+    listed = [_looked_at(picture, size, strict=strict) for picture in listed]
+    if all(picture.reason for picture in listed):
+        raise ValueError(f"none of the {len(listed)} pictures can be read. The first: {listed[0].reason}")
+    return listed
+
+
+def named(paths: Iterable[Path]) -> dict[str, Path]:
+    """Name in a run -> path: the part below the folder that all paths share."""
+    absolute = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
+    shared = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
+    return {path.relative_to(shared).as_posix(): path for path in absolute}
+
+
+def _looked_at(picture: Picture, size: Size, *, strict: bool) -> Picture:
+    """The picture with its own size and the size it will be shown in."""
+    try:
+        from_file = isinstance(picture.source, Path)
+        width, height = read_size(picture.source) if from_file else as_picture(picture.source).size
+    except PictureError as error:
+        if strict:
+            raise
+        return replace(picture, reason=str(error))
+    return replace(picture, original=(height, width), size=size.of(width, height))
+
+
+def digest(pictures: Sequence[Picture]) -> str:
+    """Tells lists of pictures apart: names, sizes, and the length of each file or the values of each array."""
+    hashed = hashlib.sha256()
+    for picture in pictures:
+        hashed.update(f"{picture.name} {picture.original} ".encode())
+        if isinstance(picture.source, Path):
+            hashed.update(str(picture.source.stat().st_size).encode())
+        else:
+            hashed.update(np.asarray(picture.source).tobytes())
+    return f"{len(pictures)} pictures, {hashed.hexdigest()[:16]}"
+
+
+def label_source(labels: Any, pictures: Sequence[Picture]) -> LabelSource | None:
+    """A function from a picture's number to its label map (h, w) of class numbers; None without labels.
+
+    `labels`: a folder of label maps with the pictures' names, or one array (h, w) a picture.
+    """
+    if labels is None:
+        return None
+    if isinstance(labels, (str, Path)):
+        folder = Path(labels)
+        if not folder.is_dir():
+            raise ValueError(f"`labels` should be a folder of label maps; `{folder}` is none.")
+
+        def from_folder(number: int) -> np.ndarray:
+            picture = pictures[number]
+            if not isinstance(picture.source, Path):
+                raise LabelError(picture.name, "is no file", "Give the label maps as arrays as well")
+            height, width = picture.original
+            return read_labels(find_label(picture.source, folder), expected_size=(width, height))
+
+        return from_folder
+    arrays = [np.asarray(array) for array in labels]
+    if len(arrays) != len(pictures):
+        raise ValueError(f"`labels` should be one map per picture, {len(pictures)}; got {len(arrays)}.")
+
+    def from_arrays(number: int) -> np.ndarray:
+        array, picture = arrays[number], pictures[number]
+        if array.shape != picture.original or not np.issubdtype(array.dtype, np.integer):
+            raise LabelError(
+                picture.name,
+                f"its label map should be integers of (h, w) = {picture.original}; got {array.dtype} of {array.shape}",
+                "Give it in the picture's own size",
+            )
+        return array.astype(np.int64)
+
+    return from_arrays
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Opens a picture and its label map by number; may be called from several threads at once."""
+
+    pictures: Sequence[Picture]
+    mean: Sequence[float]
+    std: Sequence[float]
+    patch_size: tuple[int, int]
+    labels: LabelSource | None = None
+    ignore: Collection[int] = ()
+    strict: bool = False
+
+    def __call__(self, number: int) -> Loaded:
+        picture = self.pictures[number]
+        if picture.reason:
+            return Loaded(number, None, None, picture.reason)
+        try:
+            opened = resize(as_picture(picture.source), *picture.size)
+        except PictureError as error:
+            if self.strict:
+                raise
+            return Loaded(number, None, None, str(error))
+        image = normalise(to_tensor(opened), self.mean, self.std)
+        if self.labels is None:
+            return Loaded(number, image, None, "")
+        try:
+            labels = torch.from_numpy(resize_labels(self.labels(number), *picture.size))
+        except LabelError as error:
+            if self.strict:
+                raise
+            unlabelled = torch.full((grid_of(picture.size, self.patch_size).patches,), UNLABELLED)
+            return Loaded(number, image, unlabelled, f"not labelled: {error}")
+        return Loaded(number, image, patch_labels(labels[None], self.patch_size, ignore=self.ignore)[0], "")
+
+
+def opened_ahead(blocks: Sequence[range], loader: Loader) -> Iterator[tuple[range, list[Loaded]]]:
+    """Blocks with their pictures opened, one block ahead of the one in work, so that opening costs no waiting."""
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        coming = [pool.submit(loader, number) for number in blocks[0]] if blocks else []
+        try:
+            for index, block in enumerate(blocks):
+                waiting, after = coming, blocks[index + 1 : index + 2]
+                coming = [pool.submit(loader, number) for number in after[0]] if after else []
+                yield block, [future.result() for future in waiting]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def in_batches(
+    loaded: Sequence[Loaded], batch: int, work: Callable[[list[Loaded]], Found]
+) -> Iterator[tuple[list[Loaded], Found]]:
+    """Does `work` on opened pictures, those of one size together, at most `batch` at once.
+
+    Where a device runs out of memory, the batch is halved and the work goes on.
+    """
+    by_shape: dict[tuple[int, ...], list[Loaded]] = {}
+    for item in loaded:
+        if item.image is not None:
+            by_shape.setdefault(tuple(item.image.shape), []).append(item)
+    for group in by_shape.values():
+        start = 0
+        while start < len(group):
+            some = group[start : start + batch]
+            try:
+                found = work(some)
+            except torch.OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+                batch = len(some) // 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            yield some, found
+            start += len(some)
+
+
+def stacked(some: Sequence[Loaded]) -> Tensor:
+    """The pictures of a batch: (B, 3, h, w)."""
+    return torch.stack([item.image for item in some if item.image is not None])

@@ -1,0 +1,575 @@
+"""Pictures from files, PIL images or arrays: found, opened rightly, resized, normalised; or refused by name.
+
+Every function here ends in pixels as a viewer shows them, or in a PictureError that says which file, what is wrong
+and what to do. Nothing of PIL's global settings is changed.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import re
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageFile, UnidentifiedImageError
+from torch import Tensor
+
+from diagnostics.registry import unknown_name
+
+# What a folder is searched for, and what a file may hold, whatever its suffix. Our choice: the raster formats of
+# photographs. EPS and the like are out, since Pillow hands them to other programs; TGA and DIB are out, since files
+# of theirs can't be told from damaged ones.
+# fmt: off
+PICTURE_SUFFIXES = frozenset({
+    ".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pfm", ".pgm",
+    ".png", ".pnm", ".ppm", ".qoi", ".tif", ".tiff", ".webp",
+})
+# fmt: on
+PICTURE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
+# Our choice: the size at which Pillow itself refuses (twice its MAX_IMAGE_PIXELS), not the half where it only warns.
+MAX_PIXELS = 178_956_970
+# Our choice: what lies behind transparent pixels. Most viewers and web pages show white there; `convert("RGB")` would
+# bring up whatever colour the file hides under them.
+BACKGROUND = (255, 255, 255)
+# The long side's limit beside a given short side. Source: SCLIP's released configs, resize scale (2048, S).
+LONGEST = 2048
+
+RESAMPLING: dict[str, Image.Resampling] = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+Frames = Literal["refuse", "first"]
+Source = str | Path | Image.Image | np.ndarray
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC = 274, 256, 257, 258, 262  # EXIF and TIFF tags
+_WHITE_IS_ZERO = 0
+
+
+class FileError(ValueError):
+    """A file that can't be used: `path` names it, `reason` says what is wrong, `advice` what to do."""
+
+    def __init__(self, path: str | Path, reason: str, advice: str) -> None:
+        super().__init__(path, reason, advice)  # all three as arguments: the error then survives pickling
+        self.path, self.reason, self.advice = Path(path), reason, advice
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}. {self.advice}."
+
+
+class PictureError(FileError):
+    """A picture that can't be read rightly."""
+
+
+# Finding
+
+
+def find_pictures(sources: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Files, folders and globs as a list of files, in the order given; a file that comes twice is kept once.
+
+    A file is taken whatever it is called: opening it will tell. A folder is searched with all folders below it, links
+    followed, for the suffixes of pictures in any case; hidden files are left out, and the order is that of the names. A
+    glob (`*.jpg`, `**/*.png`) may come unexpanded; folders that it matches are searched.
+    ValueError for a file that is not there, a glob without a match, a folder without pictures, or no source at all.
+    """
+    found: dict[str, Path] = {}
+    given = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    if not given:
+        raise ValueError("no pictures were given. Name files, folders, or globs such as `photos/*.jpg`.")
+    for source in given:
+        for path in _pictures_of(source):
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def _pictures_of(source: str | Path) -> list[Path]:
+    path = Path(source).expanduser()
+    wanted = " ".join(sorted(PICTURE_SUFFIXES))
+    if path.is_dir():
+        pictures, others = _search(path)
+        if not pictures:
+            kinds = ", ".join(suffix or "no suffix" for suffix, _ in others.most_common(3))
+            seen = f"{others.total()} other files, among them {kinds}" if others else "no files at all"
+            raise ValueError(
+                f"the folder `{source}` has no pictures in it or below: {seen}. Looked for {wanted}, in any case. "
+                "Name the folder that holds the pictures."
+            )
+        return pictures
+    if path.exists():
+        return [path]
+    if not glob.has_magic(str(path)):
+        raise ValueError(
+            f"there is no file or folder `{source}` (looked for {path.absolute()}). Check the spelling, or name a "
+            "folder or a glob such as `photos/*.jpg`."
+        )
+    pictures = []
+    for match in map(Path, sorted(glob.glob(str(path), recursive=True))):
+        if match.is_dir():
+            pictures += _search(match)[0]
+        elif match.suffix.lower() in PICTURE_SUFFIXES:
+            pictures.append(match)
+    if not pictures:
+        raise ValueError(
+            f"no picture matches the glob `{source}` (looked in {Path.cwd()} for files ending in {wanted}). "
+            "`**` is needed to go into folders: `photos/**/*.jpg`."
+        )
+    return pictures
+
+
+def _search(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Pictures in and below a folder, sorted, and how many other files there are of each suffix."""
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(
+            f"the folder `{error.filename}` can't be searched: {error.strerror}. Make it readable, or name others."
+        )
+
+    pictures, others, visited = [], Counter[str](), set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        here = os.path.realpath(place)
+        if here in visited:  # a link that leads back up
+            folders.clear()
+            continue
+        visited.add(here)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if suffix in PICTURE_SUFFIXES:
+                pictures.append(Path(place, name))
+            else:
+                others[suffix] += 1
+    return sorted(pictures), others
+
+
+# Sizes
+
+_SIZE_FORMS = (
+    "`224` for 224x224, `336x224` for width x height, `short:336` for the short side with the aspect kept, "
+    "or `native` for the picture's own size"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The size that pictures are brought to; with no field set, each keeps its own.
+
+    `height` and `width` stretch to exactly that. `short` keeps the aspect: factor min(2048 / long, short / short side),
+    each side int(side·factor + 0.5), at least 1. Source of the rule: mmsegmentation's keep-ratio resize as SCLIP's
+    released code uses it. `str` gives the text that `parse_size` reads.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    short: int | None = None
+
+    def __post_init__(self) -> None:
+        sides = [side for side in (self.height, self.width, self.short) if side is not None]
+        if (self.height is None) != (self.width is None) or (self.short is not None and self.height is not None):
+            raise ValueError(f"a size should have height and width, or `short` alone, or nothing; got {self!r}.")
+        if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
+            raise ValueError(f"a side should be a whole number of at least 1 pixel; got {self!r}.")
+        if self.short is not None and self.short > LONGEST:
+            raise ValueError(
+                f"`short` should be at most {LONGEST}, the limit of the long side; got {self.short}. "
+                "Give width and height: `WxH`."
+            )
+
+    def of(self, width: int, height: int) -> tuple[int, int]:
+        """(height, width) for a picture of that width and height."""
+        if width < 1 or height < 1:
+            raise ValueError(f"a picture should have at least 1x1 pixels; got width x height = {width}x{height}.")
+        if self.short is not None:
+            factor = min(LONGEST / max(width, height), self.short / min(width, height))
+            return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+        return self.height or height, self.width or width
+
+    def __str__(self) -> str:
+        if self.short is not None:
+            return f"short:{self.short}"
+        if self.height is None:
+            return "native"
+        return str(self.height) if self.height == self.width else f"{self.width}x{self.height}"
+
+
+def parse_size(text: str) -> Size:
+    """The size that a text names: `224`, `336x224` (width x height), `short:336`, `native`. ValueError for others."""
+    cleaned = text.strip().lower()
+    if cleaned == "native":
+        return Size()
+    match = re.fullmatch(r"(?P<short>short:)?(?P<first>\d+)(?:[x×](?P<second>\d+))?", cleaned, re.ASCII)
+    if not match or (match["short"] and match["second"]):
+        raise ValueError(f"`{text}` is not a size. Give {_SIZE_FORMS}.")
+    first, second = int(match["first"]), int(match["second"] or match["first"])
+    if min(first, second) < 1:
+        raise ValueError(f"a size should be at least 1 pixel; got `{text}`. Give {_SIZE_FORMS}.")
+    return Size(short=first) if match["short"] else Size(height=second, width=first)
+
+
+def as_size(size: Size | str | int | tuple[int, int]) -> Size:
+    """A Size from a Size, a text (width x height, as the command line has it), a side, or a tuple (height, width)."""
+    if isinstance(size, Size):
+        return size
+    if isinstance(size, str):
+        return parse_size(size)
+    if isinstance(size, int):
+        return Size(height=size, width=size)
+    if isinstance(size, tuple) and len(size) == 2:
+        return Size(height=size[0], width=size[1])
+    raise TypeError(f"`size` should be a Size, a text, a side, or a tuple (height, width); got {size!r}.")
+
+
+# Opening
+
+
+class _Quiet:
+    """Keeps Pillow's warnings from the user while a file is read.
+
+    Python's warning filters belong to the whole process. Threads that read at once share one entry here, so that the
+    filters come back as they were when the last one leaves.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._inside += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever Pillow raises becomes a PictureError: its decoders raise almost anything on damaged files."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        advice = f"Make it smaller. Pillow's own limit, PIL.Image.MAX_IMAGE_PIXELS, holds besides `max_pixels`: {error}"
+        raise PictureError(path, "has more pixels than may be opened", advice) from error
+    except UnidentifiedImageError as error:
+        kinds = ", ".join(PICTURE_FORMATS)
+        reason = f"is no picture that can be read, or its beginning is damaged (readable: {kinds})"
+        raise PictureError(path, reason, "Convert it to PNG or JPEG, or leave it out") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            reason, advice = f"can't be opened: {error.strerror}", "Check the file and its permissions"
+        elif isinstance(error, MemoryError):
+            reason, advice = "does not fit into the memory", "Make it smaller, or lower `max_pixels` to refuse it early"
+        else:
+            reason = f"is damaged or cut short ({type(error).__name__}: {error})".replace("\n", " ")
+            advice = "Fetch or export it again, or leave it out"
+        raise PictureError(path, reason, advice) from error
+
+
+@contextmanager
+def _opened(path: Path, formats: Sequence[str], frames: Frames, max_pixels: int) -> Iterator[Image.Image]:
+    """The file with its header read and checked, pixels not yet decoded."""
+    if frames not in ("refuse", "first"):
+        raise unknown_name("way with several frames", str(frames), ("refuse", "first"))
+    if path.is_dir():
+        raise PictureError(path, "is a folder", "Search it with diagnostics.images.find_pictures")
+    if not path.is_file():
+        raise PictureError(path, "is not there, or is no ordinary file", "Check the path")
+    if path.stat().st_size == 0:
+        raise PictureError(path, "is empty (0 bytes)", "Fetch or export it again, or leave it out")
+    with _QUIET, _named(path):
+        Image.init()  # all plugins, so that a format this Pillow lacks is left out below and not tripped over
+        with Image.open(path, formats=[name for name in formats if name in Image.OPEN]) as file:
+            width, height = file.size
+            if width * height > max_pixels:
+                reason = f"is {width}x{height}: {width * height:,} pixels, and {max_pixels:,} are allowed"
+                raise PictureError(path, reason, "Make it smaller, or raise `max_pixels`")
+            # A phone's MPO is one photograph with its preview or depth map behind it, not a sequence.
+            count = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+            if count > 1 and frames == "refuse":
+                advice = 'Give a still picture, or take the first frame: frames="first"'
+                raise PictureError(path, f"holds {count} frames or pages", advice)
+            yield file
+
+
+def read_file(
+    path: str | Path,
+    *,
+    formats: Sequence[str] = PICTURE_FORMATS,
+    frames: Frames = "refuse",
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """The file as it stands, decoded in its own mode, not yet turned or converted. PictureError if it can't be."""
+    with _opened(Path(path), formats, frames, max_pixels) as file:
+        file.load()
+        return file
+
+
+def _orientation(file: Image.Image) -> int:
+    """How the pixels must be turned to be upright, as EXIF numbers it: 1 for not at all."""
+    try:
+        # The class's own method: PNG's decodes the whole picture to look behind the pixels.
+        orientation = Image.Image.getexif(file).get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF: viewers show such pictures as stored, and so do we
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; without one, or with a damaged one, as it is."""
+    with _QUIET:
+        picture.load()  # TIFF is turned by Pillow here, and then says so
+        orientation = _orientation(picture)
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+
+
+def _png_speaks_late(path: Path) -> bool:
+    """Whether a PNG has EXIF or XMP behind its pixels, where some tools write it. Looks at the chunks' heads only."""
+    keywords = (b"Raw profile type exif", b"XML:com.adobe.xmp")
+    with path.open("rb") as file:
+        file.seek(8)
+        behind = False
+        while len(head := file.read(8)) == 8:
+            length, name = int.from_bytes(head[:4], "big"), head[4:]
+            following = file.tell() + length + 4
+            text = name in (b"iTXt", b"tEXt", b"zTXt")
+            if behind and (name == b"eXIf" or (text and file.read(21).startswith(keywords))):
+                return True
+            behind = behind or name == b"IDAT"
+            file.seek(following)
+    return False
+
+
+def read_size(path: str | Path, *, frames: Frames = "refuse", max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) as displayed, EXIF orientation applied, from the header alone.
+
+    Decodes nothing, but for a PNG with EXIF or XMP behind its pixels. PictureError where the header already shows
+    that the picture can't be used; a file that is cut short further on shows only when it is opened.
+    """
+    path = Path(path)
+    with _opened(path, PICTURE_FORMATS, frames, max_pixels) as file:
+        if file.format == "PNG" and _png_speaks_late(path):
+            file.load()
+        # TIFF: the tags, since Pillow's releases disagree whether `size` is already turned.
+        tags = getattr(file, "tag_v2", {_WIDTH: file.size[0], _HEIGHT: file.size[1]})
+        width, height = tags[_WIDTH], tags[_HEIGHT]
+        return (height, width) if _orientation(file) in (5, 6, 7, 8) else (width, height)
+
+
+def open_picture(
+    path: str | Path,
+    *,
+    frames: Frames = "refuse",
+    background: tuple[int, int, int] = BACKGROUND,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """The picture in a file as 8-bit RGB, upright. PictureError if it can't be read rightly.
+
+    Turned as EXIF says. Grey becomes three equal channels; 16-bit grey is scaled, 65535 to 255, and float grey from
+    [0, 1]. Transparent pixels show `background`. CMYK and YCCK go the plain way, (1 - ink)·(1 - black), and their JPEG
+    files are taken as inverted, as Adobe writes them. Several frames or pages are refused unless `frames` is "first".
+    16-bit colour keeps its upper 8 bits, which is what Pillow decodes.
+    Embedded colour profiles are not applied: backbones were trained on pictures opened so (open_clip, timm), and the
+    same file then gives the same numbers everywhere.
+    """
+    return _to_rgb(upright(read_file(path, frames=frames, max_pixels=max_pixels)), Path(path), background)
+
+
+def _to_rgb(picture: Image.Image, path: Path, background: tuple[int, int, int]) -> Image.Image:
+    """Any mode as a fresh 8-bit RGB picture without metadata, which would turn it a second time."""
+    if len(background) != 3 or not all(0 <= value <= 255 for value in background):
+        raise ValueError(f"`background` should be red, green, blue from 0 to 255; got {background!r}.")
+    with _QUIET, _named(path):
+        if picture.mode.startswith(("I", "F")):
+            picture = _to_eight_bits(picture, path)
+        if picture.has_transparency_data:
+            picture = picture.convert("LA") if picture.mode == "La" else picture
+            behind = Image.new("RGBA", picture.size, (*background, 255))
+            picture = Image.alpha_composite(behind, picture.convert("RGBA"))
+        picture = picture.convert("RGB")
+    picture.info = {}
+    return picture
+
+
+def _to_eight_bits(picture: Image.Image, path: Path) -> Image.Image:
+    """16-bit or float grey as L, or as LA where one grey value means transparent. Pillow would clip it to white."""
+    values = np.asarray(picture)
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode == "F":
+        white = 1.0
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            reason = f"holds float values from {values.min():g} to {values.max():g}, with no white point given"
+            raise PictureError(path, reason, "Scale them to [0, 1], or convert it to 8 or 16 bits")
+        eight = np.floor(values * 255 + 0.5).astype(np.uint8)
+    else:
+        white = 4095 if tags.get(_BITS) == (12,) else 65535
+        if values.min() < 0 or values.max() > white:
+            reason = f"holds whole numbers from {values.min()} to {values.max()}; 16-bit grey has 0 to {white}"
+            raise PictureError(path, reason, "Convert it to 8 or 16 bits")
+        eight = ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow turns 8-bit files round, but not these
+        eight = 255 - eight
+    grey = Image.fromarray(eight)
+    if (key := picture.info.get("transparency")) is None:
+        return grey
+    return Image.merge("LA", [grey, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))])
+
+
+def as_picture(
+    source: Source,
+    *,
+    frames: Frames = "refuse",
+    background: tuple[int, int, int] = BACKGROUND,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """8-bit RGB from a path, a PIL image, or an array.
+
+    Arrays are (h, w, 3) or (h, w), uint8 or float in [0, 1]; others raise ValueError or TypeError. PIL images are
+    scaled and composed as files are, and of several frames the one they stand at is taken. What comes straight from
+    `Image.open` is turned by its EXIF as well; an image made from it is not, since it may have been turned already.
+    """
+    if isinstance(source, (str, Path)):
+        return open_picture(source, frames=frames, background=background, max_pixels=max_pixels)
+    if isinstance(source, Image.Image):
+        path = Path(str(getattr(source, "filename", "") or "the given PIL image"))
+        with _QUIET, _named(path):
+            turned = upright(source) if isinstance(source, ImageFile.ImageFile) else source
+        return _to_rgb(turned, path, background)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    raise TypeError(
+        f"a picture should be a path, a PIL image, or a numpy array; got {type(source).__name__}. "
+        "A tensor that is already normalised goes straight to the backbone: backbone.trunk(images)."
+    )
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    shape = array.shape
+    if array.ndim == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"an array should be (h, w, 3) or (h, w); got {shape}. Move the channels last: array.transpose(1, 2, 0)."
+        )
+    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] != 3):
+        raise ValueError(
+            f"an array should be one picture, (h, w, 3) or (h, w); got {shape}. Give the pictures of a batch one by "
+            "one; an alpha channel comes as a PIL image: Image.fromarray(array)."
+        )
+    if 0 in shape:
+        raise ValueError(f"a picture should have at least 1x1 pixels; got an array of shape {shape}.")
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = array.min(), array.max()  # NaN if there is any
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"a float array should lie in [0, 1]; got values from {low:g} to {high:g}. "
+                "Divide by 255 if it counts so, and replace NaN."
+            )
+        array = np.floor(array.astype(np.float64) * 255 + 0.5).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise TypeError(
+            f"an array should be uint8, or float in [0, 1]; got {array.dtype}. Scale it to one of them first."
+        )
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+# From picture to tensor
+
+
+def resize(picture: Image.Image, height: int, width: int, *, resampling: str = "bicubic") -> Image.Image:
+    """The picture at that size, by Pillow's filters, which widen when shrinking (antialiasing), `nearest` excepted.
+
+    `resampling`: bicubic, bilinear, lanczos or nearest. At the same size the picture itself comes back.
+    """
+    if resampling not in RESAMPLING:
+        raise unknown_name("resampling", resampling, RESAMPLING)
+    if height < 1 or width < 1:
+        raise ValueError(f"a picture should have at least 1x1 pixels; asked for height x width = {height}x{width}.")
+    if picture.size == (width, height):
+        return picture
+    return picture.resize((width, height), RESAMPLING[resampling])
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """8-bit RGB -> (3, h, w) float32 in [0, 1]."""
+    if picture.mode != "RGB":
+        raise ValueError(f"the picture should be 8-bit RGB; got mode {picture.mode}. Convert it: as_picture(picture).")
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div_(255)
+
+
+def _statistics(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    if not images.is_floating_point() or images.ndim < 3 or images.shape[-3] != 3:
+        raise ValueError(
+            f"`images` should be floats of shape (…, 3, h, w); got {images.dtype} of {tuple(images.shape)}. "
+            "Make them with diagnostics.images.to_tensor."
+        )
+    if len(mean) != 3 or len(std) != 3 or not all(math.isfinite(value) and value > 0 for value in std):
+        raise ValueError(f"`mean` and `std` should have 3 values each, `std` above 0; got {mean!r} and {std!r}.")
+    return images.new_tensor(mean).view(3, 1, 1), images.new_tensor(std).view(3, 1, 1)
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(…, 3, h, w) in [0, 1] -> (images - mean) / std by channel; a backbone's are backbone.mean and backbone.std."""
+    middle, spread = _statistics(images, mean, std)
+    return (images - middle) / spread
+
+
+def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The way back, for drawing: (…, 3, h, w) -> images·std + mean by channel."""
+    middle, spread = _statistics(images, mean, std)
+    return images * spread + middle
+
+
+def load_image(
+    source: Source,
+    *,
+    size: Size | str | int | tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    resampling: str = "bicubic",
+    frames: Frames = "refuse",
+    background: tuple[int, int, int] = BACKGROUND,
+    max_pixels: int = MAX_PIXELS,
+) -> Tensor:
+    """One picture ready for a backbone: opened as `as_picture`, resized, normalised -> (3, h, w) float32.
+
+    `size` as in `as_size`: a text counts width x height, a tuple (height, width).
+    """
+    wanted = as_size(size)
+    picture = as_picture(source, frames=frames, background=background, max_pixels=max_pixels)
+    height, width = wanted.of(*picture.size)
+    return normalise(to_tensor(resize(picture, height, width, resampling=resampling)), mean, std)

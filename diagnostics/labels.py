@@ -1,0 +1,161 @@
+"""Label maps: found beside their pictures, read as class numbers, resized, and voted down to one label a patch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from diagnostics.images import MAX_PIXELS, FileError, PictureError, read_file, upright
+from diagnostics.layout import pad_to_patches
+from diagnostics.measures.base import UNLABELLED
+
+# Formats that keep class numbers as they were written, and the suffixes looked for, in this order. JPEG is lossy, GIF
+# writers renumber the palette, and Pillow stretches the values of PGM files to 255.
+LABEL_FORMATS = ("PNG", "TIFF", "BMP")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+# Pixels that belong to no class. Source: 255 is PASCAL VOC's boundary, and mmsegmentation's default `ignore_index`.
+IGNORE = (255,)
+
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and the value of the second that turns greys round
+
+
+class LabelError(FileError):
+    """A label map that is not there, or can't be read as class numbers."""
+
+
+def find_label(picture: str | Path, folder: str | Path) -> Path:
+    """The label map of a picture: the same name with the suffix of a label map (png, tif, tiff, bmp).
+
+    The picture's own sub-folders come first: for `images/val/a.jpg` it looks for `folder/images/val/a.png`, then
+    `folder/val/a.png` (as in ADE20K), then `folder/a.png` (as in PASCAL VOC). The picture itself is never its label
+    map. LabelError if there is none.
+    """
+    picture, folder = Path(picture), Path(folder)
+    if not folder.is_dir():
+        raise LabelError(folder, f"is no folder of label maps (asked for the one of {picture})", "Check the path")
+    parents = [part for part in picture.parent.parts if part not in (picture.anchor, "..")]
+    for start in range(len(parents) + 1):
+        stem = folder.joinpath(*parents[start:], picture.stem)
+        for suffix in LABEL_SUFFIXES:
+            for spelling in (suffix, suffix.upper()):
+                label = stem.with_name(stem.name + spelling)
+                if label.is_file() and not (picture.exists() and label.samefile(picture)):
+                    return label
+    looked = ", ".join(LABEL_SUFFIXES)
+    raise LabelError(
+        folder,
+        f"has no label map for the picture {picture}: no `{picture.stem}` with {looked}, neither there nor in the "
+        "picture's own sub-folders",
+        "Give the label map the picture's name, or leave the picture out",
+    )
+
+
+def read_labels(
+    path: str | Path, *, expected_size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """The class numbers of a label map: (h, w) int64, at least 0.
+
+    Palette files give their indices; grey files of 1 to 32 bits their values as written. The map is taken as it is
+    displayed, so it belongs to the upright picture. `expected_size` is the picture's (width, height).
+    LabelError for another size, colours, alpha, fractions, negative values, lossy formats, several frames, damage.
+    """
+    path = Path(path)
+    try:
+        file = read_file(path, formats=LABEL_FORMATS, max_pixels=max_pixels)
+        step = _grey_step(file, path)
+        picture = upright(file)
+    except PictureError as error:
+        reason, advice = error.reason, error.advice
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            reason = f"is no label map that can be read (readable: {', '.join(LABEL_FORMATS)})"
+            advice = "Export the class numbers as PNG: JPEG and GIF change them, PGM stretches them"
+        raise LabelError(path, reason, advice) from error
+    if expected_size is not None and picture.size != tuple(expected_size):
+        advice = "Give the label map of this very picture, at its size"
+        if picture.size == tuple(reversed(expected_size)):
+            advice = "Turn it by 90 degrees: pictures are turned as their EXIF says, and label maps belong to these"
+        is_, should = ("x".join(map(str, size)) for size in (picture.size, expected_size))
+        raise LabelError(path, f"is {is_} (width x height), but its picture is {should}", advice)
+    labels = np.asarray(picture).astype(np.int64)
+    if labels.min() < 0:
+        raise LabelError(path, f"has negative class numbers, down to {labels.min()}", "Write 255 for ignored pixels")
+    return labels // step
+
+
+def _grey_step(file: Image.Image, path: Path) -> int:
+    """What Pillow multiplied the values by: it stretches grey of 2 and 4 bits to 255. Refuses modes without classes."""
+    if file.mode not in ("1", "L", "P", "I") and not file.mode.startswith("I;16"):
+        raise LabelError(
+            path,
+            f"holds {'fractions' if file.mode == 'F' else 'colours or alpha'} (mode {file.mode}), not class numbers",
+            "Convert it to one channel of class numbers, or a palette PNG",
+        )
+    tags = getattr(file, "tag_v2", None)
+    if tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        raise LabelError(path, "counts its greys from white (TIFF WhiteIsZero)", "Export it as PNG")
+    if file.mode != "L":
+        return 1
+    if file.format == "PNG":
+        with path.open("rb") as head:
+            bits = head.read(25)[24]  # bit depth in IHDR, which comes first in every PNG
+    else:
+        bits = 8 if tags is None else tags.get(_BITS, (8,))[0]
+    return 255 // (2**bits - 1)
+
+
+def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(h, w) -> (height, width): each new pixel takes the label under its centre. No new class number comes up.
+
+    A centre on the border of two pixels takes the lower or right one, as torch's `nearest-exact`.
+    """
+    if labels.ndim != 2 or 0 in labels.shape:
+        raise ValueError(f"`labels` should be (h, w) with at least one pixel; got {labels.shape}.")
+    if height < 1 or width < 1:
+        raise ValueError(f"labels should have at least 1x1 pixels; asked for height x width = {height}x{width}.")
+    # (i + 1/2)·h / height in whole numbers, so that no rounding moves a centre.
+    rows = (2 * np.arange(height) + 1) * labels.shape[0] // (2 * height)
+    cols = (2 * np.arange(width) + 1) * labels.shape[1] // (2 * width)
+    return labels[rows[:, None], cols]
+
+
+def patch_labels(labels: Tensor, patch_size: tuple[int, int], *, ignore: Collection[int] = IGNORE) -> Tensor:
+    """One label a patch by majority vote: (B, h, w), or (h, w) for a batch of one -> (B, N) int64.
+
+    Pictures are padded to whole patches as `pad_to_patches` does; padding has no vote. Of labels with equally many
+    pixels the smallest wins (our choice). Ignored labels vote like others: a patch that one of them wins, or that is
+    all padding, is UNLABELLED. Any number of classes; memory as for the labels sorted, patch by patch.
+    Source: SC-CLIP's same-class ROC (arXiv:2411.15869) labels a patch by its most frequent pixel label.
+    """
+    if labels.ndim not in (2, 3) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            f"`labels` should be whole numbers of shape (B, h, w) or (h, w); got {labels.dtype} of "
+            f"{tuple(labels.shape)}. Read them with diagnostics.labels.read_labels."
+        )
+    if 0 in labels.shape:
+        raise ValueError(f"`labels` should have at least one pixel; got {tuple(labels.shape)}.")
+    if labels.min() < 0:
+        raise ValueError(
+            f"`labels` should be 0 or above; got {int(labels.min())}. Give ignored pixels a number of their own, 255 "
+            "for example, and name it in `ignore`."
+        )
+    maps = pad_to_patches(labels.long().reshape(-1, *labels.shape[-2:]), patch_size, value=UNLABELLED)
+    pixels = (
+        maps.unflatten(2, (-1, patch_size[1]))
+        .unflatten(1, (-1, patch_size[0]))  # (B, rows, height in patch, cols, width in patch)
+        .transpose(2, 3)
+        .flatten(3)
+        .flatten(1, 2)  # (B, N, pixels)
+    )
+    # Sorted, equal labels stand together: the count of each is the distance between its ends.
+    pixels = pixels.sort(dim=-1).values
+    votes = torch.searchsorted(pixels, pixels, right=True) - torch.searchsorted(pixels, pixels)
+    votes = votes.masked_fill(pixels == UNLABELLED, 0)
+    # argmax takes the first of equals, which is the smallest label; with padding only, that is UNLABELLED.
+    winners = pixels.gather(-1, votes.argmax(dim=-1, keepdim=True)).squeeze(-1)
+    ignored = torch.isin(winners, torch.tensor(sorted(ignore), dtype=torch.long, device=labels.device))
+    return winners.masked_fill(ignored, UNLABELLED)

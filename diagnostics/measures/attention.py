@@ -1,0 +1,390 @@
+"""Statistics of the attention maps: rows, diagonal, received mass, entropy, rank, distance; per head.
+
+All come from one pass over queries and keys that holds a few rows of the attention matrix at a time, never the whole
+(B, H, T, T). Only the rank needs whole maps, and takes them a few heads at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diagnostics.layout import Layout
+from diagnostics.measures.base import LayerView, Measure, Variable
+
+# Bytes of attention rows held at once. Our choice: inside a CPU's cache, and large enough to keep a GPU busy.
+CHUNK_BYTES_CPU = 4 * 2**20
+CHUNK_BYTES_GPU = 256 * 2**20
+# Steps of the Lanczos iteration for the largest singular value. Our choice: it leaves an error below 1e-5 of the value.
+LANCZOS_STEPS = 6
+
+MAPS = ("image", "layer", "head", "row", "col")
+HEADS = ("image", "layer", "head")
+SFP = "SFP (Jin et al., ICCV 2025), Eq 4"
+
+
+def class_row(q: Tensor, k: Tensor, layout: Layout) -> Tensor:
+    """Attention of the class token to each patch: q, k (B, H, T, d) -> (B, H, N), in [0, 1].
+
+    One row of the softmax; the matrix is not made. What goes to prefix tokens is left out, so rows sum to at most 1.
+    """
+    query = layout.class_token(q, dim=2).float()[:, :, None]
+    rows = ((query * q.shape[-1] ** -0.5) @ k.float().mT).softmax(dim=-1)
+    return layout.patches(rows[:, :, 0], dim=2)
+
+
+def attention_statistics(
+    q: Tensor, k: Tensor, layout: Layout, wanted: Collection[str], *, patch_size: tuple[int, int] = (1, 1)
+) -> dict[str, Tensor]:
+    """The statistics asked for, each over the whole attention map, without holding it.
+
+    q, k: (B, H, T, d), attention = softmax(q·kᵀ/√d). `wanted` names from: `self` (B, H, N), the diagonal;
+    `received` (B, H, T), mean over patch queries of what each token gets; `entropy` (B, H), in nat, mean over all
+    queries; `distance` (B, H), in pixels, mean over patch queries; `rank` (B, H), share of the largest squared
+    singular value of the patch-patch part.
+    """
+    batch, heads, tokens, width = q.shape
+    queries = (q.float() * width**-0.5).flatten(0, 1)
+    keys = k.float().flatten(0, 1)
+    pairs = batch * heads
+    budget = (CHUNK_BYTES_GPU if q.is_cuda else CHUNK_BYTES_CPU) // 4
+    rows = tokens if "rank" in wanted else max(1, min(tokens, budget // tokens))
+    at_once = max(1, budget // (rows * tokens))
+    distances = patch_distances(layout, patch_size, q.device) if "distance" in wanted else None
+
+    found = {
+        name: queries.new_zeros(pairs, *shape)
+        for name, shape in {
+            "self": (layout.count,),
+            "received": (tokens,),
+            "entropy": (),
+            "distance": (),
+            "rank": (),
+        }.items()
+        if name in wanted
+    }
+    for first in range(0, pairs, at_once):
+        some = slice(first, first + at_once)
+        for start in range(0, tokens, rows):
+            stop = min(start + rows, tokens)
+            attention = (queries[some, start:stop] @ keys[some].mT).softmax(dim=-1)  # (p, r, T)
+            _add_rows(found, some, attention, start, layout, distances)
+    if "received" in found:
+        found["received"] /= layout.count
+    if "entropy" in found:
+        found["entropy"] /= tokens
+    if "distance" in found:
+        found["distance"] /= layout.count
+    return {name: value.unflatten(0, (batch, heads)) for name, value in found.items()}
+
+
+def _add_rows(
+    found: dict[str, Tensor],
+    some: slice,
+    attention: Tensor,
+    start: int,
+    layout: Layout,
+    distances: Tensor | None,
+) -> None:
+    """Adds what some rows of some heads' maps say to the sums in `found`."""
+    if "entropy" in found:
+        found["entropy"][some] += torch.special.entr(attention).sum(dim=(1, 2))
+    # The rows that are patch queries, and which patches they are.
+    skip = max(layout.prefix - start, 0)
+    patch_rows = attention[:, skip:]
+    first = start + skip - layout.prefix
+    last = first + patch_rows.shape[1]
+    if last <= first:
+        return
+    if "self" in found:
+        found["self"][some, first:last] = patch_rows[:, :, layout.prefix + first : layout.prefix + last].diagonal(
+            dim1=1, dim2=2
+        )
+    if "received" in found:
+        found["received"][some] += patch_rows.sum(dim=1)
+    patch_map = patch_rows[:, :, layout.prefix :]
+    if distances is not None:
+        reach = (patch_map * distances[first:last]).sum(dim=2) / patch_map.sum(dim=2)
+        found["distance"][some] += reach.sum(dim=1)
+    if "rank" in found:
+        found["rank"][some] = rank_one_share(patch_map)
+
+
+def patch_distances(layout: Layout, patch_size: tuple[int, int], device: torch.device | None = None) -> Tensor:
+    """Distance between the centres of every two patches, in pixels of the network's input: (N, N)."""
+    grid = layout.grid
+    rows = torch.arange(grid.rows, device=device).repeat_interleave(grid.cols) * float(patch_size[0])
+    cols = torch.arange(grid.cols, device=device).repeat(grid.rows) * float(patch_size[1])
+    return torch.hypot(rows[:, None] - rows, cols[:, None] - cols)
+
+
+def rank_one_share(maps: Tensor, *, steps: int = LANCZOS_STEPS) -> Tensor:
+    """σ₁²/Σσ²: how much of a map one pair of a column and a row explains: (…, R, N) -> (…), in (0, 1].
+
+    1 where all queries attend alike, so stripes are all there is; 1/N for a map that is a permutation.
+    The largest singular value comes from a Lanczos iteration, which starts from the column means: not orthogonal to
+    the leading vector of a non-negative matrix.
+    """
+    start = maps.mean(dim=-2)
+    basis = [start / start.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)]
+    diagonal, beside = [], []
+    for step in range(min(steps, maps.shape[-1])):
+        # Written so because batched products with one column are ten times slower than these two on a CPU.
+        through = (maps * basis[-1][..., None, :]).sum(dim=-1)
+        grown = (through[..., None, :] @ maps)[..., 0, :]
+        diagonal.append((grown * basis[-1]).sum(dim=-1))
+        known = torch.stack(basis, dim=-1)
+        # Orthogonalised against all vectors, twice: fp32 loses it otherwise.
+        for _ in range(2):
+            grown = grown - (known @ (known.mT @ grown[..., None]))[..., 0]
+        size = grown.norm(dim=-1)
+        if step + 1 < min(steps, maps.shape[-1]):
+            beside.append(size)
+            # An exhausted space (a map of low rank) adds zero vectors, which change no eigenvalue but add zeros.
+            alive = size > 1e-6 * diagonal[0].abs()
+            beside[-1] = torch.where(alive, size, 0)
+            basis.append(torch.where(alive[..., None], grown / size.clamp_min(1e-30)[..., None], 0))
+    small = torch.diag_embed(torch.stack(diagonal, dim=-1))
+    if beside:
+        off = torch.stack(beside, dim=-1)
+        small = small + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
+    largest = torch.linalg.eigvalsh(small)[..., -1]
+    return largest / maps.square().sum(dim=(-2, -1)).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def stripe_contrast(received: Tensor) -> Tensor:
+    """Largest over median received mass: (…, N) -> (…), 1 where no column stands out."""
+    return received.amax(dim=-1) / torch.quantile(received, 0.5, dim=-1).clamp_min(torch.finfo(received.dtype).tiny)
+
+
+def _statistics(view: LayerView, name: str) -> Tensor:
+    """One statistic of a layer; all that any measure of this run asks for are computed together, once."""
+    cache = view.shared.setdefault("attention_statistics", {})
+    if name not in cache:
+        wanted = {*view.shared.get("attention_wanted", ()), name} - cache.keys()
+        cache |= attention_statistics(view["query"], view["key"], view.layout, wanted, patch_size=view.patch_size)
+    return cache[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassAttention(Measure):
+    """Attention of the class token to each patch, per head.
+
+    Unit: share of the row, 1/T is even. Source: SFP Eq 4 and supplement Fig 1 d; CLIPtrase Fig 2.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return (Variable("class_attention", MAPS, "1", "attention of the class token to the patch", SFP),)
+
+    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+        return None if layout.class_index is not None else "the model has no class token"
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        rows = class_row(view["query"], view["key"], view.layout)
+        return {"class_attention": view.layout.to_map(rows, dim=2)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfAttention(Measure):
+    """Attention of each patch to itself (the diagonal), per head.
+
+    Unit: share of the row, 1/T is even. Source: SFP Eq 4.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    wants: ClassVar[tuple[str, ...]] = ("self",)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return (Variable("self_attention", MAPS, "1", "attention of the patch to itself", SFP),)
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        return {"self_attention": view.layout.to_map(_statistics(view, "self"), dim=2)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceivedAttention(Measure):
+    """Attention that each patch receives: the column mean over patch queries, and how far stripes stand out.
+
+    Unit: share of a row, 1/T is even. Stripe contrast is the largest over the median column mean.
+    Source: stripes of CLIPtrase Fig 2 and SFP supplement Fig 1 a; the numbers are ours.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    wants: ClassVar[tuple[str, ...]] = ("received",)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        source = "column means of the maps in CLIPtrase (ECCV 2024), Fig 2"
+        return (
+            Variable("received_attention", MAPS, "1", "attention received, mean over patch queries", source),
+            Variable("stripe_contrast", HEADS, "1", "largest over median received attention", "ours"),
+        )
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        patches = view.layout.patches(_statistics(view, "received"), dim=2)
+        return {
+            "received_attention": view.layout.to_map(patches, dim=2),
+            "stripe_contrast": stripe_contrast(patches),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixAttention(Measure):
+    """Attention that the class token and each register receive: the column mean over patch queries, per head.
+
+    Unit: share of a row. Source: Darcet et al. 2024, arXiv:2309.16588 (registers take the outliers' part).
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    wants: ClassVar[tuple[str, ...]] = ("received",)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        dims = ("image", "layer", "head", "prefix")
+        return (Variable("prefix_attention", dims, "1", "attention received by prefix tokens", "arXiv:2309.16588"),)
+
+    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+        return None if layout.prefix else "the model has no prefix tokens"
+
+    def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
+        return {"prefix": np.arange(layout.prefix)}
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        return {"prefix_attention": _statistics(view, "received")[..., : view.layout.prefix]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionEntropy(Measure):
+    """Entropy of the attention rows, mean over all queries, per head.
+
+    Unit: nat; 0 is one key, ln T is even. Source: Zhai et al. 2023, arXiv:2303.06296, Sec 3.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    wants: ClassVar[tuple[str, ...]] = ("entropy",)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return (Variable("attention_entropy", HEADS, "nat", "mean entropy of attention rows", "arXiv:2303.06296"),)
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        return {"attention_entropy": _statistics(view, "entropy")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankOneShare(Measure):
+    """Share of the patch-patch map that one column times one row explains, per head.
+
+    Unit: 1; 1 where every query attends alike. Source: ours; stripes make a map nearly of rank one.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    wants: ClassVar[tuple[str, ...]] = ("rank",)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return (Variable("rank_one_share", HEADS, "1", "share of the largest squared singular value", "ours"),)
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        return {"rank_one_share": _statistics(view, "rank")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionDistance(Measure):
+    """Mean attention distance: pixels between query and key patch, weighted by attention, per head.
+
+    Weights are renormalised over the patches. Unit: pixel of the network's input.
+    Source: Dosovitskiy et al. 2021, arXiv:2010.11929, Fig 7 and App D.7; leaving out the prefix tokens is our choice.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    wants: ClassVar[tuple[str, ...]] = ("distance",)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        source = "arXiv:2010.11929, App D.7"
+        return (Variable("attention_distance", HEADS, "pixel", "mean attention distance", source),)
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        return {"attention_distance": _statistics(view, "distance")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryAttention(Measure):
+    """Attention maps of chosen patches, for figures: one row of the map per query and head.
+
+    `patches` are row-major numbers of patches from 0; empty means the centre patch. `heads="mean"` averages the heads.
+    Unit: share of the row. Source: CLIPtrase Fig 2 (its 90th patch), SC-CLIP Fig 2 a, SFP supplement Fig 1 b-c.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    patches: tuple[int, ...] = ()
+    heads: Literal["each", "mean"] = "each"
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        source = "CLIPtrase (ECCV 2024), Fig 2"
+        if self.heads == "mean":
+            mean = ("image", "layer", "query", "row", "col")
+            return (Variable("query_attention_mean", mean, "1", "attention of a patch, mean over heads", source),)
+        dims = ("image", "layer", "head", "query", "row", "col")
+        return (Variable("query_attention", dims, "1", "attention of a patch to each patch", source),)
+
+    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+        outside = [patch for patch in self.patches if not 0 <= patch < layout.count]
+        if outside:
+            grid = layout.grid
+            return f"patches should be 0…{layout.count - 1} of the {grid.rows}x{grid.cols} grid; got {outside}"
+        return None
+
+    def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
+        return {"query": np.array(chosen_patches(self.patches, layout))}
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        index = [view.layout.prefix + patch for patch in chosen_patches(self.patches, view.layout)]
+        queries = view["query"][:, :, index].float() * view["query"].shape[-1] ** -0.5
+        rows = (queries @ view["key"].float().mT).softmax(dim=-1)
+        maps = view.layout.to_map(view.layout.patches(rows, dim=3), dim=3)
+        if self.heads == "mean":
+            return {"query_attention_mean": maps.mean(dim=1)}
+        return {"query_attention": maps}
+
+
+def chosen_patches(patches: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """The patches asked for, or the centre patch."""
+    return patches or ((layout.grid.rows // 2) * layout.grid.cols + layout.grid.cols // 2,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionMaps(Measure):
+    """Whole attention maps, prefix tokens included. Large: T x T numbers for each head, layer and picture.
+
+    `heads="mean"` averages the heads. Rows are queries. Unit: share of the row.
+    Source: CLIPtrase Fig 2, SFP supplement Fig 1 a.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("attention",)
+    heads: Literal["each", "mean"] = "each"
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        source = "CLIPtrase (ECCV 2024), Fig 2"
+        if self.heads == "mean":
+            mean = ("image", "layer", "token", "key_token")
+            return (Variable("attention_mean", mean, "1", "attention, mean over heads", source),)
+        dims = ("image", "layer", "head", "token", "key_token")
+        return (Variable("attention", dims, "1", "attention", source),)
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        if self.heads == "mean":
+            return {"attention_mean": view["attention"].float().mean(dim=1)}
+        return {"attention": view["attention"].float()}

@@ -1,0 +1,217 @@
+"""Which channels carry the outliers: peaks and means per channel, massive activations, and kurtosis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from diagnostics.layout import Layout
+from diagnostics.measures.base import LayerView, Measure, Variable
+from diagnostics.measures.tokens import Tokens, chosen_tokens
+
+Normalise = Literal["max", "sum", "none"]
+
+CLEARCLIP = "ClearCLIP, arXiv:2407.12442, Fig 4 c"
+MASSIVE = "Sun et al. 2024, arXiv:2402.17762, Sec 2"
+KURTOSIS = "He et al. 2024, arXiv:2405.19279, Sec 2"
+
+
+def channel_peaks(tokens: Tensor) -> Tensor:
+    """Largest magnitude of each channel over a picture's tokens: (B, T, D) -> (B, D), at least 0. Source: ours."""
+    return tokens.abs().amax(dim=1)
+
+
+def channel_means(tokens: Tensor, *, normalise: Normalise = "max") -> Tensor:
+    """Mean of each channel over a picture's tokens: (B, T, D) -> (B, D).
+
+    `max` divides by the picture's largest |mean|, so that values lie in [-1, 1]; `sum` by the sum of |mean|, so that
+    they are shares; `none` leaves the model's unit. nan where all means are 0, unless `none`.
+    Source: ClearCLIP, Fig 4 c, which does not say what its means are normalised by.
+    """
+    means = tokens.mean(dim=1)
+    if normalise == "none":
+        return means
+    sizes = means.abs()
+    return means / (sizes.amax(dim=1, keepdim=True) if normalise == "max" else sizes.sum(dim=1, keepdim=True))
+
+
+def sorted_channel_means(means: xr.DataArray) -> xr.DataArray:
+    """Channel means averaged over pictures, then sorted ascending: (…, channel) -> (…, place), `place` from 0.
+
+    For drawing; which channel came to which place is lost. A mean without dim `image` is sorted as it is.
+    Source: ClearCLIP, Fig 4 c; averaging before sorting is our choice, so that one channel keeps one place.
+    """
+    if "channel" not in means.dims:
+        raise ValueError(f"`means` should have a dim `channel`, as the variable channel_mean; got {means.dims}.")
+    average = means.mean("image", skipna=False, keep_attrs=True) if "image" in means.dims else means
+    average = average.transpose(..., "channel").drop_vars("channel", errors="ignore")
+    ordered = average.copy(data=np.sort(average.values, axis=-1)).rename(channel="place")
+    return ordered.assign_coords(place=np.arange(ordered.sizes["place"]))
+
+
+def massive_activations(tokens: Tensor, *, absolute: float = 100.0, ratio: float = 1000.0) -> Tensor:
+    """Marks entries with |x| > `absolute` and |x| > `ratio` x the picture's median |x|: (B, T, D) -> (B, T, D) bool.
+
+    The median is over all entries of the picture; of an even number it is the lower middle one (`torch.median`; the
+    textbook's mean of both would need a second pass). A picture that holds nan has no mark.
+    Source: Sun et al. 2024, arXiv:2402.17762, Sec 2.
+    """
+    sizes = tokens.abs()
+    threshold = sizes.new_full((sizes.shape[0],), absolute)
+    # The median costs more than all else here, and only pictures with a large entry need it (or nan, to be told).
+    some = ~(sizes.flatten(1).amax(dim=1) <= absolute)
+    threshold[some] = (ratio * sizes[some].flatten(1).median(dim=1).values).clamp_min(absolute)
+    return sizes > threshold[:, None, None]
+
+
+def channel_kurtosis(tokens: Tensor) -> Tensor:
+    """mean_j s_j⁴ / (mean_j s_j²)² with s_j the RMS of channel j over tokens: (B, T, D) -> (B), in [1, D].
+
+    1 where all channels are equally large, D where one carries all. nan where all entries are 0.
+    Source: He et al. 2024, arXiv:2405.19279, Sec 2.
+    """
+    power = tokens.square().mean(dim=1)
+    # Relative to the mean first: the fourth power of a large model's entries would leave fp32.
+    return (power / power.mean(dim=1, keepdim=True)).square().mean(dim=1)
+
+
+def _peaks(view: LayerView) -> Tensor:
+    """Channel peaks of the patches that leave the block; two measures use them."""
+    if "channel_peaks" not in view.shared:
+        view.shared["channel_peaks"] = channel_peaks(view.patches("block_out"))
+    return view.shared["channel_peaks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelPeak(Measure):
+    """Largest magnitude of each channel over the patches that leave the block.
+
+    Unit: the model's own. Source: ours.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("block_out",)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        dims = ("image", "layer", "channel")
+        return (Variable("channel_peak", dims, "model units", "largest magnitude of the channel over patches", "ours"),)
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        return {"channel_peak": _peaks(view)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopChannels(Measure):
+    """The `k` channels of largest magnitude over the patches that leave the block, largest first.
+
+    `top_channel` numbers channels from 0; `rank` counts from 1. Source: ours.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("block_out",)
+    k: int = 5  # our choice
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"`k` should be at least 1, the number of channels to name; got {self.k}.")
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        dims = ("image", "layer", "rank")
+        return (
+            Variable("top_channel", dims, "1", "channel of large magnitude, from 0", "ours", "int32"),
+            Variable("top_channel_value", dims, "model units", "largest magnitude of that channel", "ours"),
+        )
+
+    def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
+        return {"rank": np.arange(1, self.k + 1)}
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        peaks = _peaks(view)
+        if self.k > peaks.shape[1]:
+            raise ValueError(f"`k` should be at most the {peaks.shape[1]} channels of this model; got {self.k}.")
+        top = peaks.topk(self.k, dim=1)
+        return {"top_channel": top.indices.int(), "top_channel_value": top.values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelMean(Measure):
+    """Mean of each channel over what enters the block, relative to the picture's largest.
+
+    Over all tokens, prefix included, as ClearCLIP's X is T x D; `tokens="patches"` leaves the prefix out.
+    Source: ClearCLIP, arXiv:2407.12442, Fig 4 c, drawn by `sorted_channel_means`.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("block_in",)
+    normalise: Normalise = "max"  # our choice: the paper does not say
+    tokens: Tokens = "all"
+
+    def __post_init__(self) -> None:
+        if self.normalise not in ("max", "sum", "none"):
+            raise ValueError(f"`normalise` should be `max`, `sum` or `none`; got `{self.normalise}`.")
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        units = "model units" if self.normalise == "none" else "1"
+        name = {"max": "channel mean over largest |channel mean|", "sum": "channel mean over sum of |channel mean|"}
+        dims = ("image", "layer", "channel")
+        return (Variable("channel_mean", dims, units, name.get(self.normalise, "channel mean"), CLEARCLIP),)
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        return {"channel_mean": channel_means(chosen_tokens(view, "block_in", self.tokens), normalise=self.normalise)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MassiveCount(Measure):
+    """Number of massive activations among what leaves the block.
+
+    An entry is massive if |x| > `absolute` and |x| > `ratio` x the median |x| of the picture's hidden state, which is
+    all tokens, prefix included; `tokens="patches"` leaves the prefix out. -1 where the picture holds nan.
+    Source: Sun et al. 2024, arXiv:2402.17762, Sec 2.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("block_out",)
+    absolute: float = 100.0  # Sun et al. 2024, Sec 2
+    ratio: float = 1000.0  # Sun et al. 2024, Sec 2
+    tokens: Tokens = "all"
+
+    def __post_init__(self) -> None:
+        if not (self.absolute >= 0 and self.ratio >= 0):
+            raise ValueError(
+                f"`absolute` and `ratio` should be at least 0, in the paper 100 and 1000; "
+                f"got {self.absolute} and {self.ratio}."
+            )
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return (Variable("massive_count", ("image", "layer"), "1", "number of massive activations", MASSIVE, "int32"),)
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        tokens = chosen_tokens(view, "block_out", self.tokens)
+        massive = massive_activations(tokens, absolute=self.absolute, ratio=self.ratio)
+        broken = tokens.flatten(1).amax(dim=1).isnan()
+        return {"massive_count": torch.where(broken, -1, massive.flatten(1).sum(dim=1)).int()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelKurtosis(Measure):
+    """How unevenly magnitude spreads over the channels that leave the block.
+
+    1 means evenly, D that one channel carries all. Over all tokens, prefix included; `tokens="patches"` leaves the
+    prefix out. Source: He et al. 2024, arXiv:2405.19279, Sec 2.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("block_out",)
+    tokens: Tokens = "all"
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return (Variable("channel_kurtosis", ("image", "layer"), "1", "kurtosis of channel magnitudes", KURTOSIS),)
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        return {"channel_kurtosis": channel_kurtosis(chosen_tokens(view, "block_out", self.tokens))}

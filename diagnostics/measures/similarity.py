@@ -1,0 +1,61 @@
+"""Cosine similarity between patches of one layer, as maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from diagnostics.layout import Layout
+from diagnostics.measures.attention import chosen_patches
+from diagnostics.measures.base import LayerView, Measure, Variable
+
+
+def cosine_affinity(patches: Tensor) -> Tensor:
+    """Cosine similarity of every two patches of one picture: (B, N, D) -> (B, N, N), in [-1, 1] up to rounding.
+
+    A zero patch has similarity 0 to all, itself included.
+    """
+    unit = F.normalize(patches, dim=-1)
+    return unit @ unit.mT
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchSimilarity(Measure):
+    """Maps of cosine similarity to chosen patches, for figures.
+
+    `patches` are row-major numbers of patches from 0; empty means the centre patch. `tap` is the place to compare at.
+    Unit: 1, in [-1, 1]; a zero patch has similarity 0 to all. Source: SC-CLIP, arXiv:2411.15869, Fig 7.
+    """
+
+    patches: tuple[int, ...] = ()
+    tap: Literal["block_in", "normed", "attn_out", "block_sum", "ffn_out", "block_out"] = "block_out"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.tap,)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        dims = ("image", "layer", "query", "row", "col")
+        source = "SC-CLIP, arXiv:2411.15869, Fig 7"
+        return (Variable("patch_similarity", dims, "1", "cosine similarity to the query patch", source),)
+
+    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+        outside = [patch for patch in self.patches if not 0 <= patch < layout.count]
+        if outside:
+            grid = layout.grid
+            return f"patches should be 0…{layout.count - 1} of the {grid.rows}x{grid.cols} grid; got {outside}"
+        return None
+
+    def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
+        return {"query": np.array(chosen_patches(self.patches, layout))}
+
+    def measure(self, view: LayerView) -> dict[str, Tensor]:
+        unit = F.normalize(view.patches(self.tap), dim=-1)
+        queries = unit[:, list(chosen_patches(self.patches, view.layout))]
+        return {"patch_similarity": view.layout.to_map(queries @ unit.mT, dim=2)}

@@ -1,0 +1,247 @@
+"""A run on disk: one zarr store that grows block by block of pictures and can be picked up where it was left."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.storage import LocalStore, MemoryStore
+
+from diagnostics.measures.base import Variable
+
+PENDING, MEASURED, SKIPPED = 0, 1, 2
+# Bytes of one chunk before it is cut along the layers. Our choice: one read for a layer's map, not for all of them.
+CHUNK_BYTES = 32 * 2**20
+FORMAT = 1
+
+
+class OtherRun(ValueError):
+    """The store holds a run with other settings."""
+
+
+class DiskFull(OSError):
+    """The disk filled up; what was written stays valid."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long each dimension of a run is, and the coordinates that dimensions have."""
+
+    lengths: Mapping[str, int]
+    coordinates: Mapping[str, np.ndarray]
+
+
+@contextmanager
+def named_disk_errors(place: str) -> Iterator[None]:
+    """Turns «no space left» into DiskFull, which says that nothing is lost and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                error.errno,
+                f"no space left for `{place}`. What is measured so far is safe: free some space and run the same "
+                "command again; it goes on where it stopped",
+            ) from error
+        raise
+
+
+class RunStore:
+    """The zarr store of one run: variables with `image` first, and for each picture its status.
+
+    Every block of pictures is written variable by variable and marked as measured at the end; zarr replaces files
+    whole. So a run killed at any moment leaves only whole blocks, and starts again at the first that is missing.
+    """
+
+    def __init__(self, group: zarr.Group, place: str) -> None:
+        self.group = group
+        self.place = place
+        self._arrays: dict[str, zarr.Array] = {}
+        self.status = np.asarray(self.array("status")[:])
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | None,
+        *,
+        settings: Mapping[str, Any],
+        variables: Sequence[Variable],
+        sizes: Sizes,
+        images: xr.Dataset,
+        block: int,
+    ) -> RunStore:
+        """The store at `path` if it holds this very run, else a new one; in memory where `path` is None.
+
+        `images` holds the coordinates along `image`. A store with other settings raises OtherRun and names them.
+        """
+        place = str(path) if path else "memory"
+        if path and path.exists():
+            return cls(_same_run(path, settings), place)
+        with named_disk_errors(place):
+            if path is None:
+                memory = MemoryStore()
+                return cls(_create(memory, settings, variables, sizes, images, block), place)
+            # Built beside and renamed, so that a half-made store never stands under the name.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            growing = path.with_name(path.name + ".new")
+            shutil.rmtree(growing, ignore_errors=True)
+            _create(LocalStore(growing), settings, variables, sizes, images, block)
+            growing.rename(path)
+            return cls(zarr.open_group(path, mode="r+"), place)
+
+    def array(self, name: str) -> zarr.Array:
+        """The array of one variable."""
+        if name not in self._arrays:
+            array = self.group[name]
+            if not isinstance(array, zarr.Array):
+                raise OtherRun(f"`{self.place}` is damaged: `{name}` is no array. Delete it and run again.")
+            self._arrays[name] = array
+        return self._arrays[name]
+
+    @property
+    def block(self) -> int:
+        """Pictures in a block: they are written together."""
+        return int(self.array("status").chunks[0])
+
+    def pending(self) -> list[range]:
+        """Blocks in which some picture is still to do, as ranges of picture numbers."""
+        count = len(self.status)
+        blocks = (range(start, min(start + self.block, count)) for start in range(0, count, self.block))
+        return [block for block in blocks if (self.status[block.start : block.stop] == PENDING).any()]
+
+    def write(self, block: range, values: Mapping[str, np.ndarray], status: np.ndarray, reasons: Sequence[str]) -> None:
+        """Writes a block: arrays with the block's pictures first, then the status that makes them count."""
+        some = slice(block.start, block.stop)
+        with named_disk_errors(self.place):
+            for name, array in values.items():
+                self.array(name)[some] = array
+            self.array("reason")[some] = np.array(reasons, dtype=object)
+            self.array("status")[some] = status
+        self.status[some] = status
+
+    def write_whole(self, variable: Variable, values: np.ndarray) -> None:
+        """Writes a variable that has no `image` dimension, such as the pooled AUC."""
+        with named_disk_errors(self.place):
+            array = _array(self.group, variable, values.shape, values.shape, overwrite=True)
+            array[...] = values
+
+    def blocks_of(self, name: str) -> Iterator[np.ndarray]:
+        """One variable, block by block, measured pictures only."""
+        for start in range(0, len(self.status), self.block):
+            some = slice(start, start + self.block)
+            yield np.asarray(self.array(name)[some])[self.status[some] == MEASURED]
+
+    def dataset(self) -> xr.Dataset:
+        """The measured pictures as a lazily read data set."""
+        return _read(self.group.store)
+
+
+def open_run(path: str | Path) -> xr.Dataset:
+    """A run that `probe` wrote, read lazily: measured pictures only, also of a run that is not finished."""
+    path = Path(path)
+    if not (path / "zarr.json").exists():
+        raise ValueError(f"`{path}` is no run of `outliers probe`; give the folder that --out named, such as run.zarr.")
+    return _read(LocalStore(path, read_only=True))
+
+
+def left_out(path: str | Path) -> dict[str, str]:
+    """Pictures of a run that were left out, or whose label map was: name -> reason."""
+    dataset = xr.open_zarr(Path(path), consolidated=False, chunks=None)
+    reasons = zip(dataset["image"].values, dataset["reason"].values, strict=True)
+    return {str(name): str(reason) for name, reason in reasons if reason}
+
+
+def _read(store: Any) -> xr.Dataset:
+    dataset = xr.open_zarr(store, consolidated=False, chunks=None)
+    if "status" not in dataset:
+        raise ValueError(f"`{store}` holds no run of `outliers probe`: it has no `status`.")
+    keep = np.flatnonzero(dataset["status"].values == MEASURED)
+    dataset = dataset.drop_vars(("status", "reason"))
+    dataset = dataset[sorted(map(str, dataset.data_vars))]
+    return dataset if len(keep) == dataset.sizes["image"] else dataset.isel(image=keep)
+
+
+def _same_run(path: Path, settings: Mapping[str, Any]) -> zarr.Group:
+    """The group at `path`, if it was made with these very settings."""
+    try:
+        group = zarr.open_group(path, mode="r+")
+        known = json.loads(str(group.attrs["settings"]))
+    except (KeyError, ValueError, OSError) as error:
+        raise OtherRun(f"`{path}` exists and is no run of `outliers probe`; choose another --out.") from error
+    wanted = json.loads(json.dumps(settings))
+    other = [key for key in {**known, **wanted} if known.get(key) != wanted.get(key)]
+    if other:
+        said = "; ".join(f"{key}: {_short(known.get(key))} there, {_short(wanted.get(key))} now" for key in other)
+        raise OtherRun(
+            f"`{path}` holds a run with other settings ({said}). Choose another --out, or delete the folder."
+        )
+    return group
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _create(
+    store: Any,
+    settings: Mapping[str, Any],
+    variables: Sequence[Variable],
+    sizes: Sizes,
+    images: xr.Dataset,
+    block: int,
+) -> zarr.Group:
+    # Words of any length: fixed-length text has no agreed form in zarr yet.
+    coordinates = {
+        name: (name, values.astype(object) if values.dtype.kind == "U" else values)
+        for name, values in sizes.coordinates.items()
+    }
+    images.assign_coords(coordinates).to_zarr(store, mode="w", zarr_format=3, consolidated=False)
+    group = zarr.open_group(store, mode="r+")
+    count = images.sizes["image"]
+    for variable in variables:
+        shape = tuple(count if dim == "image" else sizes.lengths[dim] for dim in variable.dims)
+        item = np.dtype(variable.dtype).itemsize
+        chunks = [min(block, count), *shape[1:]]
+        if int(np.prod(chunks)) * item > CHUNK_BYTES:
+            chunks[0] = 1
+            if "layer" in variable.dims and int(np.prod(chunks)) * item > CHUNK_BYTES:
+                chunks[variable.dims.index("layer")] = 1
+        _array(group, variable, shape, tuple(chunks))
+    status = Variable("status", ("image",), "1", "0 to do, 1 measured, 2 skipped", "ours", "uint8")
+    _array(group, status, (count,), (block,))
+    reason = Variable("reason", ("image",), "1", "why a picture, or its label map, was left out", "ours", "str")
+    _array(group, reason, (count,), (block,))
+    group.attrs.update({"settings": json.dumps(settings), "format": FORMAT, **_readable(settings)})
+    return group
+
+
+def _readable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a reader of the data set wants to see among its attributes."""
+    return {key: value for key, value in settings.items() if isinstance(value, (str, int, float, bool))}
+
+
+def _array(
+    group: zarr.Group, variable: Variable, shape: Sequence[int], chunks: Sequence[int], *, overwrite: bool = False
+) -> zarr.Array:
+    floating = variable.dtype.startswith("float")
+    text = variable.dtype == "str"
+    return group.create_array(
+        variable.name,
+        shape=tuple(shape),
+        chunks=tuple(max(1, size) for size in chunks),
+        dtype=str if text else variable.dtype,
+        fill_value=np.nan if floating else "" if text else 0,
+        dimension_names=variable.dims,
+        attributes={"units": variable.units, "long_name": variable.long_name, "source": variable.source},
+        overwrite=overwrite,
+    )

@@ -1,0 +1,60 @@
+"""A run as a short table: one row a layer, the numbers that show where outliers begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+# Pictures read at once while a large run is summed up. Our choice.
+AT_ONCE = 64
+
+
+def layer_table(dataset: xr.Dataset) -> pd.DataFrame:
+    """One row a layer, of the variables that the run has: norms, entropies, AUC, tokens above 3 x the median.
+
+    Norms: median over pictures of each picture's median, and the largest of all. Other columns: means over pictures.
+    Pictures are read a few at a time, so a run of any length can be summed up.
+    """
+    columns: dict[str, np.ndarray] = {}
+    if "norm" in dataset:
+        columns["median norm"], columns["maximal norm"] = _norm_columns(dataset["norm"])
+    if "norm_outliers" in dataset:
+        columns["tokens > 3 x median"] = _mean(dataset["norm_outliers"])
+    if "entropy" in dataset:
+        for stream, label in {"block_in": "X_res", "attn_out": "X_attn", "block_sum": "X_sum"}.items():
+            columns[f"entropy {label}"] = _mean(dataset["entropy"].sel(stream=stream))
+    if "auc" in dataset:
+        columns["AUC"] = _mean(dataset["auc"])
+    if "auc_pooled" in dataset:
+        columns["AUC pooled"] = dataset["auc_pooled"].values
+    if "top_channel" in dataset:
+        columns["top channel"] = _most_frequent(dataset["top_channel"].isel(rank=0))
+    return pd.DataFrame(columns, index=pd.Index(dataset["layer"].values, name="layer"))
+
+
+def _mean(values: xr.DataArray) -> np.ndarray:
+    return values.mean("image", skipna=True).values
+
+
+def _most_frequent(values: xr.DataArray) -> np.ndarray:
+    array = values.transpose("layer", "image").values
+    return np.array([np.bincount(row.astype(int)).argmax() for row in array])
+
+
+def _norm_columns(norm: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    medians, maxima = [], []
+    for some in _some(norm):
+        flat = some.transpose("image", "layer", "row", "col").values.reshape(
+            some.sizes["image"], some.sizes["layer"], -1
+        )
+        medians.append(np.nanmedian(flat, axis=-1))
+        maxima.append(np.nanmax(flat, axis=-1))
+    return np.median(np.concatenate(medians), axis=0), np.concatenate(maxima).max(axis=0)
+
+
+def _some(values: xr.DataArray) -> Iterator[xr.DataArray]:
+    for start in range(0, values.sizes["image"], AT_ONCE):
+        yield values.isel(image=slice(start, start + AT_ONCE))

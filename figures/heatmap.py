@@ -1,0 +1,54 @@
+"""Two-dimensional measurements as rectangles of colour, with a bar that tells the values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.image import AxesImage
+
+from figures.labels import short_number
+from figures.scales import bar_ticks
+from figures.style import MAP_COLORS, map_colors
+
+
+def draw_heatmap(
+    ax: Axes,
+    values: np.ndarray,
+    *,
+    scale: Normalize,
+    colors: str = MAP_COLORS,
+    aspect: Literal["equal", "auto"] = "equal",
+    alpha: float | None = None,
+) -> AxesImage:
+    """(rows, cols) as cells, row 0 on top, not smoothed; grey where nothing was measured."""
+    seen = np.ma.masked_invalid(np.asarray(values, dtype=np.float64))
+    if isinstance(scale, LogNorm):
+        # A log scale has no colour for 0; the lowest says what is meant.
+        seen = np.ma.maximum(seen, float(scale.vmin or 0))
+    ax.grid(False)
+    return ax.imshow(seen, norm=scale, cmap=map_colors(colors), aspect=aspect, interpolation="nearest", alpha=alpha)
+
+
+def draw_color_bar(ax: Axes, scale: Normalize, values: np.ndarray, *, colors: str = MAP_COLORS) -> Colorbar:
+    """A colour bar that fills `ax`, with numbers at its ends and middle, of as many digits as it takes to differ.
+
+    The lowest number has «≤» before it where smaller values share its colour. What is measured belongs into the
+    title of the map: the bar is often too short for it.
+    """
+    bar = ax.figure.colorbar(ScalarMappable(scale, map_colors(colors)), cax=ax)
+    ax.set_label("colour bar")
+    ticks = bar_ticks(scale)
+    sets = ([short_number(tick, digits) for tick in ticks] for digits in (2, 3, 4, 5, 6))
+    names = next((names for names in sets if len(set(names)) == len(ticks)), [f"{tick:g}" for tick in ticks])
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.min() < ticks[0]:
+        names[0] = f"≤{names[0]}"
+    bar.set_ticks(ticks, labels=names)
+    bar.minorticks_off()
+    bar.outline.set_visible(False)
+    return bar

@@ -1,0 +1,242 @@
+"""One number per layer, as curves: any measurement alone, or all of a data set on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from figures.labels import label_of, needs_dims, present, short_number
+from figures.layer_axis import layers_of, set_layer_axis
+from figures.quantiles import median, median_keeping, quantile
+from figures.scales import wants_log
+from figures.style import BLUE, FULL, GREEN, INK, NARROW, QUIET, SMALL_SIZE, VERMILION, WIDE, drawing, stream_color
+
+# Dims whose median says nothing, and the figure that shows them.
+SHOWN_ELSEWHERE = {"rate": "roc_curves", "other_layer": "layer_similarity", "component": "pca_maps"}
+
+BAND_ALPHA = 0.2
+PANEL_HEIGHT = 1.5  # inches
+PANEL_COLUMNS = 3
+PANEL_TITLE_WIDTH = 40  # characters
+PANEL_TICKS = 12
+
+AUC = "AUC of same-class pairs"
+
+
+def draw_curve(
+    ax: Axes, values: xr.DataArray, *, color: str, label: str = "", line: str = "-", over: str = "image"
+) -> list[np.ndarray]:
+    """The median over `over` at each layer, with a band between the quartiles; returns what was drawn.
+
+    `values`: (layer) or (`over`, layer). One value per layer has no band; one layer has a bar in place of the band.
+    """
+    layers = layers_of(values)
+    middle = median(values, [over]).values
+    ax.plot(layers, middle, line, color=color, label=label or None, **_markers(layers, line))
+    if over not in values.dims or values.sizes[over] < 2:
+        return [middle]
+    low, high = (quantile(values, q, [over]).transpose("layer").values for q in (0.25, 0.75))
+    draw_band(ax, layers, low, high, color=color)
+    return [middle, low, high]
+
+
+def _markers(layers: Sequence[int], line: str = "-") -> dict[str, Any]:
+    """Dots at the layers, smaller where they would run into each other or hide the line's own pattern."""
+    return {"marker": "o", "markersize": 2.8 if len(layers) <= 16 and line == "-" else 1.8}
+
+
+def draw_band(ax: Axes, layers: Sequence[int], low: np.ndarray, high: np.ndarray, *, color: str) -> None:
+    """A light band from `low` to `high`; a bar where there is only one layer."""
+    if len(layers) > 1:
+        ax.fill_between(layers, low, high, color=color, alpha=BAND_ALPHA, linewidth=0)
+    else:
+        ax.vlines(layers, low, high, color=color, alpha=2 * BAND_ALPHA, linewidth=4)
+
+
+def set_value_axis(ax: Axes, drawn: Sequence[np.ndarray], log: bool | None = None) -> bool:
+    """A log y axis with plain numbers where the values span more than 30 times; says whether it is one."""
+    values = np.concatenate([np.ravel(part) for part in drawn]) if drawn else np.empty(0)
+    if not wants_log(values, log):
+        return False
+    positive = values[np.isfinite(values) & (values > 0)]
+    decades = np.log10(positive.max() / positive.min()) if positive.size else 1.0
+    ax.set_yscale("log", nonpositive="mask")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if decades < 2 else (1.0,), numticks=8))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    return True
+
+
+def draw_layer_curve(
+    ax: Axes, measurement: xr.DataArray, *, log: bool | None = None, color: str = BLUE, most_ticks: int = 12
+) -> None:
+    """A measurement at each layer: for each picture the median over the other dims, then median and quartiles.
+
+    The line is the median of the pictures, the band holds the middle half of them. With a `stream` dim, one line per
+    stream. `log` None takes a log scale where the drawn values span more than 30 times; the label says so.
+    """
+    needs_dims(measurement, "layer", figure="a layer curve")
+    for dim, figure in SHOWN_ELSEWHERE.items():
+        if dim in measurement.dims:
+            raise ValueError(f"a median of `{measurement.name}` over `{dim}` says nothing; draw it with {figure}.")
+    values = median_keeping(measurement, ("image", "layer", "stream"))
+    drawn = []
+    if "stream" in values.dims:
+        for position, stream in enumerate(map(str, values["stream"].values)):
+            part = values.isel(stream=position)
+            drawn += draw_curve(ax, part, color=stream_color(stream, position), label=stream)
+    else:
+        drawn += draw_curve(ax, values, color=color)
+    is_log = set_value_axis(ax, drawn, log)
+    if not is_log and np.issubdtype(measurement.dtype, np.integer):
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    set_layer_axis(ax, layers_of(values), most=most_ticks)
+    ax.set_ylabel(label_of(measurement, log=is_log, width=34))
+
+
+def layer_curve(measurement: xr.DataArray, *, title: str = "", log: bool | None = None) -> Figure:
+    """One measurement over the layers: median and quartiles over pictures, one line per stream.
+
+    `measurement` has a `layer` dim; the median is taken over all others but `image` and `stream`, picture by picture.
+    """
+    needs_dims(measurement, "layer", figure="a layer curve")
+    with drawing(NARROW if measurement.sizes["layer"] <= 16 else WIDE, title=title) as figure:
+        ax = figure.subplots()
+        draw_layer_curve(ax, measurement, log=log, most_ticks=12 if measurement.sizes["layer"] <= 16 else 24)
+        handles, names = ax.get_legend_handles_labels()
+        pictures = measurement.sizes.get("image", 1)
+        if pictures > 1:
+            if not handles:
+                handles, names = [ax.lines[0]], [f"median of {pictures} pictures"]
+            handles.append(Patch(color=QUIET if len(handles) > 1 else BLUE, alpha=BAND_ALPHA, linewidth=0))
+            names.append("middle half of the pictures")
+        if handles:
+            ax.legend(handles, names)
+    return figure
+
+
+def draw_norms(ax: Axes, dataset: xr.Dataset) -> None:
+    """The norm of the largest and the median patch of a picture, and of the class token where there is one.
+
+    Where the largest leaves the median behind, outliers begin.
+    """
+    norm = dataset["norm"]
+    drawn = draw_curve(ax, quantile(norm, 1.0, ("row", "col")), color=VERMILION, label="largest patch")
+    drawn += draw_curve(ax, median(norm, ("row", "col")), color=BLUE, label="median patch")
+    if "class_norm" in dataset:
+        drawn += draw_curve(ax, dataset["class_norm"], color=INK, label="class token", line=":")
+    # Always on a log scale: a jump of ten times should look the same in any model.
+    is_log = set_value_axis(ax, drawn, any((part > 0).any() for part in drawn))
+    set_layer_axis(ax, layers_of(norm), most=PANEL_TICKS)
+    ax.set_ylabel(label_of(norm, log=is_log))
+    ax.legend()
+
+
+def draw_head_range(ax: Axes, measurement: xr.DataArray) -> None:
+    """The median head at each layer, and a band from the lowest to the highest head; heads are medians of pictures."""
+    heads = median_keeping(measurement, ("layer", "head"))
+    layers = layers_of(heads)
+    middle = median(heads, ["head"]).values
+    low, high = (quantile(heads, q, ["head"]).values for q in (0.0, 1.0))
+    ax.plot(layers, middle, "-", color=GREEN, label="median head", **_markers(layers))
+    draw_band(ax, layers, low, high, color=GREEN)
+    is_log = set_value_axis(ax, [middle, low, high])
+    set_layer_axis(ax, layers, most=PANEL_TICKS)
+    ax.set_ylabel(label_of(measurement, log=is_log))
+
+
+def draw_auc(ax: Axes, dataset: xr.Dataset) -> None:
+    """AUC of «same class» at each layer: per picture with quartiles, and over the pooled pairs of all pictures."""
+    names = present(dataset, ("auc", "auc_pooled"), figure="the AUC panel")
+    if "auc" in names:
+        draw_curve(ax, dataset["auc"], color=BLUE, label="per picture")
+    if "auc_pooled" in names:
+        draw_curve(ax, dataset["auc_pooled"], color=VERMILION, label="pairs pooled", line="--")
+    ax.axhline(0.5, color=QUIET, linewidth=0.8, linestyle=":", label="chance")
+    set_layer_axis(ax, layers_of(dataset), most=PANEL_TICKS)
+    ax.set_ylabel(AUC)
+    ax.legend()
+
+
+def _draw_plain(ax: Axes, dataset: xr.Dataset, name: str) -> None:
+    draw_layer_curve(ax, dataset[name], most_ticks=PANEL_TICKS)
+    if "stream" in dataset[name].dims:
+        ax.legend()
+
+
+def _draw_heads(ax: Axes, dataset: xr.Dataset, name: str) -> None:
+    draw_head_range(ax, dataset[name])
+
+
+class Panel(NamedTuple):
+    """A panel of the overview: the variables of which one must be there, what draws it, its title.
+
+    Without a title of its own it takes the label of its variable.
+    """
+
+    names: tuple[str, ...]
+    draw: Callable[[Axes, xr.Dataset, str], None]
+    title: str = ""
+
+
+# In reading order.
+PANELS = (
+    Panel(("norm",), lambda ax, dataset, name: draw_norms(ax, dataset)),
+    Panel(("norm_ratio",), _draw_plain),
+    Panel(("norm_outliers",), _draw_plain),
+    Panel(("entropy",), _draw_plain),
+    Panel(("peak",), _draw_plain),
+    Panel(("frobenius",), _draw_plain),
+    Panel(("attention_entropy",), _draw_heads),
+    Panel(("stripe_contrast",), _draw_heads),
+    Panel(("rank_one_share",), _draw_heads),
+    Panel(("attention_distance",), _draw_heads),
+    Panel(("auc", "auc_pooled"), lambda ax, dataset, name: draw_auc(ax, dataset), AUC),
+    Panel(("massive_count",), _draw_plain),
+    Panel(("channel_kurtosis",), _draw_plain),
+)
+LAYER_CURVES = tuple(name for panel in PANELS for name in panel.names)
+
+
+def layer_overview(dataset: xr.Dataset, *, title: str = "") -> Figure:
+    """All layer curves that the data set has, one small panel each; what was not measured is left out.
+
+    Lines are medians over pictures, bands the middle half of them; in the panels of attention heads, bands reach from
+    the lowest to the highest head. A data set without any layer curve raises ValueError.
+    """
+    names = present(dataset, LAYER_CURVES, figure="the overview of layers")
+    panels = [panel for panel in PANELS if any(name in names for name in panel.names)]
+    columns = min(PANEL_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    with drawing((FULL * max(columns, 2) / PANEL_COLUMNS, rows * PANEL_HEIGHT + 0.45), title=title) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for ax in grid.flat[len(panels) :]:
+            ax.remove()
+        for place, (ax, panel) in enumerate(zip(grid.flat, panels, strict=False)):
+            name = next(name for name in panel.names if name in names)
+            panel.draw(ax, dataset, name)
+            # A panel is too low for a whole label at its side: its title says what is measured.
+            ax.set_ylabel("")
+            label = label_of(dataset[name], log=ax.get_yscale() == "log", width=PANEL_TITLE_WIDTH)
+            ax.set_title(panel.title or label, fontsize=SMALL_SIZE)
+            if place + columns < len(panels):
+                ax.set_xlabel("")
+        figure.supxlabel(_caption(dataset, names), fontsize=SMALL_SIZE, color=QUIET)
+    return figure
+
+
+def _caption(dataset: xr.Dataset, shown: Sequence[str]) -> str:
+    """What lines and bands mean."""
+    pictures = dataset.sizes.get("image", 1)
+    several = f"Lines: median of {pictures} pictures; bands: middle half of them."
+    sentences = [several if pictures > 1 else "One picture."]
+    if any("head" in dataset[name].dims for name in shown):
+        sentences.append("Attention: median head; bands: lowest to highest head.")
+    return " ".join(sentences)

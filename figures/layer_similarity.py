@@ -1,0 +1,40 @@
+"""How alike the features of any two layers are: where a network turns."""
+
+from __future__ import annotations
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from figures.heatmap import draw_color_bar, draw_heatmap
+from figures.labels import label_of, needs_dims, present
+from figures.layer_axis import layers_of, set_number_ticks
+from figures.quantiles import median_keeping
+from figures.style import COLUMN, ORDER_COLORS, SMALL_SIZE, drawing
+
+
+def draw_layer_similarity(ax: Axes, measurement: xr.DataArray, *, bar: Axes | None = None) -> None:
+    """The median over pictures of a similarity in [0, 1]; layer 1 at the bottom left; `bar`: axes for the colours."""
+    needs_dims(measurement, "layer", "other_layer", figure="layer similarity")
+    similar = median_keeping(measurement, ("layer", "other_layer")).transpose("other_layer", "layer")
+    scale = Normalize(0, 1)
+    draw_heatmap(ax, similar.values, scale=scale, colors=ORDER_COLORS)
+    ax.invert_yaxis()
+    set_number_ticks(ax, "x", layers_of(similar), most=12)
+    set_number_ticks(ax, "y", [int(layer) for layer in similar["other_layer"].values], most=12)
+    ax.set(xlabel="layer", ylabel="layer")
+    ax.set_title(label_of(measurement, width=44), fontsize=SMALL_SIZE)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    if bar is not None:
+        draw_color_bar(bar, scale, similar.values, colors=ORDER_COLORS)
+
+
+def layer_similarity(dataset: xr.Dataset, *, title: str = "") -> Figure:
+    """Layer × layer similarity (`layer_cka`), the median over pictures; the colours always run from 0 to 1."""
+    name = present(dataset, ["layer_cka"], figure="layer similarity")[0]
+    with drawing((COLUMN, 3.0), title=title) as figure:
+        ax, bar = figure.subplots(1, 2, width_ratios=(1, 0.045))
+        draw_layer_similarity(ax, dataset[name], bar=bar)
+    return figure

@@ -1,0 +1,70 @@
+"""All figures of one probe, each with the name of its file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from figures.attention_heads import HEADS, attention_heads
+from figures.channels import channel_heatmap, channel_means
+from figures.layer_curves import LAYER_CURVES, layer_overview
+from figures.layer_similarity import layer_similarity
+from figures.maps import MAPS, maps_over_layers, pca_maps
+from figures.pictures import picture_names
+from figures.roc import roc_curves
+
+LONGEST_NAME = 80  # characters of a picture's name in a file name; file systems allow 255 bytes
+
+
+def safe_name(name: str, taken: Collection[str] = ()) -> str:
+    """A picture's name as part of a file name: letters, digits, `.`, `_` and `-`; others become `_`.
+
+    Where that name is taken, in any case of letters, a number is put behind it.
+    """
+    safe = re.sub(r"[^\w.-]+", "_", name).strip("._") or "picture"
+    # The end tells more than the folders before it.
+    safe = safe[-LONGEST_NAME:].lstrip("._") or "picture"
+    lowered = {other.lower() for other in taken}
+    candidate, number = safe, 2
+    while candidate.lower() in lowered:
+        candidate, number = f"{safe}_{number}", number + 1
+    return candidate
+
+
+def probe_figures(
+    dataset: xr.Dataset, *, pictures: Mapping[str, np.ndarray] | None = None, maps_for: int = 3
+) -> Iterator[tuple[str, Figure]]:
+    """(file name without suffix, figure) of every figure that the data set allows, one at a time.
+
+    `layers`, `heads_<variable>`, `layer_similarity`, `roc`, `channel_means`, `channels`; then `maps_<picture>` and
+    `pca_<picture>` of the first `maps_for` pictures, those in `pictures` (name to (h, w, 3)) before the others. File
+    names are safe and differ even where only the case of letters would tell them apart. No pictures, no figures.
+    """
+    if not dataset.sizes.get("image", 1):
+        return
+    if any(name in dataset for name in LAYER_CURVES):
+        yield "layers", layer_overview(dataset)
+    for variable in HEADS:
+        if variable in dataset:
+            yield f"heads_{variable}", attention_heads(dataset, variable)
+    if "layer_cka" in dataset:
+        yield "layer_similarity", layer_similarity(dataset)
+    if "roc" in dataset:
+        yield "roc", roc_curves(dataset)
+    if "channel_mean" in dataset:
+        yield "channel_means", channel_means(dataset)
+    if "channel_peak" in dataset:
+        yield "channels", channel_heatmap(dataset)
+    pictures = pictures or {}
+    taken: list[str] = []
+    chosen = sorted(picture_names(dataset), key=lambda name: name not in pictures)[: max(maps_for, 0)]
+    for image in chosen:
+        taken.append(safe_name(image, taken))
+        if any(name in dataset for name in MAPS):
+            yield f"maps_{taken[-1]}", maps_over_layers(dataset, image, picture=pictures.get(image))
+        if "pca" in dataset:
+            yield f"pca_{taken[-1]}", pca_maps(dataset, image, picture=pictures.get(image))

@@ -1,0 +1,49 @@
+"""When a scale is logarithmic, and the range of colours."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.colors import LogNorm, Normalize
+
+# A range wider than this is drawn on a log scale. Our choice.
+LOG_SPAN = 30.0
+# Share of the values, in per cent, that may lie below a logarithmic colour scale, so that one attention weight that
+# is nearly 0 does not use up the colours. Our choice.
+BELOW_SCALE = 1.0
+
+
+def wants_log(values: np.ndarray, log: bool | None = None) -> bool:
+    """Whether values call for a log scale: all positive, and the largest more than 30 times the smallest.
+
+    `log` True or False decides it; True where no value is positive raises ValueError.
+    """
+    finite = values[np.isfinite(values)]
+    if log and finite.size and not (finite > 0).any():
+        raise ValueError(f"`log` should be False or None where no value is positive; the largest is {finite.max():g}.")
+    if log is not None:
+        return log
+    return bool(finite.size and finite.min() > 0 and finite.max() > LOG_SPAN * finite.min())
+
+
+def color_scale(values: np.ndarray, log: bool | None = None) -> Normalize:
+    """The colour scale that holds all the values: LogNorm for a wide range of positive ones, else linear.
+
+    Zeros do not stand against a log scale: they and the lowest per cent of the rest take its lowest colour.
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Normalize(0, 1)
+    positive = finite[finite > 0]
+    if log is not False and positive.size and (log or finite.min() >= 0):
+        low, high = float(np.percentile(positive, BELOW_SCALE)), float(positive.max())
+        if high > low and (log or high > LOG_SPAN * low):
+            return LogNorm(low, high)
+    low, high = float(finite.min()), float(finite.max())
+    if high == low:
+        low, high = low - 0.5, high + 0.5
+    return Normalize(low, high)
+
+
+def bar_ticks(scale: Normalize) -> list[float]:
+    """Three ticks of a colour bar: its ends and the value of the middle colour."""
+    return [float(scale.inverse(share)) for share in (0.0, 0.5, 1.0)]

@@ -1,0 +1,44 @@
+"""Figures as files that say what they show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from figures.style import style
+
+DPI = 200
+SUFFIXES = (".png", ".pdf")
+
+
+def write(figure: Figure, path: str | Path, *, metadata: Mapping[str, object] | None = None) -> list[Path]:
+    """Writes the figure as PNG (200 dpi) and PDF, or as one of them where the path ends so; returns the paths written.
+
+    `metadata`: what made the figure, such as its title and the spec of the backbone; all of it goes into the PNG's
+    text chunks, and into the PDF as title and subject. The title is the figure's own where none is given. No date is
+    written: the same figure gives the same bytes. Folders are made; a file appears only when it is whole.
+    """
+    path = Path(path)
+    known = path.suffix.lower() in SUFFIXES
+    targets = [path] if known else [path.with_name(path.name + suffix) for suffix in SUFFIXES]
+    texts = {str(key): str(value) for key, value in (metadata or {}).items()}
+    title = next((texts.pop(key) for key in list(texts) if key.lower() == "title"), figure.get_suptitle())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for target in targets:
+        if target.suffix.lower() == ".png":
+            written: dict[str, str | None] = {"Title": title, **texts}
+        else:
+            # A PDF knows a fixed list of keys; a date is left out by None.
+            subject = "; ".join(f"{key}: {value}" for key, value in texts.items())
+            written = {"Title": title, "Subject": subject, "CreationDate": None}
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with style():
+                figure.savefig(part, format=target.suffix.lower().lstrip("."), dpi=DPI, metadata=written)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    return targets

@@ -1,0 +1,469 @@
+"""A run is right, whole and labelled, whatever happens to it on the way."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+import diagnostics
+from diagnostics import Recorder, load_backbone, measure_images, open_run, probe
+from diagnostics.images import PictureError, load_image
+from diagnostics.measures import DEFAULT_MEASURES, MEASURES, measures_of
+from diagnostics.registry import UnknownName
+from diagnostics.store import DiskFull, OtherRun, RunStore, left_out
+
+ISSUED = {
+    "norm": ("image", "layer", "row", "col"),
+    "class_norm": ("image", "layer"),
+    "entropy": ("image", "layer", "stream"),
+    "peak": ("image", "layer", "stream"),
+    "frobenius": ("image", "layer", "stream"),
+    "channel_peak": ("image", "layer", "channel"),
+    "class_attention": ("image", "layer", "head", "row", "col"),
+    "self_attention": ("image", "layer", "head", "row", "col"),
+    "received_attention": ("image", "layer", "head", "row", "col"),
+    "attention_entropy": ("image", "layer", "head"),
+    "auc": ("image", "layer"),
+    "auc_pooled": ("layer",),
+    "roc": ("layer", "bin", "rate"),
+}
+
+
+def save_picture(path: Path, *, seed: int, size: tuple[int, int] = (64, 64)) -> Path:
+    """A random picture of (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five pictures and their label maps of three classes, in two folders."""
+    for number in range(5):
+        save_picture(tmp_path / "pictures" / f"{number}.png", seed=number)
+        labels = np.random.default_rng(number).integers(0, 3, (4, 4)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        Image.fromarray(labels).save(tmp_path / "labels" / f"{number}.png")
+    return tmp_path
+
+
+def same(first: xr.Dataset, second: xr.Dataset) -> None:
+    """The data sets hold the same numbers, bit for bit, under the same names."""
+    xr.testing.assert_identical(first.drop_attrs(), second.drop_attrs())
+
+
+def test_a_run_has_the_promised_variables_with_units_and_sources(tiny, folder):
+    dataset = probe(tiny, folder / "pictures", labels=folder / "labels")
+    for name, dims in ISSUED.items():
+        assert dataset[name].dims == dims, name
+    for name, variable in dataset.data_vars.items():
+        assert {"units", "long_name", "source"} <= variable.attrs.keys(), name
+    assert dataset["layer"].values.tolist() == list(range(1, 13))
+    assert dataset["stream"].values.tolist() == ["block_in", "attn_out", "block_sum"]
+    assert dataset["image"].values.tolist() == [f"{number}.png" for number in range(5)]
+    assert dataset.attrs["backbone"] == "tiny"
+
+
+def test_default_measures_make_no_attention_matrix(tiny, folder, monkeypatch):
+    def refuse(*_):
+        pytest.fail("the matrix was made")
+
+    monkeypatch.setattr("diagnostics.backbones.base.attention_weights", refuse)
+    probe(tiny, folder / "pictures", labels=folder / "labels")
+    with pytest.raises(pytest.fail.Exception):
+        probe(tiny, folder / "pictures", measures=["attention-maps"])
+
+
+def test_measurements_equal_those_of_plain_taps(tiny, folder):
+    dataset = probe(tiny, folder / "pictures")
+    picture = load_image(folder / "pictures" / "3.png", size="64", mean=tiny.mean, std=tiny.std)[None]
+    recorder = Recorder("block_in", "block_out", "attn_out", "attention")
+    tiny.trunk(picture, tap=recorder)
+    for layer in (1, 7, 12):
+        here = dataset.sel(image="3.png", layer=layer)
+        tokens = recorder["block_out", layer]
+        attention = recorder["attention", layer][0]
+        expected = {
+            "norm": tokens[0, 1:].norm(dim=-1).reshape(4, 4),
+            "class_norm": tokens[0, 0].norm(),
+            "channel_peak": tokens[0, 1:].abs().amax(0),
+            "class_attention": attention[:, 0, 1:].reshape(2, 4, 4),
+            "self_attention": attention.diagonal(dim1=1, dim2=2)[:, 1:].reshape(2, 4, 4),
+            "received_attention": attention[:, 1:, 1:].mean(1).reshape(2, 4, 4),
+            "attention_entropy": torch.special.entr(attention).sum(-1).mean(-1),
+        }
+        for name, values in expected.items():
+            assert np.allclose(here[name].values, values.numpy(), rtol=1e-4, atol=1e-5), name
+        inside = recorder["block_in", layer]
+        assert np.isclose(here["frobenius"].sel(stream="block_in"), inside.norm().item(), rtol=1e-5)
+        assert np.isclose(here["peak"].sel(stream="attn_out"), recorder["attn_out", layer].max().item(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("spec", ["tiny", "tiny:class_token=false", "tiny:registers=4", "pocket"])
+def test_every_shape_of_prefix_can_be_probed(spec, folder):
+    backbone = load_backbone(spec)
+    dataset = probe(backbone, folder / "pictures", size="64")
+    assert ("class_norm" in dataset) == (backbone.class_index is not None)
+    assert dataset["norm"].notnull().all()
+    if "registers" in spec:
+        assert dataset["prefix_norm"].sizes["prefix"] == 5
+
+
+def test_a_batch_equals_its_pictures_one_by_one(tiny, folder):
+    together = probe(tiny, folder / "pictures", batch=5)
+    alone = probe(tiny, folder / "pictures", batch=1)
+    for name in together.data_vars:
+        if together[name].dtype.kind == "f":
+            assert np.allclose(together[name], alone[name], rtol=1e-3, atol=1e-4, equal_nan=True), name
+
+
+def test_layers_can_be_chosen_from_either_end(tiny, folder):
+    whole = probe(tiny, folder / "pictures", measures=["norms", "layer-similarity"])
+    some = probe(tiny, folder / "pictures", measures=["norms", "layer-similarity"], layers=[-1, 3])
+    assert some["layer"].values.tolist() == [3, 12]
+    assert np.array_equal(some["norm"], whole["norm"].sel(layer=[3, 12]))
+    assert np.allclose(some["layer_cka"], whole["layer_cka"].sel(layer=[3, 12], other_layer=[3, 12]), atol=1e-5)
+    with pytest.raises(ValueError, match="1…12"):
+        probe(tiny, folder / "pictures", layers=[0])
+
+
+def test_pictures_of_several_shapes_share_a_padded_grid(tiny, tmp_path):
+    save_picture(tmp_path / "wide.png", seed=0, size=(96, 64))
+    save_picture(tmp_path / "tall.png", seed=1, size=(64, 128))
+    dataset = probe(tiny, tmp_path, size="short:64", batch=2)
+    assert dict(
+        zip(
+            dataset["image"].values.tolist(),
+            zip(dataset["rows"].values, dataset["cols"].values, strict=True),
+            strict=True,
+        )
+    ) == {
+        "tall.png": (8, 4),
+        "wide.png": (4, 6),
+    }
+    wide = dataset["norm"].sel(image="wide.png", layer=1)
+    assert wide.shape == (8, 6)
+    assert wide[:4].notnull().all()
+    assert wide[4:].isnull().all()
+    alone = probe(tiny, tmp_path / "wide.png", size="short:64")
+    assert np.allclose(alone["norm"][0, 0], wide[:4], rtol=1e-4)
+
+
+def test_sizes_that_are_no_multiple_of_the_patch_are_padded_evenly(tiny, tmp_path):
+    save_picture(tmp_path / "odd.png", seed=0, size=(50, 70))
+    dataset = probe(tiny, tmp_path, size="native", measures=["norms"])
+    assert (dataset["rows"].item(), dataset["cols"].item()) == (5, 4)
+    image = load_image(tmp_path / "odd.png", size="native", mean=tiny.mean, std=tiny.std)[None]
+    padded = torch.nn.functional.pad(image, (7, 7, 5, 5))
+    found = measure_images(tiny, padded, measures_of(["norms"]))["norm"]
+    assert np.allclose(dataset["norm"], found, rtol=1e-5)
+
+
+def test_arrays_and_pil_pictures_work_without_files(tiny):
+    array = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    dataset = probe(tiny, [array, Image.fromarray(array)], measures=["norms"])
+    assert dataset["image"].values.tolist() == ["picture-0001", "picture-0002"]
+    assert np.array_equal(dataset["norm"][0], dataset["norm"][1])
+    assert probe(tiny, array, measures=["norms"]).sizes["image"] == 1
+
+
+def test_the_auc_is_that_of_scikit_learn(tiny, folder):
+    dataset = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"])
+    scores, truths = [], []
+    for number in range(5):
+        image = load_image(folder / "pictures" / f"{number}.png", size="64", mean=tiny.mean, std=tiny.std)[None]
+        recorder = Recorder("block_out", layers=[5])
+        tiny.trunk(image, tap=recorder)
+        patches = torch.nn.functional.normalize(recorder["block_out"][0, 1:], dim=-1)
+        labels = np.asarray(Image.open(folder / "labels" / f"{number}.png"))[::16, ::16].reshape(-1)
+        pairs = np.triu_indices(16, 1)
+        scores.append((patches @ patches.T).numpy()[pairs])
+        truths.append((labels[:, None] == labels)[pairs])
+        assert dataset["auc"].sel(layer=5)[number].item() == pytest.approx(roc_auc_score(truths[-1], scores[-1]))
+    pooled = roc_auc_score(np.concatenate(truths), np.concatenate(scores))
+    assert dataset["auc_pooled"].sel(layer=5).item() == pytest.approx(pooled, abs=2e-3)
+    roc = dataset["roc"].sel(layer=5)
+    assert roc.sel(rate="fpr")[0].item() == roc.sel(rate="tpr")[0].item() == 1
+
+
+def test_labels_may_be_arrays(tiny, folder):
+    from_files = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"])
+    arrays = [np.asarray(Image.open(folder / "labels" / f"{number}.png")) for number in range(5)]
+    from_arrays = probe(tiny, folder / "pictures", labels=arrays, measures=["auc"])
+    assert np.array_equal(from_files["auc"], from_arrays["auc"])
+    with pytest.raises(ValueError, match="one map per picture, 5; got 2"):
+        probe(tiny, folder / "pictures", labels=arrays[:2])
+
+
+def test_ignored_labels_take_no_part(tiny, folder):
+    everything = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"])
+    less = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"], ignore=(0,))
+    assert less["pair_histogram"].sum() < everything["pair_histogram"].sum()
+
+
+def test_a_stored_run_equals_one_in_memory_and_opens_again(tiny, folder):
+    out = folder / "run.zarr"
+    stored = probe(tiny, folder / "pictures", labels=folder / "labels", out=out, batch=2)
+    memory = probe(tiny, folder / "pictures", labels=folder / "labels", batch=2)
+    same(stored.load(), memory)
+    same(open_run(out).load(), memory)
+
+
+def test_a_finished_run_is_not_measured_again(tiny, folder, monkeypatch):
+    out = folder / "run.zarr"
+    first = probe(tiny, folder / "pictures", out=out).load()
+    monkeypatch.setattr(type(tiny), "trunk", lambda *_, **__: pytest.fail("measured again"))
+    same(probe(tiny, folder / "pictures", out=out).load(), first)
+
+
+@pytest.mark.parametrize("crash_at", [0, 1, 2])
+def test_a_stopped_run_goes_on_where_it_was(tiny, folder, monkeypatch, crash_at):
+    whole = probe(tiny, folder / "pictures", labels=folder / "labels", batch=2)
+    out = folder / "run.zarr"
+    write, calls = RunStore.write, itertools.count()
+
+    def stop(self, *arguments):
+        if next(calls) == crash_at:
+            raise KeyboardInterrupt
+        write(self, *arguments)
+
+    monkeypatch.setattr(RunStore, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        probe(tiny, folder / "pictures", labels=folder / "labels", batch=2, out=out)
+    assert open_run(out).sizes["image"] == 2 * crash_at
+    monkeypatch.setattr(RunStore, "write", write)
+    same(probe(tiny, folder / "pictures", labels=folder / "labels", batch=3, out=out).load(), whole)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_data(tmp_path):
+    for number in range(60):
+        save_picture(tmp_path / "pictures" / f"{number:02d}.png", seed=number)
+    code = (
+        "import sys, diagnostics\n"
+        "diagnostics.probe(diagnostics.load_backbone('tiny'), sys.argv[1], out=sys.argv[2], batch=2, size='224')"
+    )
+
+    def command(out):
+        return [sys.executable, "-c", code, str(tmp_path / "pictures"), str(tmp_path / out)]
+
+    killed = 0
+    for _ in range(2):
+        running = subprocess.Popen(command("killed.zarr"))
+        done = _measured(tmp_path / "killed.zarr")
+        while running.poll() is None and _measured(tmp_path / "killed.zarr") <= done:
+            time.sleep(0.02)
+        if running.poll() is None:
+            os.kill(running.pid, signal.SIGKILL)
+            killed += 1
+        running.wait()
+    assert killed, "the run was over before it could be killed: make it longer"
+    assert 0 < _measured(tmp_path / "killed.zarr") < 60
+    subprocess.run(command("killed.zarr"), check=True)
+    subprocess.run(command("whole.zarr"), check=True)
+    same(open_run(tmp_path / "killed.zarr").load(), open_run(tmp_path / "whole.zarr").load())
+
+
+def _measured(path: Path) -> int:
+    return open_run(path).sizes["image"] if (path / "zarr.json").exists() else 0
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"size": "96"}, "size"),
+        ({"layers": [1, 2]}, "layers"),
+        ({"measures": ["norms"]}, "measures"),
+        ({"positions": "bilinear"}, "positions"),
+        ({"labels": "labels"}, "labels"),
+    ],
+)
+def test_other_settings_in_the_same_store_are_refused(tiny, folder, change, said):
+    out = folder / "run.zarr"
+    probe(tiny, folder / "pictures", out=out, measures=["norms", "peak"])
+    if "labels" in change:
+        change = {"labels": folder / "labels"}
+    with pytest.raises(OtherRun, match=said):
+        probe(tiny, folder / "pictures", out=out, **{"measures": ["norms", "peak"], **change})
+
+
+def test_other_weights_and_other_pictures_in_the_same_store_are_refused(tiny, folder):
+    out = folder / "run.zarr"
+    probe(tiny, folder / "pictures", out=out, measures=["norms"])
+    with pytest.raises(OtherRun, match="weights"):
+        probe(load_backbone("tiny:seed=1"), folder / "pictures", out=out, measures=["norms"])
+    save_picture(folder / "pictures" / "new.png", seed=9)
+    with pytest.raises(OtherRun, match="pictures"):
+        probe(tiny, folder / "pictures", out=out, measures=["norms"])
+
+
+def test_a_folder_that_is_no_run_is_not_touched(tiny, folder):
+    (folder / "mine").mkdir()
+    (folder / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(OtherRun, match="no run"):
+        probe(tiny, folder / "pictures", out=folder / "mine")
+    assert (folder / "mine" / "notes.txt").read_text() == "keep"
+    with pytest.raises(ValueError, match="no run"):
+        open_run(folder / "mine")
+
+
+def test_broken_pictures_are_named_and_left_out(tiny, folder):
+    good = probe(tiny, folder / "pictures", measures=["norms"])
+    (folder / "pictures" / "2a-empty.png").touch()
+    cut = (folder / "pictures" / "3.png").read_bytes()
+    (folder / "pictures" / "3a-cut.png").write_bytes(cut[: len(cut) // 2])
+    out = folder / "run.zarr"
+    dataset = probe(tiny, folder / "pictures", measures=["norms"], out=out, batch=2)
+    assert dataset["image"].values.tolist() == good["image"].values.tolist()
+    assert np.allclose(dataset["norm"], good["norm"], rtol=1e-4)
+    reasons = left_out(out)
+    assert reasons.keys() == {"2a-empty.png", "3a-cut.png"}
+    assert "2a-empty.png" in reasons["2a-empty.png"]
+    with pytest.raises(PictureError, match="2a-empty"):
+        probe(tiny, folder / "pictures", measures=["norms"], strict=True)
+    (folder / "pictures" / "2a-empty.png").unlink()
+    with pytest.raises(PictureError, match="3a-cut"):
+        probe(tiny, folder / "pictures", measures=["norms"], strict=True)
+
+
+def test_a_folder_of_broken_pictures_only_is_an_error(tiny, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"none of the 1 pictures.*a\.png"):
+        probe(tiny, tmp_path)
+
+
+@pytest.mark.parametrize("pictures", ["nowhere", "empty", "empty/*.jpg"])
+def test_missing_pictures_are_named(tiny, tmp_path, pictures):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=pictures.split("/")[0]):
+        probe(tiny, tmp_path / pictures)
+
+
+def test_label_maps_that_do_not_fit_are_named_and_their_pictures_kept(tiny, folder):
+    Image.fromarray(np.zeros((32, 64), np.uint8)).save(folder / "labels" / "1.png")
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "labels" / "2.png")
+    (folder / "labels" / "3.png").unlink()
+    out = folder / "run.zarr"
+    dataset = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc", "norms"], out=out)
+    assert dataset["auc"].isnull().all("layer").values.tolist() == [False, True, True, True, False]
+    assert dataset["norm"].notnull().all()
+    assert left_out(out).keys() == {"1.png", "2.png", "3.png"}
+    with pytest.raises(ValueError, match=r"1\.png"):
+        probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"], strict=True)
+    with pytest.raises(ValueError, match="folder of label maps"):
+        probe(tiny, folder / "pictures", labels=folder / "nowhere")
+
+
+def test_an_unknown_measure_is_refused_with_the_near_name(tiny, folder):
+    with pytest.raises(UnknownName, match="Did you mean `entropy`"):
+        probe(tiny, folder / "pictures", measures=["entropie"])
+
+
+def test_a_measure_that_cannot_run_says_why(folder):
+    bare = load_backbone("tiny:class_token=false")
+    with pytest.raises(ValueError, match="no class token"):
+        probe(bare, folder / "pictures", measures=["class-attention"])
+    with pytest.raises(ValueError, match="no label maps"):
+        probe(bare, folder / "pictures", measures=["auc"])
+
+
+def test_a_full_disk_says_so_and_loses_nothing(tiny, folder, monkeypatch):
+    from zarr.storage import LocalStore
+
+    whole = probe(tiny, folder / "pictures", batch=2)
+    out = folder / "run.zarr"
+    original = LocalStore.set
+    full = [False]
+
+    async def set_until_full(self, key, value):
+        # The disk fills up in the middle of the second block: the first chunk file of pictures 2 and 3.
+        if "/c/1" in key:
+            full[0] = True
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await original(self, key, value)
+
+    monkeypatch.setattr(LocalStore, "set", set_until_full)
+    with pytest.raises(DiskFull, match="run the same command again"):
+        probe(tiny, folder / "pictures", batch=2, out=out)
+    monkeypatch.setattr(LocalStore, "set", original)
+    assert open_run(out).sizes["image"] == 2
+    same(probe(tiny, folder / "pictures", batch=2, out=out).load(), whole)
+
+
+def test_a_device_out_of_memory_gets_smaller_batches(tiny, folder, monkeypatch):
+    whole = probe(tiny, folder / "pictures", batch=5, measures=["norms"])
+    trunk, tried = type(tiny).trunk, []
+
+    def small_device(self, images, **options):
+        tried.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return trunk(self, images, **options)
+
+    monkeypatch.setattr(type(tiny), "trunk", small_device)
+    dataset = probe(tiny, folder / "pictures", batch=5, measures=["norms"])
+    assert tried == [5, 2, 2, 1]
+    assert np.allclose(dataset["norm"], whole["norm"], rtol=1e-4)
+
+
+def test_bf16_backbones_are_measured_in_fp32(folder):
+    exact = probe(load_backbone("tiny"), folder / "pictures", measures=["norms", "entropy"])
+    coarse = probe(load_backbone("tiny", precision="bf16"), folder / "pictures", measures=["norms", "entropy"])
+    assert coarse["norm"].dtype == np.float32
+    assert np.allclose(coarse["norm"], exact["norm"], rtol=0.1)
+
+
+def test_weights_are_the_same_before_and_after(tiny, folder):
+    from diagnostics.fingerprint import fingerprint
+
+    before = fingerprint(tiny.model)
+    probe(tiny, folder / "pictures")
+    assert fingerprint(tiny.model) == before
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_measure_keeps_its_contract(name, tiny, folder):
+    part = MEASURES.build(name)
+    assert MEASURES.describe()[name].endswith(".")
+    before = repr(part)
+    dataset = probe(
+        tiny, folder / "pictures", labels=folder / "labels", measures=[part], layers=[1, 6, 12], size="96x64"
+    )
+    for variable in part.variables:
+        values = dataset[variable.name]
+        assert values.dims == variable.dims
+        assert values.dims[:2] == ("image", "layer")
+        assert str(values.dtype) == variable.dtype
+        assert values.notnull().all(), variable.name
+        assert variable.units
+        assert variable.source
+    assert repr(part) == before
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_measure_treats_pictures_apart(name, tiny, images):
+    layout = tiny.layout(images)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(-1, 3, (2, layout.count), generator=generator)
+    part = MEASURES.build(name)
+    together = measure_images(tiny, images, [part], labels=labels)
+    for number in range(2):
+        some = slice(number, number + 1)
+        alone = measure_images(tiny, images[some], [part], labels=labels[some])
+        for variable, values in alone.items():
+            if values.is_floating_point():
+                assert torch.allclose(together[variable][some], values, rtol=1e-3, atol=1e-3, equal_nan=True), variable

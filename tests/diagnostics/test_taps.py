@@ -1,0 +1,104 @@
+"""Taps read and change what flows; recorders keep what was asked; layers count as the papers do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diagnostics.registry import UnknownName
+from diagnostics.taps import TAPS, Recorder, Recording, as_tap, chain, resolve_layer
+
+
+def run(tap, depth=3, name="block_out"):
+    tap = as_tap(tap)
+    tap.start(depth)
+    value = torch.zeros(1)
+    for layer in range(1, depth + 1):
+        value = tap(name, layer, value + layer)
+    return value
+
+
+@pytest.mark.parametrize("layer, resolved", [(0, 0), (1, 1), (12, 12), (-1, 12), (-12, 1), (-13, 0)])
+def test_layers_count_from_either_end(layer, resolved):
+    assert resolve_layer(layer, 12) == resolved
+
+
+@pytest.mark.parametrize("layer", [13, -14])
+def test_a_layer_outside_the_network_is_refused(layer):
+    with pytest.raises(ValueError, match="0…12"):
+        resolve_layer(layer, 12)
+
+
+def test_a_recorder_changes_nothing_and_keeps_the_layers_asked_for():
+    recorder = Recorder("block_out", layers=[-1, 1])
+    assert run(recorder) == 6
+    assert recorder.recording.layers("block_out") == [1, 3]
+    assert recorder["block_out", -1] == 6
+    assert recorder["block_out", 1] == 1
+
+
+def test_a_recording_of_one_layer_reads_without_naming_it():
+    recorder = Recorder("block_out", layers=[2])
+    run(recorder)
+    assert recorder["block_out"] == 3
+    assert "block_out" in recorder.recording
+    assert ("block_out", 3) not in recorder.recording
+
+
+def test_reading_several_layers_without_naming_one_says_which_there_are():
+    recorder = Recorder("block_out")
+    run(recorder)
+    with pytest.raises(KeyError, match=r"\[1, 2, 3\]"):
+        recorder["block_out"]
+    with pytest.raises(KeyError, match="not recorded"):
+        recorder["attention", 1]
+    assert torch.equal(recorder.recording.stack("block_out")[:, 0], torch.tensor([1.0, 3.0, 6.0]))
+    assert recorder.recording.at(2)["block_out"] == 3
+
+
+def test_each_pass_starts_a_new_recording():
+    recorder = Recorder("block_out")
+    run(recorder, depth=3)
+    run(recorder, depth=2)
+    assert recorder.recording.layers("block_out") == [1, 2]
+
+
+def test_reductions_are_applied_before_values_are_kept():
+    both = Recorder("block_out", "block_in", reduce={"block_out": lambda value: value * 10})
+    run(both)
+    run_in = as_tap(both)
+    run_in("block_in", 1, torch.ones(1))
+    assert both["block_out", 1] == 10
+    assert both["block_in", 1] == 1
+
+
+def test_chained_taps_see_what_the_one_before_returned():
+    before, after = Recorder("block_out"), Recorder("block_out")
+    run(chain(before, lambda name, layer, value: value * 2, after))
+    assert before["block_out", 1] == 1
+    assert after["block_out", 1] == 2
+    assert before["block_out", 2] == 4
+
+
+def test_the_attention_matrix_is_wanted_only_by_those_who_ask():
+    assert not Recorder("block_out").wants("attention", 1)
+    assert Recorder("attention", layers=[1]).wants("attention", 1)
+    assert not chain(Recorder("block_out"), Recorder("query")).wants("attention", 1)
+    assert as_tap(lambda name, layer, value: value).wants("attention", 1)
+    assert not as_tap(None).wants("attention", 1)
+
+
+def test_an_unknown_tap_is_refused_with_the_near_name():
+    with pytest.raises(UnknownName, match="Did you mean `attention`"):
+        Recorder("atention")
+
+
+def test_the_table_of_taps_has_a_shape_and_a_meaning_for_each():
+    assert list(TAPS)[0] == "block_in"
+    assert list(TAPS)[-1] == "block_out"
+    assert all(place.shape.startswith("(B,") and place.meaning for place in TAPS.values())
+
+
+def test_an_empty_recording_says_so():
+    with pytest.raises(KeyError, match="nothing"):
+        Recording(3, {}).stack("block_out")

@@ -1,0 +1,213 @@
+import matplotlib.colors
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.collections import PolyCollection
+
+from figures import layer_curve, layer_overview
+from figures.layer_curves import draw_curve, draw_layer_curve, draw_norms
+from figures.style import STREAM_COLORS, drawing
+
+
+def panel(figure, start):
+    """The panel whose title begins so."""
+    return next(ax for ax in figure.axes if ax.get_title(loc="left").startswith(start))
+
+
+def band(ax):
+    """Lowest and highest y of the first band at each x."""
+    corners = next(item for item in ax.collections if isinstance(item, PolyCollection)).get_paths()[0].vertices
+    places = np.unique(corners[:, 0])
+    return [(corners[corners[:, 0] == x, 1].min(), corners[corners[:, 0] == x, 1].max()) for x in places]
+
+
+def test_the_line_is_the_median_of_pictures_and_the_band_its_quartiles():
+    values = xr.DataArray([[1.0, 10.0], [2.0, 10.0], [3.0, 10.0], [4.0, 10.0], [10.0, 10.0]], dims=("image", "layer"))
+    values = values.assign_coords(layer=[1, 2]).rename("thing")
+    ax = layer_curve(values).axes[0]
+    assert ax.lines[0].get_xdata().tolist() == [1, 2]
+    assert ax.lines[0].get_ydata().tolist() == [3.0, 10.0]
+    assert band(ax) == [(2.0, 4.0), (10.0, 10.0)]
+
+
+def test_dims_besides_pictures_are_reduced_picture_by_picture():
+    # Medians over heads 1, 2, 9 and 4, 5, 90 are 2 and 5, and the median of these 3.5; of all six numbers it is 4.5.
+    values = xr.DataArray([[[1.0, 2, 9]], [[4, 5, 90]]], dims=("image", "layer", "head"), coords={"layer": [1]})
+    ax = layer_curve(values).axes[0]
+    assert ax.lines[0].get_ydata().tolist() == [3.5]
+
+
+def test_labels_carry_name_and_unit_and_the_layers_are_whole_numbers(probed):
+    figure = layer_curve(probed["attention_entropy"], title="a model")
+    ax = figure.axes[0]
+    assert ax.get_ylabel() == "mean entropy of attention rows\n(nat)"
+    assert ax.get_xlabel() == "layer"
+    assert [label.get_text() for label in ax.get_xticklabels()] == [str(layer) for layer in range(1, 13)]
+    assert figure.get_suptitle() == "a model"
+
+
+def test_streams_have_a_line_each_in_their_own_colours(probed):
+    ax = layer_curve(probed["entropy"]).axes[0]
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["block_in", "attn_out", "block_sum", "middle half of the pictures"]
+    for line, stream in zip(ax.lines, names, strict=False):
+        assert line.get_color() == STREAM_COLORS[stream]
+        assert np.allclose(line.get_ydata(), probed["entropy"].sel(stream=stream).median("image"))
+
+
+def test_a_single_line_says_how_many_pictures_it_stands_for(probed):
+    texts = layer_curve(probed["norm_ratio"]).axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in texts] == ["median of 3 pictures", "middle half of the pictures"]
+
+
+def test_one_picture_has_no_band_and_needs_no_legend(probed):
+    ax = layer_curve(probed["norm_ratio"].isel(image=[0])).axes[0]
+    assert not ax.collections
+    assert ax.get_legend() is None
+
+
+def test_a_measurement_over_all_pictures_is_one_line(probed):
+    ax = layer_curve(probed["auc_pooled"]).axes[0]
+    assert np.array_equal(ax.lines[0].get_ydata(), probed["auc_pooled"].values)
+    assert not ax.collections
+
+
+def test_one_layer_is_a_dot_with_a_bar(probed):
+    ax = layer_curve(probed["norm_ratio"].isel(layer=[8])).axes[0]
+    assert ax.lines[0].get_marker() == "o"
+    low, high = ax.collections[0].get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx(tuple(probed["norm_ratio"].isel(layer=8).quantile([0.25, 0.75]).values))
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["9"]
+
+
+def test_a_wide_range_is_logarithmic_with_plain_numbers_and_says_so(probed):
+    figure = layer_curve(probed["peak"])
+    ax = figure.axes[0]
+    figure.canvas.draw()
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylabel() == "largest entry\n(model units, log scale)"
+    assert "100" in [label.get_text() for label in ax.get_yticklabels()]
+    assert layer_curve(probed["peak"], log=False).axes[0].get_yscale() == "linear"
+
+
+def test_a_narrow_range_is_linear_unless_asked(probed):
+    assert layer_curve(probed["entropy"]).axes[0].get_yscale() == "linear"
+    ax = layer_curve(probed["entropy"], log=True).axes[0]
+    assert ax.get_yscale() == "log"
+    assert "log scale" in ax.get_ylabel()
+
+
+def test_counts_have_whole_numbers_on_the_axis_and_uncounted_ones_are_left_out(probed):
+    counts = probed["massive_count"].copy()
+    counts[0] = -1
+    ax = layer_curve(counts).axes[0]
+    assert ax.lines[0].get_ydata().min() == 0
+    assert all(float(tick).is_integer() for tick in ax.get_yticks())
+
+
+def test_layers_need_not_be_all_nor_begin_at_one(probed):
+    ax = layer_curve(probed["entropy"].sel(layer=[3, 9])).axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["3", "9"]
+    assert ax.lines[0].get_xdata().tolist() == [3, 9]
+
+
+@pytest.mark.parametrize(
+    ("variable", "figure"), [("roc", "roc_curves"), ("layer_cka", "layer_similarity"), ("pca", "pca_maps")]
+)
+def test_what_a_curve_cannot_show_is_sent_to_the_figure_that_can(probed, variable, figure):
+    with pytest.raises(ValueError, match=figure):
+        layer_curve(probed[variable])
+
+
+def test_a_measurement_without_layers_is_refused(probed):
+    with pytest.raises(ValueError, match=r"`norm`.*lacks layer"):
+        layer_curve(probed["norm"].isel(layer=0))
+
+
+def test_norms_show_the_largest_and_the_median_patch_on_a_log_axis(probed):
+    with drawing() as figure:
+        ax = figure.subplots()
+        draw_norms(ax, probed)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["largest patch", "median patch", "class token"]
+    largest, middle, class_token = (line.get_ydata() for line in ax.lines)
+    assert np.allclose(largest, probed["norm"].max(("row", "col")).median("image"))
+    assert np.allclose(middle, probed["norm"].median(("row", "col")).median("image"))
+    assert np.allclose(class_token, probed["class_norm"].median("image"))
+    assert ax.get_yscale() == "log"
+    # The story: at layer 8 the largest patch leaves the median behind.
+    assert largest[6] < 2 * middle[6]
+    assert largest[7] > 10 * middle[7]
+
+
+def test_norms_of_a_model_without_a_class_token_have_two_lines(probed):
+    with drawing() as figure:
+        ax = figure.subplots()
+        draw_norms(ax, probed.drop_vars("class_norm"))
+    assert [line.get_label() for line in ax.lines] == ["largest patch", "median patch"]
+
+
+def test_the_padding_of_smaller_pictures_takes_no_part(probed):
+    padded = probed["norm"].pad(row=(0, 4), col=(0, 3))
+    with drawing() as figure:
+        left, right = figure.subplots(1, 2)
+        draw_layer_curve(left, probed["norm"])
+        draw_layer_curve(right, padded)
+    assert np.array_equal(left.lines[0].get_ydata(), right.lines[0].get_ydata())
+
+
+def test_the_overview_has_a_panel_for_every_curve(probed):
+    figure = layer_overview(probed, title="a model")
+    assert len(figure.axes) == 13
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles[0] == "norm of the patch\n(model units, log scale)"
+    assert titles[3] == "normalised entropy"
+    assert len(set(titles)) == 13
+    assert figure.get_suptitle() == "a model"
+    assert len(panel(figure, "normalised entropy").lines) == 3
+    assert "median of 3 pictures" in figure.get_supxlabel()
+
+
+def test_the_overview_shows_the_range_of_heads(probed):
+    ax = panel(layer_overview(probed[["attention_entropy"]]), "mean entropy")
+    heads = probed["attention_entropy"].median("image")
+    assert np.allclose(ax.lines[0].get_ydata(), heads.median("head"))
+    assert np.allclose([low for low, _ in band(ax)], heads.min("head"))
+    assert np.allclose([high for _, high in band(ax)], heads.max("head"))
+
+
+def test_the_overview_draws_both_ways_to_pool_the_auc_in_one_panel(probed):
+    figure = layer_overview(probed[["auc", "auc_pooled"]])
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["per picture", "pairs pooled", "chance"]
+    assert np.array_equal(ax.lines[1].get_ydata(), probed["auc_pooled"].values)
+    (ax,) = layer_overview(probed[["auc_pooled"]]).axes
+    assert ax.lines[0].get_label() == "pairs pooled"
+
+
+def test_the_overview_leaves_out_what_was_not_measured(probed):
+    figure = layer_overview(probed[["entropy", "norm_ratio", "peak", "roc", "auc"]])
+    titles = [ax.get_title(loc="left").split(" (")[0] for ax in figure.axes]
+    assert titles == [
+        "largest over median patch norm",
+        "normalised entropy",
+        "largest entry",
+        "AUC of same-class pairs",
+    ]
+    # Only the lowest panel of each column names the axis that all share.
+    assert [ax.get_xlabel() for ax in figure.axes] == ["", "layer", "layer", "layer"]
+
+
+def test_one_picture_is_called_one_picture(probed):
+    assert layer_overview(probed.isel(image=[1])[["entropy"]]).get_supxlabel() == "One picture."
+
+
+def test_a_missing_layer_is_a_gap_in_the_line(probed):
+    values = probed["norm_ratio"].where(probed["layer"] != 5)
+    with drawing() as figure:
+        ax = figure.subplots()
+        draw_curve(ax, values, color="black")
+    drawn = ax.lines[0].get_ydata()
+    assert np.isnan(drawn[4])
+    assert np.isfinite(np.delete(drawn, 4)).all()
+    assert matplotlib.colors.same_color(ax.lines[0].get_color(), "black")
