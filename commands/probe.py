@@ -25,8 +25,7 @@ from commands.options import (
     backbone_of,
     layers_of,
 )
-from diagnostics.feed import named
-from diagnostics.images import find_pictures, open_picture
+from diagnostics.images import open_picture
 from diagnostics.registry import split_specs
 from diagnostics.store import left_out
 
@@ -130,7 +129,7 @@ def draw(dataset: xr.Dataset, pictures: list[str], folder: Path, maps: int) -> N
     from figures.write import write
 
     first = [str(name) for name in dataset["image"].values[:maps]]
-    paths = named(find_pictures(pictures))
+    paths = diagnostics.picture_paths(pictures)
     shown = {name: np.asarray(open_picture(paths[name])) for name in first}
     for name, figure in probe_figures(dataset, pictures=shown, maps_for=maps):
         write(figure, folder / name, metadata={"Title": name, "Source": f"{dataset.backbone} {dataset.attrs['size']}"})

@@ -10,6 +10,7 @@ dataset["norm"].max(("row", "col"))
 from diagnostics.backbones import BACKBONES, load_backbone
 from diagnostics.backbones.base import Backbone, Block, Heads
 from diagnostics.encode import dense_tokens, encode
+from diagnostics.feed import picture_paths
 from diagnostics.images import load_image
 from diagnostics.layout import Grid, Layout
 from diagnostics.measures import DEFAULT_MEASURES, MEASURES
@@ -41,5 +42,6 @@ __all__ = [
     "load_image",
     "measure_images",
     "open_run",
+    "picture_paths",
     "probe",
 ]

@@ -89,6 +89,11 @@ def list_pictures(pictures: Any, size: Size, *, strict: bool) -> list[Picture]:
     return listed
 
 
+def picture_paths(sources: Any) -> dict[str, Path]:
+    """Files, folders and globs as a run names them: name -> path."""
+    return named(find_pictures(sources))
+
+
 def named(paths: Iterable[Path]) -> dict[str, Path]:
     """Name in a run -> path: the part below the folder that all paths share."""
     absolute = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))

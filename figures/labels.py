@@ -38,11 +38,10 @@ def wrapped(text: str, width: int | None) -> str:
 
 
 def short_number(value: float, digits: int = 3) -> str:
-    """A number with `digits` leading digits, at least 2, and no exponent if it can be: 0.00123, 0.45, 540, 1.23e7."""
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
-    mantissa, exponent = f"{value:.{digits}g}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+    """A number with `digits` leading digits, at least 2: 0.00123, 0.45, 540, 12345, 1.23e7, 6.4e-5."""
+    whole = 10 ** (digits - 1) <= abs(value) < 1e6
+    mantissa, exponential, exponent = (f"{value:.0f}" if whole else f"{value:.{digits}g}").partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponential else mantissa
 
 
 def shortened(text: str, most: int) -> str:

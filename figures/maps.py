@@ -40,11 +40,12 @@ MARGIN = 0.08
 GAP = 0.035
 LINE = 0.135  # a line of small text
 TITLE = 0.24
-BAR, BAR_TEXT = 0.07, 0.5
+BAR, BAR_TEXT = 0.07, 0.54
 PICTURE = 1.15
 PICTURE_GAP = 0.12
 SIDE_TEXT = 0.36  # the word «layer» where there is no picture above it
 LARGEST_CELL, SMALLEST_ROW = 1.1, 0.3
+NUMBER, WORD = 0.18, 0.5  # least room for «12» and for «layer 12»: narrow maps stand apart
 CHARACTER = 0.06  # width of a small letter, generously
 
 
@@ -162,11 +163,12 @@ def maps_over_layers(
     right = GAP + BAR + BAR_TEXT
     cell_width, cell_height = _cell(FULL - left - right, len(shown), grid)
     row_height = max(cell_height, SMALLEST_ROW)
-    maps_width = len(shown) * (cell_width + GAP) - GAP
+    pitch = max(cell_width + GAP, NUMBER)
+    maps_width = len(shown) * pitch - GAP
     width = max(left + maps_width + right, COLUMN)
     scales = [color_scale(values.values, True if values.name in ALWAYS_LOG else None) for values in rows]
     headings = [
-        wrapped(label_of(values, log=isinstance(scale, LogNorm)), int((width - left) / CHARACTER))
+        label_of(values, log=isinstance(scale, LogNorm), width=int((width - left) / CHARACTER))
         for values, scale in zip(rows, scales, strict=True)
     ]
     heights = [(heading.count("\n") + 1) * LINE + 0.02 + row_height + 0.07 for heading in headings]
@@ -182,7 +184,7 @@ def maps_over_layers(
             sheet.text(left, top, heading)
             head = top + step - row_height - 0.07
             for place in range(len(shown)):
-                ax = sheet.axes(left + place * (cell_width + GAP), head, cell_width, cell_height)
+                ax = sheet.axes(left + place * pitch, head, cell_width, cell_height)
                 under = picture if overlay else None
                 draw_map(ax, values.values[place], picture=under, scale=scale)
                 ax.set_label(f"{values.name} {shown[place]}")
@@ -192,7 +194,7 @@ def maps_over_layers(
             top += step
         sheet.text(left - 0.06, top - 0.04, "layer", align="right")
         for place, layer in enumerate(shown):
-            sheet.text(left + place * (cell_width + GAP) + cell_width / 2, top - 0.04, str(layer), align="center")
+            sheet.text(left + place * pitch + cell_width / 2, top - 0.04, str(layer), align="center")
     return figure
 
 
@@ -240,7 +242,8 @@ def pca_maps(
     cell_width, cell_height = _cell(FULL - left - MARGIN, columns, grid)
     rows = -(-len(shown) // columns)
     step = LINE + 0.02 + cell_height + 0.05
-    width = max(left + columns * (cell_width + GAP) - GAP + MARGIN, COLUMN)
+    pitch = max(cell_width + GAP, WORD)
+    width = max(left + columns * pitch - GAP + MARGIN, COLUMN)
     note = wrapped(
         f"{name_of(dataset['pca'])}: components 1, 2, 3 as red, green, blue; "
         "colours compare within a layer, not between layers",
@@ -255,7 +258,7 @@ def pca_maps(
         if picture is not None:
             _draw_picture(sheet, picture, top + LINE + 0.02, (wide, high))
         for place, layer in enumerate(shown):
-            x = left + place % columns * (cell_width + GAP)
+            x = left + place % columns * pitch
             y = top + place // columns * step
             sheet.text(x, y, f"layer {layer}")
             ax = sheet.axes(x, y + LINE + 0.02, cell_width, cell_height)

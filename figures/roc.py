@@ -14,6 +14,8 @@ from figures.labels import needs_dims, present
 from figures.layer_axis import chosen_layers, layers_of
 from figures.style import COLUMN, ORDER_COLORS, PALETTE, QUIET, drawing
 
+MOST_INSIDE = 5  # curves whose legend has room below them
+
 
 def curve_of(roc: xr.DataArray, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates of one layer, both ascending, from (0, 0) to (1, 1); empty without values."""
@@ -59,7 +61,10 @@ def draw_roc(ax: Axes, dataset: xr.Dataset, layers: Sequence[int]) -> None:
     for layer, color in zip(layers, colors, strict=False):
         ax.plot(*curve_of(dataset["roc"], layer), color=color, label=f"layer {layer}: AUC {areas[layer]:.2f}")
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-    ax.legend(loc="lower right")
+    if len(layers) <= MOST_INSIDE:
+        ax.legend(loc="lower right")
+    else:
+        ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
 def roc_curves(dataset: xr.Dataset, *, layers: Sequence[int] | None = None, title: str = "") -> Figure:
@@ -72,6 +77,7 @@ def roc_curves(dataset: xr.Dataset, *, layers: Sequence[int] | None = None, titl
     needs_dims(dataset["roc"], "layer", "bin", "rate", figure="the ROC curves")
     telling = telling_layers(pooled_auc(dataset))
     shown = telling if layers is None else chosen_layers(dataset, layers, most=0)
-    with drawing((COLUMN, 3.1), title=title) as figure:
+    width = COLUMN if len(shown) <= MOST_INSIDE else COLUMN + 1.3
+    with drawing((width, 3.1), title=title) as figure:
         draw_roc(figure.subplots(), dataset, shown)
     return figure

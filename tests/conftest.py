@@ -9,8 +9,8 @@ from torch import Tensor
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.layout import Layout
 
-# More threads than this only make small tests slower, and tests run side by side.
-torch.set_num_threads(min(2, torch.get_num_threads()))
+# On tensors this small, threads cost more in waiting for each other than they save; and tests run side by side.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def _from_open_clip(spec: str, config: dict[str, Any]) -> Backbone:
     check_config(model_config, spec)
     try:
         model = open_clip.create_model(spec, require_pretrained=True)
-    except (RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # network, hub, disk and file formats fail in many ways
         raise _unreachable(spec, first_line(error)) from error
     preprocess = open_clip.get_model_preprocess_cfg(model)
     return clip_backbone(
@@ -110,9 +110,12 @@ def _from_timm(spec: str, config: dict[str, Any]) -> Backbone:
     try:
         with torch.device("meta"):  # what cannot be run is refused before its weights are fetched
             skeleton = timm.create_model(spec, pretrained=False)
-        TimmTower(skeleton, spec)
+    except RuntimeError as error:  # an architecture that this timm does not know
+        raise ValueError(f"`{spec}` could not be built: {first_line(error)}. A newer timm may know it.") from error
+    TimmTower(skeleton, spec)
+    try:
         model = timm.create_model(spec, pretrained=True)
-    except (RuntimeError, OSError) as error:
+    except Exception as error:  # network, hub, disk and file formats fail in many ways
         raise _unreachable(spec, first_line(error)) from error
     return timm_backbone(model, spec)
 

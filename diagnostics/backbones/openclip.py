@@ -26,6 +26,7 @@ TEXT_BATCH = 256
 NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
+@final
 class OpenClipBlock(Block):
     """Both of open_clip's block kinds: `ResidualAttentionBlock` and `CustomResidualAttentionBlock`.
 
@@ -65,6 +66,7 @@ class OpenClipBlock(Block):
         return self.block.ls_2(self.block.mlp.c_proj(self.hidden_norm(hidden)))
 
 
+@final
 class TextTower:
     """The stock text tower behind its tokenizer, which is made at the first call, since it may need a download."""
 
@@ -135,7 +137,7 @@ class OpenClipBackbone(Backbone):
         if pool is not None:
             alone = pool.ln_k(tokens).flatten(0, 1).unsqueeze(1)
             query = pool.ln_q(pool.query[:1]).expand(alone.shape[0], 1, -1)
-            tokens = pool.attn(query, alone, alone, need_weights=False)[0].view(*tokens.shape[:2], -1)
+            tokens = pool.attn(query, alone, alone, need_weights=False)[0].reshape(*tokens.shape[:2], -1)
         return self._into_joint_space(self.visual.ln_post(tokens))
 
     def pool(self, tokens: Tensor) -> Tensor:
@@ -302,14 +304,22 @@ def _from_tag(architecture: str, tag: str) -> Backbone:
     config = open_clip.get_pretrained_cfg(architecture, tag)
     check_config(open_clip.get_model_config(architecture), spec)
     try:
-        open_clip.download_pretrained(config)
+        path = open_clip.download_pretrained(config)
     except Exception as error:  # whatever network, hub or disk have to say
+        # A file takes its activation from the name, so here the name has to say it.
+        quick = architecture.removesuffix(QUICK) + QUICK
+        name = quick if quick_gelu and quick in open_clip.list_models() else architecture
         raise ValueError(
             f"the weights `{tag}` of `{architecture}` could not be fetched: {first_line(error)}. Without network, "
-            f"fetch `{config.get('hf_hub') or config.get('url')}` elsewhere and name the file: "
-            f"open_clip:{architecture}@FILE."
+            f"fetch `{config.get('hf_hub') or config.get('url')}` elsewhere and name the file: open_clip:{name}@FILE."
         ) from error
-    model = open_clip.create_model(architecture, pretrained=tag, force_quick_gelu=quick_gelu)
+    try:
+        model = open_clip.create_model(architecture, pretrained=tag, force_quick_gelu=quick_gelu)
+    except Exception as error:  # a download cut short fails in as many ways as there are file formats
+        raise ValueError(
+            f"the weights of `{spec}` could not be loaded from `{path}`: {first_line(error)}. Delete that file, so "
+            "that it is fetched again."
+        ) from error
     preprocess = open_clip.get_model_preprocess_cfg(model)
     return clip_backbone(
         model,

@@ -16,7 +16,7 @@ from diagnostics.measures.base import LayerView, Measure, Variable
 # The numbers of the iteration are our choice. Up to DIRECT a full decomposition is as quick as the iteration.
 DIRECT = 64
 BLOCK = 4  # vectors at once, more than the components, so that components of equal variance are found
-STEPS = 8  # steps before the first look; enough for most layers of a trained model
+STEPS = 10  # steps before the first look; enough for most layers of a trained model
 MORE_STEPS = 4  # steps between looks
 TOLERANCE = 1e-6  # residual over eigenvalue at which a component counts as found
 SEED = 0  # of the starting vectors: a fixed start gives the same digits in every run

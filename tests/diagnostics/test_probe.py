@@ -18,10 +18,9 @@ import xarray as xr
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-import diagnostics
 from diagnostics import Recorder, load_backbone, measure_images, open_run, probe
 from diagnostics.images import PictureError, load_image
-from diagnostics.measures import DEFAULT_MEASURES, MEASURES, measures_of
+from diagnostics.measures import MEASURES, measures_of
 from diagnostics.registry import UnknownName
 from diagnostics.store import DiskFull, OtherRun, RunStore, left_out
 

@@ -94,8 +94,8 @@ def test_an_unknown_tap_is_refused_with_the_near_name():
 
 
 def test_the_table_of_taps_has_a_shape_and_a_meaning_for_each():
-    assert list(TAPS)[0] == "block_in"
-    assert list(TAPS)[-1] == "block_out"
+    names = list(TAPS)
+    assert (names[0], names[-1]) == ("block_in", "block_out")
     assert all(place.shape.startswith("(B,") and place.meaning for place in TAPS.values())
 
 

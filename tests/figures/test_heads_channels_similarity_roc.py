@@ -109,7 +109,7 @@ def test_more_channels_than_there_are_gives_all_and_those_without_a_peak_come_la
 def test_roc_shows_the_first_the_best_and_the_last_layer_with_their_auc(probed):
     ax = roc_curves(probed).axes[0]
     areas = probed["auc_pooled"]
-    best = int(areas["layer"][int(areas.argmax())])
+    best = int(areas["layer"][int(areas.argmax("layer"))])
     expected = [f"layer {layer}: AUC {float(areas.sel(layer=layer)):.2f}" for layer in (1, best, 12)]
     assert tick_texts(ax.get_legend().get_texts()) == ["chance: AUC 0.50", *expected]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("false positive rate", "true positive rate")
@@ -149,3 +149,7 @@ def test_many_roc_layers_have_a_colour_each(probed):
     ax = roc_curves(probed, layers=range(1, 13)).axes[0]
     colors = {tuple(np.atleast_1d(line.get_color())) for line in ax.lines[1:]}
     assert len(colors) == 12
+    ax.figure.canvas.draw()
+    # So many names have no room among the curves.
+    assert ax.get_legend().get_window_extent().x0 >= ax.get_window_extent().x1
+    assert ax.get_legend().get_window_extent().x1 <= ax.figure.bbox.x1

@@ -106,7 +106,7 @@ def test_the_picture_stands_on_the_left_in_its_own_shape(probed, picture):
 def test_whole_numbers_and_fractions_show_the_same_picture(probed, picture):
     bytes_ = (picture * 255).astype(np.uint8)
     figures = [maps_over_layers(probed, picture=kind, variables=["norm"]) for kind in (bytes_, bytes_ / 255)]
-    first, second = ([ax for ax in figure.axes if ax.get_label() == "picture"][0].images[0] for figure in figures)
+    first, second = (next(ax for ax in figure.axes if ax.get_label() == "picture").images[0] for figure in figures)
     assert np.allclose(first.get_array(), second.get_array())
 
 
@@ -166,7 +166,7 @@ def test_no_text_leaves_the_page_or_touches_another(make, size):
         figure.canvas.draw()
         page = figure.bbox
         labels = [label for ax in bars(figure) for label in ax.get_yticklabels()]
-        boxes = [text.get_window_extent() for text in (*figure.texts, *labels, figure._suptitle)]
+        boxes = [text.get_window_extent() for text in (*figure.texts, *labels)]
         for box in boxes:
             assert box.x0 >= page.x0
             assert box.x1 <= page.x1
@@ -181,7 +181,7 @@ def test_a_long_picture_name_is_shortened_and_dollars_are_no_formulas(probed):
     figure = maps_over_layers(renamed, name, variables=["norm"])
     figure.canvas.draw()
     assert "…" in figure.get_suptitle()
-    assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
+    assert figure.texts[0].get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_a_map_alone_takes_its_own_scale_and_greys_what_is_missing():

@@ -83,12 +83,11 @@ def test_a_figure_looks_the_same_whatever_the_settings_are(name, probed):
 @pytest.mark.parametrize(
     "size",
     [
-        {"images": 1},
         {"layers": 1},
         {"images": 1, "layers": 1, "heads": 1, "grid": (1, 1), "channels": 12},
         {"layers": 32, "heads": 24, "grid": (2, 9)},
     ],
-    ids=["one picture", "one layer", "one of all", "deep and wide"],
+    ids=["one layer", "one of all", "deep and wide"],
 )
 def test_a_figure_is_drawn_at_any_size(name, size, make):
     figure = FIGURES[name](input_of(name, make(**size)))

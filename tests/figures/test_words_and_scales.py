@@ -45,6 +45,15 @@ def test_numbers_are_short(value, text):
     assert short_number(value) == text
 
 
+def test_short_numbers_keep_their_leading_digits_at_any_size():
+    values = np.concatenate([np.geomspace(1e-12, 1e12, 500), [0.000735, 999.6, 999999.7]])
+    for digits in (2, 3, 4, 5, 6):
+        for value in values:
+            text = short_number(value, digits)
+            assert float(text) == pytest.approx(value, rel=0.6 * 10.0 ** (1 - digits))
+            assert len(text) <= digits + 6
+
+
 def test_two_digits_do_not_bring_an_exponent():
     assert [short_number(value, 2) for value in (195.4, 64.6, 1.06)] == ["195", "65", "1.1"]
 

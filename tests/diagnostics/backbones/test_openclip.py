@@ -420,8 +420,25 @@ def test_a_failed_download_names_the_tag_and_the_way_without_network(shrunk, mon
         raise OSError("no route to host")
 
     monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", offline)
-    with pytest.raises(ValueError, match=r"`openai` of `ViT-B-16` .*no route to host.*open_clip:ViT-B-16@FILE"):
+    with pytest.raises(
+        ValueError, match=r"`openai` of `ViT-B-16` .*no route to host.*open_clip:ViT-B-16-quickgelu@FILE"
+    ):
         load_backbone("open_clip:ViT-B-16/openai")
+    with pytest.raises(ValueError, match=r"`laion2b_s34b_b88k` of `ViT-B-16` .*open_clip:ViT-B-16@FILE"):
+        load_backbone("open_clip:ViT-B-16/laion2b_s34b_b88k")
+
+
+def test_a_damaged_download_names_the_file_to_delete(shrunk):
+    path = shrunk(stock("quickgelu"))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"`open_clip:ViT-B-16/openai` .* from `.*published.safetensors`.*Delete"):
+        load_backbone("open_clip:ViT-B-16/openai")
+
+
+def test_a_text_tower_of_transformers_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(open_clip.hf_model, "transformers", None)
+    with pytest.raises(ValueError, match=r"roberta-ViT-B-32/laion2b_s12b_b32k` could not be built.*pip install"):
+        load_backbone("open_clip:roberta-ViT-B-32/laion2b_s12b_b32k")
 
 
 # Local files

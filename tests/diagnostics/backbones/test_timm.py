@@ -627,6 +627,12 @@ def test_a_file_of_another_width_names_the_shapes(vit_tiny, tmp_path):
         load_timm(f"vit_tiny_patch16_224@{path}")
 
 
+def test_a_file_of_another_kind_names_what_it_lacks(vit_tiny, tmp_path):
+    path = saved(vit_tiny("vit_tiny_patch16_224").state_dict(), tmp_path / "plain.safetensors")
+    with pytest.raises(ValueError, match=r"missing: .*dist_token, .*pos_embed \(1, 17, 48\) where \(1, 18, 48\)"):
+        load_timm(f"deit_tiny_distilled_patch16_224@{path}")
+
+
 def test_a_file_in_radios_layout_is_refused(vit_tiny, tmp_path):
     path = saved({"radio_model.model.patch_generator.pos_embed": torch.zeros(1, 4, 8)}, tmp_path / "radio.safetensors")
     with pytest.raises(ValueError, match="RADIO"):

@@ -97,6 +97,16 @@ def test_the_thresholds_of_massive_activations_are_settings():
     assert massive_activations(planted(), ratio=5000).nonzero().tolist() == [[0, 9, 7]]
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.04, 0.3, 0.5, 2.0])
+@pytest.mark.parametrize("shape", [(4, 5, 6), (4, 5, 7)])
+def test_massive_activations_are_those_of_the_definition(shift, shape):
+    tokens = 0.1 * tokens_of(*shape).abs() + shift
+    tokens[1:, 0, 0], tokens[2:, 1, 1], tokens[3:, 2, 2] = 450.0, -101.0, 99.0
+    for picture, marked in zip(tokens, massive_activations(tokens), strict=True):
+        sizes = picture.abs()
+        assert torch.equal(marked, (sizes > 100) & (sizes > 1000 * sizes.median()))
+
+
 def test_a_picture_with_nan_has_no_count_of_massive_activations(view_of):
     tokens = planted()[[0, 1, 0]]
     tokens[0, 0, 0] = math.nan
@@ -123,6 +133,18 @@ def test_top_channels_name_the_planted_ones_largest_first(view_of):
     assert TopChannels(k=2).coordinates(view.layout)["rank"].tolist() == [1, 2]
     peaks = ChannelPeak().measure(view)["channel_peak"]
     assert torch.equal(peaks, tokens[:, 1:].abs().amax(dim=1))
+
+
+def test_an_even_number_of_entries_is_judged_by_its_lower_middle_one():
+    tokens = torch.tensor([0.01, 0.01, 0.01, 5.0, 5.0, 450.0]).view(1, 2, 3)
+    assert massive_activations(tokens).nonzero().tolist() == [[0, 1, 2]]
+
+
+def test_thresholds_without_meaning_are_refused():
+    with pytest.raises(ValueError, match="ratio"):
+        MassiveCount(ratio=0)
+    with pytest.raises(ValueError, match="absolute"):
+        MassiveCount(absolute=-1)
 
 
 def test_more_top_channels_than_channels_are_refused(view_of):

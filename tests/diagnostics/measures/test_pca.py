@@ -130,6 +130,24 @@ def test_equal_eigenvalues_are_all_found():
     assert torch.allclose(vectors.mT @ vectors, torch.eye(3, dtype=torch.float64), atol=1e-9)
 
 
+@pytest.mark.parametrize("rank", [1, 2, 7])
+def test_a_space_that_is_used_up_leaves_no_ghosts(rank):
+    generator = torch.Generator().manual_seed(rank)
+    axes = torch.linalg.qr(torch.randn(200, rank, generator=generator, dtype=torch.float64)).Q
+    known = torch.arange(rank, 0, -1, dtype=torch.float64)
+    found, vectors = leading_eigenpairs((axes * known @ axes.T)[None], 3)
+    assert found[0].tolist() == pytest.approx([*known.tolist(), 0, 0][:3], abs=1e-12)
+    assert torch.allclose(vectors.mT @ vectors, torch.eye(3, dtype=torch.float64), atol=1e-9)
+
+
+def test_new_directions_are_orthogonal_even_to_a_basis_that_holds_them():
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(100, 12, generator=generator, dtype=torch.float64)).Q
+    block = module._orthonormal_to(basis, basis[:, :4] * 7)
+    assert (basis.T @ block).abs().max() < 1e-12
+    assert torch.allclose(block.T @ block, torch.eye(4, dtype=torch.float64), atol=1e-12)
+
+
 def test_scores_follow_a_permutation_of_the_patches():
     patches = decaying(150, 200)
     order = torch.randperm(150, generator=torch.Generator().manual_seed(2))

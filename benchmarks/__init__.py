@@ -1,0 +1,1 @@
+"""Timings against the stock forward: ratios measured in one run, never asserted."""

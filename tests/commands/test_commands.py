@@ -1,0 +1,167 @@
+"""The command line does the main jobs, explains itself, and tells errors in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import diagnostics
+from commands.main import app, main
+from commands.options import layers_of
+from commands.probe import ignored
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "labels").mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+        labels = np.random.default_rng(number).integers(0, 2, (4, 4)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
+        Image.fromarray(labels).save(tmp_path / "labels" / f"{number}.png")
+    return tmp_path
+
+
+def ran(*arguments):
+    result = runner.invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def test_probe_writes_a_store_a_table_and_figures(folder):
+    output = ran(
+        "probe", folder / "pictures", "-b", "tiny", "--labels", folder / "labels", "--out", folder / "run.zarr",
+        "--plots", folder / "figures", "--maps", 1,
+    )  # fmt: skip
+    dataset = diagnostics.open_run(folder / "run.zarr")
+    assert dataset.sizes["image"] == 3
+    for word in ("median norm", "maximal norm", "tokens > 3 x median", "entropy X_res", "AUC", "3 pictures, tiny"):
+        assert word in output
+    assert f"{float(dataset['norm'].max()):.1f}" in output
+    drawn = {path.name for path in (folder / "figures").iterdir()}
+    assert "layers.png" in drawn
+    assert "layers.pdf" in drawn
+    assert "roc.png" in drawn
+    assert [name for name in drawn if name.startswith("maps_")]
+
+
+def test_probe_takes_measures_layers_and_sizes(folder):
+    ran(
+        "probe", folder / "pictures" / "*.png", "-b", "tiny", "-o", folder / "run.zarr", "-m",
+        "norms,query-attention:patches=1+2,heads=mean", "--layers", "1,3-4,-1", "--size", "96x64",
+    )  # fmt: skip
+    dataset = diagnostics.open_run(folder / "run.zarr")
+    assert dataset["layer"].values.tolist() == [1, 3, 4, 12]
+    assert set(dataset.data_vars) == {"norm", "norm_ratio", "norm_outliers", "query_attention_mean"}
+    assert dataset["norm"].shape[2:] == (4, 6)
+
+
+def test_broken_pictures_are_told_at_the_end(folder):
+    (folder / "pictures" / "bad.png").write_bytes(b"no picture")
+    output = ran("probe", folder / "pictures", "-b", "tiny", "-m", "norms", "-o", folder / "run.zarr")
+    assert "left out (1)" in output
+    assert "bad.png" in output
+
+
+def test_encode_writes_dense_tokens(folder):
+    out = folder / "features.safetensors"
+    assert str(out) in ran("encode", folder / "pictures", "-b", "tiny", "-l", 3, "-t", "value", "-o", out)
+    assert load_file(out)["0.png"].shape == (4, 4, 2, 24)
+
+
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        ("backbones", ["open_clip", "timm", "openai", "hf-hub", "pocket", "tiny"]),
+        ("measures", ["norms", "entropy", "attention_entropy", "nat"]),
+        ("taps", ["block_in", "(B, H, T, T)", "ClearCLIP"]),
+        ("positions", ["bicubic-antialiased", "bicubic-offset"]),
+        ("all", ["backbones,", "measures (*", "taps,", "position interpolations"]),
+    ],
+)
+def test_lists_name_what_there_is(what, words):
+    output = ran("list", what)
+    for word in words:
+        assert word in output
+
+
+@pytest.mark.parametrize("command", [[], ["probe"], ["encode"], ["list"], ["demo"]])
+def test_help_explains_every_command_and_option(command):
+    output = ran(*command, "--help")
+    assert len(output.splitlines()) > 8
+
+
+def told(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["outliers", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return stopped.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["probe", "nowhere", "-o", "x.zarr"], "nowhere"),
+        (["probe", "PICTURES", "-b", "tinny", "-o", "x.zarr"], "Did you mean `tiny`"),
+        (["probe", "PICTURES", "-b", "tiny", "-m", "norm", "-o", "x.zarr"], "Did you mean `norms`"),
+        (["probe", "PICTURES", "-b", "tiny", "--layers", "a", "-o", "x.zarr"], "--layers"),
+        (["probe", "PICTURES", "-b", "tiny", "--ignore", "sky", "-o", "x.zarr"], "--ignore"),
+        (["probe", "PICTURES", "-b", "tiny", "--size", "big", "-o", "x.zarr"], "big"),
+        (["probe", "PICTURES", "-b", "tiny", "--device", "cuda:77", "-o", "x.zarr"], "cuda:77"),
+        (["encode", "PICTURES", "-b", "tiny", "-t", "atention", "-o", "x"], "Did you mean `attention`"),
+        (["encode", "PICTURES", "-b", "tiny", "-l", "99", "-o", "x"], "0…12"),
+        (["list", "tap"], "Did you mean `taps`"),
+    ],
+)
+def test_errors_are_one_readable_line(folder, arguments, said, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    given = [folder / "pictures" if argument == "PICTURES" else argument for argument in arguments]
+    code, error = told(given, monkeypatch, capsys)
+    assert code == 1
+    assert said in error
+    assert "Traceback" not in error
+    assert not (folder / "x.zarr").exists()
+
+
+def test_an_interrupt_says_that_the_run_can_go_on(folder, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(diagnostics, "probe", stop)
+    code, error = told(["probe", folder / "pictures", "-b", "tiny", "-o", folder / "x.zarr"], monkeypatch, capsys)
+    assert code == 130
+    assert "goes on" in error
+
+
+def test_the_demo_needs_nothing_and_can_be_run_again(tmp_path):
+    for _ in range(2):
+        output = ran("demo", "--out", tmp_path)
+        assert "planted" in output
+    assert diagnostics.open_run(tmp_path / "demo.zarr")["image"].values.tolist() == ["china.jpg", "flower.jpg"]
+    assert (tmp_path / "figures" / "layers.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "text, layers", [(None, None), ("1", [1]), ("1,3-5", [1, 3, 4, 5]), ("-2,-1", [-2, -1]), (" 2 , 4 ", [2, 4])]
+)
+def test_layers_are_read_from_text(text, layers):
+    assert layers_of(text) == layers
+
+
+def test_ignored_labels_are_read_from_text():
+    assert ignored("0,255") == [0, 255]
+    assert ignored("") == []
+
+
+def test_the_console_script_is_installed():
+    done = subprocess.run([sys.executable, "-m", "commands", "--help"], capture_output=True, text=True, check=True)
+    assert "probe" in done.stdout

@@ -1,0 +1,125 @@
+"""Dense tokens come out whole, in the picture's own grid, and a stopped run goes on."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from diagnostics import Recorder, dense_tokens, encode, load_backbone
+from diagnostics.images import load_image
+from diagnostics.store import OtherRun
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number, size in enumerate([(64, 64), (96, 64), (64, 64), (64, 80), (64, 64)]):
+        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    return tmp_path
+
+
+def test_the_file_holds_every_picture_s_tokens_in_its_own_grid(tiny, folder):
+    out = folder / "features.safetensors"
+    assert encode(tiny, folder / "pictures", out=out, size="native", batch=2, prefix=True) == {}
+    tensors = load_file(out)
+    assert tensors.keys() == {f"{n}.png{tail}" for n in range(5) for tail in ("", "/prefix")}
+    assert tensors["1.png"].shape == (6, 4, 48)
+    assert tensors["3.png"].shape == (4, 5, 48)
+    image = load_image(folder / "pictures" / "1.png", size="native", mean=tiny.mean, std=tiny.std)[None]
+    tokens = tiny.trunk(image)
+    assert torch.allclose(tensors["1.png"].flatten(0, 1), tokens[0, 1:], atol=1e-5)
+    assert torch.allclose(tensors["1.png/prefix"], tokens[0, :1], atol=1e-5)
+    with safe_open(out, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["backbone"] == "tiny"
+    assert metadata["layer"] == "12"
+    assert metadata["tap"] == "block_out"
+    assert not (folder / "features.safetensors.parts").exists()
+
+
+@pytest.mark.parametrize(
+    "tap, shape",
+    [
+        ("block_in", (4, 6, 48)),
+        ("ffn_hidden", (4, 6, 192)),
+        ("key", (4, 6, 2, 24)),
+        ("attention", (4, 6, 2, 25)),
+    ],
+)
+def test_every_tap_folds_into_maps(tiny, images, tap, shape):
+    maps, prefix = dense_tokens(tiny, images, layer=5, tap=tap)
+    assert maps.shape == (2, *shape)
+    assert prefix.shape == (2, 1, *shape[2:])
+    recorder = Recorder(tap, layers=[5])
+    tiny.trunk(images, tap=recorder)
+    value = recorder[tap] if tap in ("block_in", "ffn_hidden") else recorder[tap].transpose(1, 2)
+    assert torch.allclose(maps[1, 2, 3], value[1, 1 + 2 * 6 + 3], atol=1e-5)
+
+
+def test_projected_tokens_live_in_the_space_of_the_text(tiny, images):
+    maps, _ = dense_tokens(tiny, images, project=True)
+    assert maps.shape[-1] == tiny.encode_text(["a picture"]).shape[-1]
+    assert torch.allclose(maps.flatten(1, 2), tiny.project(tiny.trunk(images))[:, 1:], atol=1e-5)
+    with pytest.raises(ValueError, match="block_out"):
+        dense_tokens(tiny, images, tap="key", project=True)
+
+
+def test_the_embedding_is_layer_zero(tiny, images):
+    maps, _ = dense_tokens(tiny, images, layer=0)
+    assert torch.equal(maps.flatten(1, 2), tiny.embed(images)[:, 1:])
+    with pytest.raises(ValueError, match="embedding"):
+        dense_tokens(tiny, images, layer=0, tap="key")
+
+
+def test_models_without_prefix_tokens_give_an_empty_prefix(images):
+    _, prefix = dense_tokens(load_backbone("tiny:class_token=false"), images)
+    assert prefix.shape == (2, 0, 48)
+
+
+def test_a_stopped_run_goes_on_and_ends_the_same(tiny, folder, monkeypatch):
+    whole, out = folder / "whole.safetensors", folder / "features.safetensors"
+    encode(tiny, folder / "pictures", out=whole, size="native", batch=2)
+    saver = importlib.import_module("diagnostics.encode")  # `diagnostics.encode` itself is the function
+    save, calls = saver._save_whole, []
+
+    def stop(*arguments):
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        save(*arguments)
+
+    monkeypatch.setattr(saver, "_save_whole", stop)
+    with pytest.raises(KeyboardInterrupt):
+        encode(tiny, folder / "pictures", out=out, size="native", batch=2)
+    assert not out.exists()
+    monkeypatch.setattr(saver, "_save_whole", save)
+    with pytest.raises(OtherRun, match="layer"):
+        encode(tiny, folder / "pictures", out=out, size="native", batch=2, layer=3)
+    encode(tiny, folder / "pictures", out=out, size="native", batch=2)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_an_existing_file_is_not_overwritten(tiny, folder):
+    out = folder / "features.safetensors"
+    out.write_bytes(b"mine")
+    with pytest.raises(ValueError, match="exists"):
+        encode(tiny, folder / "pictures", out=out)
+    assert out.read_bytes() == b"mine"
+
+
+def test_broken_pictures_are_left_out_and_told(tiny, folder):
+    (folder / "pictures" / "4a.png").write_bytes(b"no picture")
+    out = folder / "features.safetensors"
+    left_out = encode(tiny, folder / "pictures", out=out, batch=2)
+    assert left_out.keys() == {"4a.png"}
+    assert load_file(out).keys() == {f"{n}.png" for n in range(5)}
+    with safe_open(out, "pt") as file:
+        assert json.loads(file.metadata()["skipped"]).keys() == {"4a.png"}
