@@ -23,10 +23,12 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 import diagnostics
 from diagnostics import Backbone
+from diagnostics.images import normalise
 from diagnostics.measures import DEFAULT_MEASURES, measures_of
 
 
@@ -46,6 +48,16 @@ def backbones() -> dict[str, Backbone]:
         ),
         "timm ViT-B/16": timm_backbone(timm.create_model("vit_base_patch16_224"), "ViT-B/16"),
     }
+
+
+def crops(backbone: Backbone, batch: int, size: tuple[int, int]) -> Tensor:
+    """Crops of scikit-learn's two photographs: noise would be an odd picture to decompose."""
+    photographs = [torch.tensor(image).permute(2, 0, 1) / 255 for image in load_sample_images().images]
+    pieces = []
+    for number in range(batch):
+        photograph, step = photographs[number % 2], 10 * (number // 2)
+        pieces.append(photograph[:, step : step + size[0], step : step + size[1]])
+    return normalise(torch.stack(pieces), backbone.mean, backbone.std).to(backbone.device)
 
 
 def ratios(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
@@ -72,7 +84,7 @@ def ratios(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[st
 
 def speed(backbone: Backbone, *, batch: int, size: tuple[int, int], rounds: int) -> dict[str, tuple[float, float]]:
     """The stock forward, our trunk, and the trunk with measures, on the same pictures."""
-    images = torch.randn(batch, 3, *size, device=backbone.device)
+    images = crops(backbone, batch, size)
     labels = torch.randint(0, 5, (batch, backbone.layout(images).count))
     stock = backbone.model.encode_image if hasattr(backbone.model, "encode_image") else backbone.model
     layout = backbone.layout(images)
@@ -156,7 +168,7 @@ def main() -> None:
             draw_pictures(many, Path(folder))
             peaks = {count: peak_memory(count, Path(folder)) for count in (few, many)}
         console.print(
-            f"peak memory of outliers probe, open_clip ViT-B/16, all measures: {peaks[few]:.0f} MB over {few} pictures, "
+            f"peak memory of a probe with all measures, open_clip ViT-B/16: {peaks[few]:.0f} MB over {few} pictures, "
             f"{peaks[many]:.0f} MB over {many}: x {peaks[many] / peaks[few]:.3f}"
         )
 

@@ -17,7 +17,7 @@ NOTE = (
     "It shows how the tools work, not what a real model does."
 )
 
-# All constants below are our choice: together they give 2 to 10 outliers in most photographs, 10 to 30 times the usual norm.
+# All constants below are our choice: they give most photographs 2 to 10 outliers of 10 to 30 times the usual norm.
 WIDTH, HEADS, SIZE = 64, 2, 224
 LAYER = 6
 CHANNELS, SIGNS = (17, 44), (1.0, -1.0)

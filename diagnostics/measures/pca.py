@@ -16,9 +16,11 @@ from diagnostics.measures.base import LayerView, Measure, Variable
 # The numbers of the iteration are our choice. Up to DIRECT a full decomposition is as quick as the iteration.
 DIRECT = 64
 BLOCK = 4  # vectors at once, more than the components, so that components of equal variance are found
-STEPS = 10  # steps before the first look; enough for most layers of a trained model
+STEPS = 8  # steps before the first look; enough for most layers of a trained model
 MORE_STEPS = 4  # steps between looks
-TOLERANCE = 1e-6  # residual over eigenvalue at which a component counts as found
+TOLERANCE = 1e-4  # residual over eigenvalue at which a component counts as found
+# Below this share of the largest variance, fp32 has too few digits left for a component: then double precision.
+STEEP = 1e-4
 SEED = 0  # of the starting vectors: a fixed start gives the same digits in every run
 
 
@@ -38,29 +40,35 @@ def principal_components(patches: Tensor, *, count: int = 3) -> Components:
     Source: Pearson 1901; the iteration is block Krylov (Musco and Musco 2015, arXiv:1504.05477, Algorithm 2).
     """
     broken = ~patches.flatten(1).isfinite().all(dim=1)
-    # Double precision: an outlier's square outweighs the other patches by more than fp32 has digits.
-    centred = patches.to(torch.float64, copy=True).masked_fill_(broken[:, None, None], 0)
-    centred -= centred.mean(dim=1, keepdim=True)
-    wide = centred.shape[1] <= centred.shape[2]
-    gram = centred @ centred.mT if wide else centred.mT @ centred
-    available = min(count, gram.shape[-1])
-    values, vectors = leading_eigenpairs(gram, available)
-    scores = vectors * values.clamp_min(0).sqrt()[:, None] if wide else centred @ vectors
-    total = gram.diagonal(dim1=1, dim2=2).sum(dim=1, keepdim=True)
-    share = values.clamp_min(0) / total
-
+    finite = patches.float().masked_fill(broken[:, None, None], 0)
+    scores, values, total = _decompose(finite, count)
+    steep = values[:, -1] < STEEP * values[:, 0]
+    if bool(steep.any()):
+        exact = _decompose(finite[steep].double(), count)
+        scores[steep], values[steep], total[steep] = (value.float() for value in exact)
+    share = (values / total).masked_fill(total == 0, torch.nan)
     largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))
     scores = torch.where(largest < 0, -scores, scores)
-    scores = torch.nn.functional.pad(scores, (0, count - available))
-    share = torch.nn.functional.pad(share, (0, count - available)).masked_fill(total == 0, torch.nan)
+    extra = count - values.shape[1]
     return Components(
-        scores.masked_fill(broken[:, None, None], torch.nan).float(),
-        share.masked_fill(broken[:, None], torch.nan).float(),
+        torch.nn.functional.pad(scores, (0, extra)).masked_fill(broken[:, None, None], torch.nan),
+        torch.nn.functional.pad(share, (0, extra)).masked_fill((broken | (total == 0)[:, 0])[:, None], torch.nan),
     )
 
 
+def _decompose(patches: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores (B, N, k), variances (B, k) and their total (B, 1), times N: of finite patches (B, N, D)."""
+    centred = patches - patches.mean(dim=1, keepdim=True)
+    wide = centred.shape[1] <= centred.shape[2]
+    gram = centred @ centred.mT if wide else centred.mT @ centred
+    values, vectors = leading_eigenpairs(gram, min(count, gram.shape[-1]))
+    values = values.clamp_min(0)
+    scores = vectors * values.sqrt()[:, None] if wide else centred @ vectors
+    return scores, values, gram.diagonal(dim1=1, dim2=2).sum(dim=1, keepdim=True)
+
+
 def leading_eigenpairs(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Largest eigenvalues and their vectors, descending: symmetric (B, n, n) double -> (B, k), (B, n, k).
+    """Largest eigenvalues and their vectors, descending: symmetric (B, n, n) -> (B, k), (B, n, k).
 
     Grows a Krylov space until all are found; matrices for which that does not pay (small ones, and noise, whose
     eigenvalues lie close together) are decomposed in full.
@@ -72,7 +80,7 @@ def leading_eigenpairs(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
         block = torch.linalg.qr(start.to(gram)).Q.expand(len(gram), -1, -1)
         basis, image = block, gram @ block
         steps = STEPS
-        while basis.shape[-1] + steps * block.shape[-1] <= size // 2:
+        while basis.shape[-1] + steps * block.shape[-1] <= size // 4:
             for _ in range(steps):
                 block = _orthonormal_to(basis, image[..., -block.shape[-1] :])
                 basis, image = torch.cat([basis, block], dim=-1), torch.cat([image, gram @ block], dim=-1)

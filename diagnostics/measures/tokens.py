@@ -28,7 +28,13 @@ def chosen_tokens(view: LayerView, tap: str, tokens: Tokens) -> Tensor:
 
 def per_stream(view: LayerView, tokens: Tokens, statistic: Callable[[Tensor], Tensor]) -> Tensor:
     """A statistic (B, T, D) -> (B) of each of the three streams: (B, 3)."""
-    return torch.stack([statistic(chosen_tokens(view, stream, tokens)) for stream in STREAMS], dim=1)
+    values = []
+    for stream in STREAMS:
+        chosen = chosen_tokens(view, stream, tokens)
+        # One picture at a time stays in a CPU's cache, which is three times as fast; a GPU wants them all at once.
+        pieces = [chosen] if chosen.is_cuda else chosen.split(1)
+        values.append(torch.cat([statistic(piece) for piece in pieces]))
+    return torch.stack(values, dim=1)
 
 
 def stream_coordinates() -> Mapping[str, np.ndarray]:
