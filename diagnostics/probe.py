@@ -296,9 +296,15 @@ def _sizes(
         "channel": np.arange(backbone.width),
         "stream": np.array(STREAMS),
     }
-    largest = Layout(backbone.prefix, max(grids, key=lambda grid: grid.patches), backbone.class_index)
+    layouts = [Layout(backbone.prefix, grid, backbone.class_index) for grid in grids]
     for part in parts:
-        coordinates |= {name: np.asarray(values) for name, values in part.coordinates(largest).items()}
+        for name, values in (item for layout in layouts for item in part.coordinates(layout).items()):
+            if not np.array_equal(coordinates.setdefault(name, np.asarray(values)), values):
+                raise ValueError(
+                    f"`{name}` should mean the same for all measures and pictures of a run; {part} asks for "
+                    f"{np.asarray(values).tolist()} where others have {coordinates[name].tolist()}. Name the same "
+                    "patches in all measures, or show all pictures in one --size."
+                )
     if any(variable.name == "pair_histogram" for variable in variables):
         variables = [*variables, *POOLED]
         coordinates["rate"] = np.array(RATES)

@@ -31,6 +31,9 @@ class OtherRun(ValueError):
 class DiskFull(OSError):
     """The disk filled up; what was written stays valid."""
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 @dataclass(frozen=True)
 class Sizes:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
+from diagnostics.measures.queries import chosen_patches, outside_the_grid, query_coordinate
 
 # Bytes of attention rows held at once. Our choice: inside a CPU's cache, and large enough to keep a GPU busy.
 CHUNK_BYTES_CPU = 4 * 2**20
@@ -343,14 +344,10 @@ class QueryAttention(Measure):
         return (Variable("query_attention", dims, "1", "attention of a patch to each patch", source),)
 
     def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
-        outside = [patch for patch in self.patches if not 0 <= patch < layout.count]
-        if outside:
-            grid = layout.grid
-            return f"patches should be 0…{layout.count - 1} of the {grid.rows}x{grid.cols} grid; got {outside}"
-        return None
+        return outside_the_grid(self.patches, layout)
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
-        return {"query": np.array(chosen_patches(self.patches, layout))}
+        return query_coordinate(self.patches, layout)
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         index = [view.layout.prefix + patch for patch in chosen_patches(self.patches, view.layout)]
@@ -360,11 +357,6 @@ class QueryAttention(Measure):
         if self.heads == "mean":
             return {"query_attention_mean": maps.mean(dim=1)}
         return {"query_attention": maps}
-
-
-def chosen_patches(patches: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    """The patches asked for, or the centre patch."""
-    return patches or ((layout.grid.rows // 2) * layout.grid.cols + layout.grid.cols // 2,)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.layout import Layout
-from diagnostics.measures.attention import chosen_patches
 from diagnostics.measures.base import LayerView, Measure, Variable
+from diagnostics.measures.queries import chosen_patches, outside_the_grid, query_coordinate
 
 
 def cosine_affinity(patches: Tensor) -> Tensor:
@@ -46,14 +46,10 @@ class PatchSimilarity(Measure):
         return (Variable("patch_similarity", dims, "1", "cosine similarity to the query patch", source),)
 
     def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
-        outside = [patch for patch in self.patches if not 0 <= patch < layout.count]
-        if outside:
-            grid = layout.grid
-            return f"patches should be 0…{layout.count - 1} of the {grid.rows}x{grid.cols} grid; got {outside}"
-        return None
+        return outside_the_grid(self.patches, layout)
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
-        return {"query": np.array(chosen_patches(self.patches, layout))}
+        return query_coordinate(self.patches, layout)
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         unit = F.normalize(view.patches(self.tap), dim=-1)

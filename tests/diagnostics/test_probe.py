@@ -162,6 +162,19 @@ def test_pictures_of_several_shapes_share_a_padded_grid(tiny, tmp_path):
     assert np.allclose(alone["norm"][0, 0], wide[:4], rtol=1e-4)
 
 
+def test_queries_that_would_mean_different_patches_are_refused(tiny, tmp_path):
+    save_picture(tmp_path / "wide.png", seed=0, size=(96, 64))
+    save_picture(tmp_path / "tall.png", seed=1, size=(64, 128))
+    with pytest.raises(ValueError, match="one --size"):
+        probe(tiny, tmp_path, size="short:64", measures=["query-attention"])
+    with pytest.raises(ValueError, match="same patches"):
+        probe(tiny, tmp_path, measures=["query-attention:patches=1", "patch-similarity:patches=2"])
+    dataset = probe(
+        tiny, tmp_path, size="short:64", measures=["query-attention:patches=5", "patch-similarity:patches=5"]
+    )
+    assert dataset["query"].values.tolist() == [5]
+
+
 def test_sizes_that_are_no_multiple_of_the_patch_are_padded_evenly(tiny, tmp_path):
     save_picture(tmp_path / "odd.png", seed=0, size=(50, 70))
     dataset = probe(tiny, tmp_path, size="native", measures=["norms"])
@@ -396,7 +409,7 @@ def test_a_full_disk_says_so_and_loses_nothing(tiny, folder, monkeypatch):
         await original(self, key, value)
 
     monkeypatch.setattr(LocalStore, "set", set_until_full)
-    with pytest.raises(DiskFull, match="run the same command again"):
+    with pytest.raises(DiskFull, match=r"^no space left .* run the same command again"):
         probe(tiny, folder / "pictures", batch=2, out=out)
     monkeypatch.setattr(LocalStore, "set", original)
     assert open_run(out).sizes["image"] == 2
