@@ -30,14 +30,18 @@ app.command("encode")(encode)
 app.command("list")(list_parts)
 app.command("demo")(demo)
 
+# What typer exits with on ctrl-C: 128 and the number of the signal.
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Runs the command line; an expected error is one readable line and exit code 1, never a traceback."""
     try:
         app()
-    except KeyboardInterrupt:
-        tell("stopped. What is finished is kept: the same command goes on from there.")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            tell("stopped. What is finished is kept: the same command goes on from there.")
+        raise
     except (ValueError, OSError) as error:
         tell(str(error))
         sys.exit(1)

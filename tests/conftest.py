@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,3 +32,16 @@ def images() -> Tensor:
 def layout(tiny: Backbone, images: Tensor) -> Layout:
     """Where the tokens of `images` sit in `tiny`."""
     return tiny.layout(images)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real weights, labelled pictures and golden outputs, which are no part of the repository.
+
+    Named by OUTLIERS_SHARED, or a folder `shared` beside the checkout; tests that need it are skipped without it.
+    """
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("OUTLIERS_SHARED", beside))
+    if not (folder / "golden").is_dir() or not (folder / "data").is_dir():
+        pytest.skip(f"real weights and golden outputs are not here: {folder} has no golden/ and data/")
+    return folder

@@ -93,6 +93,20 @@ def test_identical_rows_are_of_rank_one_and_a_permutation_is_not():
     assert rank_one_share(torch.eye(8)[torch.randperm(8)]).item() == pytest.approx(1 / 8, abs=1e-6)
 
 
+def test_the_rank_of_heads_that_look_near_is_as_exact_as_that_of_stripes():
+    distances = patch_distances(Layout(0, Grid(14, 14)), (1, 1)).double()
+    maps = torch.stack([(-(distances**2) / (2 * reach**2)).softmax(dim=-1) for reach in (0.4, 0.7, 1.0, 2.0, 8.0)])
+    maps = torch.cat([maps, maps[:1] / 2 + 1 / (2 * 196)])
+    singular = torch.linalg.svdvals(maps)
+    expected = singular[:, 0] ** 2 / (singular**2).sum(dim=1)
+    assert torch.allclose(rank_one_share(maps.float()).double(), expected, rtol=2e-5, atol=0)
+
+
+def test_the_rank_of_a_map_of_zeros_is_not_told():
+    maps = torch.stack([torch.zeros(4, 4), torch.full((4, 4), 1e-25), torch.full((4, 4), 0.25)])
+    assert rank_one_share(maps).tolist() == pytest.approx([math.nan, math.nan, 1], nan_ok=True)
+
+
 def test_one_patch_has_rank_one():
     assert rank_one_share(torch.full((2, 1, 1), 0.3)).tolist() == pytest.approx([1, 1])
 

@@ -1,0 +1,66 @@
+"""A real ViT-Ti with natural outliers tells the story known of it. Its weights are kept outside the repository."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diagnostics import load_backbone, probe
+
+# What is known of vit_tiny_patch16_224 (augreg) on photographs at 224: see the fixture `told`.
+JUMP = 8
+CHANNEL = 41
+
+
+@pytest.fixture(scope="module")
+def told(shared):
+    """Every third of the 150 pictures of the PASCAL VOC 2012 subset, measured with their label maps."""
+    backbone = load_backbone(f"timm:vit_tiny_patch16_224@{shared / 'data' / 'vit_tiny_patch16_224.safetensors'}")
+    folder = shared / "data" / "voc2012_subset"
+    pictures = sorted((folder / "JPEGImages").glob("*.jpg"))[::3]
+    return probe(backbone, pictures, labels=folder / "SegmentationClass")
+
+
+def test_norms_jump_at_block_8_from_some_20_to_some_540(told):
+    largest = told["norm"].max(("row", "col")).median("image")
+    assert largest.sel(layer=slice(1, JUMP - 1)).max() < 40
+    assert 450 < largest.sel(layer=JUMP) < 620
+    assert (largest.sel(layer=slice(JUMP, None)) > 450).all()
+
+
+def test_each_picture_has_a_few_outliers_from_there_on(told):
+    counts = told["norm_outliers"]
+    assert (counts.sel(layer=slice(1, JUMP - 1)) == 0).mean() > 0.95
+    after = counts.sel(layer=slice(JUMP, None))
+    assert 2 <= after.median() <= 4
+    assert (after > 0).all()
+
+
+def test_one_channel_carries_them(told):
+    assert (told["top_channel"].sel(rank=1, layer=slice(JUMP, None)) == CHANNEL).all()
+
+
+def test_the_entropy_of_the_residual_stream_collapses_and_that_of_attention_does_not(told):
+    entropy = told["entropy"].mean("image")
+    before = entropy.sel(stream="block_in", layer=JUMP)
+    after = entropy.sel(stream="block_in", layer=JUMP + 1)
+    assert before > 0.95
+    assert after < 0.07
+    assert (entropy.sel(stream="attn_out", layer=slice(1, 11)) > 0.98).all()
+
+
+def test_patches_and_class_token_look_at_the_outliers_from_block_9_on(told):
+    outlier = told["norm"].sel(layer=JUMP + 1) > 100
+    for name in ("class_attention", "received_attention"):
+        attention = told[name].mean("head")
+        share = attention.where(outlier).sum(("row", "col")).mean("image")
+        even = float(outlier.sum(("row", "col")).mean()) / 197
+        assert share.sel(layer=slice(JUMP + 1, None)).min() > 3 * even, name
+
+
+def test_same_class_auc_peaks_in_the_middle_and_drops_after(told):
+    for curve in (told["auc"].mean("image"), told["auc_pooled"]):
+        peak = int(curve["layer"][int(np.argmax(curve.values))])
+        assert peak in (7, 8)
+        assert float(curve.max()) - float(curve.sel(layer=10)) > 0.015
+        assert float(curve.max()) - float(curve.sel(layer=1)) > 0.05
