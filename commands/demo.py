@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-import sklearn.datasets
 import typer
 
 import diagnostics
@@ -21,6 +20,8 @@ def demo(
     backbone: BackboneSpec = "pocket",
 ) -> None:
     """Probe scikit-learn's two sample pictures, print the table, and draw the figures."""
+    import sklearn.datasets  # here, since it takes seconds that no other command needs
+
     pictures = [str(Path(sklearn.datasets.__file__).parent / "images" / name) for name in ("china.jpg", "flower.jpg")]
     model = backbone_of(backbone, "cpu", "fp32", None)
     if model.note:

@@ -44,13 +44,48 @@ def _positions() -> Table:
     return table
 
 
-LISTS = {"backbones": _backbones, "measures": _measures, "taps": _taps, "positions": _positions}
+def _detectors() -> Table:
+    from diagnostics.detectors import DETECTORS
+
+    table = _table("detectors of outliers", "name", "what it marks", "default threshold")
+    for name, text in DETECTORS.describe().items():
+        table.add_row(name, text, DETECTORS[name].published)
+    return table
+
+
+def _purifiers() -> Table:
+    from diagnostics.purifiers import PURIFIERS
+
+    table = _table("purifiers", "name", "what it does")
+    for name, text in PURIFIERS.describe().items():
+        table.add_row(name, text)
+    return table
+
+
+def _edits() -> Table:
+    from diagnostics.edits import EDITS
+
+    table = _table("edits inside the forward pass (taps, in Python)", "name", "what it does")
+    for name, text in EDITS.describe().items():
+        table.add_row(name, text)
+    return table
+
+
+LISTS = {
+    "backbones": _backbones,
+    "measures": _measures,
+    "detectors": _detectors,
+    "purifiers": _purifiers,
+    "edits": _edits,
+    "taps": _taps,
+    "positions": _positions,
+}
 
 
 def list_parts(
     what: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTS)}. All of them by default.")] = "all",
 ) -> None:
-    """List what there is to choose from: backbones, measures, taps, positions."""
+    """List what there is to choose from: backbones, measures, detectors, purifiers, edits, taps, positions."""
     if what != "all" and what not in LISTS:
         raise unknown_name("list", what, [*LISTS, "all"])
     console = Console()

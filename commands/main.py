@@ -42,7 +42,7 @@ def main() -> None:
         if stop.code == INTERRUPTED:
             tell("stopped. What is finished is kept: the same command goes on from there.")
         raise
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         tell(str(error))
         sys.exit(1)
 

@@ -48,7 +48,9 @@ def probe(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option("--labels", help="Folder of label maps named as the pictures; adds the same-class AUC and ROC."),
+        typer.Option(
+            "--labels", help="Folder of label maps named as the pictures, for the same-class AUC and ROC (measure auc)."
+        ),
     ] = None,
     ignore: Annotated[str, typer.Option("--ignore", help="Labels that are no class, such as 255 or 0,255.")] = "255",
     size: SizeText = None,
@@ -98,7 +100,11 @@ def ignored(text: str) -> list[int]:
 def report(dataset: xr.Dataset, out: Path) -> None:
     """Prints the table of layers, the pictures that were left out, and where the data are."""
     console = Console()
-    console.print(_as_rich(diagnostics.layer_table(dataset), f"{dataset.sizes['image']} pictures, {dataset.backbone}"))
+    title = f"{dataset.sizes['image']} pictures, {dataset.backbone}"
+    console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)
+    frame = diagnostics.layer_table(dataset)
+    if frame.columns.size:
+        console.print(_as_rich(frame))
     reasons = left_out(out)
     if reasons:
         console.print(f"[bold yellow]left out ({len(reasons)}):[/bold yellow]")
@@ -107,8 +113,8 @@ def report(dataset: xr.Dataset, out: Path) -> None:
     console.print(f"data set: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _as_rich(frame: pd.DataFrame, title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _as_rich(frame: pd.DataFrame) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("layer", justify="right", style="bold")
     for column in frame.columns:
         table.add_column(column, justify="right")
@@ -126,11 +132,17 @@ def _number(value: float, column: str) -> str:
 def draw(dataset: xr.Dataset, pictures: list[str], folder: Path, maps: int) -> None:
     """Writes the figures that the data set allows as PNG and PDF."""
     from figures.probe_report import probe_figures
-    from figures.write import write
+    from figures.write import SUFFIXES, write
 
     first = [str(name) for name in dataset["image"].values[:maps]]
     paths = diagnostics.picture_paths(pictures)
     shown = {name: np.asarray(open_picture(paths[name])) for name in first}
+    drawn = 0
     for name, figure in probe_figures(dataset, pictures=shown, maps_for=maps):
-        write(figure, folder / name, metadata={"Title": name, "Source": f"{dataset.backbone} {dataset.attrs['size']}"})
-    Console().print(f"figures:  {folder}", markup=False, highlight=False, soft_wrap=True)
+        metadata = {"Title": name, "Source": f"{dataset.backbone} {dataset.attrs['size']}"}
+        # With the suffix: the name of a PNG picture would pass for that of a finished file.
+        for suffix in SUFFIXES:
+            write(figure, folder / f"{name}{suffix}", metadata=metadata)
+        drawn += 1
+    said = f"figures:  {folder}" if drawn else "figures:  none; no figure shows these measures"
+    Console().print(said, markup=False, highlight=False, soft_wrap=True)

@@ -48,12 +48,7 @@ def dense_tokens(
     (B, P, H, d); attention gives (B, rows, cols, H, T), each patch's row, and (B, P, H, T). `project` brings tokens of
     `block_out` into the space of the text (or of the head's rows): final norm and projection, before L2 normalisation.
     """
-    if project and tap != "block_out":
-        raise ValueError(f"`project` should go with tap `block_out`; got `{tap}`. Leave --project or --tap out.")
-    recorder = Recorder(tap, layers=[layer])
-    last = resolve_layer(layer, backbone.depth)
-    if last == 0 and tap != "block_out":
-        raise ValueError(f"layer 0 is the embedding and has only the tap `block_out`; got `{tap}`.")
+    recorder, last = _recorder(backbone, layer, tap, project)
     with torch.no_grad():
         backbone.trunk(images, stop=last, tap=recorder, positions=positions)
         value = recorder[tap, last]
@@ -62,6 +57,17 @@ def dense_tokens(
         tokens = tokens.transpose(1, 2)
     layout = backbone.layout(images)
     return layout.to_map(layout.patches(tokens)), tokens[:, : layout.prefix]
+
+
+def _recorder(backbone: Backbone, layer: int, tap: str, project: bool) -> tuple[Recorder, int]:
+    """What reads the tap, and the layer as 0…L; a place that does not exist raises ValueError."""
+    if project and tap != "block_out":
+        raise ValueError(f"`project` should go with tap `block_out`; got `{tap}`. Leave --project or --tap out.")
+    recorder = Recorder(tap, layers=[layer])
+    last = resolve_layer(layer, backbone.depth)
+    if last == 0 and tap != "block_out":
+        raise ValueError(f"layer 0 is the embedding and has only the tap `block_out`; got `{tap}`.")
+    return recorder, last
 
 
 def encode(
@@ -87,11 +93,13 @@ def encode(
     run goes on where it was. An existing file is refused, and so are parts of a run with other settings.
     """
     out = Path(out)
+    if out.is_dir():
+        raise ValueError(f"`{out}` is a folder; give --out the name of a file, such as features.safetensors.")
     if out.exists():
         raise ValueError(f"`{out}` exists; delete it or choose another --out.")
     if batch < 1:
         raise ValueError(f"`batch` should be at least 1; got {batch}.")
-    layer = resolve_layer(layer, backbone.depth)
+    _, layer = _recorder(backbone, layer, tap, project)
     shown = size_for(backbone, size)
     listed = list_pictures(pictures, shown, strict=strict)
     settings = {
@@ -146,7 +154,8 @@ def _parts_folder(out: Path, settings: Mapping[str, str]) -> Path:
     parts = out.with_name(out.name + ".parts")
     parts.mkdir(parents=True, exist_ok=True)
     note = parts / "settings.json"
-    if note.exists():
+    # Without a finished part there is nothing to mix up: a run that failed at its start leaves no trace.
+    if note.exists() and any(parts.glob("*.safetensors")):
         known = json.loads(note.read_text(encoding="utf-8"))
         other = [key for key in settings if known.get(key) != settings[key]]
         if other:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,15 +75,24 @@ def list_pictures(pictures: Any, size: Size, *, strict: bool) -> list[Picture]:
     single = isinstance(pictures, (str, Path, np.ndarray)) or hasattr(pictures, "getpixel")
     sources: list[Any] = [pictures] if single else list(pictures)
     found: list[Any] = []
+    seen: set[str] = set()
     for source in sources:
-        found += find_pictures([source]) if isinstance(source, (str, Path)) else [source]
+        if isinstance(source, (str, Path)):
+            # A file that comes twice is kept once, as `picture_paths` does: links lead to the same file.
+            fresh = [path for path in find_pictures([source]) if os.path.realpath(path) not in seen]
+            seen |= set(map(os.path.realpath, fresh))
+            found += fresh
+        else:
+            found.append(source)
     if not found:
         raise ValueError("`pictures` should name at least one picture, folder or glob; got none.")
+    # In the order given, whatever their kind: label maps in arrays come in the same order.
+    files = iter(named(source for source in found if isinstance(source, Path)).items())
+    numbers = itertools.count(1)
     listed = [
-        Picture(name, path) for name, path in named(source for source in found if isinstance(source, Path)).items()
+        Picture(*next(files)) if isinstance(source, Path) else Picture(f"picture-{next(numbers):04d}", source)
+        for source in found
     ]
-    arrays = [source for source in found if not isinstance(source, Path)]
-    listed += [Picture(f"picture-{number:04d}", source) for number, source in enumerate(arrays, start=1)]
     listed = [_looked_at(picture, size, strict=strict) for picture in listed]
     if all(picture.reason for picture in listed):
         raise ValueError(f"none of the {len(listed)} pictures can be read. The first: {listed[0].reason}")
@@ -119,7 +129,9 @@ def digest(pictures: Sequence[Picture]) -> str:
     for picture in pictures:
         hashed.update(f"{picture.name} {picture.original} ".encode())
         if isinstance(picture.source, Path):
-            hashed.update(str(picture.source.stat().st_size).encode())
+            # A link that leads nowhere has no length; the run names it among those left out.
+            exists = os.path.isfile(picture.source)
+            hashed.update((str(picture.source.stat().st_size) if exists else "not there").encode())
         else:
             hashed.update(np.asarray(picture.source).tobytes())
     return f"{len(pictures)} pictures, {hashed.hexdigest()[:16]}"
@@ -227,15 +239,26 @@ def in_batches(
             some = group[start : start + batch]
             try:
                 found = work(some)
-            except torch.OutOfMemoryError:
-                if len(some) == 1:
+            except RuntimeError as error:
+                if not _out_of_memory(error):
                     raise
+                if len(some) == 1:
+                    height, width = group[start].image.shape[-2:]  # type: ignore[union-attr]
+                    raise MemoryError(
+                        f"a picture of {width}x{height} pixels does not fit into the memory, even alone; choose a "
+                        "smaller --size, or fewer measures."
+                    ) from error
                 batch = len(some) // 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
             yield some, found
             start += len(some)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the machine itself, has no memory left; for the latter torch has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def stacked(some: Sequence[Loaded]) -> Tensor:

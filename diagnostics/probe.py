@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Observer:
         self.kept: list[list[Tensor]] = [[] for _ in measures]
         self.depth = 0
 
-    def start(self, depth: int) -> None:
+    def start(self, depth: int, layout: Layout | None = None) -> None:
         self.depth = depth
 
     def wants(self, name: str, layer: int) -> bool:
@@ -141,13 +142,14 @@ def probe(
 
     `pictures`: files, folders, globs, PIL pictures or arrays (h, w, 3), one or many. `measures`: specs such as
     `norms`; all that need no whole maps by default. `layers`: 1…L or negative, all by default. `labels`: a folder of
-    label maps with the pictures' names, or arrays (h, w); then the same-class AUC is measured, without the classes in
+    label maps with the pictures' names, or arrays (h, w), for the measure `auc`, which leaves out the classes in
     `ignore`. `size`: `224`, `WxH`, `short:336` or `native`; the backbone's own size by default. `out`: a zarr store;
     the run goes on where it was if it was stopped, and a store of another run raises. Without it the run is in memory.
 
-    A picture that can't be read is left out with a warning in the `reason` of the store; `strict` raises instead. The
-    data set has dims image, layer (1…L), head, row, col, channel, stream…; pictures of several sizes share one grid,
-    filled with NaN beyond each picture's own `rows` and `cols`.
+    A picture that can't be read is left out, and so is a label map: the store keeps the reason (`left_out`), a run in
+    memory warns. `strict` raises instead, and so does a run in which no picture can be read. The data set has dims
+    image, layer (1…L), head, row, col, channel, stream…; pictures of several sizes share one grid, filled with NaN
+    beyond each picture's own `rows` and `cols`.
     """
     if batch < 1:
         raise ValueError(f"`batch` should be at least 1; got {batch}.")
@@ -197,8 +199,21 @@ def probe(
             bar.update(len(block))
     if any(variable.name == "pair_histogram" for variable in variables):
         _write_pooled(store)
+    _tell_left_out(store, listed, silent=out is not None)
     dataset = store.dataset()
     return dataset.load() if out is None else dataset
+
+
+def _tell_left_out(store: RunStore, pictures: Sequence[Picture], *, silent: bool) -> None:
+    """Warns of what was left out, unless the store on disk says it; a run without a single picture raises."""
+    reasons = {
+        picture.name: str(reason) for picture, reason in zip(pictures, store.array("reason")[:], strict=True) if reason
+    }
+    if (store.status == SKIPPED).all():
+        raise ValueError(f"none of the {len(pictures)} pictures can be read. The first: {next(iter(reasons.values()))}")
+    if reasons and not silent:
+        lines = "".join(f"\n  {reason}" for reason in reasons.values())
+        warnings.warn(f"left out ({len(reasons)}):{lines}", stacklevel=3)
 
 
 def _as_arrays(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,11 +19,13 @@ def layer_table(dataset: xr.Dataset) -> pd.DataFrame:
     Norms: median over pictures of each picture's median, and the largest of all. Other columns: means over pictures.
     Pictures are read a few at a time, so a run of any length can be summed up.
     """
+    if not dataset.sizes["image"]:
+        raise ValueError("the run has no measured pictures yet; let `probe` go on, and then sum it up.")
     columns: dict[str, np.ndarray] = {}
     if "norm" in dataset:
         columns["median norm"], columns["maximal norm"] = _norm_columns(dataset["norm"])
     if "norm_outliers" in dataset:
-        columns["tokens > 3 x median"] = _mean(dataset["norm_outliers"])
+        columns[_outliers_label(dataset["norm_outliers"])] = _mean(dataset["norm_outliers"])
     if "entropy" in dataset:
         for stream, label in {"block_in": "X_res", "attn_out": "X_attn", "block_sum": "X_sum"}.items():
             columns[f"entropy {label}"] = _mean(dataset["entropy"].sel(stream=stream))
@@ -33,6 +36,12 @@ def layer_table(dataset: xr.Dataset) -> pd.DataFrame:
     if "top_channel" in dataset:
         columns["top channel"] = _most_frequent(dataset["top_channel"].isel(rank=0))
     return pd.DataFrame(columns, index=pd.Index(dataset["layer"].values, name="layer"))
+
+
+def _outliers_label(outliers: xr.DataArray) -> str:
+    """`tokens > 3 x median`, with the ratio that the run was measured with."""
+    said = re.search(r"\S+ x median", outliers.attrs.get("long_name", ""))
+    return f"tokens > {said.group()}" if said else "outlying tokens"
 
 
 def _mean(values: xr.DataArray) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from diagnostics.layout import Layout
 from diagnostics.registry import unknown_name
 
 
@@ -39,10 +40,13 @@ TAPS: dict[str, TapPlace] = {
 
 @runtime_checkable
 class Tap(Protocol):
-    """What the trunk asks of a tap. A plain function works as well: it then sees every place, attention included."""
+    """What the trunk asks of a tap. A plain function works as well: it then sees every place, attention included.
 
-    def start(self, depth: int) -> None:
-        """Called once before a forward pass, with the number of blocks."""
+    The trunk calls a tap only where it wants to be called.
+    """
+
+    def start(self, depth: int, layout: Layout | None = None) -> None:
+        """Called once before a forward pass, with the number of blocks and where the tokens sit, if that is known."""
 
     def wants(self, name: str, layer: int) -> bool:
         """Whether this tap wants to see that place. The attention matrix is made only where some tap wants it."""
@@ -57,7 +61,7 @@ TapFunction = Callable[[str, int, Tensor], Tensor]
 class _Identity:
     """The tap that wants nothing."""
 
-    def start(self, depth: int) -> None: ...
+    def start(self, depth: int, layout: Layout | None = None) -> None: ...
 
     def wants(self, name: str, layer: int) -> bool:
         return False
@@ -72,13 +76,19 @@ class _Everywhere:
     def __init__(self, function: TapFunction) -> None:
         self.function = function
 
-    def start(self, depth: int) -> None: ...
+    def start(self, depth: int, layout: Layout | None = None) -> None: ...
 
     def wants(self, name: str, layer: int) -> bool:
         return True
 
     def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
-        return self.function(name, layer, value)
+        returned = self.function(name, layer, value)
+        if not isinstance(returned, Tensor):
+            raise TypeError(
+                f"a tap should return the tensor to go on with; at `{name}` of layer {layer} it returned "
+                f"{type(returned).__name__}. One that only reads returns what it got: `return value`."
+            )
+        return returned
 
 
 IDENTITY = _Identity()
@@ -94,12 +104,12 @@ def as_tap(tap: Tap | TapFunction | None) -> Tap:
 class _Chain:
     """Taps one after the other; each sees what the one before returned."""
 
-    def __init__(self, taps: Iterable[Tap | TapFunction]) -> None:
+    def __init__(self, taps: Iterable[Tap | TapFunction | None]) -> None:
         self.taps = [as_tap(tap) for tap in taps]
 
-    def start(self, depth: int) -> None:
+    def start(self, depth: int, layout: Layout | None = None) -> None:
         for tap in self.taps:
-            tap.start(depth)
+            tap.start(depth, layout)
 
     def wants(self, name: str, layer: int) -> bool:
         return any(tap.wants(name, layer) for tap in self.taps)
@@ -111,7 +121,7 @@ class _Chain:
         return value
 
 
-def chain(*taps: Tap | TapFunction) -> Tap:
+def chain(*taps: Tap | TapFunction | None) -> Tap:
     """Several taps as one, in the order given: `chain(recorder, edit)` records before the edit, and the reverse."""
     return _Chain(taps)
 
@@ -201,7 +211,7 @@ class Recorder:
         self._layers: frozenset[int] | None = None
         self.recording = Recording(0, {})
 
-    def start(self, depth: int) -> None:
+    def start(self, depth: int, layout: Layout | None = None) -> None:
         if self.asked is not None:
             self._layers = frozenset(resolve_layer(layer, depth) for layer in self.asked)
         self.recording = Recording(depth, {})

@@ -61,7 +61,7 @@ def load_backbone(
     `BACKBONES.describe()` lists them. `positions` names the interpolation of the position table for other picture
     sizes (diagnostics.positions); None is what open_clip's and timm's own loaders do. Raises ValueError for an unknown
     name, for a model that the blocks cannot run, for weights that are damaged or do not fit, and for a device that
-    this machine lacks.
+    this machine lacks. The global random generator is left as it was.
     """
     family, _, argument = spec.strip().partition(":")
     load = BACKBONES[family]
@@ -70,17 +70,21 @@ def load_backbone(
     place = _device(device)
     if positions is not None:
         POSITIONS[positions]  # an unknown name is refused before the weights are read
-    backbone = load(argument)
+    with torch.random.fork_rng(devices=[]):  # stock constructors draw weights that are then replaced
+        backbone = load(argument)
     if positions is not None:
         backbone.positions = positions
     return backbone.to(device=place, dtype=PRECISIONS[precision])
 
 
 def _device(name: torch.device | str) -> torch.device:
+    expected = f"`device` should be cpu, cuda, cuda:N or mps; got `{name}`."
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"`device` should be cpu, cuda, cuda:N or mps; got `{name}`.") from error
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(expected) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(expected)
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= found:

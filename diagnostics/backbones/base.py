@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diagnostics.layout import Grid, Layout, grid_of, pad_to_patches
 from diagnostics.positions import POSITIONS, interpolate_positions
-from diagnostics.taps import IDENTITY, Tap, TapFunction, as_tap, resolve_layer
+from diagnostics.taps import IDENTITY, Tap, TapFunction, chain, resolve_layer
 
 
 class Heads(NamedTuple):
@@ -209,6 +209,11 @@ class Backbone(ABC):
                 f"`images` should be normalised RGB of shape (B, 3, h, w); got {tuple(images.shape)}. "
                 "Open files with diagnostics.images.load_image and normalise with the backbone's mean and std."
             )
+        if not images.is_floating_point():
+            raise TypeError(
+                f"`images` should be normalised floating point; got {images.dtype}. Divide 0…255 by 255 and normalise "
+                "with the backbone's mean and std: diagnostics.images.normalise."
+            )
         images = pad_to_patches(images.to(self.device, self.dtype), self.patch_size)
         table = self._positions(grid_of((images.shape[-2], images.shape[-1]), self.patch_size), positions)
         return self.assemble(self.embed_patches(images), table)
@@ -226,10 +231,21 @@ class Backbone(ABC):
         return self._tables[key]
 
     @final
-    def run(self, tokens: Tensor, *, start: int = 1, stop: int = -1, tap: Tap | TapFunction | None = None) -> Tensor:
-        """Blocks `start`…`stop` on tokens that are already there: (B, T, D) -> (B, T, D)."""
-        tap = as_tap(tap)
-        tap.start(self.depth)
+    def run(
+        self,
+        tokens: Tensor,
+        *,
+        start: int = 1,
+        stop: int = -1,
+        tap: Tap | TapFunction | None = None,
+        layout: Layout | None = None,
+    ) -> Tensor:
+        """Blocks `start`…`stop` on tokens that are already there: (B, T, D) -> (B, T, D).
+
+        `layout` tells taps where the patches sit; only edits need it.
+        """
+        tap = chain(tap)
+        tap.start(self.depth, layout)
         return self._run(tokens, resolve_layer(start, self.depth), resolve_layer(stop, self.depth), tap)
 
     def _run(self, tokens: Tensor, first: int, last: int, tap: Tap) -> Tensor:
@@ -253,8 +269,8 @@ class Backbone(ABC):
         ("block_out", 0).
         """
         last = resolve_layer(stop, self.depth)
-        tap = as_tap(tap)
-        tap.start(self.depth)
+        tap = chain(tap)
+        tap.start(self.depth, self.layout(images))
         return self._run(tap("block_out", 0, self.embed(images, positions=positions)), 1, last, tap)
 
     @final

@@ -65,6 +65,34 @@ def test_probe_takes_measures_layers_and_sizes(folder):
     assert dataset["norm"].shape[2:] == (4, 6)
 
 
+def test_plots_come_as_png_and_pdf_whatever_the_pictures_are_called(folder):
+    ran(
+        "probe", folder / "pictures" / "0.png", "-b", "tiny", "-m", "norms", "-o", folder / "run.zarr",
+        "--plots", folder / "figures",
+    )  # fmt: skip
+    drawn = {path.name for path in (folder / "figures").iterdir()}
+    assert drawn == {f"{name}{suffix}" for name in ("layers", "maps_0.png") for suffix in (".png", ".pdf")}
+
+
+def test_plots_of_a_picture_and_a_link_to_it_are_drawn_once(folder):
+    (folder / "link.png").symlink_to(folder / "pictures" / "0.png")
+    ran(
+        "probe", folder / "pictures" / "0.png", folder / "link.png", "-b", "tiny", "-m", "norms",
+        "-o", folder / "run.zarr", "--plots", folder / "figures",
+    )  # fmt: skip
+    assert len(list((folder / "figures").glob("maps_*.pdf"))) == 1
+
+
+def test_measures_without_table_or_figure_say_so(folder):
+    output = ran(
+        "probe", folder / "pictures" / "0.png", "-b", "tiny", "-m", "patch-similarity", "-o", folder / "run.zarr",
+        "--plots", folder / "figures",
+    )  # fmt: skip
+    assert "1 pictures, tiny" in output
+    assert "figures:  none" in output
+    assert not (folder / "figures").exists()
+
+
 def test_broken_pictures_are_told_at_the_end(folder):
     (folder / "pictures" / "bad.png").write_bytes(b"no picture")
     output = ran("probe", folder / "pictures", "-b", "tiny", "-m", "norms", "-o", folder / "run.zarr")
@@ -85,6 +113,9 @@ def test_encode_writes_dense_tokens(folder):
         ("measures", ["norms", "entropy", "attention_entropy", "nat"]),
         ("taps", ["block_in", "(B, H, T, T)", "ClearCLIP"]),
         ("positions", ["bicubic-antialiased", "bicubic-offset"]),
+        ("detectors", ["som-release", "lof", "SC-CLIP", "adaptive"]),
+        ("purifiers", ["neighbour-mean", "sfp-sum", "keep"]),
+        ("edits", ["purify-at", "plant", "register"]),
         ("all", ["backbones,", "measures (*", "taps,", "position interpolations"]),
     ],
 )

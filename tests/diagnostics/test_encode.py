@@ -123,3 +123,41 @@ def test_broken_pictures_are_left_out_and_told(tiny, folder):
     assert load_file(out).keys() == {f"{n}.png" for n in range(5)}
     with safe_open(out, "pt") as file:
         assert json.loads(file.metadata()["skipped"]).keys() == {"4a.png"}
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"tap": "atention"}, "Did you mean `attention`"),
+        ({"tap": "key", "project": True}, "block_out"),
+        ({"layer": 0, "tap": "key"}, "embedding"),
+    ],
+)
+def test_a_wrong_setting_leaves_nothing_in_the_way_of_the_right_one(tiny, folder, wrong, said):
+    out = folder / "features.safetensors"
+    with pytest.raises(ValueError, match=said):
+        encode(tiny, folder / "pictures", out=out, **wrong)
+    assert not (folder / "features.safetensors.parts").exists()
+    encode(tiny, folder / "pictures", out=out)
+    assert len(load_file(out)) == 5
+
+
+def test_a_run_that_failed_before_its_first_part_can_be_repeated_otherwise(tiny, folder, monkeypatch):
+    out = folder / "features.safetensors"
+    trunk = type(tiny).trunk
+
+    def broken(*_, **__):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(type(tiny), "trunk", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        encode(tiny, folder / "pictures", out=out, layer=3)
+    monkeypatch.setattr(type(tiny), "trunk", trunk)
+    encode(tiny, folder / "pictures", out=out, layer=4)
+    with safe_open(out, "pt") as file:
+        assert file.metadata()["layer"] == "4"
+
+
+def test_a_folder_is_no_file_to_write(tiny, folder):
+    with pytest.raises(ValueError, match="is a folder; give --out the name of a file"):
+        encode(tiny, folder / "pictures", out=folder)

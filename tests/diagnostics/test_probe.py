@@ -18,7 +18,7 @@ import xarray as xr
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from diagnostics import Recorder, load_backbone, measure_images, open_run, probe
+from diagnostics import Recorder, layer_table, load_backbone, measure_images, open_run, picture_paths, probe
 from diagnostics.images import PictureError, load_image
 from diagnostics.measures import MEASURES, measures_of
 from diagnostics.registry import UnknownName
@@ -351,6 +351,50 @@ def test_broken_pictures_are_named_and_left_out(tiny, folder):
         probe(tiny, folder / "pictures", measures=["norms"], strict=True)
 
 
+def test_a_link_that_leads_nowhere_is_named_and_left_out(tiny, folder):
+    (folder / "pictures" / "lost.png").symlink_to(folder / "gone.png")
+    out = folder / "run.zarr"
+    assert probe(tiny, folder / "pictures", measures=["norms"], out=out).sizes["image"] == 5
+    assert left_out(out).keys() == {"lost.png"}
+
+
+def test_a_run_in_memory_warns_of_what_it_left_out(tiny, folder):
+    (folder / "pictures" / "2a-empty.png").touch()
+    with pytest.warns(UserWarning, match=r"left out \(1\):\n.*2a-empty\.png"):
+        assert probe(tiny, folder / "pictures", measures=["norms"]).sizes["image"] == 5
+
+
+def test_a_run_whose_pictures_all_prove_broken_is_an_error(tiny, tmp_path):
+    whole = save_picture(tmp_path / "cut.png", seed=0).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"none of the 1 pictures.*cut\.png"):
+            probe(tiny, tmp_path, measures=["norms", "top-channels"], out=tmp_path / "run.zarr")
+    with pytest.raises(ValueError, match="no measured pictures"):
+        layer_table(open_run(tmp_path / "run.zarr"))
+
+
+def test_a_file_that_comes_twice_is_measured_once(tiny, folder):
+    (folder / "link.png").symlink_to(folder / "pictures" / "0.png")
+    sources = [folder / "pictures" / "0.png", folder / "pictures", folder / "link.png"]
+    names = probe(tiny, sources, measures=["norms"])["image"].values.tolist()
+    assert names == list(picture_paths(sources)) == [f"{number}.png" for number in range(5)]
+
+
+def test_files_and_arrays_keep_the_order_in_which_they_were_given(tiny, folder):
+    array = np.asarray(Image.open(folder / "pictures" / "1.png"))
+    labels = [np.asarray(Image.open(folder / "labels" / f"{number}.png")) for number in (1, 0)]
+    dataset = probe(tiny, [array, folder / "pictures" / "0.png"], labels=labels, measures=["auc"])
+    assert dataset["image"].values.tolist() == ["picture-0001", "0.png"]
+    alone = probe(tiny, folder / "pictures" / "0.png", labels=folder / "labels", measures=["auc"])
+    assert np.allclose(dataset["auc"].sel(image="0.png"), alone["auc"][0], atol=1e-6)
+
+
+def test_the_table_names_the_ratio_that_was_measured(tiny, folder):
+    assert "tokens > 3 x median" in layer_table(probe(tiny, folder / "pictures", measures=["norms"]))
+    assert "tokens > 1.5 x median" in layer_table(probe(tiny, folder / "pictures", measures=["norms:ratio=1.5"]))
+
+
 def test_a_folder_of_broken_pictures_only_is_an_error(tiny, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"none of the 1 pictures.*a\.png"):
@@ -430,6 +474,31 @@ def test_a_device_out_of_memory_gets_smaller_batches(tiny, folder, monkeypatch):
     dataset = probe(tiny, folder / "pictures", batch=5, measures=["norms"])
     assert tried == [5, 2, 2, 1]
     assert np.allclose(dataset["norm"], whole["norm"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_picture_that_fits_no_memory_is_an_error_with_its_size(tiny, folder, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(type(tiny), "trunk", full)
+    with pytest.raises(MemoryError, match="64x64 pixels .* smaller --size"):
+        probe(tiny, folder / "pictures", measures=["norms"])
+
+
+def test_other_errors_of_the_forward_are_not_taken_for_a_lack_of_memory(tiny, folder, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(type(tiny), "trunk", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        probe(tiny, folder / "pictures", measures=["norms"])
 
 
 def test_bf16_backbones_are_measured_in_fp32(folder):

@@ -80,6 +80,11 @@ def test_chained_taps_see_what_the_one_before_returned():
     assert before["block_out", 2] == 4
 
 
+def test_a_function_that_returns_nothing_is_told_what_to_return():
+    with pytest.raises(TypeError, match=r"at `block_out` of layer 1 it returned NoneType"):
+        run(lambda name, layer, value: None)
+
+
 def test_the_attention_matrix_is_wanted_only_by_those_who_ask():
     assert not Recorder("block_out").wants("attention", 1)
     assert Recorder("attention", layers=[1]).wants("attention", 1)

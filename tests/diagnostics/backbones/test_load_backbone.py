@@ -36,9 +36,21 @@ def test_a_missing_card_is_told_before_the_weights_are_read(monkeypatch, device,
         load_backbone("tiny", device=device)
 
 
-def test_what_is_no_device_is_refused():
-    with pytest.raises(ValueError, match=r"`device` should be cpu, cuda, .* got `gpu`"):
-        load_backbone("tiny", device="gpu")
+@pytest.mark.parametrize("device", ["gpu", "xpu", "meta", None])
+def test_what_is_no_device_is_refused(device):
+    with pytest.raises(ValueError, match=rf"`device` should be cpu, cuda, .* got `{device}`"):
+        load_backbone("tiny", device=device)
+
+
+def test_loading_leaves_the_global_generator_as_it_was(monkeypatch):
+    def drawing(argument):
+        torch.nn.Linear(2, 2)  # draws its weights, as the stock constructors do
+        return BACKBONES["tiny"](argument)
+
+    monkeypatch.setitem(BACKBONES, "mine", drawing)
+    before = torch.random.get_rng_state()
+    load_backbone("mine")
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("spec", ["tiny", "tiny:registers=4"])

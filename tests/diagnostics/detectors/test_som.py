@@ -59,17 +59,6 @@ def test_a_vote_marks_where_the_rule_holds_in_more_than_the_share_of_heads(share
     assert torch.equal(Som(compare=compare, heads="vote", vote_share=share)(recorded(q, k), layout).mask, votes > share)
 
 
-def test_a_vote_share_that_rounds_down_in_binary_still_counts_whole_heads():
-    # 0.7 · 10 heads is 7 in decimals, so eight are needed.
-    layout = Layout(1, Grid(1, 1))
-    q, k = torch.zeros(1, 10, 2, 1), torch.zeros(1, 10, 2, 1)
-    k[:, :, 1] = 1
-    q[0, :7, 0], q[0, 7:, 1] = 1, 1
-    assert not Som(heads="vote", vote_share=0.7)(recorded(q, k), layout).mask.any()
-    q[0, 7, 0], q[0, 7, 1] = 1, 0
-    assert Som(heads="vote", vote_share=0.7)(recorded(q, k), layout).mask.all()
-
-
 def test_even_attention_is_a_tie_and_marks_nothing():
     layout = LAYOUTS[0]
     zeros = torch.zeros(2, 3, layout.tokens, 4)

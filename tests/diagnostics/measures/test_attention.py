@@ -94,12 +94,15 @@ def test_identical_rows_are_of_rank_one_and_a_permutation_is_not():
 
 
 def test_the_rank_of_heads_that_look_near_is_as_exact_as_that_of_stripes():
-    distances = patch_distances(Layout(0, Grid(14, 14)), (1, 1)).double()
-    maps = torch.stack([(-(distances**2) / (2 * reach**2)).softmax(dim=-1) for reach in (0.4, 0.7, 1.0, 2.0, 8.0)])
-    maps = torch.cat([maps, maps[:1] / 2 + 1 / (2 * 196)])
-    singular = torch.linalg.svdvals(maps)
+    distances = patch_distances(Layout(0, Grid(10, 10)), (1, 1))
+    noise = torch.randn(6, 100, 100, generator=torch.Generator().manual_seed(0))
+    reach = torch.tensor([0.5, 1, 3, 0.5, 1, 3])[:, None, None]
+    spread = torch.tensor([1, 1, 1, 3, 3, 3])[:, None, None]
+    maps = (noise * spread - distances**2 / (2 * reach**2)).softmax(dim=-1)
+    singular = torch.linalg.svdvals(maps.double())
     expected = singular[:, 0] ** 2 / (singular**2).sum(dim=1)
-    assert torch.allclose(rank_one_share(maps.float()).double(), expected, rtol=2e-5, atol=0)
+    found = rank_one_share(maps.unflatten(0, (2, 3)))
+    assert torch.allclose(found.double().flatten(), expected, rtol=2e-5, atol=0)
 
 
 def test_the_rank_of_a_map_of_zeros_is_not_told():

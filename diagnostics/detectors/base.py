@@ -1,0 +1,92 @@
+"""What a detector is: a frozen value that scores the patches of one layer and, apart from that, marks outliers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, Self, final
+
+import torch
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.layout import Layout
+from diagnostics.taps import Recording
+
+
+class Outliers(NamedTuple):
+    """What a detector says of one layer: scores (B, N), higher is more outlying, and mask (B, N) bool."""
+
+    scores: Tensor
+    mask: Tensor
+
+
+class Detector(ABC):
+    """Which patches are outliers? Settings are fields; calling changes nothing.
+
+    `needs` are the taps of the layer in question. `published` says where the default threshold is from and what models
+    and layers it was published for. `quota` is True where a fixed number is marked, outliers or none. A part derives
+    from this interface.
+    """
+
+    published: ClassVar[str]
+    quota: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def needs(self) -> tuple[str, ...]:
+        """Taps of the layer in question."""
+
+    def refusal(self, layout: Layout) -> str | None:
+        """Why this detector can't run on such tokens (no class token, too few patches), or None if it can."""
+        return None
+
+    def fitted(self, backbone: Backbone, images: Tensor, layer: int) -> Self:
+        """The detector made ready for a backbone and a layer, where it learns from weights or from pictures.
+
+        `images`: normalised pictures (B, 3, h, w) to learn from. Most detectors need neither and return themselves.
+        """
+        return self
+
+    @abstractmethod
+    def score(self, recording: Recording, layout: Layout) -> Tensor:
+        """Scores in fp32 from a recording of one layer: (B, N), higher is more outlying."""
+
+    @abstractmethod
+    def mark(self, scores: Tensor) -> Tensor:
+        """Which scores are outliers by the detector's own threshold: (B, N) -> (B, N) bool. Each picture on its own."""
+
+    @final
+    def __call__(self, recording: Recording, layout: Layout) -> Outliers:
+        """Score and mark in one, after the checks at the door."""
+        reason = self.refusal(layout)
+        if reason:
+            raise ValueError(f"{self} can't run here: {reason}.")
+        scores = self.score(recording, layout)
+        return Outliers(scores, self.mark(scores))
+
+
+class ThresholdDetector(Detector):
+    """A detector that marks every score above `threshold`, so that thresholds can be swept."""
+
+    threshold: float
+
+    def mark(self, scores: Tensor) -> Tensor:
+        return scores > self.threshold
+
+    @final
+    def at(self, threshold: float) -> Self:
+        """The same detector with another threshold."""
+        changed: Any = replace(self, threshold=float(threshold))  # type: ignore[type-var]
+        return changed
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    """Mask of the `count` largest scores of each picture, all of them where there are fewer: (B, N) -> (B, N) bool.
+
+    Of equal scores the first patches in row-major order are taken, so exactly `count` are marked. nan is never marked.
+    """
+    count = max(0, min(count, scores.shape[1]))
+    broken = scores.isnan()
+    order = scores.masked_fill(broken, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]
+    return scores.new_zeros(scores.shape, dtype=torch.bool).scatter(1, order, True) & ~broken

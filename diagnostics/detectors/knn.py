@@ -1,0 +1,67 @@
+"""Distance to the nearest patches, the plainest detector of lonely points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from diagnostics.detectors.base import ThresholdDetector
+from diagnostics.detectors.features import (
+    TokenTap,
+    nearest_others,
+    over_median,
+    patch_features,
+    score_whole,
+    too_few,
+)
+from diagnostics.layout import Layout
+from diagnostics.taps import Recording
+
+Distance = Literal["mean", "largest"]
+
+
+def neighbour_distance(features: Tensor, *, neighbours: int, distance: Distance) -> Tensor:
+    """Mean or largest distance to the nearest patches: (B, N, D) -> (B, N), at least 0, in the features' unit."""
+    distances = nearest_others(features, neighbours)[0]
+    return distances[..., -1] if distance == "largest" else distances.mean(dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KNearest(ThresholdDetector):
+    """Marks patches that lie far from their nearest patches.
+
+    Score: mean (or `distance="largest"`: k-th) distance to the `neighbours` nearest patches, over the picture's median
+    of that distance; no unit, 1 is ordinary. Blind to a cluster of more than `neighbours` outliers. Where the median
+    is 0 (more than half of the patches are copies) the furthest patch has 1e6; equal patches have 0.
+    A picture with a nan or infinite value has nan scores and no outliers.
+    Source: Ramaswamy et al., SIGMOD 2000 (k-th distance); Angiulli and Pizzuti, PKDD 2002 (mean). The ratio is ours.
+    """
+
+    published: ClassVar[str] = "no threshold is published: the sources rank and take the n largest."
+    neighbours: int = 20  # our choice: the same as for `lof`
+    distance: Distance = "mean"
+    threshold: float = 2.0  # our choice
+    tap: TokenTap = "block_out"
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1:
+            raise ValueError(f"`neighbours` should be at least 1, such as 20; got {self.neighbours}.")
+        if self.distance not in ("mean", "largest"):
+            raise ValueError(f"`distance` should be mean or largest; got `{self.distance}`.")
+        if not self.threshold > 0:
+            raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 2; got {self.threshold}.")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.tap,)
+
+    def refusal(self, layout: Layout) -> str | None:
+        return too_few(layout, self.neighbours)
+
+    def score(self, recording: Recording, layout: Layout) -> Tensor:
+        return score_whole(patch_features(recording, layout, self.tap), self._ratio)
+
+    def _ratio(self, features: Tensor) -> Tensor:
+        return over_median(neighbour_distance(features, neighbours=self.neighbours, distance=self.distance))

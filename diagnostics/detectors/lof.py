@@ -1,0 +1,66 @@
+"""Local outlier factor: how much thinner the neighbourhood of a patch is than those of its neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from diagnostics.detectors.base import ThresholdDetector
+from diagnostics.detectors.features import TokenTap, nearest_others, patch_features, score_whole, too_few
+from diagnostics.layout import Layout
+from diagnostics.taps import Recording
+
+TINY = 1e-10  # scikit-learn's: keeps the density of patches with more copies than neighbours finite
+
+
+def local_outlier_factor(features: Tensor, *, neighbours: int) -> Tensor:
+    """Mean density of the neighbours over the patch's own: (B, N, D) -> (B, N), above 0; about 1 is ordinary.
+
+    Density is 1 over the mean reachability distance, max(distance, k-distance of the neighbour). The neighbours are
+    exactly `neighbours` many, as in scikit-learn; of equally distant ones an arbitrary few are taken, where the paper
+    takes all. Copies of a patch count as neighbours: where it has more of them than `neighbours`, its factor is 1.
+    Source: Breunig et al., LOF, SIGMOD 2000, Def. 3-7.
+    """
+    distances, others = nearest_others(features, neighbours)
+    shape = others.shape
+    reach = distances.maximum(distances[..., -1].gather(1, others.flatten(1)).view(shape))
+    density = 1 / (reach.mean(dim=-1) + TINY)
+    return density.gather(1, others.flatten(1)).view(shape).mean(dim=-1) / density
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOutlierFactor(ThresholdDetector):
+    """Marks patches in a far thinner neighbourhood than their neighbours' (textbook LOF).
+
+    Score: mean density of the neighbours over the own; no unit, 1 is ordinary. Equal to scikit-learn's
+    `LocalOutlierFactor`. Blind to a cluster of more than `neighbours` outliers: they are each other's neighbours.
+    A picture with a nan or infinite value has nan scores and no outliers.
+    Source: Breunig et al., LOF: identifying density-based local outliers, SIGMOD 2000.
+    """
+
+    published: ClassVar[str] = (
+        "scikit-learn: 20 neighbours, threshold 1.5 (contamination='auto'). SC-CLIP, arXiv:2411.15869, names LOF for "
+        "the last but one layer of CLIP B/16 and L/14; its code takes 30 neighbours and a share, see `lof-release`."
+    )
+    neighbours: int = 20  # scikit-learn's default
+    threshold: float = 1.5  # scikit-learn's offset for contamination="auto"
+    tap: TokenTap = "block_out"
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1:
+            raise ValueError(f"`neighbours` should be at least 1, such as 20; got {self.neighbours}.")
+        if not self.threshold > 0:
+            raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 1.5; got {self.threshold}.")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.tap,)
+
+    def refusal(self, layout: Layout) -> str | None:
+        return too_few(layout, self.neighbours)
+
+    def score(self, recording: Recording, layout: Layout) -> Tensor:
+        features = patch_features(recording, layout, self.tap)
+        return score_whole(features, lambda whole: local_outlier_factor(whole, neighbours=self.neighbours))

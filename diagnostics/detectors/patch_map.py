@@ -1,0 +1,22 @@
+"""The patch-patch part of a layer's attention, heads averaged: what stripes and low rank are read from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diagnostics.backbones.base import attention_weights
+from diagnostics.layout import Layout
+
+
+def patch_map(q: Tensor, k: Tensor, layout: Layout) -> Tensor:
+    """Mean over heads of what patches attend to among patches: q, k (B, H, T, d) -> (B, N, N) in fp32, rows queries.
+
+    Rows sum to what the prefix tokens leave, at most 1. One head at a time is held, not (B, H, T, T).
+    """
+    queries = layout.patches(q, dim=2).float()
+    keys = k.float()
+    total = torch.zeros(q.shape[0], layout.count, layout.tokens, device=q.device)
+    for head in range(q.shape[1]):
+        total += attention_weights(queries[:, head], keys[:, head])
+    return layout.patches(total, dim=2) / q.shape[1]

@@ -1,0 +1,55 @@
+"""Outliers by SFP's released rule: the class row raised, compared with the diagonal, and the ten best kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from diagnostics.detectors.base import ThresholdDetector, largest
+from diagnostics.layout import Layout
+from diagnostics.measures.attention import attention_statistics, class_row
+from diagnostics.taps import Recording
+
+
+@dataclass(frozen=True, kw_only=True)
+class SomRelease(ThresholdDetector):
+    """Marks at most ten patches to which the class token, its row raised by half, attends more than they to themselves.
+
+    With A the mean over heads, patch i is a candidate if `factor`·A[cls,i] > A[i,i]; the `most` candidates with the
+    largest A[cls,i] are kept. The score carries both: a candidate's is A[cls,i], above 0, any other's is
+    `factor`·A[cls,i] - A[i,i], at most 0. So it lies in (-1, 1], its sign tells candidates, and their order is that of
+    class attention. `threshold` raises the class attention that a candidate must have; 0 is the release.
+    Source: Kimsure/SFP 2804f5b, option `SOM`, where 1.5 is written as 0.3 · 5.0.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    published: ClassVar[str] = (
+        "class row x 1.5, mean over heads, at most 10 patches: Kimsure/SFP 2804f5b, for CLIP ViT-B/16 at layer -2 "
+        "only. The paper's Eq 4 has neither factor nor limit."
+    )
+
+    threshold: float = 0.0  # by construction: candidates score above 0
+    factor: float = 1.5  # Kimsure/SFP 2804f5b: 0.3 · 5.0
+    most: int = 10  # Kimsure/SFP 2804f5b
+
+    def __post_init__(self) -> None:
+        if not self.factor > 0:
+            raise ValueError(f"`factor` should be above 0, in the released code 1.5; got {self.factor}.")
+        if self.most < 1:
+            raise ValueError(f"`most` should be at least 1, the number of patches to keep; got {self.most}.")
+
+    def refusal(self, layout: Layout) -> str | None:
+        return None if layout.class_index is not None else "the model has no class token"
+
+    def score(self, recording: Recording, layout: Layout) -> Tensor:
+        q, k = recording["query"], recording["key"]
+        by_class = class_row(q, k, layout).mean(dim=1)
+        by_self = attention_statistics(q, k, layout, {"self"})["self"].mean(dim=1)
+        excess = self.factor * by_class - by_self
+        return torch.where(excess > 0, by_class, excess)
+
+    def mark(self, scores: Tensor) -> Tensor:
+        return super().mark(scores) & largest(scores, self.most)

@@ -1,0 +1,41 @@
+"""The registry of purifiers, by name; a new one is a file and a line."""
+
+from __future__ import annotations
+
+from diagnostics.purifiers.attention import mask_columns
+from diagnostics.purifiers.base import Purifier
+from diagnostics.purifiers.class_token import ClassToken
+from diagnostics.purifiers.clip_channels import ClipChannels
+from diagnostics.purifiers.image_mean import ImageMean
+from diagnostics.purifiers.keep import Keep
+from diagnostics.purifiers.low_pass import LowPass
+from diagnostics.purifiers.neighbour_bilinear import NeighbourBilinear
+from diagnostics.purifiers.neighbour_mean import NeighbourMean
+from diagnostics.purifiers.neighbour_median import NeighbourMedian
+from diagnostics.purifiers.neighbour_nearest import NeighbourNearest
+from diagnostics.purifiers.neighbour_weighted import NeighbourWeighted
+from diagnostics.purifiers.sfp_sum import SfpSum
+from diagnostics.purifiers.shuffle import Shuffle
+from diagnostics.purifiers.zero import Zero
+from diagnostics.registry import Registry
+
+__all__ = ["PURIFIERS", "Purifier", "mask_columns"]
+
+PURIFIERS: Registry[type[Purifier]] = Registry(
+    "purifier",
+    {
+        "keep": Keep,
+        "neighbour-mean": NeighbourMean,
+        "neighbour-median": NeighbourMedian,
+        "neighbour-nearest": NeighbourNearest,
+        "neighbour-bilinear": NeighbourBilinear,
+        "neighbour-weighted": NeighbourWeighted,
+        "sfp-sum": SfpSum,
+        "class-token": ClassToken,
+        "image-mean": ImageMean,
+        "zero": Zero,
+        "clip-channels": ClipChannels,
+        "low-pass": LowPass,
+        "shuffle": Shuffle,
+    },
+)

@@ -1,0 +1,25 @@
+"""What a purifier is: a frozen value that mends marked patches and leaves all others as they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from diagnostics.layout import Layout
+
+
+class Purifier(ABC):
+    """Mends the marked patches of each picture: settings are fields, calling changes neither itself nor its inputs.
+
+    A part derives from this interface. Patches where the mask is False come back bit for bit. It works for grids that
+    are not square, for clusters of marked patches, and where every patch is marked.
+    """
+
+    def refusal(self, layout: Layout) -> str | None:
+        """Why this purifier can't run on such tokens (no class token), or None if it can."""
+        return None
+
+    @abstractmethod
+    def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
+        """Patches (B, N, D) with those of mask (B, N) replaced: a new (B, N, D). `class_token`: (B, D), if any."""

@@ -1,0 +1,54 @@
+"""A low-pass filter over the whole map, outliers included: the control that spreads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diagnostics.layout import Layout
+from diagnostics.purifiers.base import Purifier
+from diagnostics.purifiers.checks import check_choice, check_inputs, computing_dtype
+from diagnostics.purifiers.neighbourhood import GATHERED, around, average, window
+
+Kernel = Literal["box", "gaussian"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowPass(Purifier):
+    """Replaces marked patches by the low-passed map at their place: a window over all patches, marked ones included.
+
+    The filter doesn't know the mask, unlike the `neighbour-` purifiers: an outlier keeps its own share and gets that
+    of its marked neighbours. Only marked patches take the filtered value. Weights are equal (`box`), or a Gaussian of
+    width `sigma` in patches; at the border they are divided by those in the picture. nan in a window makes its marked
+    centre nan.
+    Source: RF-CLIP, arXiv:2511.16170, reports that a low-pass filter collapses; window and kernels are our choice.
+    """
+
+    size: int = 3  # patches along each side, our choice: the window of SC-CLIP's interpolations
+    kernel: Kernel = "box"  # our choice
+    sigma: float = 1.0  # our choice; for `gaussian` only
+
+    def __post_init__(self) -> None:
+        check_choice("kernel", self.kernel, Kernel)
+        if self.size < 1 or self.size % 2 == 0:
+            raise ValueError(f"`size` should be an odd number of patches, as 3; got {self.size}.")
+        if not self.sigma > 0:
+            raise ValueError(f"`sigma` should be above 0 patches, as 1; got {self.sigma}.")
+
+    def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
+        check_inputs(patches, mask, layout)
+        dtype = computing_dtype(patches.dtype)
+        places = window(self.size // 2, device=patches.device)
+        weights = torch.ones(len(places), device=patches.device, dtype=dtype)
+        if self.kernel == "gaussian":
+            weights = torch.exp(-places.square().sum(dim=1).to(dtype) / (2 * self.sigma**2))
+        result = patches.clone()
+        step = max(1, GATHERED // len(places))
+        for b, n in zip(*(marked.split(step) for marked in mask.nonzero(as_tuple=True)), strict=True):
+            number, inside = around(n, places, layout.grid)
+            values = patches[b[:, None], number].to(dtype).masked_fill(~inside[..., None], 0)
+            result[b, n] = average(values, inside * weights).to(patches.dtype)
+        return result

@@ -1,0 +1,135 @@
+"""Register neurons: a neuron planted in the weights is found, and tokens are scored by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diagnostics.backbones import load_backbone
+from diagnostics.detectors.register_neuron import RegisterNeuron
+from diagnostics.layout import Grid, Layout
+from diagnostics.measures.norms import token_norms
+from diagnostics.taps import Recorder
+
+NEURON = (6, 0)  # pocket has one hidden unit that writes its outliers: unit 0 of block 6
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    return load_backbone("pocket")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Three pictures of 64 x 96 made of smooth shades, on which the pocket model has outliers."""
+    coarse = torch.randn(3, 3, 2, 3, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.interpolate(coarse, (224, 160), mode="bilinear")
+
+
+@pytest.fixture(scope="module")
+def recorder(pocket, pictures):
+    recorder = Recorder("ffn_hidden", "block_out")
+    pocket.trunk(pictures, tap=recorder)
+    return recorder
+
+
+def test_the_planted_neuron_is_the_best_of_its_layer_and_of_the_first_half(pocket, pictures):
+    assert RegisterNeuron().fitted(pocket, pictures, 6).neurons[0] == NEURON
+    released = RegisterNeuron(scope="model", contrast=False).fitted(pocket, pictures, 6)
+    assert released.neurons[0] == NEURON
+    assert len(released.neurons) == 10
+    assert all(1 <= layer <= 6 for layer, _ in released.neurons)
+
+
+def test_tokens_are_scored_by_the_planted_neuron(pocket, pictures, recorder):
+    layout = pocket.layout(pictures)
+    detector = RegisterNeuron(top_k=1).fitted(pocket, pictures, 6)
+    outliers = detector(recorder.recording.at(6), layout)
+    norms = token_norms(layout.patches(recorder["block_out", 6]))
+    truth = norms > 3 * norms.median(dim=1, keepdim=True).values
+    assert truth.any(dim=1).all()
+    assert outliers.mask[truth].all()
+    assert (outliers.mask & ~truth).sum() <= truth.sum()
+
+
+def test_mean_score_over_outliers_equals_a_slow_loop(pocket, pictures, recorder):
+    layout, expected, used = pocket.layout(pictures), 0, 0
+    for number in range(3):
+        norms = token_norms(layout.patches(recorder["block_out", 11]))[number]
+        where = norms > 40
+        hidden = layout.patches(recorder["ffn_hidden", 6])[number].abs()
+        if where.any():
+            expected, used = expected + hidden[where].mean(0), used + 1
+    ranked = (expected / used).argsort(descending=True)[:5].tolist()
+    found = RegisterNeuron(top_k=5, contrast=False, norm=40.0, detect_at=11).fitted(pocket, pictures, 6)
+    assert [unit for _, unit in found.neurons] == ranked
+
+
+def test_the_score_by_hand(recording_of):
+    # Units 1 and 2: mean |activation| 1, 2, 3, 12 on four patches after a class token; median 2.5.
+    hidden = torch.tensor([[9.0, 9, 9], [7, 1, -1], [7, -3, 1], [7, 3, 3], [7, 24, 0]])[None]
+    detector = RegisterNeuron(neurons=((1, 1), (2, 0), (1, 2)))
+    outliers = detector(recording_of(ffn_hidden=hidden), Layout(1, Grid(2, 2)))
+    torch.testing.assert_close(outliers.scores, torch.tensor([[1.0, 2.0, 3.0, 12.0]]) / 2.5)
+    assert outliers.mask.tolist() == [[False, False, False, True]]
+
+
+def test_sparse_leaves_out_neurons_that_are_active_everywhere(pocket, pictures, recorder):
+    found = RegisterNeuron(sparse=True, top_k=400, contrast=False).fitted(pocket, pictures, 6)
+    quiet = (pocket.layout(pictures).patches(recorder["ffn_hidden", 6]).abs() < 0.5).float().mean(dim=1)
+    assert NEURON in found.neurons
+    assert all(quiet[:, unit].max() >= 0.5 for _, unit in found.neurons)
+    assert len(found.neurons) < 256
+
+
+def test_a_batch_equals_its_pictures_one_by_one_and_damage_stays(pocket, pictures, recorder, recording_of):
+    detector, layout = RegisterNeuron().fitted(pocket, pictures, 6), pocket.layout(pictures)
+    detector = replace(detector, neurons=tuple((1, unit) for _, unit in detector.neurons))
+    hidden = recorder["ffn_hidden", 6].bfloat16()
+    whole = detector(recording_of(ffn_hidden=hidden), layout)
+    assert whole.scores.dtype == torch.float32
+    alone = detector(recording_of(ffn_hidden=hidden[1:2]), layout)
+    assert torch.equal(alone.scores[0], whole.scores[1])
+    hidden = hidden.clone()
+    hidden[2, layout.prefix :] = torch.nan
+    damaged = detector(recording_of(ffn_hidden=hidden), layout)
+    assert damaged.scores[2].isnan().all()
+    assert not damaged.mask[2].any()
+    assert torch.equal(damaged.scores[:2], whole.scores[:2])
+
+
+def test_models_without_prefix_and_other_widths_are_fitted_too(images):
+    backbone = load_backbone("tiny:class_token=false,depth=3")
+    detector = RegisterNeuron(ratio=1.05).fitted(backbone, images, -1)
+    assert {layer for layer, _ in detector.neurons} == {3}
+
+
+def test_the_weights_and_the_detector_are_the_same_after_fitting(pocket, pictures):
+    before = {name: tensor.clone() for name, tensor in pocket.model.state_dict().items()}
+    detector = RegisterNeuron()
+    detector.fitted(pocket, pictures, 6)
+    assert detector == RegisterNeuron()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in pocket.model.state_dict().items())
+
+
+def test_errors_say_what_to_do(pocket, pictures, recorder):
+    layout = pocket.layout(pictures)
+    with pytest.raises(ValueError, match=r"detector\.fitted\(backbone, images, layer\)"):
+        RegisterNeuron()(recorder.recording.at(6), layout)
+    with pytest.raises(ValueError, match="none of 3 pictures has a patch whose norm at layer 11 is above 1e\\+06"):
+        RegisterNeuron(norm=1e6).fitted(pocket, pictures, 6)
+    with pytest.raises(ValueError, match="layer 0 is the embedding"):
+        RegisterNeuron().fitted(pocket, pictures, 0)
+    found = RegisterNeuron().fitted(pocket, pictures, 6)
+    with pytest.raises(ValueError, match=r"sits in layer 8; they are in layer\(s\) 6"):
+        found(recorder.recording.at(8), layout)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"top_k": 0}, {"scope": "all"}, {"highest": 0.0}, {"norm": -1.0}, {"ratio": float("nan")}]
+)
+def test_settings_without_sense_are_refused_by_name(settings):
+    with pytest.raises(ValueError, match=f"`{next(iter(settings))}` should be"):
+        RegisterNeuron(**settings)
