@@ -66,11 +66,15 @@ def ratios(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[st
     times: dict[str, list[float]] = {name: [] for name in names}
     for function in contestants.values():
         function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     for turn in range(rounds):
         for place in range(len(names)):
             name = names[(place + turn) % len(names)]
             start = time.perf_counter()
             contestants[name]()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # a GPU works on after the call has come back
             times[name].append(time.perf_counter() - start)
     first = times[names[0]]
     return {

@@ -35,7 +35,7 @@ SizeText = Annotated[
     ),
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in one forward pass.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU where there is one.")]
 Precision = Annotated[
     Literal["fp32", "bf16"], typer.Option("--precision", help="fp32 or bf16. Measurements are made in fp32 either way.")
 ]

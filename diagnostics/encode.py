@@ -152,8 +152,11 @@ def encode(
 def _parts_folder(out: Path, settings: Mapping[str, str]) -> Path:
     """The folder of finished parts beside `out`; one of other settings is refused."""
     parts = out.with_name(out.name + ".parts")
-    parts.mkdir(parents=True, exist_ok=True)
     note = parts / "settings.json"
+    # The folder is deleted in the end: it must be ours, or empty.
+    if parts.exists() and not note.exists() and any(path != note.with_suffix(".new") for path in parts.iterdir()):
+        raise OtherRun(f"`{parts}` exists and holds no parts of a run; choose another --out, or move it away.")
+    parts.mkdir(parents=True, exist_ok=True)
     # Without a finished part there is nothing to mix up: a run that failed at its start leaves no trace.
     if note.exists() and any(parts.glob("*.safetensors")):
         known = json.loads(note.read_text(encoding="utf-8"))

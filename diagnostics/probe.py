@@ -32,10 +32,10 @@ from diagnostics.layout import Grid, Layout, grid_of
 from diagnostics.measures import DEFAULT_MEASURES, MEASURES, AcrossLayers, LayerView, measures_of
 from diagnostics.measures.auc import pooled
 from diagnostics.measures.base import Variable
+from diagnostics.measures.tokens import STREAMS
 from diagnostics.store import MEASURED, SKIPPED, RunStore, Sizes
 from diagnostics.taps import Recording, resolve_layer
 
-STREAMS = ("block_in", "attn_out", "block_sum")
 # Pictures in one forward pass. Our choice: enough to fill a CPU's cores, small enough for a laptop's memory.
 BATCH = 8
 RATES = ("fpr", "tpr")
@@ -115,6 +115,8 @@ def measure_images(
 
     `labels` are patch labels (B, N). One forward pass up to the last layer asked for.
     """
+    if backbone.device.type == "mps":
+        raise ValueError("measures need double precision, which Apple's GPU lacks; load the backbone on `cpu`.")
     chosen = _layers(layers, backbone.depth)
     labels = None if labels is None else labels.to(backbone.device)
     observer = Observer(measures, chosen, backbone.layout(images), backbone.patch_size, labels)
@@ -207,7 +209,9 @@ def probe(
 def _tell_left_out(store: RunStore, pictures: Sequence[Picture], *, silent: bool) -> None:
     """Warns of what was left out, unless the store on disk says it; a run without a single picture raises."""
     reasons = {
-        picture.name: str(reason) for picture, reason in zip(pictures, store.array("reason")[:], strict=True) if reason
+        picture.name: str(reason)
+        for picture, reason in zip(pictures, np.asarray(store.array("reason")[:]), strict=True)
+        if reason
     }
     if (store.status == SKIPPED).all():
         raise ValueError(f"none of the {len(pictures)} pictures can be read. The first: {next(iter(reasons.values()))}")

@@ -93,9 +93,10 @@ class RunStore:
             if path is None:
                 memory = MemoryStore()
                 return cls(_create(memory, settings, variables, sizes, images, block), place)
-            # Built beside and renamed, so that a half-made store never stands under the name.
+            # Built beside and renamed, so that a half-made store never stands under the name. What a killed run left
+            # there is deleted, hence a name that nobody gives to a folder of theirs.
             path.parent.mkdir(parents=True, exist_ok=True)
-            growing = path.with_name(path.name + ".new")
+            growing = path.with_name(f".{path.name}.growing")
             shutil.rmtree(growing, ignore_errors=True)
             _create(LocalStore(growing), settings, variables, sizes, images, block)
             growing.rename(path)

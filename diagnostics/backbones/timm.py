@@ -320,11 +320,13 @@ def load_timm(argument: str) -> TimmBackbone:
     none included, another picture size, and the layouts that timm reads (original DINOv2, DeiT-III …); the backbone's
     `note` tells what was adapted.
 
-    Raises ValueError for an unknown name (with the near ones), a model that can't run, and a file that does not fit;
+    Raises ValueError for an unknown name (with the near ones), a tag under an architecture with another activation
+    (with the right name), a model that can't run, and a file that does not fit;
     OSError for weights that can't be fetched.
     """
     name, at, path = argument.strip().partition("@")
     _check_name(name)
+    _check_activation(name, named_only=bool(at))
     # The skeleton tells before any download or reading whether the model runs at all.
     skeleton = _skeleton(name)
     TimmTower(skeleton, f"timm:{name}")
@@ -353,6 +355,26 @@ def _check_name(name: str) -> None:
     hint = f" Did you mean `{near[0]}`?" if near else ""
     others = f" Also near: {', '.join(near[1:])}." if near[1:] else ""
     raise UnknownName(f"there is no timm model `{name}`.{hint}{others} All of them: timm.list_models('vit*').")
+
+
+def _check_activation(name: str, *, named_only: bool) -> None:
+    """Refuses a tag whose weights were trained with QuickGELU under an architecture that has GELU.
+
+    timm lists such weights under both architectures; fine-tuned ones, which GELU suits, under the plain one only.
+    `named_only` leaves out timm's default tag, of which a file knows nothing.
+    """
+    architecture, _, tag = name.partition(".")
+    quick = architecture.replace("_clip_", "_clip_quickgelu_")
+    if not tag and not named_only:
+        config = timm.models.get_pretrained_cfg(name)
+        tag = str(config.tag) if config is not None and config.tag else ""
+    if quick == architecture or not tag or not timm.is_model(quick):
+        return
+    if f"{quick}.{tag}" in timm.models.get_arch_pretrained_cfgs(quick):
+        raise ValueError(
+            f"the weights `{tag}` were trained with QuickGELU, but timm's `{architecture}` has GELU: features would "
+            f"be silently wrong. Use `timm:{quick}.{tag}`."
+        )
 
 
 def _skeleton(name: str) -> nn.Module:

@@ -109,8 +109,8 @@ class Adaptive(Detector):
     largest variance between), `mad` (3.5 robust spreads above the median), `mixture` (the upper of two Gaussians),
     `knee` (before the bend of the sorted scores).
 
-    Otsu, mixture and knee split anything in two, so what they mark counts only if it stands apart: their mean lies
-    `separation` robust spreads of the others above the others' median, and it is no more than half of the patches.
+    Otsu, mixture and knee split anything in two, so what they mark counts only if it stands apart: the mean of the
+    marked lies `separation` robust spreads of the others above the others' median, and they are no more than half.
     A picture without outliers then has few or none. `log` looks at the logarithm, for scores above 0 with a heavy
     tail; 0 and below count as the least score above 0. An infinite score counts as the largest finite one; a picture
     with a nan score has no outliers. The inner detector has its default settings.
@@ -123,8 +123,8 @@ class Adaptive(Detector):
     detector: str = "relative-norm"
     rule: Rule = "otsu"
     log: bool = False
-    # Our choice. Of 196 Gaussian or uniform scores the two sides are at most 4 apart by this yardstick (200 pictures); of
-    # exponential ones often more, so a heavy tail wants `log`.
+    # Our choice. Of 196 Gaussian or uniform scores the two sides were at most 4 apart by this yardstick, in 200 draws;
+    # of exponential ones often more, so a heavy tail wants `log`.
     separation: float = 5.0
     fitted_detector: Detector | None = None  # what `fitted` puts here
 

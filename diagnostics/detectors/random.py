@@ -15,7 +15,7 @@ from diagnostics.layout import Layout
 from diagnostics.measures.norms import token_norms
 from diagnostics.taps import Recording
 
-ENDS = 4
+ENDS = 4  # our choice: longest and shortest patches by which a picture is known
 
 
 @dataclass(frozen=True, kw_only=True)

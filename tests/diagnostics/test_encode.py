@@ -158,6 +158,15 @@ def test_a_run_that_failed_before_its_first_part_can_be_repeated_otherwise(tiny,
         assert file.metadata()["layer"] == "4"
 
 
+def test_a_folder_of_ones_own_beside_the_file_is_not_touched(tiny, folder):
+    mine = folder / "features.safetensors.parts"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("keep")
+    with pytest.raises(OtherRun, match="holds no parts"):
+        encode(tiny, folder / "pictures", out=folder / "features.safetensors")
+    assert (mine / "notes.txt").read_text() == "keep"
+
+
 def test_a_folder_is_no_file_to_write(tiny, folder):
     with pytest.raises(ValueError, match="is a folder; give --out the name of a file"):
         encode(tiny, folder / "pictures", out=folder)

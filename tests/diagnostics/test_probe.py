@@ -322,6 +322,27 @@ def test_other_weights_and_other_pictures_in_the_same_store_are_refused(tiny, fo
         probe(tiny, folder / "pictures", out=out, measures=["norms"])
 
 
+def test_a_folder_beside_the_store_is_not_touched(tiny, folder):
+    (folder / "run.zarr.new").mkdir()
+    (folder / "run.zarr.new" / "notes.txt").write_text("keep")
+    probe(tiny, folder / "pictures", measures=["norms"], out=folder / "run.zarr")
+    assert (folder / "run.zarr.new" / "notes.txt").read_text() == "keep"
+    assert {path.name for path in folder.iterdir()} == {"pictures", "labels", "run.zarr", "run.zarr.new"}
+
+
+def test_a_picture_that_was_replaced_by_one_of_the_same_length_is_noticed(tiny, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    black, white = (Image.new("RGB", (64, 64), colour) for colour in ("black", "white"))
+    black.save(pictures / "a.bmp")
+    probe(tiny, pictures, measures=["norms"], out=tmp_path / "run.zarr")
+    length = (pictures / "a.bmp").stat().st_size
+    white.save(pictures / "a.bmp")
+    assert (pictures / "a.bmp").stat().st_size == length
+    with pytest.raises(OtherRun, match="pictures"):
+        probe(tiny, pictures, measures=["norms"], out=tmp_path / "run.zarr")
+
+
 def test_a_folder_that_is_no_run_is_not_touched(tiny, folder):
     (folder / "mine").mkdir()
     (folder / "mine" / "notes.txt").write_text("keep")
@@ -488,7 +509,7 @@ def test_a_picture_that_fits_no_memory_is_an_error_with_its_size(tiny, folder, m
         raise error
 
     monkeypatch.setattr(type(tiny), "trunk", full)
-    with pytest.raises(MemoryError, match="64x64 pixels .* smaller --size"):
+    with pytest.raises(MemoryError, match=r"64x64 pixels .* smaller --size"):
         probe(tiny, folder / "pictures", measures=["norms"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from functools import partial
 
 import pytest
@@ -503,6 +504,29 @@ def test_an_unknown_name_gets_the_near_one():
 def test_an_unknown_tag_gets_the_near_one():
     with pytest.raises(UnknownName, match=r"Did you mean `vit_base_patch16_224\.dino`"):
         load_timm("vit_base_patch16_224.dinno")
+
+
+@pytest.mark.parametrize(
+    "name, right",
+    [
+        ("vit_base_patch16_clip_224.openai", "vit_base_patch16_clip_quickgelu_224.openai"),
+        ("vit_base_patch16_clip_224.openai@weights.safetensors", "vit_base_patch16_clip_quickgelu_224.openai"),
+        ("vit_huge_patch14_clip_378", "vit_huge_patch14_clip_quickgelu_378.dfn5b"),
+    ],
+)
+def test_weights_that_need_quickgelu_are_sent_to_its_architecture(name, right):
+    with pytest.raises(ValueError, match=rf"trained with QuickGELU, .* Use `timm:{re.escape(right)}`"):
+        load_timm(name)
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_clip_quickgelu_224.openai", "vit_base_patch16_clip_224.laion2b"])
+def test_weights_under_their_own_activation_are_fetched(name, monkeypatch):
+    def fetch(asked):
+        raise OSError(f"fetching {asked}")
+
+    monkeypatch.setattr("diagnostics.backbones.timm._download", fetch)
+    with pytest.raises(OSError, match=f"fetching {name}"):
+        load_timm(name)
 
 
 @pytest.mark.parametrize("name", ["hf-hub:timm/vit_tiny_patch16_224", "timm/vit_tiny_patch16_224"])

@@ -1,0 +1,188 @@
+"""One forward pass serves all detectors; tables say what the scores say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from diagnostics import Recorder, load_backbone
+from diagnostics.compare import agreement_table, best_f1, score_pictures, threshold_table, truth_table
+from diagnostics.detectors import DETECTORS
+from diagnostics.edits import EDITS, channel_vector
+from diagnostics.images import load_image
+from diagnostics.registry import UnknownName
+
+SPECS = ["norm", "relative-norm", "som", "lof:neighbours=5", "norm-topk:count=3", "random"]
+
+
+@pytest.fixture
+def pictures():
+    return [np.random.default_rng(n).integers(0, 256, (64, 96, 3), dtype=np.uint8) for n in range(3)]
+
+
+def test_scores_are_those_of_each_detector_alone(tiny, pictures):
+    scores = score_pictures(tiny, pictures, SPECS, layers=[3, -1], size="96x64", batch=2)
+    assert scores["score"].dims == ("detector", "image", "layer", "row", "col")
+    assert scores["score"].shape == (6, 3, 2, 4, 6)
+    for number, picture in enumerate(pictures):
+        image = load_image(picture, size="96x64", mean=tiny.mean, std=tiny.std)[None]
+        recorder = Recorder("block_out", "query", "key")
+        tiny.trunk(image, tap=recorder)
+        for spec in SPECS[:-1]:
+            for layer in (3, 12):
+                found = DETECTORS.build(spec)(recorder.recording.at(layer), tiny.layout(image))
+                here = scores.isel(image=number).sel(detector=spec, layer=layer)
+                assert np.allclose(here["score"], found.scores.reshape(4, 6), rtol=1e-3, atol=1e-4), spec
+                assert np.array_equal(here["marked"], found.mask.reshape(4, 6)), spec
+
+
+def test_one_forward_pass_serves_all(tiny, pictures, monkeypatch):
+    passes = []
+    trunk = type(tiny).trunk
+    monkeypatch.setattr(type(tiny), "trunk", lambda self, *a, **k: passes.append(1) or trunk(self, *a, **k))
+    score_pictures(tiny, pictures, SPECS, batch=1)
+    assert len(passes) == 3
+
+
+def test_detectors_that_learn_are_fitted_on_the_way():
+    pocket = load_backbone("pocket")
+    pictures = [np.full((32, 32, 3), 40 * n, np.uint8) for n in range(3)]
+    scores = score_pictures(pocket, pictures, ["register-neuron", "singular-defect"], layers=[6])
+    assert np.isfinite(scores["score"]).all()
+
+
+def test_planted_places_come_with_the_scores(tiny, pictures):
+    plant = EDITS["plant"](vector=channel_vector(48, (3,), 300.0), layers=(6,), count=2)
+    scores = score_pictures(tiny, pictures, ["relative-norm"], layers=[5, 6], plant=plant, size="64", batch=2)
+    assert scores["planted"].sum(("row", "col")).values.tolist() == [2, 2, 2]
+    assert not scores["marked"].sel(layer=5).any()
+    assert np.array_equal(scores["marked"].sel(layer=6, detector="relative-norm"), scores["planted"])
+    again = score_pictures(tiny, pictures[1:], ["relative-norm"], layers=[6], plant=plant, size="64")
+    assert np.array_equal(again["planted"][0], scores["planted"][0]), "places follow the picture's number"
+
+
+def test_pictures_of_several_shapes_have_their_own_patches(tiny):
+    pictures = [np.zeros((64, 96, 3), np.uint8), np.zeros((96, 64, 3), np.uint8)]
+    scores = score_pictures(tiny, pictures, ["norm"], layers=[1], size="native")
+    assert scores["inside"].sum(("row", "col")).values.tolist() == [24, 24]
+    assert np.array_equal(scores["score"].notnull().isel(detector=0, layer=0), scores["inside"])
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"detectors": ["lov"]}, "Did you mean `lof`"),
+        ({"detectors": []}, "at least one"),
+        ({"detectors": ["lof:neighbours=24"]}, "24"),
+        ({"layers": [13]}, "0…12"),
+        ({"layers": [0]}, "1…12"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tiny, pictures, change, said):
+    settings = {"detectors": ["norm"], "layers": [1], **change}
+    with pytest.raises((ValueError, UnknownName), match=said):
+        score_pictures(tiny, pictures, settings["detectors"], layers=settings["layers"], size="96x64")
+
+
+def test_a_detector_that_needs_a_class_token_is_refused_without_one(pictures):
+    with pytest.raises(ValueError, match=r"som.*class token"):
+        score_pictures(load_backbone("tiny:class_token=false"), pictures, ["som"], layers=[1])
+
+
+def made(score: np.ndarray, marked: np.ndarray, names: list[str]) -> xr.Dataset:
+    """A data set of scores (detector, image, layer, row, col) without a network."""
+    dims = ("detector", "image", "layer", "row", "col")
+    return xr.Dataset(
+        {
+            "score": (dims, score.astype(np.float32)),
+            "marked": (dims, marked),
+            "inside": (("image", "row", "col"), np.ones((score.shape[1], *score.shape[3:]), bool)),
+        },
+        coords={
+            "detector": names,
+            "image": [str(n) for n in range(score.shape[1])],
+            "layer": list(range(1, score.shape[2] + 1)),
+            "threshold": ("detector", [0.5] * len(names)),
+        },
+    )
+
+
+def test_thresholds_are_counted_by_hand():
+    score = np.array([[0.1, 0.2, 0.9, 0.8], [0.1, 0.2, 0.3, 0.4]]).reshape(1, 2, 1, 2, 2)
+    table = threshold_table(made(score, score > 0.5, ["a"]), thresholds=3)
+    own = table[table["own"]].iloc[0]
+    assert (own["tokens"], own["pictures"], own["first_layer"]) == (1.0, 0.5, 1.0)
+    lowest = table[~table["own"]].sort_values("threshold").iloc[0]
+    assert lowest["threshold"] == pytest.approx(0.1)
+    assert lowest["tokens"] == 3.0
+
+
+def test_a_detector_that_never_fires_has_no_first_layer():
+    score = np.zeros((1, 2, 3, 2, 2))
+    table = threshold_table(made(score, score > 0.5, ["a"]))
+    assert table.loc[table["own"], "first_layer"].isna().all()
+
+
+def test_agreement_by_hand():
+    first = np.array([1.0, 2, 3, 4]).reshape(1, 1, 2, 2)
+    score = np.stack([first, -first, first])
+    marked = np.stack([first > 2, first > 3, np.zeros_like(first, bool)])
+    table = agreement_table(made(score, marked, ["a", "b", "c"])).set_index(["detector", "other"])
+    assert table.loc[("a", "b"), "jaccard"] == 0.5
+    assert table.loc[("a", "b"), "spearman"] == pytest.approx(-1)
+    assert table.loc[("a", "c"), "spearman"] == pytest.approx(1)
+    assert table.loc[("b", "c"), "jaccard"] == 0
+    nobody = agreement_table(made(score, np.zeros_like(marked), ["a", "b", "c"]))
+    assert nobody["jaccard"].isna().all()
+
+
+def test_truth_is_judged_as_scikit_learn_does():
+    generator = np.random.default_rng(0)
+    real = generator.random((3, 4, 5)) < 0.2
+    score = (real * 0.5 + generator.random((3, 4, 5))).reshape(1, 3, 1, 4, 5)
+    scores = made(score, score > 0.9, ["a"])
+    row = truth_table(scores, xr.DataArray(real, dims=("image", "row", "col"))).iloc[0]
+    flat = score.reshape(-1).astype(np.float32)
+    assert row["auc"] == pytest.approx(roc_auc_score(real.reshape(-1), flat))
+    assert row["average_precision"] == pytest.approx(average_precision_score(real.reshape(-1), flat))
+    reached = f1_score(real.reshape(-1), flat > row["best_threshold"])
+    assert reached == pytest.approx(row["best_f1"])
+    assert all(f1_score(real.reshape(-1), flat > t) <= reached + 1e-9 for t in flat)
+    marked = flat > 0.9
+    assert row["own_recall"] == pytest.approx(marked[real.reshape(-1)].mean())
+    assert row["own_precision"] == pytest.approx(real.reshape(-1)[marked].mean())
+
+
+def test_without_outliers_there_is_nothing_to_judge():
+    score = np.zeros((1, 1, 1, 2, 2))
+    table = truth_table(
+        made(score, score > 1, ["a"]), xr.DataArray(np.zeros((1, 2, 2), bool), dims=("image", "row", "col"))
+    )
+    assert table.iloc[0]["outliers"] == 0
+    assert np.isnan(table.iloc[0]["auc"])
+    assert isinstance(table, pd.DataFrame)
+
+
+def test_the_best_threshold_separates_perfectly_where_that_is_possible():
+    f1, threshold = best_f1(np.array([False, False, True]), np.array([1.0, 2.0, 4.0]))
+    assert (f1, threshold) == (1.0, 3.0)
+
+
+def test_lof_goes_blind_once_a_cluster_exceeds_its_neighbours():
+    """Known of density ratios: a cluster larger than the neighbourhood looks dense from inside."""
+    pocket = load_backbone("pocket")
+    generator = torch.Generator().manual_seed(0)
+    picture = [torch.randint(0, 256, (224, 224, 3), generator=generator, dtype=torch.uint8).numpy()]
+    found = {}
+    for count in (10, 35):
+        plant = EDITS["plant"](vector=channel_vector(64, (3,), 500.0), layers=(3,), count=count, clustered=True)
+        scores = score_pictures(pocket, picture, ["lof:neighbours=30", "relative-norm"], layers=[3], plant=plant)
+        table = truth_table(scores, scores["planted"]).set_index("detector")
+        found[count] = table.loc["lof:neighbours=30", "auc"], table.loc["relative-norm", "auc"]
+    assert found[10][0] > 0.95
+    assert found[35][0] < 0.7
+    assert found[10][1] == found[35][1] == 1
