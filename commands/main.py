@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
+from commands.compare import compare
 from commands.demo import demo
 from commands.encode import encode
 from commands.list import list_parts
@@ -26,6 +27,7 @@ app = typer.Typer(
     ),
 )
 app.command("probe")(probe)
+app.command("compare")(compare)
 app.command("encode")(encode)
 app.command("list")(list_parts)
 app.command("demo")(demo)

@@ -63,9 +63,19 @@ def layers_of(text: str | None) -> list[int] | None:
         first, dash, last = piece.strip().rpartition("-")
         try:
             if dash and first.strip():
+                if int(first) > int(last):
+                    raise ValueError
                 layers += range(int(first), int(last) + 1)
             else:
                 layers.append(int(piece))
         except ValueError:
             raise ValueError(f"`--layers` should read 1,6,8-11 or -2,-1; got `{text}`.") from None
     return layers
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """`0,255` -> [0, 255]."""
+    try:
+        return [int(piece) for piece in text.split(",") if piece.strip()]
+    except ValueError:
+        raise ValueError(f"`{option}` should be label numbers such as 0,255; got `{text}`.") from None

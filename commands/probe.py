@@ -24,6 +24,7 @@ from commands.options import (
     Strict,
     backbone_of,
     layers_of,
+    numbers,
 )
 from diagnostics.images import open_picture
 from diagnostics.registry import split_specs
@@ -77,7 +78,7 @@ def probe(
         measures=None if measures is None else split_specs(measures),
         layers=layers_of(layers),
         labels=labels,
-        ignore=ignored(ignore),
+        ignore=numbers(ignore, "--ignore"),
         size=size,
         batch=batch,
         out=out,
@@ -87,14 +88,6 @@ def probe(
     report(dataset, out)
     if plots is not None:
         draw(dataset, pictures, plots, maps)
-
-
-def ignored(text: str) -> list[int]:
-    """`0,255` -> [0, 255]."""
-    try:
-        return [int(piece) for piece in text.split(",") if piece.strip()]
-    except ValueError:
-        raise ValueError(f"`--ignore` should be label numbers such as 0,255; got `{text}`.") from None
 
 
 def report(dataset: xr.Dataset, out: Path) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ from tqdm.auto import tqdm
 from diagnostics.backbones.base import Backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector
-from diagnostics.edits.plant import Plant
+from diagnostics.edits.plant import Plant, channel_vector, outlier_vector
 from diagnostics.feed import Loaded, Loader, in_batches, list_pictures, opened_ahead, size_for, stacked
 from diagnostics.images import Size
 from diagnostics.layout import Layout, grid_of
+from diagnostics.measures.norms import median_norm, token_norms
 from diagnostics.taps import Recording, chain, resolve_layer
 
 # Pictures from which detectors learn that have something to learn. Our choice; the released code takes 100 to 500.
@@ -107,7 +108,9 @@ def score_pictures(
         for reason in filter(None, (part.refusal(layout) for layout in layouts)):
             raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
-    ready = _fitted(backbone, parts, chosen, loader, [n for n, picture in enumerate(listed) if not picture.reason])
+    ready = fitted_detectors(
+        backbone, parts, chosen, loader, [n for n, picture in enumerate(listed) if not picture.reason]
+    )
     rows, cols = (max(getattr(layout.grid, side) for layout in layouts) for side in ("rows", "cols"))
     shape = (len(specs), len(listed), len(chosen), rows, cols)
     score, marked = np.full(shape, np.nan, np.float32), np.zeros(shape, bool)
@@ -157,8 +160,9 @@ def score_pictures(
             ),
         },
         coords={
-            "detector": specs,
-            "image": [picture.name for picture in listed],
+            # Words of any length: fixed-length text has no agreed form in zarr yet.
+            "detector": np.array(specs, dtype=object),
+            "image": np.array([picture.name for picture in listed], dtype=object),
             "layer": chosen,
             "threshold": ("detector", [getattr(parts[spec], "threshold", np.nan) for spec in specs]),
         },
@@ -174,12 +178,10 @@ def score_pictures(
 
 
 def _with_pictures(plant: Plant, numbers: Sequence[int]) -> Plant:
-    from dataclasses import replace
-
     return replace(plant, pictures=tuple(numbers))
 
 
-def _fitted(
+def fitted_detectors(
     backbone: Backbone, parts: dict[str, Detector], layers: Sequence[int], loader: Loader, numbers: Sequence[int]
 ) -> dict[tuple[str, int], Detector]:
     """Each detector for each layer; those that learn do so on the first pictures of the most common size."""
@@ -193,12 +195,98 @@ def _fitted(
     return {(spec, layer): part.fitted(backbone, images, layer) for layer in layers for spec, part in parts.items()}
 
 
-def threshold_table(scores: xr.Dataset, *, thresholds: int = THRESHOLDS) -> pd.DataFrame:
+def compare(
+    backbone: Backbone,
+    pictures: Any,
+    detectors: Sequence[str],
+    *,
+    layers: Sequence[int] | None = None,
+    thresholds: int = THRESHOLDS,
+    planted: Sequence[int] = (),
+    clustered: bool = False,
+    seed: int = 0,
+    size: str | Size | None = None,
+    batch: int = 8,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """What each detector marks at each layer and threshold: a row for each, see `threshold_table`.
+
+    `planted` counts of outliers put into every picture at the first of `layers` give further rows with `precision`,
+    `recall` and `f1` against the known places; `planted` is 0 in the rows of the pictures as they are.
+    """
+    options: dict[str, Any] = {"layers": layers, "size": size, "batch": batch, "progress": progress}
+    natural = score_pictures(backbone, pictures, detectors, **options)
+    tables = [threshold_table(natural, thresholds=thresholds).assign(planted=0, clustered=False)]
+    for plant, scores in planted_scores(
+        backbone, pictures, detectors, planted, clustered=clustered, seed=seed, **options
+    ):
+        table = threshold_table(scores, thresholds=thresholds, truth=scores["planted"])
+        tables.append(table.assign(planted=plant.count, clustered=plant.clustered))
+    return pd.concat(tables, ignore_index=True)
+
+
+def planted_scores(
+    backbone: Backbone,
+    pictures: Any,
+    detectors: Sequence[str],
+    counts: Sequence[int],
+    *,
+    clustered: bool = False,
+    seed: int = 0,
+    layers: Sequence[int] | None = None,
+    size: str | Size | None = None,
+    batch: int = 8,
+    progress: bool = False,
+) -> Iterator[tuple[Plant, xr.Dataset]]:
+    """Scores of pictures with outliers planted after the first of `layers`, for each count in turn."""
+    if not counts:
+        return
+    depth = backbone.depth
+    first = min(resolve_layer(layer, depth) for layer in layers) if layers else 1 + depth // 2
+    later = [layer for layer in layers or range(1, depth + 1) if resolve_layer(layer, depth) >= first]
+    vector = planted_vector(backbone, pictures, first, size=size)
+    for count in counts:
+        plant = Plant(vector=vector, layers=(first,), count=count, clustered=clustered, seed=seed)
+        yield (
+            plant,
+            score_pictures(
+                backbone, pictures, detectors, layers=later, plant=plant, size=size, batch=batch, progress=progress
+            ),
+        )
+
+
+def planted_vector(
+    backbone: Backbone, pictures: Any, layer: int, *, size: str | Size | None = None
+) -> tuple[float, ...]:
+    """What to plant after a layer: the model's own outlier there, or one made of its two largest channels.
+
+    Where the first pictures have no outlier of their own, the two channels of largest peak get ten times the median
+    patch norm (our choice).
+    """
+    listed = list_pictures(pictures, size_for(backbone, size), strict=False)
+    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size)
+    opened = [item.image for item in map(loader, range(min(PICTURES_TO_FIT, len(listed)))) if item.image is not None]
+    images = torch.stack([image for image in opened if image.shape == opened[0].shape])
+    try:
+        return outlier_vector(backbone, images, layer)
+    except ValueError:
+        with torch.no_grad():
+            tokens = backbone.trunk(images, stop=layer)
+        patches = backbone.layout(images).patches(tokens).float()
+        channels = patches.abs().amax(dim=(0, 1)).topk(2).indices.tolist()
+        norm = 10 * float(median_norm(token_norms(patches)).median())
+        return channel_vector(backbone.width, tuple(channels), norm)
+
+
+def threshold_table(
+    scores: xr.Dataset, *, thresholds: int = THRESHOLDS, truth: xr.DataArray | None = None
+) -> pd.DataFrame:
     """How many tokens each threshold marks: a row for each detector, layer and threshold.
 
     Columns: `tokens` (mean of a picture), `pictures` (share with any), `own` (the detector's own rule; its threshold is
     nan where it has a quota). Thresholds of a sweep lie at even steps among the scores of all layers, the detector's
-    own is added. `first_layer` is the first at which half the pictures have a marked token, nan if none.
+    own is added. `first_layer` is the first at which half the pictures have a marked token, nan if none. With `truth`
+    (image, row, col) also `precision`, `recall` and `f1`, over the tokens of all pictures; nan where undefined.
     """
     rows: list[dict[str, Any]] = []
     for spec in scores["detector"].values:
@@ -222,9 +310,20 @@ def threshold_table(scores: xr.Dataset, *, thresholds: int = THRESHOLDS) -> pd.D
                         "tokens": float(counts[:, place].mean()),
                         "pictures": float(fires[place]),
                         "first_layer": first,
+                        **({} if truth is None else _against(marked[:, place], truth.values)),
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def _against(marked: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """Precision, recall and F1 of marks against truth."""
+    hits, said, there = float((marked & real).sum()), float(marked.sum()), float(real.sum())
+    return {
+        "precision": hits / said if said else np.nan,
+        "recall": hits / there if there else np.nan,
+        "f1": 2 * hits / (said + there) if said + there else np.nan,
+    }
 
 
 def agreement_table(scores: xr.Dataset) -> pd.DataFrame:

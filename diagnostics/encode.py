@@ -203,6 +203,10 @@ def _join(parts: Sequence[Path], out: Path, settings: Mapping[str, str]) -> dict
             header[name] = entry
         starts.append(8 + length)
         offset += path.stat().st_size - 8 - length
+    if not header:
+        raise ValueError(
+            f"none of the {len(left_out)} pictures can be read. The first: {next(iter(left_out.values()))}"
+        )
     text = json.dumps({"__metadata__": {**settings, "skipped": json.dumps(left_out)}, **header}).encode()
     text += b" " * (-len(text) % 8)
     growing = out.with_name(out.name + ".new")

@@ -78,7 +78,9 @@ def _convert(text: str, kind: Any, where: str) -> Any:
         elif origin is tuple:
             inner = (typing.get_args(option) or (str,))[0]
             return tuple(_convert(piece, inner, where) for piece in text.split("+"))
-    wanted = getattr(kind, "__name__", str(kind))
+    choices = [str(value) for option in options for value in typing.get_args(option)]
+    literal = any(typing.get_origin(option) is typing.Literal for option in options)
+    wanted = f"one of {', '.join(choices)}" if literal else getattr(kind, "__name__", str(kind))
     raise ValueError(f"{where} should be {wanted}; got `{text}`.")
 
 

@@ -87,8 +87,12 @@ class RunStore:
         `images` holds the coordinates along `image`. A store with other settings raises OtherRun and names them.
         """
         place = str(path) if path else "memory"
+        settings = {**settings, "format": FORMAT}
         if path and path.exists():
-            return cls(_same_run(path, settings), place)
+            group = _same_run(path, settings)
+            if group is not None:
+                return cls(group, place)
+            shutil.rmtree(path)
         with named_disk_errors(place):
             if path is None:
                 memory = MemoryStore()
@@ -174,15 +178,19 @@ def _read(store: Any) -> xr.Dataset:
     return dataset if len(keep) == dataset.sizes["image"] else dataset.isel(image=keep)
 
 
-def _same_run(path: Path, settings: Mapping[str, Any]) -> zarr.Group:
-    """The group at `path`, if it was made with these very settings."""
+def _same_run(path: Path, settings: Mapping[str, Any]) -> zarr.Group | None:
+    """The group at `path` if it was made with these very settings; None if it was not, but holds nothing yet."""
     try:
         group = zarr.open_group(path, mode="r+")
         known = json.loads(str(group.attrs["settings"]))
+        status = group["status"]
+        empty = isinstance(status, zarr.Array) and bool((np.asarray(status[:]) == PENDING).all())
     except (KeyError, ValueError, OSError) as error:
         raise OtherRun(f"`{path}` exists and is no run of `outliers probe`; choose another --out.") from error
     wanted = json.loads(json.dumps(settings))
     other = [key for key in {**known, **wanted} if known.get(key) != wanted.get(key)]
+    if other and empty:
+        return None  # a run that failed before its first block should not stand in the way of the corrected one
     if other:
         said = "; ".join(f"{key}: {_short(known.get(key))} there, {_short(wanted.get(key))} now" for key in other)
         raise OtherRun(
@@ -225,7 +233,7 @@ def _create(
     _array(group, status, (count,), (block,))
     reason = Variable("reason", ("image",), "1", "why a picture, or its label map, was left out", "ours", "str")
     _array(group, reason, (count,), (block,))
-    group.attrs.update({"settings": json.dumps(settings), "format": FORMAT, **_readable(settings)})
+    group.attrs.update({"settings": json.dumps(settings), **_readable(settings)})
     return group
 
 

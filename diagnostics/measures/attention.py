@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diagnostics.backbones.base import attention_weights
 from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
 from diagnostics.measures.queries import chosen_patches, outside_the_grid, query_coordinate
@@ -391,7 +392,8 @@ class AttentionMaps(Measure):
     Source: CLIPtrase Fig 2, SFP supplement Fig 1 a.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("attention",)
+    # From queries and keys, so that maps of a bf16 backbone are in fp32 like all other measures.
+    needs: ClassVar[tuple[str, ...]] = ("query", "key")
     heads: Literal["each", "mean"] = "each"
 
     @property
@@ -404,6 +406,7 @@ class AttentionMaps(Measure):
         return (Variable("attention", dims, "1", "attention", source),)
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
+        weights = attention_weights(view["query"].float(), view["key"].float())
         if self.heads == "mean":
-            return {"attention_mean": view["attention"].float().mean(dim=1)}
-        return {"attention": view["attention"].float()}
+            return {"attention_mean": weights.mean(dim=1)}
+        return {"attention": weights}

@@ -6,15 +6,17 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import diagnostics
+from commands.compare import planted_of
 from commands.main import app, main
-from commands.options import layers_of
-from commands.probe import ignored
+from commands.options import layers_of, numbers
 
 runner = CliRunner()
 
@@ -106,6 +108,40 @@ def test_encode_writes_dense_tokens(folder):
     assert load_file(out)["0.png"].shape == (4, 4, 2, 24)
 
 
+def test_compare_writes_tables_scores_and_findings(folder):
+    out = folder / "compared"
+    output = ran(
+        "compare", folder / "pictures", "-b", "tiny", "-d", "norm-topk:count=2,relative-norm,random", "--layers", "3,6",
+        "--plant", "k=1,3 clustered", "--truth-norm", "1", "--thresholds", "5", "-o", out, "--stability",
+        "--labels", folder / "labels", "--purify", "norm-topk:count=2", "--purifiers", "neighbour-mean,keep",
+    )  # fmt: skip
+    for word in ("tokens marked", "ROC-AUC against planted outliers", "· ", "norm-topk:count=2"):
+        assert word in output
+    tables = {path.stem: pd.read_parquet(path) for path in out.glob("*.parquet")}
+    assert tables.keys() == {
+        "thresholds", "agreement", "seconds", "truth", "planted", "whereabouts", "stability", "removal",
+    }  # fmt: skip
+    assert (tables["removal"].set_index("purifier").loc["keep", "delta_auc"] == 0).all()
+    assert "background_all" in tables["whereabouts"]
+    own = tables["thresholds"][tables["thresholds"]["own"]].set_index(["detector", "layer"])
+    assert own.loc[("norm-topk:count=2", 3), "tokens"] == 2
+    planted = tables["planted"].set_index(["detector", "planted", "layer"])
+    assert planted.loc[("relative-norm", 3, 3), "auc"] == 1
+    assert planted["clustered"].all()
+    scores = xr.open_zarr(out / "scores.zarr", consolidated=False)
+    assert scores["score"].dims == ("detector", "image", "layer", "row", "col")
+
+
+@pytest.mark.parametrize(
+    "text, planted",
+    [(None, ([], False)), ("k=1,4", ([1, 4], False)), ("k=35 clustered", ([35], True)), ("2", ([2], False))],
+)
+def test_what_to_plant_is_read_from_text(text, planted):
+    assert planted_of(text) == planted
+    with pytest.raises(ValueError, match="--plant"):
+        planted_of("many")
+
+
 @pytest.mark.parametrize(
     "what, words",
     [
@@ -125,7 +161,7 @@ def test_lists_name_what_there_is(what, words):
         assert word in output
 
 
-@pytest.mark.parametrize("command", [[], ["probe"], ["encode"], ["list"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["probe"], ["compare"], ["encode"], ["list"], ["demo"]])
 def test_help_explains_every_command_and_option(command):
     output = ran(*command, "--help")
     assert len(output.splitlines()) > 8
@@ -145,6 +181,7 @@ def told(arguments, monkeypatch, capsys):
         (["probe", "PICTURES", "-b", "tinny", "-o", "x.zarr"], "Did you mean `tiny`"),
         (["probe", "PICTURES", "-b", "tiny", "-m", "norm", "-o", "x.zarr"], "Did you mean `norms`"),
         (["probe", "PICTURES", "-b", "tiny", "--layers", "a", "-o", "x.zarr"], "--layers"),
+        (["probe", "PICTURES", "-b", "tiny", "--layers", "5-3", "-o", "x.zarr"], "5-3"),
         (["probe", "PICTURES", "-b", "tiny", "--ignore", "sky", "-o", "x.zarr"], "--ignore"),
         (["probe", "PICTURES", "-b", "tiny", "--size", "big", "-o", "x.zarr"], "big"),
         (["probe", "PICTURES", "-b", "tiny", "--device", "cuda:77", "-o", "x.zarr"], "cuda:77"),
@@ -189,8 +226,8 @@ def test_layers_are_read_from_text(text, layers):
 
 
 def test_ignored_labels_are_read_from_text():
-    assert ignored("0,255") == [0, 255]
-    assert ignored("") == []
+    assert numbers("0,255", "--ignore") == [0, 255]
+    assert numbers("", "--ignore") == []
 
 
 def test_the_console_script_is_installed():

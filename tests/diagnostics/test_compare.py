@@ -10,7 +10,15 @@ import xarray as xr
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from diagnostics import Recorder, load_backbone
-from diagnostics.compare import agreement_table, best_f1, score_pictures, threshold_table, truth_table
+from diagnostics.compare import (
+    agreement_table,
+    best_f1,
+    compare,
+    planted_vector,
+    score_pictures,
+    threshold_table,
+    truth_table,
+)
 from diagnostics.detectors import DETECTORS
 from diagnostics.edits import EDITS, channel_vector
 from diagnostics.images import load_image
@@ -186,3 +194,23 @@ def test_lof_goes_blind_once_a_cluster_exceeds_its_neighbours():
     assert found[10][0] > 0.95
     assert found[35][0] < 0.7
     assert found[10][1] == found[35][1] == 1
+
+
+def test_compare_gives_one_row_for_each_detector_layer_and_threshold(tiny, pictures):
+    table = compare(tiny, pictures, ["norm", "relative-norm"], layers=[4, 8], thresholds=5, planted=[2], size="64")
+    assert set(table["planted"]) == {0, 2}
+    natural = table[table["planted"] == 0]
+    assert natural.groupby(["detector", "layer"]).size().tolist() == [6, 6, 6, 6]
+    planted = table[(table["planted"] == 2) & table["own"] & (table["detector"] == "relative-norm")]
+    assert planted["recall"].tolist() == [1.0, 1.0]
+    assert planted["precision"].iloc[0] == 1.0
+    assert natural["recall"].isna().all()
+
+
+def test_what_is_planted_is_the_model_s_own_outlier_where_it_has_some():
+    pocket = load_backbone("pocket")
+    pictures = [np.full((32, 32, 3), (123, 117, 104), np.uint8)]  # the mean colour: plain patches become outliers
+    own = np.abs(planted_vector(pocket, pictures, 8))
+    assert set(own.argsort()[-2:]) == {17, 44}
+    made_up = np.array(planted_vector(pocket, pictures, 2))
+    assert (made_up != 0).sum() == 2

@@ -170,3 +170,12 @@ def test_a_folder_of_ones_own_beside_the_file_is_not_touched(tiny, folder):
 def test_a_folder_is_no_file_to_write(tiny, folder):
     with pytest.raises(ValueError, match="is a folder; give --out the name of a file"):
         encode(tiny, folder / "pictures", out=folder)
+
+
+def test_a_folder_of_broken_pictures_only_is_an_error_and_no_file(tiny, tmp_path):
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"none of the 1 pictures.*a\.png"):
+        encode(tiny, tmp_path / "a.png", out=tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()

@@ -83,6 +83,7 @@ def test_default_measures_make_no_attention_matrix(tiny, folder, monkeypatch):
 
     monkeypatch.setattr("diagnostics.backbones.base.attention_weights", refuse)
     probe(tiny, folder / "pictures", labels=folder / "labels")
+    monkeypatch.setattr("diagnostics.measures.attention.attention_weights", refuse)
     with pytest.raises(pytest.fail.Exception):
         probe(tiny, folder / "pictures", measures=["attention-maps"])
 
@@ -341,6 +342,14 @@ def test_a_picture_that_was_replaced_by_one_of_the_same_length_is_noticed(tiny, 
     assert (pictures / "a.bmp").stat().st_size == length
     with pytest.raises(OtherRun, match="pictures"):
         probe(tiny, pictures, measures=["norms"], out=tmp_path / "run.zarr")
+
+
+def test_a_run_that_failed_before_its_first_block_makes_way_for_another(tiny, folder):
+    out = folder / "run.zarr"
+    with pytest.raises((ValueError, RuntimeError)):
+        probe(tiny, folder / "pictures", out=out, measures=["top-channels:k=9999"])
+    dataset = probe(tiny, folder / "pictures", out=out, measures=["top-channels:k=3"])
+    assert dataset["top_channel"].sizes["rank"] == 3
 
 
 def test_a_folder_that_is_no_run_is_not_touched(tiny, folder):

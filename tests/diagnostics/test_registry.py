@@ -50,7 +50,7 @@ def test_dashes_in_settings_mean_underscores():
         ("part:cuont=2", "Did you mean `count`"),
         ("part:count=two", "`count` of part `part` should be int; got `two`"),
         ("part:on=perhaps", "bool"),
-        ("part:kind=c", "got `c`"),
+        ("part:kind=c", "one of a, b; got `c`"),
         ("part:count", "field=value"),
     ],
 )

@@ -1,0 +1,326 @@
+"""What mending the marked tokens does: to the similarity of patches, to the class token, to what the model says.
+
+One stock forward a picture serves all layers and purifiers; where later blocks are to see the mended tokens, only the
+blocks after the mended layer run again.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.compare import fitted_detectors
+from diagnostics.detectors import DETECTORS
+from diagnostics.detectors.base import Detector
+from diagnostics.feed import Loaded, Loader, in_batches, label_source, list_pictures, opened_ahead, size_for, stacked
+from diagnostics.images import Size
+from diagnostics.layout import Layout, grid_of
+from diagnostics.measures.auc import PAIRS_AT_ONCE, pair_auc
+from diagnostics.measures.entropy import normalised_entropy
+from diagnostics.measures.norms import norm_ratio, token_norms
+from diagnostics.purifiers import PURIFIERS
+from diagnostics.purifiers.base import Purifier
+from diagnostics.taps import Recording, resolve_layer
+
+MODES = ("in place", "propagated")
+# Share of the bootstrap's means that lies in the interval. Our choice.
+CONFIDENCE = 0.95
+# Our choice; Radford et al. 2021, arXiv:2103.00020, Sec 3.1.4, have the same words with a full stop.
+PROMPT = "a photo of a {}"
+
+# (B, T, D) tokens of the last layer -> (B) numbers of classes
+Classifier = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class _Stock:
+    """A tap that lets detectors mark their layers, keeps what leaves those layers, and drops what else it saw."""
+
+    detectors: Mapping[int, Detector]
+    layout: Layout
+    seen: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    tokens: dict[int, Tensor] = field(default_factory=dict)
+    masks: dict[int, Tensor] = field(default_factory=dict)
+    depth: int = 0
+
+    def start(self, depth: int, layout: Layout | None = None) -> None:
+        self.depth = depth
+
+    def wants(self, name: str, layer: int) -> bool:
+        return layer in self.detectors and (name == "block_out" or name in self.detectors[layer].needs)
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        self.seen[name, layer] = value
+        if name == "block_out":
+            self.tokens[layer] = value
+            self.masks[layer] = self.detectors[layer](Recording(self.depth, self.seen), self.layout).mask
+            self.seen.clear()
+        return value
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all batches of a run share. Detectors by layer; classifiers by the name of their column."""
+
+    backbone: Backbone
+    detectors: Mapping[int, Detector]
+    purifiers: Mapping[str, Purifier]
+    classifiers: Mapping[str, Classifier]
+
+    def measure(self, images: Tensor, labels: Tensor | None) -> list[pd.DataFrame]:
+        """A table for each layer and purifier, with a row for each picture."""
+        layout = self.backbone.layout(images)
+        stock = _Stock(self.detectors, layout)
+        last = self.backbone.trunk(images, tap=stock)
+        at_last = {"auc_last": _auc(layout.patches(last), labels)}
+        at_last |= {name: classify(last).cpu() for name, classify in self.classifiers.items()}
+        tables = []
+        for layer, tokens in stock.tokens.items():
+            before = _describe(tokens, labels, layout) | at_last
+            for spec, purifier in self.purifiers.items():
+                mended = _mended(tokens, stock.masks[layer], purifier, layout)
+                after, cosine = self._after(before, tokens, mended, last, layer, labels, layout)
+                columns = {f"{name}_before": values for name, values in before.items()}
+                columns |= {f"{name}_after": values for name, values in after.items()}
+                columns |= {"class_cosine": cosine, "marked": stock.masks[layer].sum(dim=1).cpu()}
+                numbers = {name: values.numpy() for name, values in columns.items()}
+                tables.append(pd.DataFrame({"layer": layer, "purifier": spec, **numbers}))
+        return tables
+
+    def _after(
+        self,
+        before: Mapping[str, Tensor],
+        tokens: Tensor,
+        mended: Tensor,
+        last: Tensor,
+        layer: int,
+        labels: Tensor | None,
+        layout: Layout,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The numbers of `before` once `mended` takes the place of `tokens`, and the class token's cosine: (B) each.
+
+        A picture that is not changed keeps its numbers bit for bit and does not run again.
+        """
+        changed = (mended != tokens).flatten(1).any(dim=1)
+        after = {name: values.clone() for name, values in before.items()}
+        cosine = torch.full((len(tokens),), 1.0 if layout.class_index is not None else torch.nan, dtype=torch.float64)
+        if not changed.any():
+            return after, cosine
+        mended, labels = mended[changed], None if labels is None else labels[changed.to(labels.device)]
+        found = _describe(mended, labels, layout)
+        if layer < self.backbone.depth:
+            reached = self.backbone.run(mended, start=layer + 1, layout=layout)
+            found["auc_last"] = _auc(layout.patches(reached), labels)
+        else:
+            reached = mended
+            found["auc_last"] = found["auc"]
+        found |= {name: classify(reached).cpu() for name, classify in self.classifiers.items()}
+        where = changed.cpu()
+        for name, values in found.items():
+            after[name][where] = values
+        if layout.class_index is not None:
+            # As doubles, so that a class token that is the same has the cosine 1; on the CPU, which all have them.
+            stock, mine = (layout.class_token(side).cpu().double() for side in (last[changed], reached))
+            cosine[where] = F.cosine_similarity(stock, mine, dim=-1)
+        return after, cosine
+
+
+def _mended(tokens: Tensor, mask: Tensor, purifier: Purifier, layout: Layout) -> Tensor:
+    """Tokens with the marked patches mended, as the edit `purify-at` does it: (B, T, D) -> (B, T, D)."""
+    class_token = None if layout.class_index is None else layout.class_token(tokens)
+    patches = purifier(layout.patches(tokens), mask, layout, class_token=class_token)
+    return torch.cat([tokens[:, : layout.prefix], patches], dim=1)
+
+
+def _describe(tokens: Tensor, labels: Tensor | None, layout: Layout) -> dict[str, Tensor]:
+    """Numbers of each picture's tokens, on the CPU: (B) each."""
+    norms = token_norms(layout.patches(tokens).float())
+    return {
+        "auc": _auc(layout.patches(tokens), labels),
+        "norm": norms.mean(dim=1).cpu(),
+        "norm_ratio": norm_ratio(norms).cpu(),
+        "entropy": normalised_entropy(tokens.float()).cpu(),
+    }
+
+
+def _auc(patches: Tensor, labels: Tensor | None) -> Tensor:
+    """`pair_auc` on the CPU, of so many pictures at once that their pairs fit: (B), nan without labels."""
+    if labels is None:
+        return torch.full((len(patches),), torch.nan)
+    some = max(1, 2 * PAIRS_AT_ONCE // patches.shape[1] ** 2)
+    return torch.cat([pair_auc(*pieces).cpu() for pieces in zip(patches.split(some), labels.split(some), strict=True)])
+
+
+def removal_table(
+    backbone: Backbone,
+    pictures: Any,
+    *,
+    detector: str,
+    purifiers: Sequence[str],
+    layers: Sequence[int],
+    labels: str | Path | Sequence[np.ndarray] | None = None,
+    ignore: Collection[int] = (255,),
+    classes: Sequence[str] | None = None,
+    truth: Sequence[int] | None = None,
+    size: str | Size | None = None,
+    batch: int = 8,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """What mending the tokens that a detector marks does: a row for each layer, purifier and mode.
+
+    Mode `in place`: the patches of that layer are mended for the measurement only. `propagated`: later blocks see them
+    mended, as with the edit `purify-at` at that layer; then the columns about the last layer and what the model says
+    have numbers, otherwise nan. Columns, each a mean over pictures, with those in it where nothing is marked:
+
+    - `marked`: patches marked in a picture; `pictures`: how many were opened; `compared`: how many have an AUC.
+    - `auc_before`, `auc_after`, `delta_auc`: exact same-class AUC of each picture at that layer (`measures.auc`), and
+      its change; over the pictures compared. `low`, `high`: bootstrap interval of `delta_auc`, see `mean_interval`.
+    - `delta_auc_last`, `low_last`, `high_last`: the same at the last layer.
+    - `norm_before`, `norm_after`: mean patch norm at that layer, in model units; `norm_ratio_…`: largest over median
+      patch norm (infinite where the median is 0); `entropy_…`: normalised entropy of all tokens, prefix included.
+    - `class_cosine`: class token of the last layer before and after; nan for a model without one.
+    - `head_agreement`: share of pictures whose first class by the model's own classifier stays; nan without one.
+    - `accuracy_before`, `accuracy_after`: share of pictures classified rightly by words, with `classes`, names to
+      describe by the text tower, and `truth`, the number of each picture's class among them, in the pictures' order.
+
+    `labels` as for `probe`; without them the AUC is nan. `keep` as a purifier changes nothing, exactly; `shuffle` is
+    the control that removes outliers but knows no place. A picture that can't be read is left out, and so is a label
+    map, with a warning. Source of the AUC: SC-CLIP, arXiv:2411.15869, Fig 4 and 8; the table is ours.
+    """
+    for name, number in (("batch", batch), ("bootstrap", bootstrap)):
+        if number < 1:
+            raise ValueError(f"`{name}` should be at least 1; got {number}.")
+    mending: dict[str, Purifier] = {spec: PURIFIERS.build(spec) for spec in purifiers}
+    if not mending:
+        raise ValueError(f"`purifiers` should name at least one purifier; known: {', '.join(PURIFIERS)}.")
+    chosen = sorted({resolve_layer(layer, backbone.depth) for layer in layers})
+    if not chosen or chosen[0] == 0:
+        raise ValueError(f"`layers` should be among 1…{backbone.depth} (or negative); got {list(layers)}.")
+    listed = list_pictures(pictures, size_for(backbone, size), strict=False)
+    part: Detector = DETECTORS.build(detector)
+    readable = [number for number, picture in enumerate(listed) if not picture.reason]
+    for shape in {listed[number].size for number in readable}:
+        layout = Layout(backbone.prefix, grid_of(shape, backbone.patch_size), backbone.class_index)
+        parts: list[tuple[str, Detector | Purifier]] = [(detector, part), *mending.items()]
+        for spec, asked in parts:
+            if reason := asked.refusal(layout):
+                raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
+    classifiers = _classifiers(backbone, classes, truth, len(listed))
+    source = label_source(labels, listed)
+    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, source, ignore)
+    ready = fitted_detectors(backbone, {detector: part}, chosen, loader, readable)
+    run = _Run(backbone, {layer: ready[detector, layer] for layer in chosen}, mending, classifiers)
+
+    def work(some: list[Loaded]) -> list[pd.DataFrame]:
+        patch_labels = [item.labels for item in some if item.labels is not None]
+        with torch.no_grad():
+            tables = run.measure(stacked(some), torch.stack(patch_labels) if patch_labels else None)
+        return [table.assign(picture=[item.number for item in some]) for table in tables]
+
+    tables, reasons = [], []
+    blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
+    bar = tqdm(total=len(listed), unit="picture", desc=f"mend {backbone.spec}", disable=None if progress else True)
+    with bar:
+        for block, loaded in opened_ahead(blocks, loader):
+            tables += [table for _, found in in_batches(loaded, batch, work) for table in found]
+            reasons += [item.reason for item in loaded if item.reason]
+            bar.update(len(block))
+    if not tables:
+        raise ValueError(f"none of the {len(listed)} pictures can be read. The first: {reasons[0]}")
+    if reasons:
+        warnings.warn(f"left out ({len(reasons)}):" + "".join(f"\n  {reason}" for reason in reasons), stacklevel=2)
+    measured = pd.concat(tables, ignore_index=True)
+    if truth is not None:
+        right = np.asarray(truth)[measured["picture"]]
+        for when in ("before", "after"):
+            measured[f"accuracy_{when}"] = (measured[f"words_{when}"] == right).astype(float)
+    return _summed_up(measured, chosen, list(mending), bootstrap, seed)
+
+
+def mean_interval(values: np.ndarray, *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap interval of a mean: the middle 95 % of the means of `draws` samples with replacement. (low, high).
+
+    Of differences it is the interval of the paired change. Equal seeds draw equal places, so that rows of a table are
+    compared on the same samples. nan for no values. Source: the percentile method of Efron and Tibshirani 1993, Ch 13.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not values.size:
+        return np.nan, np.nan
+    generator = np.random.default_rng(seed)
+    # Sample by sample: all at once would be `draws` times as large as the data.
+    means = [values[generator.integers(values.size, size=values.size)].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _summed_up(
+    measured: pd.DataFrame, layers: Sequence[int], purifiers: Sequence[str], bootstrap: int, seed: int
+) -> pd.DataFrame:
+    """Means and intervals over pictures of every layer, purifier and mode."""
+
+    def both(here: pd.DataFrame, name: str) -> pd.DataFrame:
+        """before, after and delta of the pictures that have both."""
+        pair = pd.DataFrame({when: here[f"{name}_{when}"].astype(float) for when in ("before", "after")}).dropna()
+        return pair.assign(delta=pair["after"] - pair["before"])
+
+    rows: list[dict[str, Any]] = []
+    for layer in layers:
+        for spec in purifiers:
+            # By number, so that intervals do not depend on how pictures were batched by size.
+            here = measured[(measured["layer"] == layer) & (measured["purifier"] == spec)].sort_values("picture")
+            auc, auc_last = both(here, "auc"), both(here, "auc_last")
+            row: dict[str, Any] = {"layer": layer, "purifier": spec, "mode": MODES[0]}
+            row |= {"marked": here["marked"].mean(), "pictures": len(here), "compared": len(auc)}
+            row |= {f"auc_{when}": auc[when].mean() for when in ("before", "after")}
+            row["delta_auc"] = auc["delta"].mean()
+            row["low"], row["high"] = mean_interval(auc["delta"].to_numpy(), draws=bootstrap, seed=seed)
+            for name in ("norm", "norm_ratio", "entropy"):
+                row |= {f"{name}_{when}": here[f"{name}_{when}"].mean() for when in ("before", "after")}
+            later = {"delta_auc_last": auc_last["delta"].mean()}
+            low_high = mean_interval(auc_last["delta"].to_numpy(), draws=bootstrap, seed=seed)
+            later["low_last"], later["high_last"] = low_high
+            later["class_cosine"] = here["class_cosine"].mean()
+            judged = "head_before" in here
+            later["head_agreement"] = (here["head_before"] == here["head_after"]).mean() if judged else np.nan
+            for name in ("accuracy_before", "accuracy_after"):
+                later[name] = here[name].mean() if name in here else np.nan
+            rows += [row | dict.fromkeys(later, np.nan), row | {"mode": MODES[1]} | later]
+    return pd.DataFrame(rows)
+
+
+def _classifiers(
+    backbone: Backbone, classes: Sequence[str] | None, truth: Sequence[int] | None, pictures: int
+) -> dict[str, Classifier]:
+    """What says a picture's class: `head`, if the model has one, and `words`, if classes are named."""
+    found: dict[str, Classifier] = {}
+    try:
+        backbone.class_head()
+        found["head"] = lambda tokens: backbone.pool(tokens).argmax(dim=-1)
+    except ValueError:
+        pass  # no classifier: the column is nan
+    if (classes is None) != (truth is None):
+        raise ValueError("`classes` and `truth` go together: the names, and the number of each picture's class.")
+    if classes is not None and truth is not None:
+        if len(truth) != pictures or not all(0 <= number < len(classes) for number in truth):
+            raise ValueError(
+                f"`truth` should have a number in 0…{len(classes) - 1} for each of the {pictures} pictures, in their "
+                f"order; got {len(truth)} numbers: {list(truth)[:10]}."
+            )
+        with torch.no_grad():
+            texts = F.normalize(backbone.encode_text([PROMPT.format(name) for name in classes]).float(), dim=-1)
+        # A picture's length is the same for all classes, so it is left as it is.
+        found["words"] = lambda tokens: (backbone.pool(tokens).float() @ texts.T).argmax(dim=-1)
+    return found

@@ -1,0 +1,262 @@
+"""Do detectors mark the same tokens once the picture is shifted, flipped, shown at another size, or saved as JPEG?"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from PIL import Image
+from scipy.stats import spearmanr
+from tqdm.auto import tqdm
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.compare import PICTURES_TO_FIT, score_pictures
+from diagnostics.feed import Picture, list_pictures, size_for
+from diagnostics.images import PictureError, Size, as_picture, resize
+from diagnostics.labels import resize_labels
+from diagnostics.layout import Grid, grid_of, padding_to_patches
+from diagnostics.registry import unknown_name
+
+CHANGES = ("shift", "flip", "size", "jpeg")
+# Rows and columns of patches that the other size has more; small against 14 x 14, so that details stay. Our choice.
+MORE_PATCHES = 4
+# Pillow's scale from 1 to 95; 50 leaves blocks and ringing that the eye sees only on a second look. Our choice.
+JPEG_QUALITY = 50
+
+
+@dataclass
+class _Tally:
+    """What one detector, layer and change add up to over the pictures."""
+
+    pictures: int = 0
+    before: int = 0
+    after: int = 0
+    common: int = 0
+    union: int = 0
+    ranks: list[float] = field(default_factory=list)
+
+    def add(self, marks: tuple[np.ndarray, np.ndarray], scores: tuple[np.ndarray, np.ndarray]) -> None:
+        """One picture: maps of the same shape before and after."""
+        self.pictures += 1
+        self.before += int(marks[0].sum())
+        self.after += int(marks[1].sum())
+        self.common += int((marks[0] & marks[1]).sum())
+        self.union += int((marks[0] | marks[1]).sum())
+        known = ~(np.isnan(scores[0]) | np.isnan(scores[1]))
+        first, second = scores[0][known], scores[1][known]
+        # Ranks of scores that are all equal mean nothing.
+        if min(len(np.unique(first)), len(np.unique(second))) > 1:
+            self.ranks.append(float(spearmanr(first, second).statistic))
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "pictures": self.pictures,
+            "tokens_before": self.before / self.pictures,
+            "tokens_after": self.after / self.pictures,
+            "jaccard": self.common / self.union if self.union else np.nan,
+            "spearman": float(np.mean(self.ranks)) if self.ranks else np.nan,
+        }
+
+
+def stability_table(
+    backbone: Backbone,
+    pictures: Any,
+    detectors: Sequence[str],
+    *,
+    layers: Sequence[int] | None = None,
+    changes: Sequence[str] = CHANGES,
+    size: str | Size | None = None,
+    more_patches: int = MORE_PATCHES,
+    quality: int = JPEG_QUALITY,
+    batch: int = 8,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Are the same tokens marked after a change of the picture? A row for each detector, layer and change.
+
+    Changes are of the picture as shown: `shift` moves it by one patch to the right, `flip` mirrors it left to right,
+    `size` shows it with `more_patches` more rows and columns, `jpeg` writes and reads it as JPEG of that `quality`.
+    Maps after the change are laid back on those before it, and compared where both have a patch: `compared`.
+
+    Columns: `pictures` that could be read; `tokens_before` and `tokens_after`, marked among the patches compared, mean
+    of a picture; `jaccard`, common over all marked tokens of all pictures, nan where neither marks any; `spearman`,
+    rank correlation of scores within a picture, mean over pictures, nan where scores are all equal.
+    After `size` a single marked token may fall between the patches compared: at 14 x 14 patches and 4 more, two in
+    five do. `jaccard` follows the content: outliers that keep to places of the grid, such as its corners, have 0 after
+    `shift`. What overlap comes by itself, `random` shows.
+
+    Pictures whose size is no whole number of patches are given the backbone's mean colour around them beforehand, so
+    that every change moves whole patches. One forward pass for each picture and each change serves all detectors and
+    layers. Detectors that learn do so for each block of 32 pictures anew, on pictures before the change as far as
+    there are enough, and are the same before and after it.
+    """
+    chosen = list(dict.fromkeys([changes] if isinstance(changes, str) else changes))
+    for change in chosen:
+        if change not in CHANGES:
+            raise unknown_name("change", str(change), CHANGES)
+    if not chosen:
+        raise ValueError(f"`changes` should name at least one change; known: {', '.join(CHANGES)}.")
+    if isinstance(more_patches, bool) or not isinstance(more_patches, int) or more_patches < 1:
+        raise ValueError(f"`more_patches` should be a whole number of at least 1; got {more_patches!r}.")
+    if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 95:
+        raise ValueError(f"`quality` should be a whole number from 1 to 95, Pillow's scale; got {quality!r}.")
+    listed = [
+        picture for picture in list_pictures(pictures, size_for(backbone, size), strict=False) if not picture.reason
+    ]
+    tallies: dict[tuple[str, int, str], _Tally] = {}
+    bar = tqdm(total=len(listed), unit="picture", desc=f"stability {backbone.spec}", disable=None if progress else True)
+    with bar:
+        for start in range(0, len(listed), PICTURES_TO_FIT):
+            block = listed[start : start + PICTURES_TO_FIT]
+            versions = list(_versions(block, chosen, backbone, more_patches=more_patches, quality=quality))
+            # All versions in one call: detectors that learn are then the same before and after.
+            shown = [version for change in (None, *chosen) for name, version in versions if name == change]
+            if shown:
+                scored = score_pictures(backbone, shown, detectors, layers=layers, size="native", batch=batch)
+                _count(scored, chosen, tallies)
+            bar.update(len(block))
+    if not tallies:
+        raise ValueError(f"none of the {len(listed)} pictures could be opened whole; fetch or export them again.")
+    specs = dict.fromkeys(spec for spec, _, _ in tallies)
+    depths = dict.fromkeys(layer for _, layer, _ in tallies)
+    return pd.DataFrame(
+        [
+            {"detector": spec, "layer": layer, "change": change} | tallies[spec, layer, change].row()
+            for spec in specs
+            for layer in depths
+            for change in chosen
+        ]
+    )
+
+
+def _versions(
+    block: Sequence[Picture], changes: Sequence[str], backbone: Backbone, *, more_patches: int, quality: int
+) -> Iterator[tuple[str | None, Image.Image]]:
+    """Every picture as shown (None) and after each change; what can't be opened is left out with all its versions."""
+    colour = _mean_colour(backbone)
+    for picture in block:
+        try:
+            opened = as_picture(picture.source)
+        except PictureError:
+            continue
+        yield None, whole_patches(opened, picture.size, backbone.patch_size, colour)
+        for change in changes:
+            yield (
+                change,
+                changed(
+                    opened,
+                    change,
+                    picture.size,
+                    backbone.patch_size,
+                    colour=colour,
+                    more_patches=more_patches,
+                    quality=quality,
+                ),
+            )
+
+
+def _count(scored: xr.Dataset, changes: Sequence[str], tallies: dict[tuple[str, int, str], _Tally]) -> None:
+    """Adds a block's pictures, of which all originals come first, then all of the first change, and so on."""
+    count = scored.sizes["image"] // (1 + len(changes))
+    inside = scored["inside"].values
+    order = ("image", "detector", "layer", "row", "col")
+    marked, score = (scored[name].transpose(*order).values for name in ("marked", "score"))
+
+    def of(maps: np.ndarray, version: int, picture: int) -> np.ndarray:
+        number = version * count + picture
+        rows, cols = inside[number].any(axis=1).sum(), inside[number].any(axis=0).sum()
+        return maps[number, ..., :rows, :cols]
+
+    for place, change in enumerate(changes, start=1):
+        for picture in range(count):
+            marks = compared(change, of(marked, 0, picture), of(marked, place, picture))
+            scores = compared(change, of(score, 0, picture), of(score, place, picture))
+            for number, spec in enumerate(scored["detector"].values):
+                for at, layer in enumerate(scored["layer"].values):
+                    tally = tallies.setdefault((str(spec), int(layer), change), _Tally())
+                    tally.add(
+                        (marks[0][number, at], marks[1][number, at]), (scores[0][number, at], scores[1][number, at])
+                    )
+
+
+def compared(change: str, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps before and after a change over the same places of the picture: (…, rows, cols) each -> two of one shape.
+
+    `shift` leaves out the column that is only in one of them, `flip` mirrors the map after it back, `size` takes for
+    each patch before the one under its centre. Empty for a shift of a single column.
+    """
+    if change not in CHANGES:
+        raise unknown_name("change", change, CHANGES)
+    if change == "size":
+        rows, cols = after.shape[-2:]
+        nearest = resize_labels(np.arange(rows * cols).reshape(rows, cols), *before.shape[-2:])
+        return before, after.reshape(*after.shape[:-2], -1)[..., nearest]
+    if before.shape != after.shape:
+        raise ValueError(f"maps before and after `{change}` should have one shape; got {before.shape}, {after.shape}.")
+    if change == "shift":
+        return before[..., :-1], after[..., 1:]
+    return before, after[..., ::-1] if change == "flip" else after
+
+
+def changed(
+    picture: Image.Image,
+    change: str,
+    size: tuple[int, int],
+    patch_size: tuple[int, int],
+    *,
+    colour: tuple[int, int, int],
+    more_patches: int = MORE_PATCHES,
+    quality: int = JPEG_QUALITY,
+) -> Image.Image:
+    """The picture as it is shown after a change, in whole patches; `size` is (height, width) as shown before it.
+
+    A shifted picture loses its last column of patches, and its first is filled with the mirror image of the one that
+    was there (our choice: no edge comes up that the picture does not have).
+    """
+    if change not in CHANGES:
+        raise unknown_name("change", change, CHANGES)
+    if change == "size":
+        grid = grid_of(size, patch_size)
+        larger = Grid(grid.rows + more_patches, grid.cols + more_patches)
+        height, width = (round(side * new / old) for side, new, old in zip(size, larger, grid, strict=True))
+        # From the picture itself, not from the smaller one: as a run at the other size shows it.
+        return _on_canvas(resize(picture, height, width), larger, patch_size, colour)
+    shown = whole_patches(picture, size, patch_size, colour)
+    if change == "shift":
+        pixels, step = np.asarray(shown), patch_size[1]
+        return Image.fromarray(np.concatenate([pixels[:, :step][:, ::-1], pixels[:, :-step]], axis=1))
+    if change == "flip":
+        return shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    written = io.BytesIO()
+    shown.save(written, format="JPEG", quality=quality)
+    return as_picture(Image.open(written))
+
+
+def whole_patches(
+    picture: Image.Image, size: tuple[int, int], patch_size: tuple[int, int], colour: tuple[int, int, int]
+) -> Image.Image:
+    """The picture at (height, width) with `colour` around it up to whole patches, placed as `pad_to_patches` does."""
+    return _on_canvas(resize(picture, *size), grid_of(size, patch_size), patch_size, colour)
+
+
+def _on_canvas(
+    picture: Image.Image, grid: Grid, patch_size: tuple[int, int], colour: tuple[int, int, int]
+) -> Image.Image:
+    """The picture in the middle of a grid of patches; an odd pixel goes to the bottom or right."""
+    height, width = grid.rows * patch_size[0], grid.cols * patch_size[1]
+    around = padding_to_patches((picture.height, picture.width), (height, width))
+    if not any(around):
+        return picture
+    canvas = Image.new("RGB", (width, height), colour)
+    canvas.paste(picture, (around.left, around.top))
+    return canvas
+
+
+def _mean_colour(backbone: Backbone) -> tuple[int, int, int]:
+    """What padding with 0 after normalisation looks like, to the nearest of 256 steps."""
+    red, green, blue = (round(255 * value) for value in backbone.mean)
+    return red, green, blue

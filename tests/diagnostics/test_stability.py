@@ -1,0 +1,203 @@
+"""A token that keeps its place in the picture counts as the same, whatever was done to the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from PIL import Image
+from scipy.stats import spearmanr
+
+from diagnostics import stability
+from diagnostics.compare import score_pictures
+from diagnostics.images import as_picture
+from diagnostics.layout import pad_to_patches
+from diagnostics.registry import UnknownName
+from diagnostics.stability import CHANGES, changed, compared, stability_table, whole_patches
+
+PATCH = (16, 16)
+GREY = (100, 110, 120)
+
+
+def noise(seed: int, height: int = 64, width: int = 96) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def blocks(seed: int, rows: int = 4, cols: int = 6) -> np.ndarray:
+    """A picture of one grey a patch, all different."""
+    greys = np.random.default_rng(seed).permutation(rows * cols).reshape(rows, cols).astype(np.uint8) * 8
+    return np.repeat(greys.repeat(16, 0).repeat(16, 1)[..., None], 3, axis=2)
+
+
+def by_content(backbone, pictures, detectors, *, layers, size, batch):
+    """Stands in for score_pictures: a patch's score is its mean grey alone, and above 140 it is marked."""
+    assert size == "native"
+    maps = [np.asarray(as_picture(picture)).astype(float).mean(-1) for picture in pictures]
+    maps = [grey.reshape(grey.shape[0] // 16, 16, -1, 16).mean((1, 3)) for grey in maps]
+    rows, cols = (max(grey.shape[side] for grey in maps) for side in (0, 1))
+    score = np.full((1, len(maps), 1, rows, cols), np.nan)
+    for number, grey in enumerate(maps):
+        score[0, number, 0, : grey.shape[0], : grey.shape[1]] = grey
+    dims = ("detector", "image", "layer", "row", "col")
+    return xr.Dataset(
+        {
+            "score": (dims, score),
+            "marked": (dims, score > 140),
+            "inside": (("image", "row", "col"), np.isfinite(score[0, :, 0])),
+        },
+        coords={"detector": list(detectors), "layer": list(layers), "image": np.arange(len(maps))},
+    )
+
+
+@pytest.mark.parametrize(
+    "change, expected_before, expected_after",
+    [
+        ("shift", [[0, 1], [3, 4]], [[1, 2], [4, 5]]),
+        ("flip", [[0, 1, 2], [3, 4, 5]], [[2, 1, 0], [5, 4, 3]]),
+        ("jpeg", [[0, 1, 2], [3, 4, 5]], [[0, 1, 2], [3, 4, 5]]),
+    ],
+)
+def test_maps_are_laid_on_the_same_places(change, expected_before, expected_after):
+    numbered = np.arange(6).reshape(1, 2, 3)
+    before, after = compared(change, numbered, numbered)
+    assert before.tolist() == [expected_before]
+    assert after.tolist() == [expected_after]
+
+
+def test_another_size_is_laid_back_by_the_patch_under_each_centre():
+    after = np.arange(24).reshape(4, 6)
+    # Centres of 2 x 3 patches in 4 x 6: rows 1 and 3, columns 1, 3 and 5.
+    before, back = compared("size", np.zeros((2, 3)), after)
+    assert before.shape == (2, 3)
+    assert back.tolist() == [[7, 9, 11], [19, 21, 23]]
+    doubled = np.arange(6).reshape(2, 3).repeat(2, 0).repeat(2, 1)
+    assert compared("size", np.zeros((2, 3)), doubled)[1].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_shift_moves_the_content_by_one_patch_and_mirrors_what_was_first():
+    picture = noise(0)
+    moved = np.asarray(changed(Image.fromarray(picture), "shift", (64, 96), PATCH, colour=GREY))
+    assert np.array_equal(moved[:, 16:], picture[:, :-16])
+    assert np.array_equal(moved[:, :16], picture[:, 15::-1])
+
+
+def test_a_flip_of_a_symmetric_picture_is_the_picture():
+    half = noise(1, width=48)
+    picture = Image.fromarray(np.concatenate([half, half[:, ::-1]], axis=1))
+    flipped = changed(picture, "flip", (64, 96), PATCH, colour=GREY)
+    assert np.array_equal(np.asarray(flipped), np.asarray(picture))
+
+
+def test_pictures_become_whole_patches_as_the_backbone_pads_them():
+    picture = noise(2, 50, 83)
+    canvas = np.asarray(whole_patches(Image.fromarray(picture), (50, 83), PATCH, GREY))
+    planes = torch.from_numpy(picture).permute(2, 0, 1)
+    padded = torch.stack([pad_to_patches(plane, PATCH, value=value) for plane, value in zip(planes, GREY, strict=True)])
+    assert np.array_equal(canvas, padded.permute(1, 2, 0).numpy())
+    flipped = np.asarray(changed(Image.fromarray(picture), "flip", (50, 83), PATCH, colour=GREY))
+    assert np.array_equal(flipped, canvas[:, ::-1])
+
+
+def test_the_other_size_has_more_patches_and_jpeg_a_little_noise():
+    picture = Image.fromarray(noise(3, 50, 83))
+    larger = changed(picture, "size", (50, 83), PATCH, colour=GREY, more_patches=3)
+    assert larger.size == (16 * 9, 16 * 7)
+    smooth = Image.fromarray(np.linspace(0, 255, 96).astype(np.uint8)[None].repeat(64, 0)).convert("RGB")
+    coarse, fine = (
+        np.asarray(changed(smooth, "jpeg", (64, 96), PATCH, colour=GREY, quality=quality)).astype(int)
+        for quality in (10, 95)
+    )
+    errors = [np.abs(made - np.asarray(smooth).astype(int)).max() for made in (coarse, fine)]
+    assert 0 < errors[1] < errors[0] < 40
+
+
+def test_a_detector_that_sees_only_the_patch_is_stable(tiny, monkeypatch):
+    monkeypatch.setattr(stability, "score_pictures", by_content)
+    pictures = [blocks(seed) for seed in range(3)]
+    table = stability_table(tiny, pictures, ["content"], layers=[6], size="96x64").set_index("change")
+    assert list(table.index) == list(CHANGES)
+    for change in ("shift", "flip", "jpeg"):
+        assert table.loc[change, "jaccard"] == 1, change
+        assert table.loc[change, "spearman"] > 0.999, change
+        assert table.loc[change, "tokens_before"] == table.loc[change, "tokens_after"] > 0
+    assert table.loc["shift", "tokens_before"] == np.mean(
+        [(np.arange(24)[None] * 8 > 140).sum() - (picture[::16, -16, 0] > 140).sum() for picture in pictures]
+    )
+
+
+def test_another_size_keeps_places_on_a_coarse_picture(tiny, monkeypatch):
+    monkeypatch.setattr(stability, "score_pictures", by_content)
+    left = np.zeros((64, 64, 3), np.uint8)
+    left[:, :32] = 255
+    table = stability_table(tiny, [left], ["content"], layers=[6], size="64", changes=["size"], more_patches=4)
+    assert table.loc[0, ["jaccard", "tokens_before", "tokens_after"]].tolist() == [1, 8, 8]
+
+
+def test_the_table_counts_what_scores_of_changed_pictures_say(tiny):
+    pictures = [noise(seed, 64, 64) for seed in range(3)]
+    detectors = ["relative-norm:threshold=1.05", "norm-topk:count=3"]
+    table = stability_table(tiny, pictures, detectors, layers=[-1, 3], changes=["flip"], batch=2)
+    assert table[["detector", "layer"]].to_numpy().tolist() == [[spec, n] for spec in detectors for n in (3, 12)]
+    before = score_pictures(tiny, pictures, detectors, layers=[3, 12])
+    after = score_pictures(tiny, [picture[:, ::-1] for picture in pictures], detectors, layers=[3, 12])
+    after = after.assign({name: (after[name].dims, after[name].values[..., ::-1]) for name in ("score", "marked")})
+    for row in table.itertuples():
+        one, other = (some.sel(detector=row.detector, layer=row.layer) for some in (before, after))
+        both, either = (one.marked & other.marked).values.sum(), (one.marked | other.marked).values.sum()
+        assert row.pictures == 3
+        assert either > 0
+        assert row.jaccard == pytest.approx(both / either)
+        assert row.tokens_after == pytest.approx(other.marked.values.sum() / 3)
+        flat = (some.score.values.reshape(3, -1) for some in (one, other))
+        ranks = [spearmanr(a, b).statistic for a, b in zip(*flat, strict=True)]
+        assert row.spearman == pytest.approx(np.mean(ranks), abs=0.01)
+
+
+def test_each_picture_goes_through_once_for_each_change(tiny, monkeypatch):
+    seen = []
+    trunk = type(tiny).trunk
+    monkeypatch.setattr(
+        type(tiny), "trunk", lambda self, images, **k: seen.append(len(images)) or trunk(self, images, **k)
+    )
+    monkeypatch.setattr(stability, "PICTURES_TO_FIT", 2)
+    pictures = [noise(0), noise(1, 64, 64), noise(2)]
+    table = stability_table(tiny, pictures, ["norm", "random", "som"], layers=[3, 6], size="native", batch=4)
+    assert sum(seen) == 3 * 5
+    assert len(table) == 3 * 2 * 4
+    assert (table["pictures"] == 3).all()
+
+
+def test_nothing_marked_is_no_agreement_and_no_disagreement(tiny):
+    table = stability_table(tiny, noise(0), ["norm:threshold=1e9"], layers=[6], changes=["jpeg"])
+    assert np.isnan(table.loc[0, "jaccard"])
+    assert table.loc[0, ["tokens_before", "tokens_after"]].tolist() == [0, 0]
+    assert 0 < table.loc[0, "spearman"] <= 1
+
+
+def test_damaged_pictures_are_left_out_of_the_count(tiny, tmp_path):
+    Image.fromarray(noise(0)).save(tmp_path / "a.png")
+    Image.fromarray(noise(1)).save(tmp_path / "b.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:9000])
+    table = stability_table(tiny, tmp_path, ["norm"], layers=[6], changes=["flip"])
+    assert table.loc[0, "pictures"] == 1
+
+
+def test_bad_settings_are_named(tiny):
+    for call in (
+        lambda: stability_table(tiny, noise(0), ["norm"], layers=[6], changes=["flop"]),
+        lambda: compared("flop", np.zeros((2, 2)), np.zeros((2, 2))),
+        lambda: changed(Image.fromarray(noise(0)), "flop", (64, 96), PATCH, colour=GREY),
+    ):
+        with pytest.raises(
+            UnknownName, match=r"no change `flop`. Did you mean `flip`\? Known: flip, jpeg, shift, size"
+        ):
+            call()
+    with pytest.raises(ValueError, match="at least one change"):
+        stability_table(tiny, noise(0), ["norm"], layers=[6], changes=[])
+    with pytest.raises(ValueError, match=r"`quality`.*got 0"):
+        stability_table(tiny, noise(0), ["norm"], layers=[6], quality=0)
+    with pytest.raises(ValueError, match=r"`more_patches`.*got 0"):
+        stability_table(tiny, noise(0), ["norm"], layers=[6], more_patches=0)
+    with pytest.raises(ValueError, match="one shape"):
+        compared("shift", np.zeros((2, 2)), np.zeros((2, 3)))
