@@ -28,6 +28,7 @@ from torch import Tensor
 
 import diagnostics
 from diagnostics import Backbone
+from diagnostics.compare import score_pictures, threshold_table
 from diagnostics.images import normalise
 from diagnostics.measures import DEFAULT_MEASURES, measures_of
 
@@ -117,6 +118,30 @@ def speed(backbone: Backbone, *, batch: int, size: tuple[int, int], rounds: int)
     return ratios(contestants, rounds)
 
 
+# Twelve detectors of all kinds, for the price of a comparison.
+DETECTORS = (
+    "norm", "relative-norm", "norm-topk", "massive", "channel-peak", "som", "som-release", "lof", "lof-release",
+    "class-residual", "received-attention", "stripe",
+)  # fmt: skip
+
+
+def comparison(backbone: Backbone, folder: Path, *, rounds: int) -> dict[str, tuple[float, float]]:
+    """One probe run, and twelve detectors with twenty thresholds at two layers and at all, on the same pictures."""
+    pictures = sorted(folder.glob("*.jpg"))
+
+    def compared(layers: list[int] | None) -> Callable[[], object]:
+        return lambda: threshold_table(score_pictures(backbone, pictures, DETECTORS, layers=layers), thresholds=20)
+
+    return ratios(
+        {
+            "one probe run, all measures": lambda: diagnostics.probe(backbone, pictures),
+            "12 detectors x 20 thresholds, 2 layers": compared([8, 11]),
+            "12 detectors x 20 thresholds, 12 layers": compared(None),
+        },
+        rounds,
+    )
+
+
 def peak_memory(count: int, folder: Path) -> float:
     """Peak memory in MB of a process that probes `count` pictures of `folder` into a store."""
     command = [sys.executable, "-m", "benchmarks.run", "--probe", str(count), "--folder", str(folder)]
@@ -165,6 +190,16 @@ def main() -> None:
         found = speed(backbone, batch=options.batch, size=(224, 224), rounds=options.rounds)
         for what, (ratio, seconds) in found.items():
             table.add_row(what, f"{ratio:.3f}", f"{1000 * seconds / options.batch:.1f}")
+        console.print(table)
+    with tempfile.TemporaryDirectory() as folder:
+        draw_pictures(8, Path(folder))
+        table = Table(title="comparing detectors, open_clip ViT-B/16, 8 pictures")
+        table.add_column("what")
+        table.add_column("x probe", justify="right")
+        for what, (ratio, _) in comparison(
+            backbones()["open_clip ViT-B/16"].to(options.device), Path(folder), rounds=max(1, options.rounds // 3)
+        ).items():
+            table.add_row(what, f"{ratio:.3f}")
         console.print(table)
     if not options.no_memory:
         few, many = options.memory

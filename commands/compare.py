@@ -6,10 +6,13 @@ import importlib
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 import typer
+import xarray as xr
 from rich.console import Console
 
+import diagnostics
 from commands.options import (
     BackboneSpec,
     Batch,
@@ -23,6 +26,7 @@ from commands.options import (
     numbers,
 )
 from commands.tables import as_rich
+from diagnostics.images import open_picture
 from diagnostics.registry import split_specs
 
 DEFAULT = (
@@ -105,14 +109,10 @@ def compare(
     if truth_norm is not None:
         norms = comparing.score_pictures(model, pictures, ["norm"], layers=chosen, size=size, batch=batch)
         tables["truth"] = comparing.truth_table(scores, norms["score"].isel(detector=0) > truth_norm)
-    planted = [
-        comparing.truth_table(found, found["planted"]).assign(planted=edit.count, clustered=edit.clustered)
-        for edit, found in comparing.planted_scores(
+    if counts:
+        tables["planted"] = comparing.planted_truth(
             model, pictures, specs, counts, clustered=clustered, layers=chosen, size=size, batch=batch, progress=True
         )
-    ]
-    if planted:
-        tables["planted"] = pd.concat(planted, ignore_index=True)
     tables["whereabouts"] = whereabouts_table(
         scores,
         pictures,
@@ -144,8 +144,23 @@ def compare(
     scores.to_zarr(out / "scores.zarr", mode="w", zarr_format=3, consolidated=False)
     report(tables, out)
     console = Console()
+    if plots:
+        draw(scores, tables, pictures, out / "figures", maps)
     for sentence in findings(tables):
         console.print(f"· {sentence}", markup=False, highlight=False, soft_wrap=True)
+
+
+def draw(scores: xr.Dataset, tables: dict[str, pd.DataFrame], pictures: list[str], folder: Path, maps: int) -> None:
+    """Writes the figures of a comparison as PNG and PDF."""
+    from figures.compare_report import compare_figures
+    from figures.write import SUFFIXES, write
+
+    paths = diagnostics.picture_paths(pictures)
+    shown = {str(name): np.asarray(open_picture(paths[str(name)])) for name in scores["image"].values[:maps]}
+    for name, figure in compare_figures(scores, tables, pictures=shown, maps_for=maps):
+        for suffix in SUFFIXES:
+            write(figure, folder / f"{name}{suffix}", metadata={"Title": name, "Source": scores.attrs["backbone"]})
+    Console().print(f"figures: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
 def planted_of(text: str | None) -> tuple[list[int], bool]:

@@ -238,21 +238,39 @@ def planted_scores(
     batch: int = 8,
     progress: bool = False,
 ) -> Iterator[tuple[Plant, xr.Dataset]]:
-    """Scores of pictures with outliers planted after the first of `layers`, for each count in turn."""
+    """Scores of pictures with outliers planted after the first of `layers`, for each count in turn.
+
+    Patches that are outliers of the model's own (norm above 3 x the median, our choice) are taken out of `inside`:
+    a detector that finds them is not wrong, and they are not what was planted.
+    """
     if not counts:
         return
     depth = backbone.depth
     first = min(resolve_layer(layer, depth) for layer in layers) if layers else 1 + depth // 2
     later = [layer for layer in layers or range(1, depth + 1) if resolve_layer(layer, depth) >= first]
     vector = planted_vector(backbone, pictures, first, size=size)
+    options: dict[str, Any] = {"layers": later, "size": size, "batch": batch, "progress": progress}
+    stock = score_pictures(backbone, pictures, ["relative-norm"], **options)
+    natural = stock["marked"].isel(detector=0).any("layer")
     for count in counts:
         plant = Plant(vector=vector, layers=(first,), count=count, clustered=clustered, seed=seed)
-        yield (
-            plant,
-            score_pictures(
-                backbone, pictures, detectors, layers=later, plant=plant, size=size, batch=batch, progress=progress
-            ),
-        )
+        scores = score_pictures(backbone, pictures, detectors, plant=plant, **options)
+        scores["inside"] = scores["inside"] & (scores["planted"] | ~natural.values)
+        yield plant, scores
+
+
+def planted_truth(
+    backbone: Backbone, pictures: Any, detectors: Sequence[str], counts: Sequence[int], **options: Any
+) -> pd.DataFrame:
+    """Detectors against planted outliers: `truth_table` for each count, with columns `planted` and `clustered`.
+
+    `options` are those of `planted_scores`.
+    """
+    tables = [
+        truth_table(scores, scores["planted"]).assign(planted=plant.count, clustered=plant.clustered)
+        for plant, scores in planted_scores(backbone, pictures, detectors, counts, **options)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def planted_vector(
@@ -284,16 +302,17 @@ def threshold_table(
     """How many tokens each threshold marks: a row for each detector, layer and threshold.
 
     Columns: `tokens` (mean of a picture), `pictures` (share with any), `own` (the detector's own rule; its threshold is
-    nan where it has a quota). Thresholds of a sweep lie at even steps among the scores of all layers, the detector's
-    own is added. `first_layer` is the first at which half the pictures have a marked token, nan if none. With `truth`
-    (image, row, col) also `precision`, `recall` and `f1`, over the tokens of all pictures; nan where undefined.
+    nan where it has a quota). Thresholds of a sweep lie among the scores of all layers (`sweep_shares`), the
+    detector's own is added. `first_layer` is the first at which half the pictures have a marked token, nan if none.
+    With `truth` (image, row, col) also `precision`, `recall` and `f1`, over the tokens of all pictures; nan where
+    undefined.
     """
     rows: list[dict[str, Any]] = []
     for spec in scores["detector"].values:
         here = scores.sel(detector=spec)
         values = here["score"].values
         known = values[np.isfinite(values)]
-        sweep = np.unique(np.quantile(known, np.linspace(0, 1, thresholds))) if known.size else np.array([])
+        sweep = np.unique(np.quantile(known, sweep_shares(thresholds, known.size))) if known.size else np.array([])
         own = [(float(here["threshold"]), here["marked"].values, True)]
         for threshold, marked, is_own in [*((t, values > t, False) for t in sweep), *own]:
             counts = marked.sum(axis=(-2, -1))  # image, layer
@@ -310,14 +329,25 @@ def threshold_table(
                         "tokens": float(counts[:, place].mean()),
                         "pictures": float(fires[place]),
                         "first_layer": first,
-                        **({} if truth is None else _against(marked[:, place], truth.values)),
+                        **({} if truth is None else _against(marked[:, place], truth.values, scores["inside"].values)),
                     }
                 )
     return pd.DataFrame(rows)
 
 
-def _against(marked: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """Precision, recall and F1 of marks against truth."""
+def sweep_shares(thresholds: int, count: int) -> np.ndarray:
+    """Quantiles of a sweep: half at even steps up to 0.95, half ever closer to 1, where few outliers decide.
+
+    Our choice. `count` scores leave room up to the last but one.
+    """
+    even = thresholds - thresholds // 2
+    top = 1 - np.geomspace(0.05, min(1 / max(count, 2), 0.05), thresholds // 2)
+    return np.concatenate([np.linspace(0, 0.95, even, endpoint=False), top])
+
+
+def _against(marked: np.ndarray, real: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """Precision, recall and F1 of marks against truth, among the patches inside."""
+    marked, real = marked & inside, real & inside
     hits, said, there = float((marked & real).sum()), float(marked.sum()), float(real.sum())
     return {
         "precision": hits / said if said else np.nan,

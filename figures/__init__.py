@@ -7,18 +7,24 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from diagnostics.registry import Registry
+from figures.agreement import agreement
 from figures.attention_heads import attention_heads
 from figures.channels import channel_heatmap, channel_means
+from figures.compare_report import compare_figures
 from figures.layer_curves import layer_curve, layer_overview
 from figures.layer_similarity import layer_similarity
 from figures.maps import maps_over_layers, pca_maps
+from figures.planted_roc import planted_roc
 from figures.probe_report import probe_figures
+from figures.removal_bars import removal_bars
 from figures.roc import roc_curves
+from figures.score_maps import score_maps
 from figures.style import style
+from figures.threshold_sweep import threshold_sweep
 from figures.write import write
 
 # A figure's first argument is named after what it takes: `dataset`, all that was probed, or `measurement`, one of its
-# variables. All else has a default.
+# variables, or `scores`, of detectors. All else has a default. Figures of tables are below, in `__all__`.
 FIGURES: Registry[Callable[..., Figure]] = Registry(
     "figure",
     {
@@ -30,8 +36,20 @@ FIGURES: Registry[Callable[..., Figure]] = Registry(
         "layer-similarity": layer_similarity,
         "maps-over-layers": maps_over_layers,
         "pca-maps": pca_maps,
+        "planted-roc": planted_roc,
         "roc-curves": roc_curves,
+        "score-maps": score_maps,
     },
 )
 
-__all__ = ["FIGURES", "probe_figures", "style", "write", *(function.__name__ for function in FIGURES.values())]
+__all__ = [
+    "FIGURES",
+    "agreement",
+    "compare_figures",
+    "probe_figures",
+    "removal_bars",
+    "style",
+    "threshold_sweep",
+    "write",
+    *(function.__name__ for function in FIGURES.values()),
+]

@@ -15,6 +15,9 @@ from figures.labels import short_number
 from figures.scales import bar_ticks
 from figures.style import MAP_COLORS, map_colors
 
+# Where a horizontal colour bar says «log»: low numbers are longer than high ones, as 0.0089 and 44.
+RIGHT_OF_MIDDLE = 0.61
+
 
 def draw_heatmap(
     ax: Axes,
@@ -34,21 +37,38 @@ def draw_heatmap(
     return ax.imshow(seen, norm=scale, cmap=map_colors(colors), aspect=aspect, interpolation="nearest", alpha=alpha)
 
 
-def draw_color_bar(ax: Axes, scale: Normalize, values: np.ndarray, *, colors: str = MAP_COLORS) -> Colorbar:
+def draw_color_bar(
+    ax: Axes,
+    scale: Normalize,
+    values: np.ndarray,
+    *,
+    colors: str = MAP_COLORS,
+    orientation: Literal["vertical", "horizontal"] = "vertical",
+) -> Colorbar:
     """A colour bar that fills `ax`, with numbers at its ends and middle, of as many digits as it takes to differ.
 
-    The lowest number has «≤» before it where smaller values share its colour. What is measured belongs into the
-    title of the map: the bar is often too short for it.
+    A horizontal one has numbers at its ends alone, which do not reach beyond it, and says between them if its scale is
+    logarithmic. The lowest number has «≤» before it where smaller values share its colour. What is measured belongs
+    into the title of the map: the bar is often too short for it.
     """
-    bar = ax.figure.colorbar(ScalarMappable(scale, map_colors(colors)), cax=ax)
+    bar = ax.figure.colorbar(ScalarMappable(scale, map_colors(colors)), cax=ax, orientation=orientation)
     ax.set_label("colour bar")
     ticks = bar_ticks(scale)
+    if orientation == "horizontal":
+        ticks = [ticks[0], ticks[-1]]
     sets = ([short_number(tick, digits) for tick in ticks] for digits in (2, 3, 4, 5, 6))
     names = next((names for names in sets if len(set(names)) == len(ticks)), [f"{tick:g}" for tick in ticks])
     finite = values[np.isfinite(values)]
     if finite.size and finite.min() < ticks[0]:
         names[0] = f"≤{names[0]}"
+    if orientation == "horizontal":
+        ticks.insert(1, float(scale.inverse(RIGHT_OF_MIDDLE)))
+        names.insert(1, "log" if isinstance(scale, LogNorm) else "")
     bar.set_ticks(ticks, labels=names)
+    if orientation == "horizontal":
+        labels = ax.get_xticklabels()
+        labels[0].set_horizontalalignment("left")
+        labels[-1].set_horizontalalignment("right")
     bar.minorticks_off()
     bar.outline.set_visible(False)
     return bar

@@ -123,6 +123,9 @@ def test_compare_writes_tables_scores_and_findings(folder):
     }  # fmt: skip
     assert (tables["removal"].set_index("purifier").loc["keep", "delta_auc"] == 0).all()
     assert "background_all" in tables["whereabouts"]
+    drawn = {path.name for path in (out / "figures").iterdir()}
+    assert {"thresholds.png", "removal.pdf"} <= drawn
+    assert [name for name in drawn if name.startswith("scores_")]
     own = tables["thresholds"][tables["thresholds"]["own"]].set_index(["detector", "layer"])
     assert own.loc[("norm-topk:count=2", 3), "tokens"] == 2
     planted = tables["planted"].set_index(["detector", "planted", "layer"])

@@ -136,6 +136,57 @@ def make_probed(
     return xr.Dataset(variables, coords=coordinates)
 
 
+def make_scores(
+    *,
+    images: int = 3,
+    layers: int = 12,
+    grid: tuple[int, int] = (5, 7),
+    detectors: Sequence[str] = ("norm:threshold=30", "norm-topk", "lof", "random"),
+    seed: int = 0,
+    **unused: object,
+) -> xr.Dataset:
+    """Scores as `diagnostics.compare.score_pictures` gives them, with two planted patches a picture.
+
+    `lof` is blind to them and `random` knows nothing; the others score them 20 times as high as the rest. Thresholds
+    are 30, none, 1.5 and none.
+    """
+    rng = np.random.default_rng(seed)
+    rows, cols = grid
+    layer = np.arange(1, layers + 1)
+    planted = np.zeros((images, rows, cols), dtype=bool)
+    for image in range(images):
+        planted[image].flat[rng.choice(rows * cols, size=min(2, rows * cols), replace=False)] = True
+    score = np.exp(0.2 * rng.standard_normal((len(detectors), images, layers, rows, cols)))
+    thresholds = np.full(len(detectors), np.nan)
+    for place, spec in enumerate(detectors):
+        if spec.startswith("norm"):
+            score[place] *= 10 + 190 * planted[:, None]
+        if spec == "norm:threshold=30":
+            thresholds[place] = 30.0
+        if spec == "lof":
+            thresholds[place] = 1.5
+    highest = score >= np.sort(score.reshape(*score.shape[:3], -1))[..., -min(2, rows * cols), None, None]
+    marked = np.where(
+        np.isfinite(thresholds)[:, None, None, None, None], score > thresholds[:, None, None, None, None], highest
+    )
+    dims = ("detector", "image", "layer", "row", "col")
+    return xr.Dataset(
+        {
+            "score": (dims, score.astype(np.float32), {"units": "of each detector", "long_name": "outlier score"}),
+            "marked": (dims, marked, {"units": "1", "long_name": "marked by the detector's own threshold"}),
+            "inside": (("image", "row", "col"), np.ones_like(planted), {"units": "1"}),
+            "planted": (("image", "row", "col"), planted, {"units": "1"}),
+            "seconds": ("detector", np.full(len(detectors), 1e-3), {"units": "second"}),
+        },
+        coords={
+            "detector": list(detectors),
+            "image": [f"birds/picture {number}.jpg" for number in range(images)],
+            "layer": layer,
+            "threshold": ("detector", thresholds),
+        },
+    )
+
+
 @pytest.fixture(scope="session")
 def make() -> Callable[..., xr.Dataset]:
     """Makes probed data sets of any size."""
@@ -146,3 +197,15 @@ def make() -> Callable[..., xr.Dataset]:
 def probed() -> xr.Dataset:
     """3 pictures, 12 layers, 6 heads, a 5 x 7 grid, 48 channels; the jump at layer 8."""
     return make_probed()
+
+
+@pytest.fixture(scope="session")
+def make_scored() -> Callable[..., xr.Dataset]:
+    """Makes data sets of detectors' scores of any size."""
+    return make_scores
+
+
+@pytest.fixture
+def scores() -> xr.Dataset:
+    """4 detectors, 3 pictures, 12 layers, a 5 x 7 grid, 2 planted patches a picture."""
+    return make_scores()

@@ -13,20 +13,35 @@ from matplotlib.figure import Figure
 from figures import FIGURES
 
 
+def first_parameter(name):
+    return next(iter(inspect.signature(FIGURES[name]).parameters))
+
+
 def input_of(name, dataset):
-    """What the figure's first argument asks for by its name."""
-    first = next(iter(inspect.signature(FIGURES[name]).parameters))
-    return {"dataset": dataset, "measurement": dataset["entropy"]}[first]
-
-
-@pytest.fixture(scope="module")
-def module_probed(make):
-    return make()
+    """What the figure's first argument asks for by its name, out of the data set made for it."""
+    return dataset["entropy"] if first_parameter(name) == "measurement" else dataset
 
 
 @pytest.fixture(scope="module", params=sorted(FIGURES))
 def name(request):
     return request.param
+
+
+@pytest.fixture(scope="module")
+def made(name, make, make_scored):
+    """Makes data sets of what the figure draws: measurements, or the scores of detectors."""
+    return {"dataset": make, "measurement": make, "scores": make_scored}[first_parameter(name)]
+
+
+@pytest.fixture(scope="module")
+def module_whole(made):
+    return made()
+
+
+@pytest.fixture
+def whole(made):
+    """A data set of its own for the test, to be changed."""
+    return made()
 
 
 def described(axes):
@@ -43,12 +58,12 @@ class Drawn(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def drawn(name, module_probed):
+def drawn(name, module_whole):
     """Each figure, drawn once for all the tests that only look at it."""
-    before = (module_probed.copy(deep=True), dict(matplotlib.rcParams), list(matplotlib.colormaps))
-    figure = FIGURES[name](input_of(name, module_probed))
+    before = (module_whole.copy(deep=True), dict(matplotlib.rcParams), list(matplotlib.colormaps))
+    figure = FIGURES[name](input_of(name, module_whole))
     figure.canvas.draw()
-    return Drawn(figure, before, (module_probed, dict(matplotlib.rcParams), list(matplotlib.colormaps)))
+    return Drawn(figure, before, (module_whole, dict(matplotlib.rcParams), list(matplotlib.colormaps)))
 
 
 def test_a_figure_is_returned_with_every_axes_described(drawn):
@@ -69,10 +84,10 @@ def test_a_figure_does_not_change_its_input(drawn):
     xr.testing.assert_identical(drawn.before[0], drawn.after[0])
 
 
-def test_a_figure_looks_the_same_whatever_the_settings_are(name, probed):
-    plain = FIGURES[name](input_of(name, probed))
+def test_a_figure_looks_the_same_whatever_the_settings_are(name, whole):
+    plain = FIGURES[name](input_of(name, whole))
     with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "lines.linewidth": 9, "axes.facecolor": "black"}):
-        odd = FIGURES[name](input_of(name, probed))
+        odd = FIGURES[name](input_of(name, whole))
     for figure in (plain, odd):
         figure.set_dpi(50)
     plain.canvas.draw()
@@ -89,43 +104,44 @@ def test_a_figure_looks_the_same_whatever_the_settings_are(name, probed):
     ],
     ids=["one layer", "one of all", "deep and wide"],
 )
-def test_a_figure_is_drawn_at_any_size(name, size, make):
-    figure = FIGURES[name](input_of(name, make(**size)))
+def test_a_figure_is_drawn_at_any_size(name, size, made):
+    figure = FIGURES[name](input_of(name, made(**size)))
     figure.canvas.draw()
     assert figure.axes
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_layer_without_values_leaves_a_gap_and_no_warning(name, probed):
-    variables = [key for key, value in probed.items() if "layer" in value.dims and value.dtype.kind == "f"]
+def test_a_layer_without_values_leaves_a_gap_and_no_warning(name, whole):
+    variables = [key for key, value in whole.items() if "layer" in value.dims and value.dtype.kind == "f"]
     for key in variables:
-        probed[key] = probed[key].where(probed["layer"] != 5)
-    FIGURES[name](input_of(name, probed)).canvas.draw()
+        whole[key] = whole[key].where(whole["layer"] != 5)
+    FIGURES[name](input_of(name, whole)).canvas.draw()
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_data_set_without_any_value_is_drawn_empty(name, probed):
-    for key, value in probed.items():
-        probed[key] = xr.full_like(value, np.nan, dtype=np.float32)
-    FIGURES[name](input_of(name, probed)).canvas.draw()
+def test_a_data_set_without_any_value_is_drawn_empty(name, whole):
+    for key, value in whole.items():
+        mask = value.dtype == bool
+        whole[key] = xr.full_like(value, False) if mask else xr.full_like(value, np.nan, dtype=np.float32)
+    FIGURES[name](input_of(name, whole)).canvas.draw()
 
 
-def test_a_data_set_without_what_is_needed_is_refused_by_name(name, probed):
-    if input_of(name, probed) is not probed:
+def test_a_data_set_without_what_is_needed_is_refused_by_name(name, whole):
+    if input_of(name, whole) is not whole:
         with pytest.raises(ValueError, match="lacks layer"):
-            FIGURES[name](probed["entropy"].isel(layer=0))
+            FIGURES[name](whole["entropy"].isel(layer=0))
         return
     with pytest.raises(ValueError, match=r"should get a data set with (one of )?`\w+`.*it has `unrelated`"):
         FIGURES[name](xr.Dataset({"unrelated": ("image", [1.0])}))
 
 
-def test_a_data_set_without_pictures_is_refused(name, probed):
-    if input_of(name, probed) is probed:
+def test_a_data_set_without_pictures_is_refused(name, whole):
+    if input_of(name, whole) is whole:
         with pytest.raises(ValueError, match="at least one picture"):
-            FIGURES[name](probed.isel(image=slice(0)))
+            FIGURES[name](whole.isel(image=slice(0)))
     else:
         # A measurement alone may be pooled over pictures: none are needed, and none give an empty curve.
-        line = FIGURES[name](probed["entropy"].isel(image=slice(0))).axes[0].lines[0]
+        line = FIGURES[name](whole["entropy"].isel(image=slice(0))).axes[0].lines[0]
         assert np.isnan(line.get_ydata()).all()
 
 

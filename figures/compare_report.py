@@ -1,0 +1,75 @@
+"""All figures of one comparison of detectors, each with the name of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from figures.agreement import agreement
+from figures.layer_axis import layers_of, some_layers
+from figures.pictures import picture_names
+from figures.planted_roc import planted_roc
+from figures.probe_report import safe_name
+from figures.removal_bars import VALUES, removal_bars
+from figures.score_maps import score_maps
+from figures.tables import table_layers
+from figures.threshold_sweep import threshold_sweep
+
+MOST_LAYERS = 4  # layers that have a figure of their own
+AGREEMENTS: tuple[Literal["jaccard", "spearman"], ...] = ("jaccard", "spearman")
+
+
+def compare_figures(
+    scores: xr.Dataset,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    pictures: Mapping[str, np.ndarray] | None = None,
+    maps_for: int = 3,
+) -> Iterator[tuple[str, Figure]]:
+    """(file name without suffix, figure) of every figure that the scores and tables allow, one at a time.
+
+    Of `tables`, those named `thresholds`, `agreement` and `removal` are drawn, where they have rows: `thresholds`,
+    `agreement_<value>_layer_<n>`, `removal` and `removal_last`, what mending changes at that layer and at the last one,
+    with the detector's name behind it where the table has several in a column `detector`. Where
+    outliers were planted, `planted_roc_layer_<n>`; then `scores_<picture>` of the first `maps_for` pictures, those in
+    `pictures` (name to (h, w, 3)) before the others. At most 4 layers have figures of their own. No pictures, no
+    figures.
+    """
+    if not scores.sizes.get("image", 0):
+        return
+    drawn = {name: table for name, table in tables.items() if not table.empty}
+    if "thresholds" in drawn:
+        yield "thresholds", threshold_sweep(drawn["thresholds"])
+    if "agreement" in drawn:
+        for layer in table_layers(drawn["agreement"], None, most=MOST_LAYERS):
+            for value in AGREEMENTS:
+                yield f"agreement_{value}_layer_{layer}", agreement(drawn["agreement"], layer=layer, value=value)
+    if "planted" in scores:
+        for layer in some_layers(layers_of(scores), MOST_LAYERS):
+            yield f"planted_roc_layer_{layer}", planted_roc(scores, layer=layer)
+    if "removal" in drawn:
+        yield from _removal(drawn["removal"])
+    pictures = pictures or {}
+    taken: list[str] = []
+    for image in sorted(picture_names(scores), key=lambda name: name not in pictures)[: max(maps_for, 0)]:
+        taken.append(safe_name(image, taken))
+        yield f"scores_{taken[-1]}", score_maps(scores, image, picture=pictures.get(image))
+
+
+def _removal(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """Bars for each detector whose outliers were mended, at that layer and at the last, where there are numbers."""
+    taken: list[str] = []
+    detectors = list(dict.fromkeys(table["detector"].astype(str))) if "detector" in table else [""]
+    for spec in detectors:
+        here = table[table["detector"].astype(str) == spec] if spec else table
+        taken.append(safe_name(spec, taken))
+        behind = f"_{taken[-1]}" if len(detectors) > 1 else ""
+        for at, (change, *_) in VALUES.items():
+            if change in here and here[change].notna().any():
+                name = "removal" if at == "layer" else f"removal_{at}"
+                yield f"{name}{behind}", removal_bars(here, at=at, title=spec)

@@ -1,0 +1,106 @@
+"""What removing outliers does to the same-class AUC: a bar for each purifier, with its bootstrap interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.style import COLUMN, FULL, INK, PALETTE, SMALL_SIZE, drawing
+from figures.tables import needs_columns, short_specs, spec_in_lines
+
+# The change, the ends of its interval, and its words: at the layer that was mended, or at the last one.
+VALUES: dict[Literal["layer", "last"], tuple[str, str, str, str]] = {
+    "layer": ("delta_auc", "low", "high", "change of same-class AUC"),
+    "last": ("delta_auc_last", "low_last", "high_last", "change of same-class AUC at the last layer"),
+}
+BAR = 0.135  # inches
+MOST_PANELS = 3  # layers side by side
+
+
+def equal_modes_as_one(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Modes whose numbers are the same throughout as one mode named after all: at the mended layer itself it makes no
+    difference whether later blocks see the change."""
+    named: list[tuple[list[str], pd.DataFrame]] = []
+    for mode in dict.fromkeys(table["mode"].astype(str)):
+        rows = table[table["mode"].astype(str) == mode]
+        numbers = rows.set_index(["layer", "purifier"])[list(columns)].sort_index()
+        for names, first in named:
+            if numbers.equals(first.set_index(["layer", "purifier"])[list(columns)].sort_index()):
+                names.append(mode)
+                break
+        else:
+            named.append(([mode], rows))
+    return pd.concat([rows.assign(mode=" and ".join(names)) for names, rows in named])
+
+
+def draw_removal_bars(
+    ax: Axes, table: pd.DataFrame, purifiers: list[str], modes: list[str], *, at: Literal["layer", "last"] = "layer"
+) -> None:
+    """One layer's changes: a group for each purifier, the first on top, a bar for each mode, a line at 0.
+
+    Whiskers run from `low` to `high`; none where these are nan, and no bar where the change itself is.
+    """
+    *columns, words = VALUES[at]
+    thick = 0.8 / len(modes)
+    for place, mode in enumerate(modes):
+        rows = table[table["mode"].astype(str) == mode].set_index("purifier")
+        rows = rows.reindex([name for name in purifiers if name in rows.index])
+        where = np.array([purifiers.index(str(name)) for name in rows.index]) + (place - (len(modes) - 1) / 2) * thick
+        change, low, high = (rows[name].to_numpy(dtype=np.float64) for name in columns)
+        ax.barh(where, change, height=thick * 0.9, color=PALETTE[place % len(PALETTE)], label=mode)
+        known = np.isfinite(change) & np.isfinite(low) & np.isfinite(high)
+        ax.hlines(where[known], low[known], high[known], color=INK, linewidth=0.8, label=f"_{mode} interval")
+    ax.axvline(0, color=INK, linewidth=0.8)
+    ax.set_yticks(range(len(purifiers)))
+    ax.set_ylim(len(purifiers) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel(words)
+
+
+def removal_bars(table: pd.DataFrame, *, at: Literal["layer", "last"] = "layer", title: str = "") -> Figure:
+    """Change of the same-class AUC by each purifier, a panel for each layer, bars grouped by mode.
+
+    `table`, from `removal_table`, has a row for each layer, purifier and mode, with `delta_auc` and the ends of its
+    interval, `low` and `high`; `at` "last" takes the change at the last layer instead. A panel's layer is the one that
+    was mended. Purifiers and modes keep the order of the table, modes without any number are left out, those with the
+    same numbers are one bar, and all panels share the axis.
+    """
+    if at not in VALUES:
+        raise ValueError(f"`at` should be one of {', '.join(VALUES)}; got {at!r}.")
+    needs_columns(table, "layer", "purifier", "mode", *VALUES[at][:-1], figure="bars of removal")
+    twice = table.duplicated(["layer", "purifier", "mode"])
+    if twice.any():
+        first = table.loc[twice].iloc[0]
+        raise ValueError(
+            f"bars of removal should get one row for each layer, purifier and mode; layer {first['layer']}, "
+            f"`{first['purifier']}`, {first['mode']} comes twice. Choose one detector first: table[table['detector'] "
+            "== …]."
+        )
+    layers = sorted(int(layer) for layer in table["layer"].unique())
+    known = table[np.isfinite(table[VALUES[at][0]].astype(float))]
+    if known.empty:
+        raise ValueError(f"bars of removal should get a change to draw; `{VALUES[at][0]}` has no number. Give labels.")
+    purifiers = list(dict.fromkeys(table["purifier"].astype(str)))
+    known = equal_modes_as_one(known, VALUES[at][:-1])
+    modes = list(dict.fromkeys(known["mode"].astype(str)))
+    short = short_specs(purifiers)
+    columns = min(len(layers), MOST_PANELS)
+    rows = -(-len(layers) // columns)
+    panel = max(BAR * len(modes) * len(purifiers) * 1.25, 0.7)
+    with drawing((COLUMN + 0.4 if columns == 1 else FULL, rows * (panel + 0.5) + 0.35), title=title) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for ax in grid.flat[len(layers) :]:
+            ax.remove()
+        for ax, layer in zip(grid.flat, layers, strict=False):
+            draw_removal_bars(ax, known[known["layer"] == layer], purifiers, modes, at=at)
+            ax.set_yticklabels([spec_in_lines(short[name], 26) for name in purifiers])
+            ax.set_title(f"layer {layer}", fontsize=SMALL_SIZE)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    return figure

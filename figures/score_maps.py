@@ -1,0 +1,177 @@
+"""One picture as the detectors see it: a map of scores for each, with the patches that it marks outlined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from diagnostics.registry import unknown_name
+from figures.heatmap import draw_color_bar
+from figures.labels import needs_dims, present
+from figures.layer_axis import chosen_layers
+from figures.maps import BAR, CHARACTER, GAP, LINE, MARGIN, PICTURE_GAP, TITLE, _bare, _picture_size, _Sheet, draw_map
+from figures.pictures import as_rgb, one_picture
+from figures.scales import color_scale
+from figures.style import COLUMN, FULL, SKY, SMALL_SIZE, drawing
+from figures.tables import short_specs, spec_in_lines
+
+MOST_LAYERS = 4  # rows when no layer is asked for
+
+# Outlines on a map from black over purple to pale yellow: both stand out everywhere, and differ in form too.
+MARKED_COLOR, PLANTED_COLOR = SKY, "#00D18F"
+INSET = 0.22  # a planted patch's square keeps this share of the patch free on each side
+
+# Inches.
+LEAST_CELL, LARGEST_CELL = 0.78, 1.1  # narrower columns go into another band
+COLUMN_GAP = 0.09
+BAND_GAP = 0.1
+LAYER_TEXT = 0.22
+
+
+def outline(mask: np.ndarray) -> list[list[tuple[float, float]]]:
+    """The border of the marked cells as segments ((x, y), (x, y)), cell (0, 0) having its middle at 0, 0.
+
+    Cells that touch share one border: lines run between a marked cell and one that is not, or the edge of the map.
+    """
+    padded = np.pad(np.asarray(mask, dtype=bool), 1)
+    below = np.argwhere(padded[:-1] != padded[1:])  # a line between rows r and r + 1 of the padded mask
+    beside = np.argwhere(padded[:, :-1] != padded[:, 1:])
+    across = [[(c - 1.5, r - 0.5), (c - 0.5, r - 0.5)] for r, c in below.tolist()]
+    down = [[(c - 0.5, r - 1.5), (c - 0.5, r - 0.5)] for r, c in beside.tolist()]
+    return across + down
+
+
+def squares(mask: np.ndarray, inset: float = INSET) -> list[list[tuple[float, float]]]:
+    """A closed square inside each marked cell, as lines of five points."""
+    half = 0.5 - inset
+    corners = ((-half, -half), (half, -half), (half, half), (-half, half), (-half, -half))
+    return [[(c + x, r + y) for x, y in corners] for r, c in np.argwhere(np.asarray(mask, dtype=bool)).tolist()]
+
+
+def draw_marks(ax: Axes, marked: np.ndarray | None = None, planted: np.ndarray | None = None) -> None:
+    """Outlines the marked patches of a map, and draws a small square into each planted one."""
+    if marked is not None:
+        lines = LineCollection(outline(marked), colors=MARKED_COLOR, linewidths=0.9, clip_on=False)
+        lines.set_label("marked")
+        ax.add_collection(lines, autolim=False)
+    if planted is not None:
+        lines = LineCollection(squares(planted), colors=PLANTED_COLOR, linewidths=0.7)
+        lines.set_label("planted")
+        ax.add_collection(lines, autolim=False)
+
+
+def chosen_detectors(scores: xr.Dataset, detectors: Sequence[str] | None) -> list[str]:
+    """The detectors asked for, all of them by default; an unknown one raises ValueError with the near name."""
+    known = [str(spec) for spec in scores["detector"].values]
+    for spec in detectors or ():
+        if spec not in known:
+            raise unknown_name("detector", spec, known)
+    return list(detectors) if detectors else known
+
+
+def inside_only(one: xr.Dataset) -> xr.Dataset:
+    """One picture without the padding of its grid, which `inside` (row, col) tells where the data set has it."""
+    if "inside" not in one:
+        return one
+    inside = one["inside"].values.astype(bool)
+    if not inside.any():
+        return one
+    rows, cols = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return one.isel(row=slice(rows[0], rows[-1] + 1), col=slice(cols[0], cols[-1] + 1))
+
+
+def score_maps(
+    scores: xr.Dataset,
+    image: str | None = None,
+    *,
+    picture: np.ndarray | None = None,
+    layer: int | None = None,
+    detectors: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
+    """Every detector's scores for one picture, a column each: patches it marks outlined, planted ones with a square.
+
+    `layer`: at most 4 of the layers as rows by default. Each detector has its own colour scale, below its maps and the
+    same for all its layers, logarithmic where its scores ask for it. Many detectors are set in several bands. With
+    `picture` (h, w, 3), it stands on the left.
+    """
+    present(scores, ["score"], figure="score maps")
+    needs_dims(scores["score"], "detector", "image", "layer", "row", "col", figure="score maps")
+    names = [name for name in ("score", "marked", "inside", "planted") if name in scores]
+    shown = chosen_layers(scores, None if layer is None else [layer], most=MOST_LAYERS)
+    specs = chosen_detectors(scores, detectors)
+    image, one = one_picture(scores[names], image)
+    one = inside_only(one).sel(layer=shown, detector=specs).compute()
+    values = one["score"].transpose("detector", "layer", "row", "col").values.astype(np.float64)
+    marked = one["marked"].transpose("detector", "layer", "row", "col").values if "marked" in one else None
+    planted = one["planted"].transpose("row", "col").values.astype(bool) if "planted" in one else None
+    grid = (one.sizes["row"], one.sizes["col"])
+
+    wide, high = _picture_size(picture)
+    left = MARGIN + LAYER_TEXT + (wide + PICTURE_GAP if picture is not None else 0)
+    room = FULL - left - MARGIN
+    fitting = int((room + COLUMN_GAP) / (LEAST_CELL + COLUMN_GAP))
+    bands = -(-len(specs) // fitting)
+    columns = -(-len(specs) // bands)
+    slot = min((room + COLUMN_GAP) / columns - COLUMN_GAP, LARGEST_CELL)
+    cell_width = min(slot, LARGEST_CELL * 1.5 * grid[1] / grid[0])
+    cell_height = cell_width * grid[0] / grid[1]
+    pitch = slot + COLUMN_GAP
+    row_height = max(cell_height, LINE)  # flat maps leave room for the layer's number
+    row_pitch = row_height + GAP
+    short = short_specs(specs)
+    heads = [spec_in_lines(short[spec], max(int(slot / CHARACTER), 8)) for spec in specs]
+    lines = [
+        max(head.count("\n") + 1 for head in heads[band * columns : (band + 1) * columns]) for band in range(bands)
+    ]
+    band_heights = [count * LINE + 0.02 + len(shown) * row_pitch + 0.02 + BAR + LINE + BAND_GAP for count in lines]
+    width = max(left + columns * pitch - COLUMN_GAP + MARGIN, COLUMN)
+    height = MARGIN + TITLE + max(sum(band_heights), lines[0] * LINE + 0.02 + high) + LINE + MARGIN
+
+    with drawing((width, height), layout=None) as figure:
+        sheet = _Sheet(figure, width, height)
+        sheet.title(title or image)
+        top = MARGIN + TITLE
+        if picture is not None:
+            ax = sheet.axes(MARGIN, top + lines[0] * LINE + 0.02, wide, high)
+            extent = (-0.5, grid[1] - 0.5, grid[0] - 0.5, -0.5)
+            ax.imshow(as_rgb(picture), interpolation="antialiased", aspect="auto", extent=extent)
+            draw_marks(ax, planted=planted)
+            ax.set_label("picture")
+            _bare(ax)
+        for band in range(bands):
+            maps = top + lines[band] * LINE + 0.02
+            for row, number in enumerate(shown):
+                sheet.text(left - 0.05, maps + row * row_pitch + (row_height - LINE) / 2, str(number), align="right")
+            sheet.text(left - 0.05, maps - LINE, "layer", align="right")
+            for place in range(band * columns, min((band + 1) * columns, len(specs))):
+                x = left + (place - band * columns) * pitch
+                spare = lines[band] - heads[place].count("\n") - 1
+                sheet.text(x, top + spare * LINE, heads[place])
+                scale = color_scale(values[place])
+                for row, number in enumerate(shown):
+                    ax = sheet.axes(x, maps + row * row_pitch + (row_height - cell_height) / 2, cell_width, cell_height)
+                    draw_map(ax, values[place, row], scale=scale)
+                    draw_marks(ax, None if marked is None else marked[place, row], planted)
+                    ax.set_label(f"{specs[place]} {number}")
+                below = maps + len(shown) * row_pitch + 0.02
+                bar_axes = sheet.axes(x, below, slot, BAR)
+                draw_color_bar(bar_axes, scale, values[place], orientation="horizontal")
+                bar_axes.tick_params(labelsize=SMALL_SIZE - 1, length=0, pad=1.5)
+            top += band_heights[band]
+        handles = []
+        if marked is not None:
+            handles.append(Line2D([], [], color=MARKED_COLOR, label="marked by the detector's own rule"))
+        if planted is not None:
+            square = Line2D([], [], color=PLANTED_COLOR, linestyle="none", marker="s", markersize=4.5, label="planted")
+            square.set_markerfacecolor("none")
+            handles.append(square)
+        if handles:
+            figure.legend(handles=handles, loc="lower left", ncols=2, bbox_to_anchor=(0.0, 0.0), columnspacing=1.2)
+    return figure
