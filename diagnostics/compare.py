@@ -19,13 +19,12 @@ import xarray as xr
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector
 from diagnostics.edits.plant import Plant, channel_vector, outlier_vector
-from diagnostics.feed import Loaded, Loader, in_batches, list_pictures, opened_ahead, size_for, stacked
+from diagnostics.feed import Loaded, Loader, in_batches, list_pictures, opened_ahead, progress_bar, size_for, stacked
 from diagnostics.images import Size
 from diagnostics.layout import Layout, grid_of
 from diagnostics.measures.norms import median_norm, token_norms
@@ -129,6 +128,11 @@ def score_pictures(
             if edit:
                 planted[item.number, : grid.rows, : grid.cols] = edit.places[place].cpu().reshape(tuple(grid)).numpy()
             for (spec, layer), values in scorer.scores.items():
+                if not values[place].isfinite().all():
+                    raise ValueError(
+                        f"`{spec}` found tokens that are no numbers in `{listed[item.number].name}` at layer {layer}: "
+                        "NaN or infinity. Take --precision fp32, or leave the picture out."
+                    )
                 at = (specs.index(spec), item.number, chosen.index(layer), slice(grid.rows), slice(grid.cols))
                 score[at] = values[place].reshape(tuple(grid)).numpy()
                 marked[at] = scorer.masks[spec, layer][place].reshape(tuple(grid)).numpy()
@@ -136,7 +140,7 @@ def score_pictures(
             seconds[spec] += spent
 
     blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
-    bar = tqdm(total=len(listed), unit="picture", desc=f"score {backbone.spec}", disable=None if progress else True)
+    bar = progress_bar(f"score {backbone.spec}", len(listed), shown=progress)
     opened = np.zeros(len(listed), bool)
     with bar:
         for block, loaded in opened_ahead(blocks, loader):

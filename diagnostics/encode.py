@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.feed import (
@@ -21,6 +20,7 @@ from diagnostics.feed import (
     in_batches,
     list_pictures,
     opened_ahead,
+    progress_bar,
     size_for,
     stacked,
 )
@@ -125,14 +125,8 @@ def encode(
         maps, special = dense_tokens(backbone, images, layer=layer, tap=tap, project=project, positions=positions)
         return maps.cpu(), special.cpu()
 
-    bar = tqdm(
-        total=len(listed),
-        initial=len(listed) - sum(map(len, waiting)),
-        unit="picture",
-        desc=f"encode {backbone.spec}",
-        disable=None if progress else True,
-        dynamic_ncols=True,
-    )
+    done = len(listed) - sum(map(len, waiting))
+    bar = progress_bar(f"encode {backbone.spec}", len(listed), done=done, shown=progress)
     with bar, named_disk_errors(str(out)):
         for block, loaded in opened_ahead(waiting, loader):
             tensors: dict[str, Tensor] = {}

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.images import (
@@ -232,6 +233,12 @@ def opened_ahead(blocks: Sequence[range], loader: Loader) -> Iterator[tuple[rang
                 yield block, [future.result() for future in waiting]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def progress_bar(what: str, total: int, *, done: int = 0, shown: bool = True) -> Any:
+    """A bar over pictures with the time left; not drawn where nobody looks (no terminal), or unless `shown`."""
+    disable = None if shown else True
+    return tqdm(total=total, initial=done, unit="picture", desc=what, disable=disable, dynamic_ncols=True)
 
 
 def in_batches(

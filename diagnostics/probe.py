@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.feed import (
@@ -23,6 +22,7 @@ from diagnostics.feed import (
     label_source,
     list_pictures,
     opened_ahead,
+    progress_bar,
     size_for,
     stacked,
 )
@@ -182,14 +182,8 @@ def probe(
         found = measure_images(backbone, images, parts, layers=chosen, labels=patch_labels, positions=positions)
         return {name: value.cpu().numpy() for name, value in found.items()}
 
-    bar = tqdm(
-        total=len(listed),
-        initial=len(listed) - sum(map(len, blocks)),
-        unit="picture",
-        desc=f"probe {backbone.spec}",
-        disable=None if progress else True,
-        dynamic_ncols=True,
-    )
+    done = len(listed) - sum(map(len, blocks))
+    bar = progress_bar(f"probe {backbone.spec}", len(listed), done=done, shown=progress)
     with bar:
         for block, loaded in opened_ahead(blocks, loader):
             measured = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Self, final
@@ -62,6 +63,9 @@ class Detector(ABC):
         reason = self.refusal(layout)
         if reason:
             raise ValueError(f"{self} can't run here: {reason}.")
+        threshold = getattr(self, "threshold", None)
+        if isinstance(threshold, float) and math.isnan(threshold):
+            raise ValueError(f"`threshold` of {type(self).__name__} should be a number; got nan.")
         scores = self.score(recording, layout)
         return Outliers(scores, self.mark(scores))
 

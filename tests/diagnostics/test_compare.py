@@ -214,3 +214,15 @@ def test_what_is_planted_is_the_model_s_own_outlier_where_it_has_some():
     assert set(own.argsort()[-2:]) == {17, 44}
     made_up = np.array(planted_vector(pocket, pictures, 2))
     assert (made_up != 0).sum() == 2
+
+
+def test_thresholds_and_tokens_that_are_no_numbers_are_refused(tiny, pictures):
+    with pytest.raises(ValueError, match="threshold"):
+        score_pictures(tiny, pictures, ["relative-norm:threshold=nan"], layers=[1])
+    with pytest.raises(ValueError, match="got `high`"):
+        score_pictures(tiny, pictures, ["relative-norm:threshold=high"], layers=[1])
+    broken = load_backbone("tiny")
+    with torch.no_grad():
+        broken.model.visual.conv1.weight.mul_(1e38)
+    with pytest.raises(ValueError, match=r"picture-0001.*layer 1"):
+        score_pictures(broken, pictures, ["norm"], layers=[1])
