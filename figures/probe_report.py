@@ -15,6 +15,7 @@ from figures.layer_curves import LAYER_CURVES, layer_overview
 from figures.layer_similarity import layer_similarity
 from figures.maps import MAPS, maps_over_layers, pca_maps
 from figures.pictures import picture_names
+from figures.query_maps import MATRICES, QUERY_MAPS, attention_matrices, query_maps
 from figures.roc import roc_curves
 
 LONGEST_NAME = 80  # characters of a picture's name in a file name; file systems allow 255 bytes
@@ -40,9 +41,10 @@ def probe_figures(
 ) -> Iterator[tuple[str, Figure]]:
     """(file name without suffix, figure) of every figure that the data set allows, one at a time.
 
-    `layers`, `heads_<variable>`, `layer_similarity`, `roc`, `channel_means`, `channels`; then `maps_<picture>` and
-    `pca_<picture>` of the first `maps_for` pictures, those in `pictures` (name to (h, w, 3)) before the others. File
-    names are safe and differ even where only the case of letters would tell them apart. No pictures, no figures.
+    `layers`, `heads_<variable>`, `layer_similarity`, `roc`, `channel_means`, `channels`; then `maps_<picture>`,
+    `pca_<picture>`, `queries_<picture>` and `attention_<picture>` of the first `maps_for` pictures, those in `pictures`
+    (name to (h, w, 3)) before the others. File names are safe and differ even where only the case of letters would
+    tell them apart. No pictures, no figures.
     """
     if not dataset.sizes.get("image", 1):
         return
@@ -68,3 +70,7 @@ def probe_figures(
             yield f"maps_{taken[-1]}", maps_over_layers(dataset, image, picture=pictures.get(image))
         if "pca" in dataset:
             yield f"pca_{taken[-1]}", pca_maps(dataset, image, picture=pictures.get(image))
+        if any(name in dataset for name in QUERY_MAPS):
+            yield f"queries_{taken[-1]}", query_maps(dataset, image, picture=pictures.get(image))
+        if any(name in dataset for name in MATRICES):
+            yield f"attention_{taken[-1]}", attention_matrices(dataset, image)
