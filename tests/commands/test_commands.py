@@ -87,7 +87,7 @@ def test_plots_of_a_picture_and_a_link_to_it_are_drawn_once(folder):
 
 def test_measures_without_table_or_figure_say_so(folder):
     output = ran(
-        "probe", folder / "pictures" / "0.png", "-b", "tiny", "-m", "patch-similarity", "-o", folder / "run.zarr",
+        "probe", folder / "pictures" / "0.png", "-b", "tiny", "-m", "prefix-attention", "-o", folder / "run.zarr",
         "--plots", folder / "figures",
     )  # fmt: skip
     assert "1 pictures, tiny" in output
