@@ -6,13 +6,11 @@ import importlib
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import typer
 import xarray as xr
 from rich.console import Console
 
-import diagnostics
 from commands.options import (
     BackboneSpec,
     Batch,
@@ -25,8 +23,8 @@ from commands.options import (
     layers_of,
     numbers,
 )
+from commands.output import first_pictures, write_figures
 from commands.tables import as_rich
-from diagnostics.images import open_picture
 from diagnostics.registry import split_specs
 
 DEFAULT = (
@@ -153,13 +151,10 @@ def compare(
 def draw(scores: xr.Dataset, tables: dict[str, pd.DataFrame], pictures: list[str], folder: Path, maps: int) -> None:
     """Writes the figures of a comparison as PNG and PDF."""
     from figures.compare_report import compare_figures
-    from figures.write import SUFFIXES, write
 
-    paths = diagnostics.picture_paths(pictures)
-    shown = {str(name): np.asarray(open_picture(paths[str(name)])) for name in scores["image"].values[:maps]}
-    for name, figure in compare_figures(scores, tables, pictures=shown, maps_for=maps):
-        for suffix in SUFFIXES:
-            write(figure, folder / f"{name}{suffix}", metadata={"Title": name, "Source": scores.attrs["backbone"]})
+    shown = first_pictures(scores, pictures, maps)
+    figures = compare_figures(scores, tables, pictures=shown, maps_for=maps)
+    write_figures(figures, folder, source=scores.attrs["backbone"])
     Console().print(f"figures: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 

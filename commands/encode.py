@@ -20,6 +20,7 @@ from commands.options import (
     Strict,
     backbone_of,
 )
+from commands.output import tell_left_out
 
 
 def encode(
@@ -61,9 +62,5 @@ def encode(
         strict=strict,
         progress=True,
     )
-    console = Console()
-    if left_out:
-        console.print(f"[bold yellow]left out ({len(left_out)}):[/bold yellow]")
-        for reason in left_out.values():
-            console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"features: {out}", markup=False, highlight=False, soft_wrap=True)
+    tell_left_out(left_out)
+    Console().print(f"features: {out}", markup=False, highlight=False, soft_wrap=True)

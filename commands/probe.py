@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import typer
 import xarray as xr
@@ -26,7 +25,7 @@ from commands.options import (
     layers_of,
     numbers,
 )
-from diagnostics.images import open_picture
+from commands.output import first_pictures, tell_left_out, write_figures
 from diagnostics.registry import split_specs
 from diagnostics.store import left_out
 
@@ -98,11 +97,7 @@ def report(dataset: xr.Dataset, out: Path) -> None:
     frame = diagnostics.layer_table(dataset)
     if frame.columns.size:
         console.print(_as_rich(frame))
-    reasons = left_out(out)
-    if reasons:
-        console.print(f"[bold yellow]left out ({len(reasons)}):[/bold yellow]")
-        for reason in reasons.values():
-            console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
+    tell_left_out(left_out(out))
     console.print(f"data set: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -125,17 +120,9 @@ def _number(value: float, column: str) -> str:
 def draw(dataset: xr.Dataset, pictures: list[str], folder: Path, maps: int) -> None:
     """Writes the figures that the data set allows as PNG and PDF."""
     from figures.probe_report import probe_figures
-    from figures.write import SUFFIXES, write
 
-    first = [str(name) for name in dataset["image"].values[:maps]]
-    paths = diagnostics.picture_paths(pictures)
-    shown = {name: np.asarray(open_picture(paths[name])) for name in first}
-    drawn = 0
-    for name, figure in probe_figures(dataset, pictures=shown, maps_for=maps):
-        metadata = {"Title": name, "Source": f"{dataset.backbone} {dataset.attrs['size']}"}
-        # With the suffix: the name of a PNG picture would pass for that of a finished file.
-        for suffix in SUFFIXES:
-            write(figure, folder / f"{name}{suffix}", metadata=metadata)
-        drawn += 1
+    shown = first_pictures(dataset, pictures, maps)
+    figures = probe_figures(dataset, pictures=shown, maps_for=maps)
+    drawn = write_figures(figures, folder, source=f"{dataset.backbone} {dataset.attrs['size']}")
     said = f"figures:  {folder}" if drawn else "figures:  none; no figure shows these measures"
     Console().print(said, markup=False, highlight=False, soft_wrap=True)

@@ -17,13 +17,22 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.compare import fitted_detectors
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector
-from diagnostics.feed import Loaded, Loader, in_batches, label_source, list_pictures, opened_ahead, size_for, stacked
+from diagnostics.feed import (
+    Loaded,
+    Loader,
+    in_batches,
+    label_source,
+    list_pictures,
+    opened_ahead,
+    progress_bar,
+    size_for,
+    stacked,
+)
 from diagnostics.images import Size
 from diagnostics.layout import Layout, grid_of
 from diagnostics.measures.auc import PAIRS_AT_ONCE, pair_auc
@@ -232,7 +241,7 @@ def removal_table(
 
     tables, reasons = [], []
     blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
-    bar = tqdm(total=len(listed), unit="picture", desc=f"mend {backbone.spec}", disable=None if progress else True)
+    bar = progress_bar(f"mend {backbone.spec}", len(listed), shown=progress)
     with bar:
         for block, loaded in opened_ahead(blocks, loader):
             tables += [table for _, found in in_batches(loaded, batch, work) for table in found]

@@ -12,11 +12,10 @@ import pandas as pd
 import xarray as xr
 from PIL import Image
 from scipy.stats import spearmanr
-from tqdm.auto import tqdm
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.compare import PICTURES_TO_FIT, score_pictures
-from diagnostics.feed import Picture, list_pictures, size_for
+from diagnostics.feed import Picture, list_pictures, progress_bar, size_for
 from diagnostics.images import PictureError, Size, as_picture, resize
 from diagnostics.labels import resize_labels
 from diagnostics.layout import Grid, grid_of, padding_to_patches
@@ -108,7 +107,7 @@ def stability_table(
         picture for picture in list_pictures(pictures, size_for(backbone, size), strict=False) if not picture.reason
     ]
     tallies: dict[tuple[str, int, str], _Tally] = {}
-    bar = tqdm(total=len(listed), unit="picture", desc=f"stability {backbone.spec}", disable=None if progress else True)
+    bar = progress_bar(f"stability {backbone.spec}", len(listed), shown=progress)
     with bar:
         for start in range(0, len(listed), PICTURES_TO_FIT):
             block = listed[start : start + PICTURES_TO_FIT]

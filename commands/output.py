@@ -1,0 +1,46 @@
+"""What several subcommands print and write at their end, so that it looks the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+
+import diagnostics
+from diagnostics.images import open_picture
+
+if TYPE_CHECKING:  # a plotting library is not loaded until something is drawn
+    from matplotlib.figure import Figure
+
+
+def tell_left_out(reasons: Mapping[str, str]) -> None:
+    """Prints the pictures that were left out, or whose label map was; nothing if there are none."""
+    if not reasons:
+        return
+    console = Console()
+    console.print(f"[bold yellow]left out ({len(reasons)}):[/bold yellow]")
+    for reason in reasons.values():
+        console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def first_pictures(dataset: xr.Dataset, pictures: list[str], count: int) -> dict[str, np.ndarray]:
+    """The first pictures of a data set by name, as pixels (h, w, 3), to be drawn beside their maps."""
+    paths = diagnostics.picture_paths(pictures)
+    return {str(name): np.asarray(open_picture(paths[str(name)])) for name in dataset["image"].values[:count]}
+
+
+def write_figures(figures: Iterable[tuple[str, Figure]], folder: Path, *, source: str) -> int:
+    """Writes each figure as PNG and PDF under its name; returns how many there were."""
+    from figures.write import SUFFIXES, write
+
+    drawn = 0
+    for name, figure in figures:
+        # With the suffix: the name of a PNG picture would pass for that of a finished file.
+        for suffix in SUFFIXES:
+            write(figure, folder / f"{name}{suffix}", metadata={"Title": name, "Source": source})
+        drawn += 1
+    return drawn
