@@ -8,10 +8,13 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
-P = TypeVar("P", bound=Callable[..., Any])
+P = TypeVar("P")
+
+# The parts' common type -> the registry that builds them, so that a spec can name a part inside a part.
+_REGISTRIES: dict[type, Registry[Any]] = {}
 
 
 class UnknownName(ValueError):
@@ -26,35 +29,62 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     return UnknownName(f"there is no {kind} `{name}`.{hint} Known: {', '.join(known) or 'none'}.")
 
 
+def _pieces(text: str) -> list[str]:
+    """Text cut at commas that stand outside brackets: `a=1,b=c(d=2,e=3)` -> ["a=1", "b=c(d=2,e=3)"]."""
+    pieces, depth = [""], 0
+    for sign in text:
+        depth += (sign == "(") - (sign == ")")
+        if sign == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += sign
+        if depth < 0:
+            break
+    if depth:
+        raise ValueError(f"`{text}` should close every bracket that it opens, as in name:field=part(setting=value).")
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
-    """`lof:neighbours=20,contamination=0.1` -> ("lof", {"neighbours": "20", "contamination": "0.1"})."""
-    name, _, rest = spec.strip().partition(":")
+    """`lof:neighbours=20,contamination=0.1` -> ("lof", {"neighbours": "20", "contamination": "0.1"}).
+
+    A field that is itself a part may carry its own settings in brackets: `sc-clip:detector=lof(neighbours=20)`. As a
+    field's value, `lof(neighbours=20)` is read like `lof:neighbours=20`.
+    """
+    spec = spec.strip()
+    if re.fullmatch(r"[^:()]+\(.*\)", spec):
+        spec = f"{spec.partition('(')[0]}:{spec.partition('(')[2][:-1]}"
+    name, _, rest = spec.partition(":")
     fields: dict[str, str] = {}
-    for piece in filter(None, (piece.strip() for piece in rest.split(","))):
+    for piece in _pieces(rest):
         key, equals, value = piece.partition("=")
         if not equals or not key.strip():
             raise ValueError(f"`{spec}` should read name:field=value,field=value; `{piece}` has no `field=value` form.")
         fields[key.strip().replace("-", "_")] = value.strip()
-    return name, fields
+    return name.strip(), fields
 
 
 def split_specs(text: str) -> list[str]:
     """Several specs in one text, with commas, semicolons or blanks between: `norms,lof:neighbours=5,share=0.1 peak`.
 
-    A piece `field=value` after a comma belongs to the spec before it.
+    A piece `field=value` after a comma belongs to the spec before it; nothing is cut inside brackets.
     """
     specs: list[str] = []
     for chunk in re.split(r"[;\s]+", text):
-        for place, piece in enumerate(filter(None, chunk.split(","))):
-            if place and "=" in piece and ":" not in piece.partition("=")[0]:
+        for place, piece in enumerate(_pieces(chunk)):
+            if place and "=" in re.split(r"[:(]", piece, maxsplit=1)[0]:
                 specs[-1] += f",{piece}"
             else:
                 specs.append(piece)
     return specs
 
 
-def _convert(text: str, kind: Any, where: str) -> Any:
-    """One field's text as the type that the part's annotation asks for."""
+def convert(text: str, kind: Any, where: str) -> Any:
+    """One field's text as the type that the part's annotation asks for.
+
+    A type whose parts have a registry is built by it: a field of type Detector takes `lof` or `lof(neighbours=20)`.
+    `where` names the field in the error for a text that does not fit.
+    """
     union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
     options = typing.get_args(kind) if union else (kind,)
     if type(None) in options and text.lower() == "none":
@@ -75,9 +105,11 @@ def _convert(text: str, kind: Any, where: str) -> Any:
             return text
         elif origin is typing.Literal and text in map(str, typing.get_args(option)):
             return next(value for value in typing.get_args(option) if str(value) == text)
+        elif isinstance(origin, type) and origin in _REGISTRIES:
+            return _REGISTRIES[origin].build(text)
         elif origin is tuple:
             inner = (typing.get_args(option) or (str,))[0]
-            return tuple(_convert(piece, inner, where) for piece in text.split("+"))
+            return tuple(convert(piece, inner, where) for piece in text.split("+"))
     choices = [str(value) for option in options for value in typing.get_args(option)]
     literal = any(typing.get_origin(option) is typing.Literal for option in options)
     wanted = f"one of {', '.join(choices)}" if literal else getattr(kind, "__name__", str(kind))
@@ -87,20 +119,28 @@ def _convert(text: str, kind: Any, where: str) -> Any:
 class Registry(dict[str, P], Generic[P]):
     """Names to parts, with an error that helps when a name is unknown.
 
-    A part is a class whose settings are fields, or a function whose settings are keyword arguments.
+    A part is a class whose settings are fields, or a function whose settings are keyword arguments. `part` is the
+    parts' common type: specs of other parts may then name one in a field of that type. `aliases` are second names for
+    specs; they are not listed.
     """
 
-    def __init__(self, kind: str, entries: dict[str, P]) -> None:
+    def __init__(
+        self, kind: str, entries: dict[str, P], *, part: type | None = None, aliases: dict[str, str] | None = None
+    ) -> None:
         super().__init__(entries)
-        self.kind = kind
+        self.kind, self.aliases = kind, dict(aliases or {})
+        if part is not None:
+            _REGISTRIES[part] = self
 
     def __missing__(self, name: str) -> P:
+        if name in self.aliases:
+            return self[self.aliases[name]]
         raise unknown_name(self.kind, name, self)
 
     def build(self, spec: str) -> Any:
         """The part that a spec string names, with its fields set. `lof` and `lof:neighbours=20` both work."""
         name, fields = parse_spec(spec)
-        part = self[name]
+        part: Any = self[name]
         parameters = {
             key: parameter
             for key, parameter in inspect.signature(part).parameters.items()
@@ -112,7 +152,7 @@ class Registry(dict[str, P], Generic[P]):
         for key, text in fields.items():
             if key not in parameters:
                 raise unknown_name(f"setting of {self.kind} `{name}`", key, parameters)
-            settings[key] = _convert(text, hints.get(key, str), f"`{key}` of {self.kind} `{name}`")
+            settings[key] = convert(text, hints.get(key, str), f"`{key}` of {self.kind} `{name}`")
         return part(**settings)
 
     def describe(self) -> dict[str, str]:

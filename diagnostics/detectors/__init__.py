@@ -57,4 +57,5 @@ DETECTORS: Registry[Any] = Registry(
         "random": RandomScores,
         "adaptive": Adaptive,
     },
+    part=Detector,
 )

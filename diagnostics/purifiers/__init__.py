@@ -38,4 +38,7 @@ PURIFIERS: Registry[type[Purifier]] = Registry(
         "low-pass": LowPass,
         "shuffle": Shuffle,
     },
+    part=Purifier,
+    # SC-CLIP's own short names of its five interpolations (Table 6).
+    aliases={kind: f"neighbour-{kind}" for kind in ("mean", "median", "nearest", "bilinear", "weighted")},
 )

@@ -87,3 +87,40 @@ def test_parts_are_described_by_their_first_line():
 )
 def test_several_specs_in_one_text_keep_their_settings(text, specs):
     assert split_specs(text) == specs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    """A part that holds another."""
+
+    inner: Part = Part()
+    maybe: Part | None = None
+    count: int = 1
+
+
+Registry("part", {"part": Part}, part=Part, aliases={"short": "part"})
+OUTERS = Registry("outer", {"outer": Outer})
+
+
+def test_a_part_inside_a_part_is_built_by_its_own_registry():
+    assert OUTERS.build("outer:inner=part").inner == Part()
+    built = OUTERS.build("outer:inner=part(count=2,share=0.1),count=5,maybe=part:count=9")
+    assert built == Outer(inner=Part(count=2, share=0.1), count=5, maybe=Part(count=9))
+    with pytest.raises(ValueError, match="there is no part `prat`"):
+        OUTERS.build("outer:inner=prat")
+
+
+def test_a_second_name_builds_the_same_part_and_is_not_listed():
+    registry = Registry("part", {"part": Part}, aliases={"short": "part"})
+    assert registry.build("short:count=4") == Part(count=4)
+    assert list(registry) == ["part"]
+
+
+def test_brackets_must_be_closed():
+    with pytest.raises(ValueError, match="close every bracket"):
+        OUTERS.build("outer:inner=part(count=2")
+
+
+def test_specs_with_brackets_stay_whole():
+    text = "a:b=c(d=1,e=2),f=3,g:h=i(j=4) k"
+    assert split_specs(text) == ["a:b=c(d=1,e=2),f=3", "g:h=i(j=4)", "k"]

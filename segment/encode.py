@@ -1,0 +1,71 @@
+"""Dense features of many methods from one stock forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.layout import Layout
+from diagnostics.taps import Recording, resolve_layer
+from segment.method import Encoding, Method, Place, Stock
+from segment.methods import METHODS
+
+
+class _Places:
+    """A tap that keeps exactly the places asked for."""
+
+    def __init__(self, places: set[Place]) -> None:
+        self.places = places
+        self.values: dict[Place, Tensor] = {}
+
+    def start(self, depth: int, layout: Layout | None = None) -> None: ...
+
+    def wants(self, name: str, layer: int) -> bool:
+        return (name, layer) in self.places
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        self.values[name, layer] = value
+        return value
+
+
+def encode_many(
+    backbone: Backbone, images: Tensor, methods: Sequence[str | Method], *, positions: str | None = None
+) -> list[Encoding]:
+    """Dense features of every method, in their order: normalised pictures (B, 3, h, w) -> Encodings.
+
+    The stock forward runs once for all methods, up to the last layer that one of them needs; once more for each other
+    way to stretch the position table, where the pictures' grid is not the model's own and `positions` does not name one
+    way for all. Raises ValueError for a method that can't run on this backbone or size.
+    """
+    parts = [METHODS.build(method) for method in methods]
+    if not parts:
+        raise ValueError(f"`methods` should name at least one method; known: {', '.join(METHODS)}.")
+    layout = backbone.layout(images)
+    for part in parts:
+        reason = part.encoder.refusal(backbone, layout)
+        if reason:
+            raise ValueError(f"`{part.spec}` can't run on `{backbone.spec}`: {reason}.")
+    native = layout.grid == backbone.native_grid
+    stretched = [None if native else positions or part.positions or backbone.positions for part in parts]
+    found: list[Encoding | None] = [None] * len(parts)
+    with torch.no_grad():
+        for how in dict.fromkeys(stretched):
+            chosen = [number for number, way in enumerate(stretched) if way == how]
+            stock = stock_forward(backbone, images, [parts[number] for number in chosen], positions=how)
+            for number in chosen:
+                found[number] = parts[number].encoder(stock)
+    return [encoding for encoding in found if encoding is not None]
+
+
+def stock_forward(
+    backbone: Backbone, images: Tensor, methods: Sequence[Method], *, positions: str | None = None
+) -> Stock:
+    """One forward pass over normalised pictures (B, 3, h, w) that keeps what the methods need."""
+    depth = backbone.depth
+    places = {(name, resolve_layer(layer, depth)) for method in methods for name, layer in method.encoder.needs(depth)}
+    tap = _Places(places)
+    backbone.trunk(images, stop=max((layer for _, layer in places), default=0), tap=tap, positions=positions)
+    return Stock(backbone, images, backbone.layout(images), Recording(depth, tap.values))

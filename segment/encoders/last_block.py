@@ -1,0 +1,64 @@
+"""The last block with another attention kernel, with or without its residual and feed-forward network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.detectors.base import Detector
+from diagnostics.detectors.lof_release import LofRelease
+from diagnostics.layout import Layout
+from diagnostics.purifiers.base import Purifier
+from diagnostics.purifiers.keep import Keep
+from segment.gaussian import distance_bias
+from segment.kernels import Combine, check_kernel, kernel_mix
+from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.repair import repair_needs, repair_refusal, repaired_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastBlock(Encoder):
+    """Blocks 1…L-1 as they are; block L recombined: tokens = [residual +] `alpha` · Proj(kernel · v) [+ FFN].
+
+    `kernel` and `combine` as in segment.kernels. `class_in_keys` says whether patches attend to prefix tokens, too.
+    `gaussian` is the standard deviation in patches of a Gaussian of the distance that is added to the logits (its peak
+    is 1, prefix tokens get 0); 0 adds none. `alpha` scales attention's output against the residual (ClearCLIP, Fig 6).
+    `detector` and `purifier` mend the patches that enter the block, by what layer L-1 shows.
+    """
+
+    kernel: str = "qk"
+    combine: Combine = "sum"
+    residual: bool = True
+    ffn: bool = True
+    class_in_keys: bool = True
+    gaussian: float = 0.0
+    alpha: float = 1.0
+    detector: Detector = LofRelease()
+    purifier: Purifier = Keep()
+
+    def __post_init__(self) -> None:
+        check_kernel(self.kernel, self.combine)
+        if self.gaussian < 0:
+            raise ValueError(
+                f"`gaussian` should be a standard deviation in patches, or 0 for none; got {self.gaussian}."
+            )
+
+    def needs(self, depth: int) -> list[Place]:
+        return repair_needs(self.detector, self.purifier, -2)
+
+    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+        return repair_refusal(self.detector, self.purifier, layout)
+
+    def __call__(self, stock: Stock) -> Encoding:
+        block = stock.backbone.blocks[-1]
+        tokens, mask = repaired_tokens(stock, self.detector, self.purifier, -2)
+        heads = stock.heads(-1) if tokens is stock.tokens(-2) else block.qkv(tokens)
+        skip = 0 if self.class_in_keys else stock.layout.prefix
+        bias = distance_bias(stock.layout, self.gaussian, device=tokens.device)[:, skip:] if self.gaussian else None
+        mixed = kernel_mix(heads, self.kernel, self.combine, bias=bias, skip=skip)
+        found = self.alpha * block.merge_heads(mixed, heads.normed)
+        if self.residual:
+            found = tokens + found
+        if self.ffn:
+            found = found + block.ffn(found)
+        return encoding(stock, found, extras={"outliers": mask})

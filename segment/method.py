@@ -1,0 +1,272 @@
+"""What a method is: an encoder of dense features, a scorer against words, a decoder to labels, and the paper."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone, Heads
+from diagnostics.detectors.base import Detector
+from diagnostics.layout import Layout, Padding, padding_to_patches
+from diagnostics.registry import convert, parse_spec, unknown_name
+from diagnostics.taps import Recording, resolve_layer
+
+# A named place of the stock forward that an encoder reads: (tap, layer), the layer as 1…L, 0 or negative.
+Place = tuple[str, int]
+
+
+class Stock:
+    """What the stock forward pass over one batch left behind; all methods read from the same one.
+
+    `images` (B, 3, h, w) are normalised; `layout` says where the tokens sit; `recording` holds the places that the
+    methods asked for.
+    """
+
+    def __init__(self, backbone: Backbone, images: Tensor, layout: Layout, recording: Recording) -> None:
+        self.backbone, self.images, self.layout, self.recording = backbone, images, layout, recording
+        self._heads: dict[int, Heads] = {}
+
+    @property
+    def depth(self) -> int:
+        """L, the number of blocks."""
+        return self.backbone.depth
+
+    def tokens(self, layer: int) -> Tensor:
+        """What leaves a block: (B, T, D); needs ("block_out", layer)."""
+        return self.recording["block_out", layer]
+
+    def patches(self, layer: int) -> Tensor:
+        """The patches among `tokens`: (B, N, D)."""
+        return self.layout.patches(self.tokens(layer))
+
+    def class_token(self, layer: int) -> Tensor | None:
+        """The class token among `tokens`: (B, D); None for a model without one."""
+        return None if self.layout.class_index is None else self.layout.class_token(self.tokens(layer))
+
+    def heads(self, layer: int) -> Heads:
+        """Queries, keys and values of a block on the stock tokens, made once; needs ("block_out", layer - 1)."""
+        layer = resolve_layer(layer, self.depth)
+        if layer not in self._heads:
+            self._heads[layer] = self.backbone.blocks[layer - 1].qkv(self.tokens(layer - 1))
+        return self._heads[layer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """Dense features of a batch, in the space of the text.
+
+    `patches` (B, N, E) come after the final norm and projection, before L2 normalisation, row by row of `layout` (whose
+    grid need not be the backbone's). `class_token` (B, E) or None. `padding` says how many pixels on each side of the
+    picture the grid covers beyond it. `extras` holds what else a method has to show, such as an affinity (B, N, N) or
+    the mask of outliers (B, N).
+    """
+
+    patches: Tensor
+    class_token: Tensor | None
+    layout: Layout
+    padding: Padding
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+def encoding(
+    stock: Stock, tokens: Tensor, *, class_token: Tensor | None = None, extras: dict[str, Tensor] | None = None
+) -> Encoding:
+    """The encoding from tokens of width D: final norm and projection on (B, T, D), prefix first, or (B, N, D) patches.
+
+    `class_token` (B, D) stands for the one among the tokens, or where there are only patches.
+    """
+    layout, backbone = stock.layout, stock.backbone
+    if tokens.shape[1] == layout.tokens:
+        if class_token is None and layout.class_index is not None:
+            class_token = layout.class_token(tokens)
+        tokens = layout.patches(tokens)
+    height, width = stock.images.shape[-2:]
+    projected = backbone.project(tokens if class_token is None else torch.cat([class_token[:, None], tokens], dim=1))
+    return Encoding(
+        patches=projected if class_token is None else projected[:, 1:],
+        class_token=None if class_token is None else projected[:, 0],
+        layout=layout,
+        padding=padding_to_patches((height, width), backbone.patch_size),
+        extras=extras or {},
+    )
+
+
+class Encoder(ABC):
+    """From the stock forward pass to dense features. A part derives from it as a frozen dataclass; settings are fields.
+
+    It reads places of the stock pass and runs on from there; it never changes weights or what it reads.
+    """
+
+    @abstractmethod
+    def needs(self, depth: int) -> Iterable[Place]:
+        """Places of the stock forward that it reads; the trunk stops at the last layer that anybody needs."""
+
+    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+        """Why it can't run on this backbone or size (no class token, too few blocks), or None if it can."""
+        return None
+
+    def fitted(self, backbone: Backbone, images: Tensor) -> Encoder:
+        """The encoder with its detector made ready, where that learns from weights or pictures (B, 3, h, w).
+
+        Detectors are fitted for the field `repair_at`, the layer whose output they look at.
+        """
+        detector = getattr(self, "detector", None)
+        if not isinstance(detector, Detector):
+            return self
+        layer = resolve_layer(getattr(self, "repair_at", -2), backbone.depth)
+        ready: Any = detector.fitted(backbone, images, layer)
+        return self if ready is detector else replace(typing.cast(Any, self), detector=ready)
+
+    @abstractmethod
+    def __call__(self, stock: Stock) -> Encoding:
+        """Dense features of the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFeatures:
+    """The words of a vocabulary as unit vectors.
+
+    `features` (Q, E), a row for each query; `owners` (Q) int64, the class (0…C-1) that each query belongs to; `names`,
+    the C classes; `background`, the class that stands for the rest, or None; `logit_scale`, the trained one.
+    """
+
+    features: Tensor
+    owners: Tensor
+    names: tuple[str, ...]
+    background: int | None = None
+    logit_scale: float = 100.0
+
+
+class Scores(NamedTuple):
+    """Scores of one batch of windows.
+
+    maps: (B, Q, rows, cols), a row of channels for each query, at any resolution that covers the padded window; with
+    `by_class` the channels are the C classes already.
+    """
+
+    maps: Tensor
+    by_class: bool = False
+
+
+class Scorer(ABC):
+    """From dense features and words to score maps of a window. A part derives from it as a frozen dataclass."""
+
+    @abstractmethod
+    def __call__(self, encoding: Encoding, text: TextFeatures, size: tuple[int, int]) -> Scores:
+        """Score maps; `size` is the window's (height, width) in pixels, with its padding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Scorer):
+    """Cosine of each patch with each query, in [-1, 1], at the grid's resolution."""
+
+    def __call__(self, encoding: Encoding, text: TextFeatures, size: tuple[int, int]) -> Scores:
+        unit = torch.nn.functional.normalize(encoding.patches.float(), dim=-1)
+        cosines = unit @ text.features.to(unit).mT
+        return Scores(encoding.layout.to_map(cosines).permute(0, 3, 1, 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decode:
+    """From averaged scores to labels.
+
+    Probability of a class = largest softmax(`scale` · score) among its queries. Pixels whose best probability is below
+    `threshold` become the background class; foreground classes with at most `smallest_area` of all foreground pixels
+    are taken out, and their pixels go to the next best class. Where the defaults are from: wangf3014/SCLIP b56bd30,
+    without a background class.
+    """
+
+    scale: float = 40.0
+    threshold: float = 0.0
+    smallest_area: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"`scale` should be above 0, such as 40; got {self.scale}.")
+        for name in ("threshold", "smallest_area"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` should lie in [0, 1); got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """Where a method comes from: title and venue, arXiv number, and the released code with its commit."""
+
+    title: str
+    venue: str
+    arxiv: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A whole method as a value; ablations are field changes.
+
+    `positions` names the interpolation of the position table that the released code uses (None: the backbone's own).
+    `summary` is one line; `departures` list where we leave the paper or the release. `spec` is the name at the door,
+    with the settings that were changed.
+    """
+
+    encoder: Encoder
+    paper: Paper
+    summary: str
+    scorer: Scorer = Cosine()
+    decode: Decode = Decode()
+    positions: str | None = "bicubic-offset"
+    departures: tuple[str, ...] = ()
+    spec: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """All fields that a spec may set, with their values: the encoder's, the scorer's, the decoder's, positions."""
+        found: dict[str, Any] = {"positions": self.positions}
+        for part in (self.decode, self.scorer, self.encoder):
+            found |= {entry.name: getattr(part, entry.name) for entry in dataclasses.fields(typing.cast(Any, part))}
+        return found
+
+    def changed(self, fields: dict[str, str]) -> Method:
+        """The method with fields set from texts, wherever they are: `{"residual": "true"}`."""
+        method = self
+        for key, text in fields.items():
+            method = method._with(key, text)
+        return method
+
+    def _with(self, key: str, text: str) -> Method:
+        for place in ("encoder", "scorer", "decode", ""):
+            part: Any = getattr(self, place) if place else self
+            names = {entry.name for entry in dataclasses.fields(part) if entry.init} if place else {"positions"}
+            if key in names:
+                kind = typing.get_type_hints(type(part))[key]
+                value = convert(text, kind, f"`{key}` of method `{self.spec}`")
+                changed = {place: replace(part, **{key: value})} if place else {key: value}
+                return replace(self, **changed)
+        raise unknown_name(f"setting of method `{self.spec}`", key, self.settings())
+
+    def fitted(self, backbone: Backbone, images: Tensor) -> Method:
+        """The method with its detector made ready, where that learns; itself otherwise."""
+        encoder = self.encoder.fitted(backbone, images)
+        return self if encoder is self.encoder else replace(self, encoder=encoder)
+
+
+class Methods(dict[str, Method]):
+    """Names to methods, with an error that helps; `build` reads specs: `sc-clip:detector=som,purifier=median`."""
+
+    def __missing__(self, name: str) -> Method:
+        raise unknown_name("method", name, self)
+
+    def build(self, spec: str | Method) -> Method:
+        """The method that a spec names, with its fields set; a Method comes back as it is."""
+        if isinstance(spec, Method):
+            return spec
+        name, fields = parse_spec(spec)
+        return replace(replace(self[name], spec=name).changed(fields), spec=spec.strip())
+
+    def describe(self) -> dict[str, str]:
+        """Each name with its line."""
+        return {name: method.summary for name, method in self.items()}

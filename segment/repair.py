@@ -1,0 +1,49 @@
+"""Outliers of one layer's output, found and mended on the way into a method."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diagnostics.detectors.base import Detector
+from diagnostics.layout import Layout
+from diagnostics.purifiers.base import Purifier
+from diagnostics.purifiers.keep import Keep
+from segment.method import Place, Stock
+
+
+def repair_needs(detector: Detector, purifier: Purifier, layer: int) -> list[Place]:
+    """Places of the stock forward that the repair of a layer's output reads."""
+    taps = () if isinstance(purifier, Keep) else detector.needs
+    return [("block_out", layer), *((tap, layer) for tap in taps)]
+
+
+def repair_refusal(detector: Detector, purifier: Purifier, layout: Layout) -> str | None:
+    """Why the repair can't run on such tokens, or None."""
+    if isinstance(purifier, Keep):
+        return None
+    return detector.refusal(layout) or purifier.refusal(layout)
+
+
+def find_outliers(stock: Stock, detector: Detector, layer: int) -> Tensor:
+    """What the detector marks in a layer's output: (B, N) bool."""
+    return detector(stock.recording.at(layer), stock.layout).mask
+
+
+def repaired(stock: Stock, detector: Detector, purifier: Purifier, layer: int) -> tuple[Tensor, Tensor]:
+    """A layer's patches, mended, and which were: (B, N, D), (B, N) bool.
+
+    `keep` looks for nothing and marks nothing.
+    """
+    patches = stock.patches(layer)
+    if isinstance(purifier, Keep):
+        return patches, torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
+    mask = find_outliers(stock, detector, layer)
+    return purifier(patches, mask, stock.layout, class_token=stock.class_token(layer)), mask
+
+
+def repaired_tokens(stock: Stock, detector: Detector, purifier: Purifier, layer: int) -> tuple[Tensor, Tensor]:
+    """A layer's tokens with the patches mended and the prefix as it was, and which patches were: (B, T, D), (B, N)."""
+    tokens = stock.tokens(layer)
+    patches, mask = repaired(stock, detector, purifier, layer)
+    return (tokens if isinstance(purifier, Keep) else torch.cat([tokens[:, : stock.layout.prefix], patches], 1)), mask
