@@ -1,8 +1,6 @@
 """`python -m benchmarks.run`: what looking inside costs, as ratios to the stock forward of the same weights.
 
-Times are the median over rounds of each round's own ratio, with the order of the contestants turned from round to
-round, so that a machine that speeds up or slows down on the way does not favour one of them. Memory is the peak of a
-process of its own.
+How times are taken is said in benchmarks.ratios. Memory is the peak of a process of its own.
 """
 
 from __future__ import annotations
@@ -10,11 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,13 +19,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 import diagnostics
+from benchmarks.methods import bf16_speed, method_speed
+from benchmarks.ratios import crops, ratios
 from diagnostics import Backbone
 from diagnostics.compare import score_pictures, threshold_table
-from diagnostics.images import normalise
 from diagnostics.measures import DEFAULT_MEASURES, measures_of
 
 
@@ -48,42 +44,6 @@ def backbones() -> dict[str, Backbone]:
             clip, spec="ViT-B/16", mean=(0.5,) * 3, std=(0.5,) * 3, make_tokenizer=open_clip.SimpleTokenizer
         ),
         "timm ViT-B/16": timm_backbone(timm.create_model("vit_base_patch16_224"), "ViT-B/16"),
-    }
-
-
-def crops(backbone: Backbone, batch: int, size: tuple[int, int]) -> Tensor:
-    """Crops of scikit-learn's two photographs: noise would be an odd picture to decompose."""
-    photographs = [torch.tensor(image).permute(2, 0, 1) / 255 for image in load_sample_images().images]
-    pieces = []
-    for number in range(batch):
-        photograph, step = photographs[number % 2], 10 * (number // 2)
-        pieces.append(photograph[:, step : step + size[0], step : step + size[1]])
-    return normalise(torch.stack(pieces), backbone.mean, backbone.std).to(backbone.device)
-
-
-def ratios(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Name -> median over rounds of its time over the first contestant's, and median seconds."""
-    names = list(contestants)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for function in contestants.values():
-        function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    for turn in range(rounds):
-        for place in range(len(names)):
-            name = names[(place + turn) % len(names)]
-            start = time.perf_counter()
-            contestants[name]()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()  # a GPU works on after the call has come back
-            times[name].append(time.perf_counter() - start)
-    first = times[names[0]]
-    return {
-        name: (
-            statistics.median(own / base for own, base in zip(times[name], first, strict=True)),
-            statistics.median(times[name]),
-        )
-        for name in names
     }
 
 
@@ -165,6 +125,9 @@ def draw_pictures(count: int, folder: Path) -> None:
         Image.fromarray(small).resize((512, 384)).save(folder / f"{number:05d}.jpg")
 
 
+PARTS = ("measures", "methods", "bf16", "compare", "memory")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8, help="pictures in one forward")
@@ -172,36 +135,51 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--memory", type=int, nargs=2, default=(50, 500), help="picture counts whose peaks to compare")
     parser.add_argument("--no-memory", action="store_true", help="leave the memory part out (it takes minutes)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts alone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--probe", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+
+    def wanted(part: str) -> bool:
+        return part in (options.only or PARTS) and not (part == "memory" and options.no_memory)
+
     if options.probe:
         probe_and_tell(options.probe, options.folder, backbones()["open_clip ViT-B/16"])
         return
     console = Console()
-    for name, backbone in backbones().items():
-        backbone.to(options.device)
-        table = Table(title=f"{name}, batch {options.batch} of 224x224, {options.device}, {options.threads} threads")
+    setting = f"batch {options.batch} of 224x224, {options.device}, {options.threads} threads"
+
+    def tell(title: str, found: dict[str, tuple[float, float]]) -> None:
+        table = Table(title=title)
         table.add_column("what")
-        table.add_column("x stock", justify="right")
+        table.add_column("x first", justify="right")
         table.add_column("ms a picture", justify="right")
-        found = speed(backbone, batch=options.batch, size=(224, 224), rounds=options.rounds)
         for what, (ratio, seconds) in found.items():
             table.add_row(what, f"{ratio:.3f}", f"{1000 * seconds / options.batch:.1f}")
         console.print(table)
-    with tempfile.TemporaryDirectory() as folder:
-        draw_pictures(8, Path(folder))
-        table = Table(title="comparing detectors, open_clip ViT-B/16, 8 pictures")
-        table.add_column("what")
-        table.add_column("x probe", justify="right")
-        for what, (ratio, _) in comparison(
-            backbones()["open_clip ViT-B/16"].to(options.device), Path(folder), rounds=max(1, options.rounds // 3)
-        ).items():
-            table.add_row(what, f"{ratio:.3f}")
-        console.print(table)
-    if not options.no_memory:
+
+    models = {name: backbone.to(options.device) for name, backbone in backbones().items()}
+    for name, backbone in models.items():
+        if wanted("measures"):
+            tell(
+                f"measures: {name}, {setting}",
+                speed(backbone, batch=options.batch, size=(224, 224), rounds=options.rounds),
+            )
+    clip = models["open_clip ViT-B/16"]
+    if wanted("methods"):
+        tell(f"methods: features, {setting}", method_speed(clip, batch=options.batch, rounds=options.rounds))
+    if wanted("bf16"):
+        tell(f"methods: precision, {setting}", bf16_speed(clip, batch=options.batch, rounds=options.rounds))
+    if wanted("compare"):
+        with tempfile.TemporaryDirectory() as folder:
+            draw_pictures(8, Path(folder))
+            tell(
+                "comparing detectors, open_clip ViT-B/16, 8 pictures",
+                comparison(clip, Path(folder), rounds=max(1, options.rounds // 3)),
+            )
+    if wanted("memory"):
         few, many = options.memory
         with tempfile.TemporaryDirectory() as folder:
             draw_pictures(many, Path(folder))
