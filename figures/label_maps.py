@@ -1,0 +1,132 @@
+"""Label maps over their picture: one with its legend, or those of several methods side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from figures.labels import shortened
+from figures.pictures import as_rgb
+from figures.style import FULL, drawing
+
+OPACITY = 0.6  # of the colours over the picture
+MOST_NAMES = 24  # in a legend; the rest is counted
+LEGEND_ROW, TITLE_ROW = 0.17, 0.2  # inches
+CELL = 1.62  # inches: four columns across a page
+NAME = 22  # characters of a class name
+
+
+def colored(picture: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY) -> np.ndarray:
+    """The picture (H, W, 3) with each pixel tinted by its class's colour: (H, W, 3) in [0, 1]. Labels < 0 stay bare."""
+    rgb = as_rgb(picture)
+    if labels.shape != rgb.shape[:2]:
+        raise ValueError(
+            f"`labels` should have the picture's height and width {rgb.shape[:2]}; got {labels.shape}. "
+            "Resize the picture, or ask for labels at its own size."
+        )
+    tint = np.asarray(colors, np.float32)[np.maximum(labels, 0)] / 255
+    return np.where((labels >= 0)[..., None], (1 - opacity) * rgb + opacity * tint, rgb)
+
+
+def draw_label_map(
+    ax: Axes, picture: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY
+) -> None:
+    """Draws the tinted picture into given axes, without ticks."""
+    ax.imshow(colored(picture, labels, colors, opacity=opacity), interpolation="antialiased")
+    bare(ax)
+
+
+def bare(ax: Axes) -> None:
+    ax.grid(False)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for side in ax.spines.values():
+        side.set_visible(False)
+
+
+def legend_of(
+    labels: Sequence[np.ndarray], names: Sequence[str], colors: np.ndarray, *, most: int = MOST_NAMES
+) -> list[Patch]:
+    """Handles of the classes that occur, the largest area first; past `most` a last one counts the others."""
+    counts = np.zeros(len(names), np.int64)
+    for one in labels:
+        counts += np.bincount(one[one >= 0].ravel(), minlength=len(names))
+    present = [int(number) for number in np.argsort(-counts, kind="stable") if counts[number]]
+    shown = [
+        Patch(
+            facecolor=tuple(colors[number] / 255),
+            edgecolor="#888888",
+            linewidth=0.4,
+            label=shortened(names[number], NAME),
+        )
+        for number in present[:most]
+    ]
+    if len(present) > most:
+        shown.append(Patch(facecolor="none", edgecolor="none", label=f"and {len(present) - most} more"))
+    return shown
+
+
+def label_map(
+    picture: np.ndarray, labels: np.ndarray, names: Sequence[str], colors: np.ndarray, *, title: str = ""
+) -> Figure:
+    """One picture (H, W, 3) tinted by its labels (H, W), with a legend of the classes that occur.
+
+    `colors`: uint8 (C, 3), a colour a class. Labels < 0 are pixels that were not scored; they stay as they are.
+    """
+    return method_sheet(picture, {"": labels}, names, colors, title=title, with_picture=False)
+
+
+def method_sheet(
+    picture: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    colors: np.ndarray,
+    *,
+    truth: np.ndarray | None = None,
+    scores: Mapping[str, str] | None = None,
+    title: str = "",
+    with_picture: bool = True,
+    columns: int = 4,
+) -> Figure:
+    """Label maps of several methods on one picture, side by side, with one legend.
+
+    `labels`: method -> (H, W) class numbers. The picture itself comes first, then the `truth`, if given. `scores` are
+    short texts to stand behind the method's name, such as `mIoU 0.41`.
+    """
+    if not labels:
+        raise ValueError("a sheet of methods should get at least one label map; got none.")
+    cells: list[tuple[str, np.ndarray | None]] = [("picture", None)] if with_picture else []
+    if truth is not None:
+        cells.append(("truth", truth))
+    cells += list(labels.items())
+    columns = max(1, min(columns, len(cells)))
+    rows = -(-len(cells) // columns)
+    height, width = picture.shape[:2]
+    single = len(cells) == 1
+    cell_width = FULL * 0.75 if single else FULL / columns
+    cell_height = min(cell_width * height / width, 2.2 * cell_width)
+    handles = legend_of([one for _, one in cells if one is not None], names, colors)
+    legend_columns = min(6, max(1, len(handles)))
+    legend = LEGEND_ROW * -(-len(handles) // legend_columns) + 0.08
+    has_heads = any(name for name, _ in cells)
+    total = rows * (cell_height + TITLE_ROW * has_heads) + legend + (TITLE_ROW if title else 0) + 0.15
+    with drawing((cell_width if single else FULL, total), title=title) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for ax, (name, one) in zip(grid.flat, cells, strict=False):
+            if one is None:
+                ax.imshow(as_rgb(picture), interpolation="antialiased")
+                bare(ax)
+            else:
+                draw_label_map(ax, picture, one, colors)
+            note = (scores or {}).get(name, "")
+            ax.set_title(f"{name}  {note}".strip(), parse_math=False)
+            ax.set_label(name or "label map")
+        for ax in grid.flat[len(cells) :]:
+            ax.remove()
+        if handles:
+            figure.legend(handles=handles, loc="outside lower left", ncols=legend_columns, columnspacing=1.0)
+    return figure

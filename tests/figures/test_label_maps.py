@@ -1,0 +1,62 @@
+"""Label maps over pictures: the right tint at the right pixel, and a legend of what occurs."""
+
+import numpy as np
+import pytest
+
+from figures.label_maps import colored, label_map, legend_of, method_sheet
+
+COLORS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+NAMES = ("background", "cat", "dog")
+
+
+@pytest.fixture
+def picture():
+    return np.full((4, 6, 3), 255, np.uint8)
+
+
+@pytest.fixture
+def labels():
+    found = np.zeros((4, 6), int)
+    found[1:3, 2] = 1
+    found[0, 0] = -1
+    return found
+
+
+def test_each_pixel_is_mixed_with_its_class_colour_and_unscored_ones_stay(picture, labels):
+    tinted = colored(picture, labels, COLORS, opacity=0.5)
+    assert tinted[1, 2].tolist() == [1.0, 0.5, 0.5]
+    assert tinted[3, 3].tolist() == [0.5, 0.5, 0.5]
+    assert tinted[0, 0].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_labels_of_another_size_are_refused(picture):
+    with pytest.raises(ValueError, match=r"height and width \(4, 6\); got \(2, 2\)"):
+        colored(picture, np.zeros((2, 2), int), COLORS)
+
+
+def test_the_legend_lists_what_occurs_by_area(labels):
+    assert [handle.get_label() for handle in legend_of([labels], NAMES, COLORS)] == ["background", "cat"]
+    assert [handle.get_label() for handle in legend_of([labels], NAMES, COLORS, most=1)] == ["background", "and 1 more"]
+
+
+def test_a_sheet_has_a_cell_for_picture_truth_and_each_method(picture, labels):
+    figure = method_sheet(
+        picture, {"clip": labels, "sclip": labels}, NAMES, COLORS, truth=labels, scores={"clip": "mIoU 0.41"}
+    )
+    figure.canvas.draw()
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["picture", "truth", "clip  mIoU 0.41", "sclip"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["background", "cat"]
+
+
+def test_one_map_has_the_shape_of_its_picture_and_a_title(picture, labels):
+    figure = label_map(picture, labels, NAMES, COLORS, title="a $b$.png")
+    figure.canvas.draw()
+    assert len(figure.axes) == 1
+    assert figure.get_suptitle() == "a $b$.png"
+    image = figure.axes[0].images[0].get_array()
+    assert image.shape == (4, 6, 3)
+
+
+def test_a_sheet_of_nothing_is_refused(picture):
+    with pytest.raises(ValueError, match="at least one label map"):
+        method_sheet(picture, {}, NAMES, COLORS)
