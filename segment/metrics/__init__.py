@@ -1,0 +1,22 @@
+"""How good label maps are: exact counts, and the numbers made from them."""
+
+from segment.metrics.bootstrap import Interval, Resampled, paired_difference
+from segment.metrics.boundary import boundary_counts
+from segment.metrics.confusion import Counts, confusion_matrix, counts_of
+from segment.metrics.matching import best_matching, matched
+from segment.metrics.summary import CONVENTIONS, Summary, summarise
+
+__all__ = [
+    "CONVENTIONS",
+    "Counts",
+    "Interval",
+    "Resampled",
+    "Summary",
+    "best_matching",
+    "boundary_counts",
+    "confusion_matrix",
+    "counts_of",
+    "matched",
+    "paired_difference",
+    "summarise",
+]
