@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from commands.options import (
     backbone_of,
 )
 from commands.output import tell_left_out
+from segment.features import encode_pictures
 
 
 def encode(
@@ -37,6 +38,15 @@ def encode(
         bool,
         typer.Option("--project", help="Final norm and projection on top: the space of the text. For block_out."),
     ] = False,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            "-M",
+            help="Dense features of a segmentation method in place of a tap, such as clearclip or "
+            "sc-clip:purifier=median; see `outliers list methods`. --layer, --tap and --project have no part then.",
+        ),
+    ] = None,
     prefix: Annotated[bool, typer.Option("--prefix", help="Class token and registers too, under NAME/prefix.")] = False,
     size: SizeText = None,
     batch: Batch = 8,
@@ -45,22 +55,17 @@ def encode(
     positions: Positions = None,
     strict: Strict = False,
 ) -> None:
-    """Write dense tokens of pictures: one tensor (rows, cols, D) a picture, under its name.
+    """Write dense tokens, or a method's dense features: one tensor (rows, cols, D) a picture, under its name.
 
     Read them with safetensors.torch.load_file(FILE). A run that was stopped goes on where it was.
     """
-    left_out = diagnostics.encode(
-        backbone_of(backbone, device, precision, positions),
-        pictures,
-        out=out,
-        layer=layer,
-        tap=tap,
-        project=project,
-        prefix=prefix,
-        size=size,
-        batch=batch,
-        strict=strict,
-        progress=True,
-    )
+    model = backbone_of(backbone, device, precision, positions)
+    shared: dict[str, Any] = {"prefix": prefix, "size": size, "batch": batch, "strict": strict, "progress": True}
+    if method is None:
+        left_out = diagnostics.encode(model, pictures, out=out, layer=layer, tap=tap, project=project, **shared)
+    else:
+        if (layer, tap, project) != (-1, "block_out", False):
+            raise ValueError("`--method` makes its own features; leave --layer, --tap and --project out.")
+        left_out = encode_pictures(model, pictures, method, out=out, positions=positions, **shared)
     tell_left_out(left_out)
     Console().print(f"features: {out}", markup=False, highlight=False, soft_wrap=True)

@@ -13,10 +13,7 @@ from diagnostics.registry import unknown_name
 
 
 def _backbones() -> Table:
-    table = _table("backbones, by what stands before the colon", "name", "what it is")
-    for name, text in BACKBONES.describe().items():
-        table.add_row(name, text)
-    return table
+    return _described("backbones, by what stands before the colon", BACKBONES.describe())
 
 
 def _measures() -> Table:
@@ -38,10 +35,7 @@ def _taps() -> Table:
 
 
 def _positions() -> Table:
-    table = _table("position interpolations", "name", "what it is")
-    for name, text in POSITIONS.describe().items():
-        table.add_row(name, text)
-    return table
+    return _described("position interpolations", POSITIONS.describe())
 
 
 def _detectors() -> Table:
@@ -56,19 +50,46 @@ def _detectors() -> Table:
 def _purifiers() -> Table:
     from diagnostics.purifiers import PURIFIERS
 
-    table = _table("purifiers", "name", "what it does")
-    for name, text in PURIFIERS.describe().items():
-        table.add_row(name, text)
-    return table
+    return _described("purifiers", PURIFIERS.describe())
 
 
 def _edits() -> Table:
     from diagnostics.edits import EDITS
 
-    table = _table("edits inside the forward pass (taps, in Python)", "name", "what it does")
-    for name, text in EDITS.describe().items():
-        table.add_row(name, text)
+    return _described("edits inside the forward pass (taps, in Python)", EDITS.describe())
+
+
+def _methods() -> Table:
+    from segment.methods import METHODS
+
+    table = _table("segmentation methods", "name", "what it does", "paper")
+    for name, method in METHODS.items():
+        table.add_row(name, method.summary, f"{method.paper.title}, {method.paper.venue}; {method.paper.code}")
     return table
+
+
+def _windows() -> Table:
+    from segment.windows import WINDOWS
+
+    return _described("windows over a picture", WINDOWS.describe())
+
+
+def _refiners() -> Table:
+    from segment.refine import REFINERS
+
+    return _described("refinements of label maps", REFINERS.describe())
+
+
+def _templates() -> Table:
+    from segment.templates import TEMPLATES
+
+    return _described("sentences that words are put into", TEMPLATES.describe())
+
+
+def _datasets() -> Table:
+    from segment.datasets import DATASETS
+
+    return _described("data sets", DATASETS.describe())
 
 
 LISTS = {
@@ -79,13 +100,18 @@ LISTS = {
     "edits": _edits,
     "taps": _taps,
     "positions": _positions,
+    "methods": _methods,
+    "windows": _windows,
+    "refiners": _refiners,
+    "templates": _templates,
+    "datasets": _datasets,
 }
 
 
 def list_parts(
     what: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTS)}. All of them by default.")] = "all",
 ) -> None:
-    """List what there is to choose from: backbones, measures, detectors, purifiers, edits, taps, positions."""
+    """List what there is to choose from, with one line each."""
     if what != "all" and what not in LISTS:
         raise unknown_name("list", what, [*LISTS, "all"])
     console = Console()
@@ -93,6 +119,14 @@ def list_parts(
         if what in (name, "all"):
             console.print(draw())
             console.print()
+
+
+def _described(title: str, lines: dict[str, str]) -> Table:
+    """Names with their lines."""
+    table = _table(title, "name", "what it is")
+    for name, text in lines.items():
+        table.add_row(name, text)
+    return table
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -7,11 +7,13 @@ import sys
 import typer
 from rich.console import Console
 
+from commands.classify import classify
 from commands.compare import compare
 from commands.demo import demo
 from commands.encode import encode
 from commands.list import list_parts
 from commands.probe import probe
+from commands.segment import segment
 
 app = typer.Typer(
     name="outliers",
@@ -21,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Look inside vision transformers: find the few tokens that draw everybody's attention, measure them layer by "
-        "layer, and take out dense features.\n\n"
+        "layer, mend them, and segment with what is left.\n\n"
         "Begin with [bold]outliers demo[/bold], which needs no network, or with your own pictures: "
         "[bold]outliers probe PICTURES --backbone open_clip:ViT-B-16/openai --out run.zarr --plots figures/[/bold]"
     ),
@@ -29,6 +31,8 @@ app = typer.Typer(
 app.command("probe")(probe)
 app.command("compare")(compare)
 app.command("encode")(encode)
+app.command("segment")(segment)
+app.command("classify")(classify)
 app.command("list")(list_parts)
 app.command("demo")(demo)
 

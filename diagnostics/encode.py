@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -31,6 +31,16 @@ from diagnostics.taps import Recorder, resolve_layer
 
 # Places where tokens come before heads; query, key, value and attention have heads first.
 TOKENS_FIRST = ("block_in", "normed", "attn_out", "block_sum", "ffn_hidden", "ffn_out", "block_out")
+
+
+class Features(NamedTuple):
+    """Another way to make dense features than a tap: `name` goes into the file, `make` does it.
+
+    make: normalised pictures (B, 3, h, w) -> maps (B, rows, cols, E), prefix tokens (B, P, E).
+    """
+
+    name: str
+    make: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def dense_tokens(
@@ -83,12 +93,14 @@ def encode(
     batch: int = 8,
     strict: bool = False,
     positions: str | None = None,
+    features: Features | None = None,
     progress: bool = False,
 ) -> dict[str, str]:
     """Writes dense tokens of every picture into one safetensors file; returns the pictures left out, with reasons.
 
     The file holds one tensor a picture under the picture's name (shapes as `dense_tokens`, without B), with `prefix`
     also NAME/prefix, in the backbone's precision. Its metadata tell backbone, layer, tap, size, and what was left out.
+    With `features`, these are written in place of a tap's tokens, and `layer`, `tap` and `project` have no part in it.
     Parts are kept in OUT.parts while the run goes on: memory does not grow with the number of pictures, and a stopped
     run goes on where it was. An existing file is refused, and so are parts of a run with other settings.
     """
@@ -112,6 +124,7 @@ def encode(
         "tap": tap,
         "project": str(project).lower(),
         "prefix": str(prefix).lower(),
+        "features": features.name if features else "tap",
         "batch": str(batch),
         "pictures": digest(listed),
     }
@@ -122,7 +135,10 @@ def encode(
 
     def work(some: list[Loaded]) -> tuple[Tensor, Tensor]:
         images = stacked(some)
-        maps, special = dense_tokens(backbone, images, layer=layer, tap=tap, project=project, positions=positions)
+        if features:
+            maps, special = features.make(images)
+        else:
+            maps, special = dense_tokens(backbone, images, layer=layer, tap=tap, project=project, positions=positions)
         return maps.cpu(), special.cpu()
 
     done = len(listed) - sum(map(len, waiting))

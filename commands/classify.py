@@ -1,0 +1,133 @@
+"""`outliers classify`: what a picture shows, by the class token, with and without its outliers."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from commands.options import (
+    BackboneSpec,
+    Batch,
+    Device,
+    Pictures,
+    Positions,
+    Precision,
+    SizeText,
+    Strict,
+    backbone_of,
+    layers_of,
+)
+from commands.output import tell_left_out
+from commands.tables import as_rich
+from commands.words import Classes, ClassesFile, Rows, Templates, words_of
+from diagnostics.registry import split_specs
+
+
+def classify(
+    pictures: Pictures,
+    classes: Classes = None,
+    classes_file: ClassesFile = None,
+    backbone: BackboneSpec = "pocket",
+    templates: Templates = "photo-of",
+    rows: Rows = None,
+    detector: Annotated[
+        str, typer.Option("--detector", "-d", help="What finds the outliers; see `outliers list detectors`.")
+    ] = "som",
+    purifier: Annotated[
+        str,
+        typer.Option(
+            "--purifier", "-p", help="What mends them, one or several, or nothing: ''. See `outliers list purifiers`."
+        ),
+    ] = "sfp-sum",
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="After which blocks, such as 6-11. All by default.")
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option("--truth", help="CSV of picture name, class name (no header): prints top-1 and top-5 accuracy."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name for each picture.")] = 5,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Parquet or CSV file for all answers.")] = None,
+    size: SizeText = None,
+    batch: Batch = 8,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    positions: Positions = None,
+    strict: Strict = False,
+) -> None:
+    """Zero-shot classification by the class token: as the model is, and with its outliers mended on the way.
+
+    Outliers carry what the picture shows as a whole, so mending them can cost accuracy: SFP's supplement, Table 3.
+
+    Example: outliers classify photos/ --classes "cat, dog, horse" --purifier sfp-sum,neighbour-mean
+    """
+    import segment.classify
+
+    model = backbone_of(backbone, device, precision, positions)
+    console = Console()
+    if model.note:
+        console.print(model.note, markup=False, highlight=False, soft_wrap=True)
+    text = words_of(model, classes, classes_file, None, templates, rows)
+    answers, left_out = segment.classify.classify(
+        model,
+        pictures,
+        text,
+        detector=detector,
+        purifiers=split_specs(purifier),
+        layers=layers_of(layers),
+        truth=None if truth is None else read_truth(truth),
+        top=top,
+        size=size,
+        batch=batch,
+        strict=strict,
+        progress=True,
+    )
+    _tell(console, answers)
+    if truth is not None:
+        console.print(as_rich(segment.classify.accuracy_table(answers), title="accuracy"))
+    tell_left_out(left_out)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        answers.to_csv(out, index=False) if out.suffix == ".csv" else answers.to_parquet(out, index=False)
+        console.print(f"answers: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def read_truth(path: Path) -> dict[str, str]:
+    """Picture name -> class name, from a CSV of two columns without a header."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            found = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"`--truth` should be a CSV of picture name and class name; {error}.") from error
+    for number, row in enumerate(found, start=1):
+        if len(row) != 2:
+            raise ValueError(f"line {number} of `{path}` should be: picture name, class name; got {row}.")
+    return {name.strip(): answer.strip() for name, answer in found}
+
+
+MOST_PICTURES = 20  # rows of the table
+
+
+def _tell(console: Console, answers: pd.DataFrame) -> None:
+    """The best answers of the first pictures, one column a way."""
+    ways = list(dict.fromkeys(answers["way"]))
+    table = Table(title="likeliest classes")
+    table.add_column("picture")
+    for way in ways:
+        table.add_column(way)
+    pictures = list(dict.fromkeys(answers["name"]))
+    for name in pictures[:MOST_PICTURES]:
+        cells = []
+        for way in ways:
+            part = answers[(answers["name"] == name) & (answers["way"] == way)].head(3)
+            cells.append(", ".join(f"{c} {p:.2f}" for c, p in zip(part["class"], part["probability"], strict=True)))
+        table.add_row(name, *cells)
+    if len(pictures) > MOST_PICTURES:
+        table.caption = f"and {len(pictures) - MOST_PICTURES} more; --out writes all"
+    console.print(table)

@@ -1,0 +1,158 @@
+"""`outliers segment`: label maps of pictures, by words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from commands.options import BackboneSpec, Batch, Device, Pictures, Positions, Precision, Strict, backbone_of
+from commands.output import tell_left_out
+from commands.words import Background, Classes, ClassesFile, Rows, Templates, words_of
+from diagnostics.registry import split_specs
+
+if TYPE_CHECKING:
+    from segment.segment_pictures import SegmentRun
+    from segment.segmenter import Segmentation
+
+
+def segment(
+    pictures: Pictures,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for label maps, overlays and their JSON.")],
+    classes: Classes = None,
+    classes_file: ClassesFile = None,
+    background: Background = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            "-M",
+            help="One method or several, such as clip,clearclip,sc-clip:detector=som,purifier=median; "
+            "see `outliers list methods`. Several share the forward pass and end on one sheet.",
+        ),
+    ] = "sc-clip",
+    backbone: BackboneSpec = "pocket",
+    templates: Templates = "openai-80",
+    rows: Rows = None,
+    windows: Annotated[
+        str,
+        typer.Option(
+            "--windows", help="slide, slide:crop=224,stride=112, whole, or centre; see `outliers list windows`."
+        ),
+    ] = "slide",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            help="Size the picture is brought to before windows are cut: short:336, 224, WxH, native. The windows' own "
+            "choice by default.",
+        ),
+    ] = None,
+    scale: Annotated[float | None, typer.Option("--scale", help="Factor of the cosines before the softmax.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Pixels whose best probability is below become background."),
+    ] = None,
+    smallest_area: Annotated[
+        float | None,
+        typer.Option("--smallest-area", help="Classes of at most this share of the foreground are taken out."),
+    ] = None,
+    refine: Annotated[
+        str, typer.Option("--refine", help="none, pamr, pamr:iterations=10, …; see `outliers list refiners`.")
+    ] = "none",
+    batch: Batch = 8,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    positions: Positions = None,
+    strict: Strict = False,
+    overlays: Annotated[bool, typer.Option(help="Draw the labels over the picture, with a legend.")] = True,
+) -> None:
+    """Give every pixel of pictures one of the classes that you name.
+
+    OUT/METHOD/NAME.labels.png is the label map (palette PNG; 16 bit past 255 classes), NAME.overlay.png the same over
+    the picture, NAME.json areas, confidence and every setting. A run that was stopped goes on where it was.
+
+    Example: outliers segment photos/ --classes "cat, dog, grass" --method clip,clearclip,sc-clip --out labels/
+    """
+    from dataclasses import replace
+
+    from segment.methods import METHODS
+    from segment.segment_pictures import SegmentRun
+    from segment.segmenter import Segmenter
+
+    model = backbone_of(backbone, device, precision, positions)
+    console = Console()
+    if model.note:
+        console.print(model.note, markup=False, highlight=False, soft_wrap=True)
+    text = words_of(model, classes, classes_file, background, templates, rows)
+    asked = {"scale": scale, "threshold": threshold, "smallest_area": smallest_area}
+    given = {name: value for name, value in asked.items() if value is not None}
+    methods = [METHODS.build(spec) for spec in split_specs(method)]
+    methods = [replace(one, decode=replace(one.decode, **given)) for one in methods]
+    segmenter = Segmenter(
+        model,
+        methods,
+        text,
+        windows=windows,
+        size=size,
+        refine=refine,
+        positions=positions,
+        batch=batch,
+        strict=strict,
+    )
+    run = SegmentRun(segmenter, pictures, out, progress=True)
+    area = {one: np.zeros(len(text.names)) for one in run.methods}
+    done = 0
+    for found in run:
+        if overlays:
+            _draw(run, found)
+        for one in found:
+            area[one.method] += one.areas
+        done += 1
+    _report(console, area, text.names, done)
+    tell_left_out(run.left_out)
+    console.print(f"label maps: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _draw(run: SegmentRun, found: Sequence[Segmentation]) -> None:
+    """The overlay of each method, and one sheet where there are several."""
+    from figures.label_maps import label_map, method_sheet
+    from figures.write import write
+    from segment.label_files import class_colors
+
+    first = found[0]
+    picture, stem = np.asarray(first.picture), run.stems[first.name]
+    colors = class_colors(len(first.names), background=first.background)
+    for one in found:
+        path = run.folder(one.method) / f"{stem}.overlay.png"
+        figure = label_map(picture, one.labels, one.names, colors, title=f"{one.name}: {one.method}")
+        write(figure, path, metadata={"Source": one.method})
+    if len(found) > 1:
+        sheet = method_sheet(picture, {one.method: one.labels for one in found}, first.names, colors, title=first.name)
+        write(sheet, run.out / "sheets" / f"{stem}.png", metadata={"Source": ", ".join(run.methods)})
+
+
+MOST_CLASSES = 20  # rows of the table at the end
+
+
+def _report(console: Console, area: dict[str, np.ndarray], names: tuple[str, ...], done: int) -> None:
+    """The largest classes of this run, by method."""
+    if not done:
+        console.print("all pictures were done already.")
+        return
+    total = sum(area.values())
+    table = Table(title=f"mean share of the pixels over {done} pictures")
+    table.add_column("class")
+    for one in area:
+        table.add_column(one, justify="right")
+    order = [number for number in np.argsort(-np.asarray(total)) if np.asarray(total)[number] > 0]
+    for number in order[:MOST_CLASSES]:
+        table.add_row(names[number], *(f"{values[number] / done:.3f}" for values in area.values()))
+    if len(order) > MOST_CLASSES:
+        table.caption = f"and {len(order) - MOST_CLASSES} more classes"
+    console.print(table)

@@ -1,0 +1,119 @@
+"""Zero-shot classification by the class token, with the outliers as they are and mended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.detectors import DETECTORS
+from diagnostics.detectors.base import Detector
+from diagnostics.edits.purify_at import PurifyAt
+from diagnostics.feed import Loaded, Loader, in_batches, list_pictures, opened_ahead, progress_bar, size_for, stacked
+from diagnostics.purifiers import PURIFIERS
+from diagnostics.purifiers.base import Purifier
+from diagnostics.taps import Tap
+from segment.method import TextFeatures
+
+STOCK = "stock"
+
+
+def classify(
+    backbone: Backbone,
+    pictures: Any,
+    text: TextFeatures,
+    *,
+    detector: Detector | str = "som",
+    purifiers: Sequence[Purifier | str] = (),
+    layers: Sequence[int] | None = None,
+    truth: Mapping[str, str] | None = None,
+    top: int = 5,
+    size: str | None = None,
+    batch: int = 8,
+    strict: bool = False,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The likeliest classes of each picture by the model's own output for it; and the pictures left out.
+
+    One row for each picture, way (`stock`, and each purifier's spec) and rank 1…`top`: name, way, rank, class,
+    probability (softmax of the trained scale times the cosine, best of a class's queries), and `right` where `truth`
+    (picture name -> class name) knows the picture. A purifier mends what `detector` marks after the blocks `layers`
+    (all by default), on the way, so later blocks see it: SFP's side-effect table (supplement, Table 3) with `som` and
+    `sfp-sum`. Detectors that learn raise ValueError unless fitted.
+    """
+    found_detector = DETECTORS.build(detector) if isinstance(detector, str) else detector
+    ways: dict[str, Tap | None] = {STOCK: None}
+    for purifier in purifiers:
+        part = PURIFIERS.build(purifier) if isinstance(purifier, str) else purifier
+        ways[str(purifier)] = PurifyAt(
+            detector=found_detector, purifier=part, layers=None if layers is None else tuple(layers)
+        )
+    listed = list_pictures(pictures, size_for(backbone, size), strict=strict)
+    names = list(text.names)
+    for name, answer in (truth or {}).items():
+        if answer not in names:
+            raise ValueError(f"the truth of `{name}` should be one of the classes {', '.join(names)}; got `{answer}`.")
+    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
+    blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
+    rows: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+
+    def work(some: list[Loaded]) -> dict[str, Tensor]:
+        images = stacked(some).to(backbone.device)
+        with torch.no_grad():
+            return {
+                way: class_probabilities(backbone.pool(backbone.trunk(images, tap=tap)), text).cpu()
+                for way, tap in ways.items()
+            }
+
+    with progress_bar(f"classify {backbone.spec}", len(listed), shown=progress) as bar:
+        for block, loaded in opened_ahead(blocks, loader):
+            left_out |= {listed[item.number].name: item.reason for item in loaded if item.reason}
+            for some, by_way in in_batches(loaded, batch, work):
+                for way, probabilities in by_way.items():
+                    best = probabilities.sort(dim=1, descending=True, stable=True)
+                    for place, item in enumerate(some):
+                        name = listed[item.number].name
+                        for rank in range(min(top, len(names))):
+                            answer = names[int(best.indices[place, rank])]
+                            row = {"name": name, "way": way, "rank": rank + 1, "class": answer}
+                            row["probability"] = float(best.values[place, rank])
+                            if truth is not None:
+                                row["right"] = truth[name] == answer if name in truth else None
+                            rows.append(row)
+            bar.update(len(block))
+    return pd.DataFrame(rows), left_out
+
+
+def class_probabilities(pooled: Tensor, text: TextFeatures) -> Tensor:
+    """softmax(scale · cosine) over the queries, the best of each class's: (B, E) -> (B, C)."""
+    features = text.features.to(pooled.device, torch.float32)
+    cosines = F.normalize(pooled.float(), dim=-1) @ features.mT
+    probabilities = (text.logit_scale * cosines).softmax(dim=-1)
+    owners = text.owners.to(pooled.device).expand(len(pooled), -1)
+    return torch.zeros(len(pooled), len(text.names), device=pooled.device).scatter_reduce(
+        1, owners, probabilities, "amax", include_self=False
+    )
+
+
+def accuracy_table(answers: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of each way over the pictures whose truth is known: way as index; pictures, top1 and topK."""
+    known = answers[answers["right"].notna()] if "right" in answers else answers.iloc[:0]
+    rows = []
+    for way, part in known.groupby("way", sort=False):
+        most = int(part["rank"].max())
+        by_picture = part.assign(right=part["right"].astype(bool)).groupby("name")
+        rows.append(
+            {
+                "way": way,
+                "pictures": by_picture.ngroups,
+                "top1": float(part.loc[part["rank"] == 1, "right"].astype(bool).mean()),
+                f"top{most}": float(by_picture["right"].any().mean()),
+            }
+        )
+    return pd.DataFrame(rows).set_index("way") if rows else pd.DataFrame(rows)

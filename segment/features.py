@@ -1,0 +1,42 @@
+"""Dense features of a method for a folder of pictures, in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import diagnostics
+from diagnostics.backbones.base import Backbone
+from diagnostics.encode import Features
+from segment.encode import encode_many
+from segment.method import Method
+from segment.methods import METHODS
+
+
+def encode_pictures(
+    backbone: Backbone,
+    pictures: Any,
+    method: str | Method,
+    *,
+    out: str | Path,
+    positions: str | None = None,
+    **options: Any,
+) -> dict[str, str]:
+    """Writes a method's dense features of every picture into one safetensors file; returns the pictures left out.
+
+    One tensor (rows, cols, E) a picture under its name: after the final norm and projection, before L2 normalisation.
+    With `prefix` also the class token (1, E) as NAME/prefix. Whole pictures, no windows. Other options, and how a
+    stopped run goes on, as diagnostics.encode. A detector that learns raises ValueError: fit the method first.
+    """
+    chosen = METHODS.build(method)
+
+    def make(images: Tensor) -> tuple[Tensor, Tensor]:
+        (found,) = encode_many(backbone, images, [chosen], positions=positions)
+        special = found.patches[:, :0] if found.class_token is None else found.class_token[:, None]
+        return found.layout.to_map(found.patches), special
+
+    # The whole encoder goes into the name: a run goes on only with the same settings.
+    features = Features(f"{chosen.spec} {chosen.encoder!r} positions={positions or chosen.positions}", make)
+    return diagnostics.encode(backbone, pictures, out=out, positions=positions, features=features, **options)

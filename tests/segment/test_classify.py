@@ -1,0 +1,78 @@
+"""Zero-shot classification: the stock model's own answer, and what mending on the way does to it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diagnostics.images import normalise
+from segment.classify import accuracy_table, class_probabilities, classify
+from segment.method import TextFeatures
+
+
+@pytest.fixture(scope="module")
+def text(tiny):
+    width = tiny.project(torch.zeros(1, 1, tiny.width)).shape[-1]
+    features = F.normalize(torch.randn(4, width, generator=torch.Generator().manual_seed(0)), dim=1)
+    return TextFeatures(features=features, owners=torch.tensor([0, 1, 1, 2]), names=("cat", "dog", "grass"))
+
+
+@pytest.fixture
+def pictures():
+    return list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8))
+
+
+def test_stock_answers_are_those_of_the_model_itself(tiny, text, pictures):
+    answers, left_out = classify(tiny, pictures, text, top=3)
+    assert left_out == {}
+    assert list(answers.columns) == ["name", "way", "rank", "class", "probability"]
+    images = normalise(torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255, tiny.mean, tiny.std)
+    with torch.no_grad():
+        own = F.normalize(tiny.model.encode_image(images), dim=-1) @ text.features.T
+    for number in range(3):
+        softmax = (100 * own[number]).softmax(0)
+        expected = torch.stack([softmax[0], softmax[1:3].max(), softmax[3]])
+        part = answers[answers["name"] == f"picture-{number + 1:04d}"]
+        assert part["rank"].tolist() == [1, 2, 3]
+        assert part["class"].iloc[0] == text.names[int(expected.argmax())]
+        assert part["probability"].to_numpy() == pytest.approx(expected.sort(descending=True).values.numpy(), abs=1e-4)
+
+
+def test_keep_changes_nothing_and_a_purifier_at_every_layer_does(tiny, text, pictures):
+    answers, _ = classify(tiny, pictures, text, detector="random", purifiers=["keep", "zero"])
+    by_way = {way: part["probability"].to_numpy() for way, part in answers.groupby("way", sort=False)}
+    assert list(by_way) == ["stock", "keep", "zero"]
+    assert by_way["keep"] == pytest.approx(by_way["stock"], abs=1e-6)
+    assert np.abs(by_way["zero"] - by_way["stock"]).max() > 1e-3
+
+
+def test_probabilities_take_the_best_of_a_classs_queries(text):
+    softer = replace(text, logit_scale=3.0)
+    pooled = 7 * text.features[2:3]
+    found = class_probabilities(pooled, softer)
+    softmax = (3 * (text.features[2:3] @ text.features.T)).softmax(-1)[0]
+    expected = torch.stack([softmax[0], softmax[1:3].max(), softmax[3]])
+    assert found[0].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_accuracy_by_hand():
+    answers = pd.DataFrame(
+        [
+            ("a", "stock", 1, "cat", 0.9, True),
+            ("a", "stock", 2, "dog", 0.1, False),
+            ("b", "stock", 1, "cat", 0.6, False),
+            ("b", "stock", 2, "dog", 0.4, True),
+            ("c", "stock", 1, "cat", 0.6, None),
+        ],
+        columns=["name", "way", "rank", "class", "probability", "right"],
+    )
+    table = accuracy_table(answers)
+    assert table.loc["stock"].to_dict() == {"pictures": 2, "top1": 0.5, "top2": 1.0}
+
+
+def test_a_truth_that_is_no_class_is_refused(tiny, text, pictures):
+    with pytest.raises(ValueError, match="one of the classes cat, dog, grass; got `horse`"):
+        classify(tiny, pictures, text, truth={"picture-0001": "horse"})
