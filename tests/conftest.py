@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from diagnostics.layout import Layout
 
 # On tensors this small, threads cost more in waiting for each other than they save; and tests run side by side.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Words that tests encode go into a folder of their own, not into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTLIERS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,117 @@
+"""`outliers segment`, `classify` and `encode --method`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+from commands.classify import read_truth
+from commands.main import app
+from diagnostics.images import load_image
+from segment.encode import encode_many
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
+    return tmp_path
+
+
+def ran(*arguments, code=0):
+    result = runner.invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "160"})
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output if code == 0 else str(result.exception)
+
+
+def test_segment_writes_label_maps_overlays_descriptions_and_a_sheet(folder):
+    output = ran(
+        "segment", folder / "in", "--classes", "cat, dog", "--background", "sky, wall", "-b", "tiny",
+        "--method", "clip,sc-clip:detector=som,purifier=median,clearclip", "--templates", "plain", "--out", folder / "out",
+    )  # fmt: skip
+    methods = {path.name for path in (folder / "out").iterdir() if path.is_dir()}
+    assert methods == {"clip", "sc-clip-detector=som,purifier=median", "clearclip", "sheets"}
+    with Image.open(folder / "out" / "clip" / "0.labels.png") as picture:
+        assert picture.size == (90, 70)
+        labels = np.asarray(picture)
+    note = json.loads((folder / "out" / "clip" / "0.json").read_text())
+    assert note["names"] == ["background", "cat", "dog"]
+    assert {entry["number"]: entry["area"] for entry in note["classes"]} == pytest.approx(
+        {number: float((labels == number).mean()) for number in np.unique(labels)}, abs=1e-6
+    )
+    assert (folder / "out" / "clip" / "0.overlay.png").exists()
+    assert (folder / "out" / "sheets" / "1.png").exists()
+    assert "mean share of the pixels over 2 pictures" in output
+
+
+def test_segment_given_again_does_nothing_and_other_settings_are_refused(folder):
+    asked = ("segment", folder / "in", "--classes", "cat, dog", "-b", "tiny", "--method", "clip", "--windows", "whole")
+    ran(*asked, "--templates", "plain", "--out", folder / "out", "--no-overlays")
+    assert not list((folder / "out").rglob("*.overlay.png"))
+    assert "done already" in ran(*asked, "--templates", "plain", "--out", folder / "out")
+    assert "other settings" in ran(*asked, "--templates", "photo", "--out", folder / "out", code=1)
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ((), "--classes"),
+        (("--classes", "cat", "--classes-file", "x.txt"), "either --classes"),
+        (("--classes", "cat, dog", "--method", "sclap"), "Did you mean `sclip`"),
+        (("--classes", "cat, dog", "--threshold", "0.5"), "background"),
+        (("--classes", "cat, dog", "--scale", "0"), "above 0"),
+        (("--classes", "cat, dog", "--refine", "pamrr"), "pamr"),
+    ],
+)
+def test_wrong_options_say_what_was_expected(folder, options, said):
+    assert said in ran("segment", folder / "in", "-b", "tiny", "--out", folder / "out", *options, code=1)
+
+
+def test_encode_writes_the_features_of_a_method(folder, tiny):
+    ran("encode", folder / "in", "-b", "tiny", "--method", "clearclip", "--prefix", "--out", folder / "f.safetensors")
+    image = load_image(folder / "in" / "0.png", size="64", mean=tiny.mean, std=tiny.std)
+    with safe_open(folder / "f.safetensors", "pt") as file:
+        maps, special = file.get_tensor("0.png"), file.get_tensor("0.png/prefix")
+        assert "clearclip" in file.metadata()["features"]
+    (expected,) = encode_many(tiny, image[None], ["clearclip"])
+    torch.testing.assert_close(maps, expected.layout.to_map(expected.patches)[0])
+    torch.testing.assert_close(special, expected.class_token)
+
+
+def test_encode_refuses_a_method_together_with_a_layer(folder):
+    said = ran("encode", folder / "in", "-b", "tiny", "-M", "clip", "--layer", 3, "--out", folder / "f", code=1)
+    assert "leave --layer" in said
+
+
+def test_classify_prints_answers_accuracy_and_writes_them(folder):
+    (folder / "truth.csv").write_text("0.png,cat\n1.png,dog\n")
+    output = ran(
+        "classify", folder / "in", "--classes", "cat, dog", "-b", "tiny", "--templates", "plain",
+        "--purifier", "sfp-sum,neighbour-mean", "--truth", folder / "truth.csv", "--out", folder / "a.parquet",
+    )  # fmt: skip
+    assert "top1" in output
+    answers = pd.read_parquet(folder / "a.parquet")
+    assert list(answers["way"].unique()) == ["stock", "sfp-sum", "neighbour-mean"]
+    assert answers.groupby(["name", "way"])["probability"].sum().to_numpy() == pytest.approx(np.ones(6), abs=1e-5)
+
+
+def test_a_truth_of_another_form_is_refused_by_line(tmp_path):
+    (tmp_path / "truth.csv").write_text("0.png,cat\n1.png\n")
+    with pytest.raises(ValueError, match="line 2"):
+        read_truth(tmp_path / "truth.csv")
+
+
+@pytest.mark.parametrize("what", ["methods", "windows", "refiners", "templates", "datasets"])
+def test_every_list_of_segmentation_has_lines(what):
+    assert len(ran("list", what).splitlines()) > 2
