@@ -123,17 +123,16 @@ def _draw(run: SegmentRun, found: Sequence[Segmentation]) -> None:
     """The overlay of each method, and one sheet where there are several."""
     from figures.label_maps import label_map, method_sheet
     from figures.write import write
-    from segment.label_files import class_colors
 
     first = found[0]
     picture, stem = np.asarray(first.picture), run.stems[first.name]
-    colors = class_colors(len(first.names), background=first.background)
     for one in found:
         path = run.folder(one.method) / f"{stem}.overlay.png"
-        figure = label_map(picture, one.labels, one.names, colors, title=f"{one.name}: {one.method}")
+        figure = label_map(picture, one.labels, one.names, background=one.background, title=f"{one.name}: {one.method}")
         write(figure, path, metadata={"Source": one.method})
     if len(found) > 1:
-        sheet = method_sheet(picture, {one.method: one.labels for one in found}, first.names, colors, title=first.name)
+        labels = {one.method: one.labels for one in found}
+        sheet = method_sheet(picture, labels, first.names, background=first.background, title=first.name)
         write(sheet, run.out / "sheets" / f"{stem}.png", metadata={"Source": ", ".join(run.methods)})
 
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from diagnostics.class_colors import class_colors
 from figures.labels import shortened
 from figures.pictures import as_rgb
 from figures.style import FULL, drawing
@@ -71,21 +72,21 @@ def legend_of(
 
 
 def label_map(
-    picture: np.ndarray, labels: np.ndarray, names: Sequence[str], colors: np.ndarray, *, title: str = ""
+    picture: np.ndarray, labels: np.ndarray, names: Sequence[str], *, background: int | None = None, title: str = ""
 ) -> Figure:
     """One picture (H, W, 3) tinted by its labels (H, W), with a legend of the classes that occur.
 
-    `colors`: uint8 (C, 3), a colour a class. Labels < 0 are pixels that were not scored; they stay as they are.
+    The class `background` is black. Labels < 0 are pixels that were not scored; they stay as they are.
     """
-    return method_sheet(picture, {"": labels}, names, colors, title=title, with_picture=False)
+    return method_sheet(picture, {"": labels}, names, background=background, title=title, with_picture=False)
 
 
 def method_sheet(
     picture: np.ndarray,
     labels: Mapping[str, np.ndarray],
     names: Sequence[str],
-    colors: np.ndarray,
     *,
+    background: int | None = None,
     truth: np.ndarray | None = None,
     scores: Mapping[str, str] | None = None,
     title: str = "",
@@ -99,6 +100,7 @@ def method_sheet(
     """
     if not labels:
         raise ValueError("a sheet of methods should get at least one label map; got none.")
+    colors = class_colors(len(names), background=background)
     cells: list[tuple[str, np.ndarray | None]] = [("picture", None)] if with_picture else []
     if truth is not None:
         cells.append(("truth", truth))

@@ -1,1 +1,29 @@
-"""Pictures and words in, label maps out."""
+"""Pictures and words in, label maps out.
+
+import segment
+from diagnostics import load_backbone
+
+backbone = load_backbone("pocket")
+labels = segment.segment_one(backbone, "photo.jpg", "zebra, grass, sky", ["clip", "sc-clip"])
+"""
+
+from segment.encode import encode_many
+from segment.method import Decode, Method, TextFeatures
+from segment.methods import METHODS
+from segment.segment_one import segment_one
+from segment.segmenter import Segmentation, Segmenter
+from segment.text import text_features
+from segment.vocabulary import Vocabulary
+
+__all__ = [
+    "METHODS",
+    "Decode",
+    "Method",
+    "Segmentation",
+    "Segmenter",
+    "TextFeatures",
+    "Vocabulary",
+    "encode_many",
+    "segment_one",
+    "text_features",
+]

@@ -41,7 +41,7 @@ def test_the_legend_lists_what_occurs_by_area(labels):
 
 def test_a_sheet_has_a_cell_for_picture_truth_and_each_method(picture, labels):
     figure = method_sheet(
-        picture, {"clip": labels, "sclip": labels}, NAMES, COLORS, truth=labels, scores={"clip": "mIoU 0.41"}
+        picture, {"clip": labels, "sclip": labels}, NAMES, truth=labels, scores={"clip": "mIoU 0.41"}
     )
     figure.canvas.draw()
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["picture", "truth", "clip  mIoU 0.41", "sclip"]
@@ -49,7 +49,7 @@ def test_a_sheet_has_a_cell_for_picture_truth_and_each_method(picture, labels):
 
 
 def test_one_map_has_the_shape_of_its_picture_and_a_title(picture, labels):
-    figure = label_map(picture, labels, NAMES, COLORS, title="a $b$.png")
+    figure = label_map(picture, labels, NAMES, background=0, title="a $b$.png")
     figure.canvas.draw()
     assert len(figure.axes) == 1
     assert figure.get_suptitle() == "a $b$.png"
@@ -59,4 +59,4 @@ def test_one_map_has_the_shape_of_its_picture_and_a_title(picture, labels):
 
 def test_a_sheet_of_nothing_is_refused(picture):
     with pytest.raises(ValueError, match="at least one label map"):
-        method_sheet(picture, {}, NAMES, COLORS)
+        method_sheet(picture, {}, NAMES)
