@@ -88,7 +88,7 @@ def method_sheet(
     *,
     background: int | None = None,
     truth: np.ndarray | None = None,
-    scores: Mapping[str, str] | None = None,
+    scores: Mapping[str, float] | None = None,
     title: str = "",
     with_picture: bool = True,
     columns: int = 4,
@@ -96,7 +96,7 @@ def method_sheet(
     """Label maps of several methods on one picture, side by side, with one legend.
 
     `labels`: method -> (H, W) class numbers. The picture itself comes first, then the `truth`, if given. `scores` are
-    short texts to stand behind the method's name, such as `mIoU 0.41`.
+    mean IoUs in [0, 1], to stand behind the methods' names.
     """
     if not labels:
         raise ValueError("a sheet of methods should get at least one label map; got none.")
@@ -124,8 +124,8 @@ def method_sheet(
                 bare(ax)
             else:
                 draw_label_map(ax, picture, one, colors)
-            note = (scores or {}).get(name, "")
-            ax.set_title(f"{name}  {note}".strip(), parse_math=False)
+            note = f"  mIoU {scores[name]:.2f}" if scores is not None and name in scores else ""
+            ax.set_title(name + note, parse_math=False)
             ax.set_label(name or "label map")
         for ax in grid.flat[len(cells) :]:
             ax.remove()

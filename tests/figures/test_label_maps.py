@@ -40,9 +40,7 @@ def test_the_legend_lists_what_occurs_by_area(labels):
 
 
 def test_a_sheet_has_a_cell_for_picture_truth_and_each_method(picture, labels):
-    figure = method_sheet(
-        picture, {"clip": labels, "sclip": labels}, NAMES, truth=labels, scores={"clip": "mIoU 0.41"}
-    )
+    figure = method_sheet(picture, {"clip": labels, "sclip": labels}, NAMES, truth=labels, scores={"clip": 0.414})
     figure.canvas.draw()
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["picture", "truth", "clip  mIoU 0.41", "sclip"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["background", "cat"]

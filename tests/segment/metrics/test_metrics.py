@@ -20,6 +20,7 @@ from segment.metrics import (
     paired_difference,
     summarise,
 )
+from segment.metrics.by_method import miou_by_method
 
 CLASSES = 5
 
@@ -204,3 +205,11 @@ def test_methods_that_saw_other_pictures_cannot_be_paired():
     first.add("a", Counts(np.array([1, 0]), np.array([9, 5]), np.array([9, 5])))
     with pytest.raises(ValueError, match="same pictures"):
         paired_difference(first, second)
+
+
+def test_mean_iou_of_several_maps_is_that_of_each(maps):
+    predicted, truth = maps
+    found = miou_by_method({"a": predicted, "b": np.where(truth == 255, 0, truth)}, truth, CLASSES)
+    assert found.index.name == "method"
+    assert found["a"] == summarise(confusion_matrix(predicted, truth, CLASSES)).miou
+    assert found["b"] == 1
