@@ -25,6 +25,7 @@ import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
+from diagnostics.opencv_resize import opencv_bilinear
 from diagnostics.registry import unknown_name
 
 # What a folder is searched for, and what a file may hold, whatever its suffix. Our choice: the raster formats of
@@ -51,6 +52,8 @@ RESAMPLING: dict[str, Image.Resampling] = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+# Not Pillow's: bilinear without antialiasing, as OpenCV does it.
+OPENCV = "opencv"
 
 Frames = Literal["refuse", "first"]
 Source = str | Path | Image.Image | np.ndarray
@@ -513,14 +516,17 @@ def _from_array(array: np.ndarray) -> Image.Image:
 def resize(picture: Image.Image, height: int, width: int, *, resampling: str = "bicubic") -> Image.Image:
     """The picture at that size, by Pillow's filters, which widen when shrinking (antialiasing), `nearest` excepted.
 
-    `resampling`: bicubic, bilinear, lanczos or nearest. At the same size the picture itself comes back.
+    `resampling`: bicubic, bilinear, lanczos or nearest; or `opencv`, bilinear from the two nearest pixels a side
+    whatever the factor, to the bit as cv2.resize. At the same size the picture itself comes back.
     """
-    if resampling not in RESAMPLING:
-        raise unknown_name("resampling", resampling, RESAMPLING)
+    if resampling not in (*RESAMPLING, OPENCV):
+        raise unknown_name("resampling", resampling, (*RESAMPLING, OPENCV))
     if height < 1 or width < 1:
         raise ValueError(f"a picture should have at least 1x1 pixels; asked for height x width = {height}x{width}.")
     if picture.size == (width, height):
         return picture
+    if resampling == OPENCV:
+        return Image.fromarray(opencv_bilinear(np.asarray(picture.convert("RGB")), height, width))
     return picture.resize((width, height), RESAMPLING[resampling])
 
 

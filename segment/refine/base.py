@@ -1,0 +1,45 @@
+"""What a refiner is: it looks at the picture again, and mends scores before they are decoded, or labels after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from segment.merge import ScoreMaps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canvas:
+    """The picture as a refiner sees it.
+
+    `picture`: upright 8-bit RGB in its own size; `shown` (3, h, w): what the windows were cut from, normalised, on the
+    device of the scores; `name` in the run; `path` of its file, or None.
+    """
+
+    picture: Image.Image
+    shown: Tensor
+    name: str
+    path: Path | None = None
+
+
+class Refiner:
+    """Mends what a method found, by the picture's own pixels. A part derives from it as a frozen dataclass.
+
+    Either step may be left as it is. Nothing is changed in place.
+    """
+
+    def scores(self, scores: ScoreMaps, canvas: Canvas) -> ScoreMaps:
+        """Scores in the picture's own size, before scale and softmax."""
+        return scores
+
+    def labels(self, labels: Tensor, canvas: Canvas) -> Tensor:
+        """Labels (H, W) in the picture's own size; unscored pixels keep their label."""
+        return labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRefiner(Refiner):
+    """Leaves scores and labels as they are."""

@@ -1,0 +1,472 @@
+"""Pictures and words in, label maps out: windows, one stock forward for all methods, merge, refine, decode."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.detectors.base import Detector
+from diagnostics.feed import Loaded, in_batches, named, stacked
+from diagnostics.images import (
+    OPENCV,
+    RESAMPLING,
+    PictureError,
+    Size,
+    as_picture,
+    as_size,
+    find_pictures,
+    normalise,
+    resize,
+    to_tensor,
+)
+from diagnostics.layout import Padding
+from diagnostics.registry import unknown_name
+from segment.decode import check_decode, decode
+from segment.encode import encode_many
+from segment.merge import Gathering, ScoreMaps
+from segment.method import Decode, Encoder, Method, Scores, TextFeatures
+from segment.methods import METHODS
+from segment.refine import REFINERS, Canvas, Refiner
+from segment.text import text_features
+from segment.vocabulary import Vocabulary
+from segment.windows import WINDOWS, Places, Windows
+
+# Detectors that learn look at the first pictures, and at no more windows of them. Our choice.
+PICTURES_TO_FIT = 8
+WINDOWS_TO_FIT = 32
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """One picture's labels by one method.
+
+    `labels` (H, W) int64 in the picture's own size, numbers of `names`, -1 where no window looked; `confidence` (H, W)
+    float32 in [0, 1], the probability of the likeliest class. `number` counts the pictures of the run from 0, those
+    left out included. `method` is its spec; `background` the class that stands for the rest, or None; `picture` upright
+    8-bit RGB; `path` of its file, or None.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    names: tuple[str, ...]
+    name: str
+    number: int
+    method: str
+    picture: Image.Image
+    background: int | None = None
+    path: Path | None = None
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Share of the scored pixels that each class has: (C,), adding to 1."""
+        counts = self._counts()
+        return counts / max(1, counts.sum())
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Mean confidence over the pixels of each class: (C,), nan for a class without pixels."""
+        sums = np.bincount(self.labels[self._scored()], self.confidence[self._scored()], minlength=len(self.names))
+        counts = self._counts()
+        return np.divide(sums, counts, out=np.full(len(self.names), np.nan), where=counts > 0)
+
+    def _scored(self) -> np.ndarray:
+        return self.labels >= 0
+
+    def _counts(self) -> np.ndarray:
+        return np.bincount(self.labels[self._scored()], minlength=len(self.names))
+
+
+class Segmentations(Generic[Found]):
+    """The run over some pictures: an iterator; `left_out` tells, so far, which could not be read, and why."""
+
+    def __init__(self, results: Iterator[Found], left_out: dict[str, str]) -> None:
+        self._results, self._left_out = results, left_out
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Name of each picture left out up to here -> the reason."""
+        return dict(self._left_out)
+
+    def __iter__(self) -> Iterator[Found]:
+        return self._results
+
+    def __next__(self) -> Found:
+        return next(self._results)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A picture of the run before it is opened."""
+
+    number: int
+    name: str
+    picture: Any
+
+    @property
+    def path(self) -> Path | None:
+        return self.picture if isinstance(self.picture, Path) else None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A picture opened: `shown` (3, h, w) is what windows are cut from, normalised."""
+
+    source: _Source
+    picture: Image.Image
+    shown: Tensor
+    places: Places
+
+
+class Segmenter:
+    """Segments pictures by words with one method or several, which share one stock forward pass.
+
+    `methods`: specs or Methods, one or many. `text`: features of words (segment.text.text_features), or the words, as
+    Vocabulary.parse takes them: "cat, dog, grass". `windows`, a part or its spec, say which parts of a picture the
+    network sees; `size` what it is brought to before, the windows' own choice by default (short side 336 for windows of
+    224). `resampling` as diagnostics.images.resize; `opencv` is what the released codes of the SCLIP line use. `decode`
+    stands for the methods' own settings; `refine` is a refiner or its spec, such as `pamr`; `positions` names one
+    position interpolation for all methods. `batch` is how many windows go through the network at once, those of one
+    shape together, of several pictures if need be.
+
+    The segmenter is never changed by its runs; detectors that learn are fitted at the start of each on its first
+    pictures (8 at most, our choice), or once by `fitted`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        methods: str | Method | Sequence[str | Method],
+        text: TextFeatures | Vocabulary | str | Path | Sequence[str | Sequence[str]],
+        *,
+        windows: Windows | str = "slide",
+        size: Size | str | int | tuple[int, int] | None = None,
+        resampling: str = OPENCV,
+        decode: Decode | None = None,
+        refine: Refiner | str = "none",
+        positions: str | None = None,
+        batch: int = 8,
+        strict: bool = False,
+    ) -> None:
+        self.backbone, self.positions, self.batch, self.strict = backbone, positions, batch, strict
+        several = [methods] if isinstance(methods, (str, Method)) else list(methods)
+        self.methods: tuple[Method, ...] = tuple(METHODS.build(method) for method in several)
+        self.windows: Windows = WINDOWS.build(windows) if isinstance(windows, str) else windows
+        self.refine: Refiner = REFINERS.build(refine) if isinstance(refine, str) else refine
+        self.size = self.windows.shown(backbone.native_size) if size is None else as_size(size)
+        self.resampling = resampling
+        self.decodes: tuple[Decode, ...] = tuple(decode or method.decode for method in self.methods)
+        self._are_fitted = False
+        if not self.methods:
+            raise ValueError(f"`methods` should name at least one method; known: {', '.join(METHODS)}.")
+        if batch < 1:
+            raise ValueError(f"`batch` should be at least 1 window; got {batch}.")
+        if resampling not in (*RESAMPLING, OPENCV):
+            raise unknown_name("resampling", resampling, (*RESAMPLING, OPENCV))
+        self.text = text if isinstance(text, TextFeatures) else text_features(backbone, text)
+        check_text(self.text)
+        for settings in self.decodes:
+            check_decode(settings, self.text.background)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that shapes the result but the pictures and words, as values that JSON has."""
+        return {
+            "backbone": self.backbone.spec,
+            "precision": str(self.backbone.dtype).removeprefix("torch."),
+            "methods": {
+                method.spec: {key: _plain(value) for key, value in method.settings().items()}
+                | {key: _plain(value) for key, value in vars(settings).items()}
+                for method, settings in zip(self.methods, self.decodes, strict=True)
+            },
+            "positions": self.positions,
+            "windows": repr(self.windows),
+            "size": str(self.size),
+            "resampling": self.resampling,
+            "refine": repr(self.refine),
+        }
+
+    def __call__(self, pictures: Any) -> Segmentations[Segmentation]:
+        """Labels of pictures, one after another, by the one method.
+
+        `pictures`: a file, folder, glob, PIL picture or array (h, w, 3), or any iterable of them, which is read no
+        further ahead than needed: memory does not grow with their number. A picture that can't be read is named in the
+        run's `left_out`, or raises PictureError with `strict`; so does ValueError where none can.
+        """
+        if len(self.methods) != 1:
+            raise ValueError(f"there are {len(self.methods)} methods; ask for all of them: segmenter.many(pictures).")
+        left_out: dict[str, str] = {}
+        return Segmentations((found[0] for found in self._run(pictures, left_out)), left_out)
+
+    def many(self, pictures: Any) -> Segmentations[tuple[Segmentation, ...]]:
+        """Labels of pictures by every method, in their order; pictures as in a call."""
+        left_out: dict[str, str] = {}
+        return Segmentations(self._run(pictures, left_out), left_out)
+
+    def scores(self, picture: Any) -> tuple[Tensor, ...]:
+        """Merged and refined scores of one picture by each method, all at once: (Q, H, W), before scale and softmax.
+
+        For looking at: it takes memory for every query at every pixel. NaN where no window looked. With a scorer that
+        scores classes it is (C, H, W).
+        """
+        opened = next(self._opened([picture], {}, strict=True))
+        scores = next(self._scored([opened], self._ready([opened])))
+        return tuple(maps.whole().masked_fill_(~maps.scored.to(maps.owners.device), torch.nan) for maps in scores)
+
+    def fitted(self, pictures: Any) -> Segmenter:
+        """The segmenter with detectors that learn fitted once, on the first of these pictures."""
+        if not any(map(_learns, self.methods)):
+            return self
+        ready = copy.copy(self)
+        ready.methods = self._ready(list(islice(self._opened(pictures, {}), PICTURES_TO_FIT)))
+        ready._are_fitted = True
+        return ready
+
+    # Pictures
+
+    def _opened(self, pictures: Any, left_out: dict[str, str], *, strict: bool | None = None) -> Iterator[_Opened]:
+        """Pictures that could be read, opened some ahead of the work."""
+        strict = self.strict if strict is None else strict
+        seen = read = 0
+        for source, found in _ahead(_sources(pictures), self._open):
+            seen += 1
+            if isinstance(found, _Opened):
+                read += 1
+                yield found
+            elif strict:
+                raise found
+            else:
+                left_out[source.name] = str(found)
+        if not seen:
+            raise ValueError("`pictures` should name at least one picture, folder or glob; got none.")
+        if not read:
+            raise ValueError(f"none of the {seen} pictures can be read. The first: {next(iter(left_out.values()))}")
+
+    def _open(self, source: _Source) -> _Opened | PictureError:
+        try:
+            picture = as_picture(source.picture)
+        except PictureError as error:
+            return error
+        size = self.size.of(*picture.size)
+        shown = to_tensor(resize(picture, *size, resampling=self.resampling))
+        places = self.windows.places(size, self.backbone.native_size)
+        return _Opened(source, picture, normalise(shown, self.backbone.mean, self.backbone.std), places)
+
+    def _blocks(self, pictures: Iterator[_Opened]) -> Iterator[list[_Opened]]:
+        """Pictures in groups that fill a batch of windows, or one alone that does."""
+        block: list[_Opened] = []
+        for opened in pictures:
+            block.append(opened)
+            if sum(item.places.count for item in block) >= self.batch:
+                yield block
+                block = []
+        if block:
+            yield block
+
+    def _ready(self, first: Sequence[_Opened]) -> tuple[Method, ...]:
+        """The methods, with detectors that learn fitted on windows of the first pictures, those of one shape."""
+        if self._are_fitted or not any(map(_learns, self.methods)) or not first:
+            return self.methods
+        cut = [window for opened in first for window in opened.places.cut(opened.shown)]
+        alike = [window for window in cut if window.shape == cut[0].shape]
+        # Evenly spread, so that not all come from the first picture.
+        chosen = alike[:: -(-len(alike) // WINDOWS_TO_FIT)]
+        images = torch.stack(chosen).to(self.backbone.device)
+        with torch.no_grad():
+            return tuple(method.fitted(self.backbone, images) for method in self.methods)
+
+    # Scores and labels
+
+    def _run(self, pictures: Any, left_out: dict[str, str]) -> Iterator[tuple[Segmentation, ...]]:
+        opened = self._opened(pictures, left_out)
+        first: list[_Opened] = []
+        if not self._are_fitted and any(map(_learns, self.methods)):
+            first = list(islice(opened, PICTURES_TO_FIT))
+        methods = self._ready(first)
+        for block in self._blocks(chain(first, opened)):
+            for item, scores in zip(block, self._scored(block, methods), strict=True):
+                yield tuple(
+                    self._segmentation(item, method, maps, settings)
+                    for method, maps, settings in zip(methods, scores, self.decodes, strict=True)
+                )
+
+    def _scored(self, block: Sequence[_Opened], methods: Sequence[Method]) -> Iterator[list[ScoreMaps]]:
+        """Refined scores of each picture by each method; the windows of all pictures go through the network first."""
+        gathered = [
+            [Gathering(item.places, (item.picture.height, item.picture.width)) for _ in methods] for item in block
+        ]
+        windows = [
+            (place, number, window)
+            for place, item in enumerate(block)
+            for number, window in enumerate(item.places.cut(item.shown))
+        ]
+        loaded = [Loaded(index, window, None, "") for index, (*_, window) in enumerate(windows)]
+
+        def work(some: list[Loaded]) -> list[tuple[Scores, Padding]]:
+            return self._window_scores(stacked(some).to(self.backbone.device), methods)
+
+        for some, found in in_batches(loaded, self.batch, work):
+            for column, (scores, padding) in enumerate(found):
+                for row, window in enumerate(some):
+                    place, number, _ = windows[window.number]
+                    gathered[place][column].add(number, scores.maps[row], padding, by_class=scores.by_class)
+        for item, columns in zip(block, gathered, strict=True):
+            canvas = self._canvas(item)
+            classes = torch.arange(len(self.text.names))
+            yield [
+                self.refine.scores(column.merged(classes if column.by_class else self.text.owners), canvas)
+                for column in columns
+            ]
+            columns.clear()
+
+    @torch.no_grad()
+    def _window_scores(self, images: Tensor, methods: Sequence[Method]) -> list[tuple[Scores, Padding]]:
+        """Score maps of a batch of windows by each method, and how far they reach beyond the windows."""
+        height, width = images.shape[-2:]
+        found = []
+        for method, encoding in zip(
+            methods, encode_many(self.backbone, images, methods, positions=self.positions), strict=True
+        ):
+            if encoding.patches.shape[-1] != self.text.features.shape[1]:
+                raise ValueError(
+                    f"the words have {self.text.features.shape[1]} features, and patches of `{self.backbone.spec}` by "
+                    f"`{method.spec}` have {encoding.patches.shape[-1]}. Make the words' features with this backbone."
+                )
+            pad = encoding.padding
+            size = (height + pad.top + pad.bottom, width + pad.left + pad.right)
+            scores = method.scorer(encoding, self.text, size)
+            wanted = len(self.text.names) if scores.by_class else len(self.text.owners)
+            if scores.maps.shape[1] != wanted:
+                kind = "classes" if scores.by_class else "queries"
+                raise ValueError(
+                    f"the scorer of `{method.spec}` should give a map for each of {wanted} {kind}; got "
+                    f"{tuple(scores.maps.shape)}."
+                )
+            if not torch.isfinite(scores.maps).all():
+                raise ValueError(
+                    f"`{method.spec}` gave NaN or infinite scores on `{self.backbone.spec}` in "
+                    f"{str(self.backbone.dtype).removeprefix('torch.')}. Try fp32, or another method or detector."
+                )
+            found.append((scores, pad))
+        return found
+
+    def _canvas(self, item: _Opened) -> Canvas:
+        source = item.source
+        shown = item.shown.to(self.backbone.device)
+        return Canvas(picture=item.picture, shown=shown, name=source.name, path=source.path)
+
+    def _segmentation(self, item: _Opened, method: Method, scores: ScoreMaps, settings: Decode) -> Segmentation:
+        with torch.no_grad():
+            found = decode(scores, settings, background=self.text.background)
+            labels = self.refine.labels(found.labels, self._canvas(item))
+        return Segmentation(
+            labels=labels.cpu().numpy(),
+            confidence=found.confidence.cpu().numpy(),
+            names=self.text.names,
+            name=item.source.name,
+            number=item.source.number,
+            method=method.spec,
+            picture=item.picture,
+            background=self.text.background,
+            path=item.source.path,
+        )
+
+
+def check_text(text: TextFeatures) -> None:
+    """Refuses words that can't be scored against, saying what is wrong with them."""
+    features, owners, classes = text.features, text.owners, len(text.names)
+    if features.ndim != 2 or not features.is_floating_point() or owners.shape != features.shape[:1]:
+        raise ValueError(
+            f"`text` should have features (Q, E) and owners (Q); got {features.dtype} {tuple(features.shape)} and "
+            f"{tuple(owners.shape)}."
+        )
+    lengths = features.float().norm(dim=1)
+    if not bool(((lengths - 1).abs() < 0.01).all()):  # NaN is caught, too
+        bad = int(((lengths - 1).abs() < 0.01).logical_not().nonzero()[0])
+        raise ValueError(
+            f"the features of `text` should be unit vectors; row {bad} has length {float(lengths[bad]):g}. Normalise "
+            "them: torch.nn.functional.normalize(features, dim=1)."
+        )
+    if not torch.equal(owners.unique().cpu(), torch.arange(classes)):
+        raise ValueError(
+            f"each of the {classes} classes should own at least one query, by its number 0…{classes - 1}; the owners "
+            f"are {owners.unique().tolist()}."
+        )
+    if text.background is not None and not 0 <= text.background < classes:
+        raise ValueError(f"`background` should be one of the classes 0…{classes - 1}; got {text.background}.")
+
+
+def _learns(method: Method) -> bool:
+    detector = getattr(method.encoder, "detector", None)
+    own = type(method.encoder).fitted is not Encoder.fitted
+    return own or (isinstance(detector, Detector) and type(detector).fitted is not Detector.fitted)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it; parts by their repr."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
+
+
+def _sources(pictures: Any) -> Iterator[_Source]:
+    """The pictures of a run with their numbers and names.
+
+    Files of a list are named by the part below the folder that all share, those of an iterator, which may have no end,
+    by their path; arrays and PIL pictures `picture-0001`, or as the first of a pair (name, picture) says.
+    """
+    single = isinstance(pictures, (str, Path, np.ndarray, Image.Image))
+    given = [pictures] if single else pictures
+    names: dict[Path, str] = {}
+    if isinstance(given, Sequence):
+        paths = [source for source in given if isinstance(source, (str, Path))]
+        names = {path: name for name, path in named(find_pictures(paths)).items()} if paths else {}
+    numbers, arrays = count(), count(1)
+    seen: set[str] = set()
+    for source in given:
+        if isinstance(source, (str, Path)):
+            for path in map(Path, map(os.path.abspath, find_pictures([source]))):
+                # A file that comes twice in a list is segmented once.
+                if names and os.path.realpath(path) in seen:
+                    continue
+                if names:
+                    seen.add(os.path.realpath(path))
+                yield _Source(next(numbers), names.get(path, path.as_posix()), path)
+        elif isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str):
+            name, picture = source
+            yield _Source(next(numbers), name, Path(picture) if isinstance(picture, str) else picture)
+        else:
+            yield _Source(next(numbers), f"picture-{next(arrays):04d}", source)
+
+
+def _ahead(
+    sources: Iterator[_Source], work: Callable[[_Source], _Opened | PictureError]
+) -> Iterator[tuple[_Source, _Opened | PictureError]]:
+    """Does `work` in threads, a few pictures ahead of whoever asks, in order."""
+    threads = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[_Source, Future[_Opened | PictureError]]] = deque()
+        try:
+            for source in sources:
+                waiting.append((source, pool.submit(work, source)))
+                if len(waiting) > threads:
+                    first, found = waiting.popleft()
+                    yield first, found.result()
+            while waiting:
+                first, found = waiting.popleft()
+                yield first, found.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
