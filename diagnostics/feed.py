@@ -72,11 +72,11 @@ def size_for(backbone: Backbone, size: str | Size | None) -> Size:
 def list_pictures(pictures: Any, size: Size, *, strict: bool) -> list[Picture]:
     """The pictures of a run with unique names and sizes, from their headers alone.
 
-    `pictures`: files, folders, globs, PIL pictures or arrays, one or many. Names are paths below the folder that all
-    share, `picture-0001` for arrays. One that can't be read keeps its place with a `reason`; `strict` raises, and so
-    does a run in which none can be read.
+    `pictures`: files, folders, globs, PIL pictures or arrays, one or many; or Pictures, which keep their names. Names
+    are paths below the folder that all share, `picture-0001` for arrays. One that can't be read keeps its place with a
+    `reason`; `strict` raises, and so does a run in which none can be read.
     """
-    single = isinstance(pictures, (str, Path, np.ndarray)) or hasattr(pictures, "getpixel")
+    single = isinstance(pictures, (str, Path, np.ndarray, Picture)) or hasattr(pictures, "getpixel")
     sources: list[Any] = [pictures] if single else list(pictures)
     found: list[Any] = []
     seen: set[str] = set()
@@ -94,7 +94,11 @@ def list_pictures(pictures: Any, size: Size, *, strict: bool) -> list[Picture]:
     files = iter(named(source for source in found if isinstance(source, Path)).items())
     numbers = itertools.count(1)
     listed = [
-        Picture(*next(files)) if isinstance(source, Path) else Picture(f"picture-{next(numbers):04d}", source)
+        source
+        if isinstance(source, Picture)
+        else Picture(*next(files))
+        if isinstance(source, Path)
+        else Picture(f"picture-{next(numbers):04d}", source)
         for source in found
     ]
     listed = [_looked_at(picture, size, strict=strict) for picture in listed]
@@ -153,7 +157,8 @@ def _trace(path: Path) -> bytes:
 def label_source(labels: Any, pictures: Sequence[Picture]) -> LabelSource | None:
     """A function from a picture's number to its label map (h, w) of class numbers; None without labels.
 
-    `labels`: a folder of label maps with the pictures' names, or one array (h, w) a picture.
+    `labels`: a folder of label maps with the pictures' names, or one array (h, w) a picture. Two pictures of one name
+    in several folders need a label map each, in sub-folders like theirs: one that they would share raises LabelError.
     """
     if labels is None:
         return None
@@ -162,10 +167,19 @@ def label_source(labels: Any, pictures: Sequence[Picture]) -> LabelSource | None
         if not folder.is_dir():
             raise ValueError(f"`labels` should be a folder of label maps; `{folder}` is none.")
 
+        shared = _shared_labels(pictures, folder)
+
         def from_folder(number: int) -> np.ndarray:
             picture = pictures[number]
             if not isinstance(picture.source, Path):
                 raise LabelError(picture.name, "is no file", "Give the label maps as arrays as well")
+            if number in shared:
+                label, other = shared[number]
+                raise LabelError(
+                    picture.name,
+                    f"would share the label map {label} with {other}",
+                    f"Put each one's label map into sub-folders of {folder} that are named as the picture's own",
+                )
             height, width = picture.original
             return read_labels(find_label(picture.source, folder), expected_size=(width, height))
 
@@ -185,6 +199,26 @@ def label_source(labels: Any, pictures: Sequence[Picture]) -> LabelSource | None
         return array.astype(np.int64)
 
     return from_arrays
+
+
+def _shared_labels(pictures: Sequence[Picture], folder: Path) -> dict[int, tuple[Path, str]]:
+    """Number of each picture that another one would share its label map with -> that map, and the other's name."""
+    namesakes: dict[str, list[int]] = {}
+    for number, picture in enumerate(pictures):
+        if isinstance(picture.source, Path):
+            namesakes.setdefault(picture.source.stem, []).append(number)
+    users: dict[Path, list[int]] = {}
+    for number in itertools.chain.from_iterable(group for group in namesakes.values() if len(group) > 1):
+        try:
+            users.setdefault(find_label(pictures[number].source, folder), []).append(number)
+        except LabelError:
+            continue  # told when its turn comes
+    return {
+        number: (label, next(pictures[other].name for other in group if other != number))
+        for label, group in users.items()
+        if len(group) > 1
+        for number in group
+    }
 
 
 @dataclass(frozen=True)
@@ -235,10 +269,10 @@ def opened_ahead(blocks: Sequence[range], loader: Loader) -> Iterator[tuple[rang
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def progress_bar(what: str, total: int, *, done: int = 0, shown: bool = True) -> Any:
+def progress_bar(what: str, total: int, *, done: int = 0, shown: bool = True, unit: str = "picture") -> Any:
     """A bar over pictures with the time left; not drawn where nobody looks (no terminal), or unless `shown`."""
     disable = None if shown else True
-    return tqdm(total=total, initial=done, unit="picture", desc=what, disable=disable, dynamic_ncols=True)
+    return tqdm(total=total, initial=done, unit=unit, desc=what, disable=disable, dynamic_ncols=True)
 
 
 def in_batches(

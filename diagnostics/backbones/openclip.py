@@ -153,6 +153,11 @@ class OpenClipBackbone(Backbone):
     def _into_joint_space(self, tokens: Tensor) -> Tensor:
         return tokens if self.visual.proj is None else tokens @ self.visual.proj
 
+    @property
+    def logit_scale(self) -> float | None:
+        """What cosines were multiplied with in training; None without a text tower."""
+        return _logit_scale(self.model)
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         return _encode_text(self.text, texts, self)
 
@@ -194,8 +199,18 @@ class OpenClipTimmBackbone(Backbone):
     def pool(self, tokens: Tensor) -> Tensor:
         return self.head(self.tower.pool(tokens))
 
+    @property
+    def logit_scale(self) -> float | None:
+        """What cosines were multiplied with in training; None without a text tower."""
+        return _logit_scale(self.model)
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         return _encode_text(self.text, texts, self)
+
+
+def _logit_scale(model: Any) -> float | None:
+    scale = getattr(model, "logit_scale", None)
+    return None if scale is None else float(scale.detach().float().exp())
 
 
 def _encode_text(text: TextTower | None, texts: Sequence[str], backbone: Backbone) -> Tensor:

@@ -1,0 +1,100 @@
+"""Sentences that a word is put into before it is encoded, by name; the sentences are data, in templates.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from diagnostics.registry import unknown_name
+
+__all__ = ["TEMPLATES", "TemplateSet", "Templates", "fill_templates", "load_templates"]
+
+# Where the word goes.
+GAP = "{}"
+
+
+@dataclass(frozen=True)
+class TemplateSet:
+    """Sentences with `{}` where the word goes: written out, or by the name under which open_clip has them."""
+
+    summary: str
+    written: tuple[str, ...] = ()
+    open_clip: str = ""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        if not self.open_clip:
+            return self.written
+        import open_clip
+
+        # Functions of the word; of the gap they make the sentence with the gap.
+        return tuple(sentence(GAP) for sentence in getattr(open_clip, self.open_clip))
+
+
+class Templates(dict[str, TemplateSet]):
+    """Names to sets of sentences, with an error that helps."""
+
+    def __missing__(self, name: str) -> TemplateSet:
+        raise unknown_name("set of templates", name, self)
+
+    def describe(self) -> dict[str, str]:
+        """Each name with its line."""
+        return {name: found.summary for name, found in self.items()}
+
+
+def _all() -> Templates:
+    data: dict[str, dict[str, Any]] = json.loads(files(__name__).joinpath("templates.json").read_text("utf-8"))
+    return Templates(
+        {
+            name: TemplateSet(entry["summary"], tuple(entry.get("sentences", ())), entry.get("open_clip", ""))
+            for name, entry in data.items()
+        }
+    )
+
+
+TEMPLATES = _all()
+
+
+def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
+    """The sentences that a name, a file, one sentence or a list of sentences stands for, with `{}` for the word.
+
+    A file is a Path, or a text that ends in `.txt` (a line for each sentence; blank lines count for nothing) or `.json`
+    (a list). Raises ValueError for an unknown name, an empty file and a sentence without `{}`.
+    """
+    if isinstance(source, str) and GAP in source:
+        sentences: tuple[Any, ...] = (source,)
+    elif isinstance(source, Path) or (isinstance(source, str) and source.strip().endswith((".txt", ".json"))):
+        sentences = _read(Path(source).expanduser())
+    elif isinstance(source, str):
+        sentences = TEMPLATES[source].sentences
+    else:
+        sentences = tuple(source)
+    if not sentences:
+        raise ValueError(f"templates should have at least one sentence, such as 'a photo of a {GAP}.'; got none.")
+    for sentence in sentences:
+        if not isinstance(sentence, str) or GAP not in sentence:
+            raise ValueError(f"a template should be a sentence with {GAP} where the word goes; got {sentence!r}.")
+    return sentences
+
+
+def fill_templates(sentences: Sequence[str], word: str) -> list[str]:
+    """The sentences with the word in their gaps; braces in the word mean nothing."""
+    return [sentence.replace(GAP, word) for sentence in sentences]
+
+
+def _read(path: Path) -> tuple[Any, ...]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        found = json.loads(text) if path.suffix == ".json" else [line for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"templates `{path}` can't be read ({error}); they should be a .txt with a sentence in each line, or a "
+            ".json with a list of sentences."
+        ) from error
+    if not isinstance(found, list):
+        raise ValueError(f"templates `{path}` should be a JSON list of sentences; got {type(found).__name__}.")
+    return tuple(found)

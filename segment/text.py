@@ -1,0 +1,134 @@
+"""The words of a vocabulary as unit vectors, from a text tower or from the rows of a classifier."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.feed import progress_bar
+from diagnostics.fingerprint import fingerprint
+from segment.class_head import Combine, RowMap, class_rows
+from segment.method import TextFeatures
+from segment.templates import fill_templates, load_templates
+from segment.text_cache import cache_file, cache_folder, read_rows, write_rows
+from segment.vocabulary import Vocabulary
+
+# Sentences that are encoded at once. Our choice: as many as backbones take through their text towers in one go.
+BATCH = 256
+# Seconds between two writings of the cache while words are encoded: what a run that is killed can lose. Our choice.
+SAVE_EVERY = 30.0
+# The picture tower of two-tower models: the words don't depend on it.
+PICTURE_TOWER = ("visual.",)
+
+
+def text_features(
+    backbone: Backbone,
+    vocabulary: Vocabulary | str | Path | Sequence[str | Sequence[str]],
+    templates: str | Path | Sequence[str] = "openai-80",
+    *,
+    cache: str | Path | None = "auto",
+    rows: RowMap | str | Path | None = None,
+    combine: Combine = "mean",
+    progress: bool = True,
+) -> TextFeatures:
+    """The vocabulary as unit vectors on the backbone's device, in fp32.
+
+    With a text tower: each query is put into all `templates` (a name of segment.templates, a file, sentences); the
+    features of the sentences are normalised, averaged, and normalised again. Source: openai/CLIP, notebook on prompts
+    for ImageNet, which all methods here follow.
+    Each query's vector is kept in `cache`, a folder, under a hash of the backbone's spec, its text tower's weights and
+    the templates, so a word that was met before is read, not encoded; `auto` is OUTLIERS_CACHE or the user's cache
+    folder (segment.text_cache), None keeps nothing. A run that is broken off goes on where it was.
+
+    Without a text tower: rows of the model's classifier, found by `rows` and `combine` as segment.class_head says;
+    templates and cache have no part in it, and the logit scale is that of CLIP, 100 (our choice).
+    """
+    vocabulary = Vocabulary.parse(vocabulary)
+    if type(backbone).encode_text is Backbone.encode_text:
+        features, owners = class_rows(backbone, vocabulary, mapping=rows, combine=combine)
+        return _text(vocabulary, features, owners)
+    if rows is not None:
+        raise ValueError(
+            f"`rows` choose among the rows of a classifier, but `{backbone.spec}` has a text tower, which takes the "
+            "words themselves; leave `rows` out."
+        )
+    sentences = load_templates(templates)
+    known: dict[str, Tensor] = {}
+    path, key = None, _key(backbone, sentences) if cache is not None else {}
+    if cache is not None:
+        path = cache_file(cache_folder() if cache == "auto" else Path(cache).expanduser(), key)
+        known = read_rows(path)
+    missing = [word for word in dict.fromkeys(vocabulary.queries) if word not in known]
+    if missing:
+        known |= _encode(backbone, missing, sentences, path, key, progress=progress)
+    features = torch.stack([known[word] for word in vocabulary.queries]).to(backbone.device)
+    return _text(vocabulary, features, vocabulary.owners, getattr(backbone, "logit_scale", None))
+
+
+def _text(
+    vocabulary: Vocabulary, features: Tensor, owners: Sequence[int], logit_scale: float | None = None
+) -> TextFeatures:
+    scale = {} if logit_scale is None else {"logit_scale": logit_scale}
+    return TextFeatures(
+        features=features,
+        owners=torch.tensor(owners, dtype=torch.long, device=features.device),
+        names=vocabulary.names,
+        background=vocabulary.background,
+        **scale,
+    )
+
+
+def _key(backbone: Backbone, sentences: Sequence[str]) -> Mapping[str, Any]:
+    """All that a word's vector depends on; the precision is among the weights' types."""
+    import open_clip
+
+    return {
+        "model": backbone.spec,
+        "weights": fingerprint(backbone.model, leave_out=PICTURE_TOWER),
+        "templates": list(sentences),
+        "open_clip": open_clip.__version__,  # it cuts texts into tokens
+    }
+
+
+def _encode(
+    backbone: Backbone,
+    words: Sequence[str],
+    sentences: Sequence[str],
+    path: Path | None,
+    key: Mapping[str, Any],
+    *,
+    progress: bool,
+) -> dict[str, Tensor]:
+    """Word -> (E,) on the CPU; what is done is kept even if an error or the user breaks off."""
+    step = max(1, BATCH // len(sentences))
+    found: dict[str, Tensor] = {}
+    saved, last = 0, time.monotonic()
+
+    def save() -> None:
+        nonlocal path, saved, last
+        if path is not None and len(found) > saved:
+            if not write_rows(path, found, key=key):
+                path = None  # said once; the words themselves are not lost
+            saved, last = len(found), time.monotonic()
+
+    bar = progress_bar(f"words {backbone.spec}", len(words), shown=progress and len(words) > step, unit="word")
+    try:
+        with bar, torch.no_grad():
+            for start in range(0, len(words), step):
+                some = words[start : start + step]
+                texts = [text for word in some for text in fill_templates(sentences, word)]
+                each = F.normalize(backbone.encode_text(texts).float(), dim=-1).unflatten(0, (len(some), -1))
+                found |= dict(zip(some, F.normalize(each.mean(dim=1), dim=-1).cpu(), strict=True))
+                bar.update(len(some))
+                if time.monotonic() - last > SAVE_EVERY:
+                    save()
+    finally:
+        save()
+    return found
