@@ -1,0 +1,176 @@
+"""CLIPtrase's features: semantic correlation recovered in one block, and the patches' correlations to cluster by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone, Heads, join_heads
+from diagnostics.detectors.base import Detector
+from diagnostics.detectors.lof_release import LofRelease
+from diagnostics.images import denormalise
+from diagnostics.layout import Layout, pad_to_patches
+from diagnostics.purifiers.base import Purifier
+from diagnostics.purifiers.keep import Keep
+from diagnostics.taps import resolve_layer
+from segment.kernels import kernel_mix
+from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.repair import repair_needs, repair_refusal, repaired_tokens
+
+Similarity = Literal["cosine", "inner-product"]
+Joining = Literal["heads", "concatenated"]
+
+STREAMS = ("query", "key", "value")
+
+# What single precision may leave above 0 in a mean of cosines less 1; equal vectors leave about 1e-7.
+ROUNDING = 1e-5
+
+
+def correlation_map(
+    streams: Sequence[Tensor], *, similarity: Similarity = "cosine", joining: Joining = "heads"
+) -> Tensor:
+    """How alike tokens are in their queries, keys and values, in fp32: streams of (B, H, T, d) -> (B, T, T).
+
+    The mean over the streams of one matrix each. `joining="heads"`: that matrix is the mean of the heads' own (Eq 3);
+    `concatenated`: the heads' vectors are one long vector (Eq 12-14). `cosine` lies in [-1, 1], a token with itself has
+    1, and a zero vector 0 with all. `inner-product` is x·xᵀ/√(width of x), without bounds; the root is our choice, as
+    in attention. Source: CLIPtrase (Shao et al., ECCV 2024).
+    """
+    if joining == "concatenated":
+        streams = [join_heads(stream)[:, None] for stream in streams]
+    heads, width = streams[0].shape[1], streams[0].shape[3]
+    # The sum over streams and heads of all products is one product of all their vectors in a row.
+    rows = [stream.float() for stream in streams]
+    if similarity == "cosine":
+        rows = [F.normalize(stream, dim=-1) for stream in rows]
+    else:
+        rows = [stream * width**-0.25 for stream in rows]
+    joined = torch.cat([join_heads(stream) for stream in rows], dim=-1)
+    return joined @ joined.mT / (len(streams) * heads)
+
+
+def above_class_row(correlation: Tensor, layout: Layout) -> Tensor:
+    """What patches have in common beyond what the class token has with them: (B, T, T) -> (B, N, N), at least 0.
+
+    max(0, w_ij - w_cj) for patches i, j and the class token c. Source: leaves162/CLIPtrase 2b7de61.
+    """
+    patches = layout.patches(layout.patches(correlation), dim=2)
+    of_class = layout.patches(layout.class_token(correlation))
+    return (patches - of_class[:, None]).clamp_min(0)
+
+
+def own_excess(affinity: Tensor) -> Tensor:
+    """w*_i = mean_j w_ij - w_ii of each patch: (B, N, N) -> (B, N). Source: CLIPtrase, Eq 7, which keeps w*_i <= 0."""
+    return affinity.mean(dim=2) - affinity.diagonal(dim1=1, dim2=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correlation(Encoder):
+    """Block `recover_at` recombined, tokens = [residual +] Proj(weights · v) [+ FFN]; the blocks after it as they are.
+
+    `weights="softmax"` adds the three softmaxes of q-q, k-k and v-v in each head (released code);
+    `correlation` takes `correlation_map` of the block, one for all heads, its rows not normalised (Eq 3). Tokens of the
+    prefix take part. `similarity` and `joining` are those of `correlation_map`.
+
+    Extras: `affinity` (B, N, N), the correlations of `affinity_layer` to cluster by; `kept` (B, N), which patches may
+    be clustered; `picture` (B, 3, h, w), RGB in [0, 1] with the padding, for masks of another model; `outliers` (B, N);
+    with `raw_maps` also `correlation` (B, T, T), before denoising. `denoise="class-row"` subtracts the class token's
+    row (released code); `self` keeps the patches that are no less like themselves than like the rest (Eq 7: **with
+    cosines that is every patch**); `none` leaves all as it is. The affinity is of the stock forward, except at
+    `recover_at`, where it is of the tokens that enter the block. `detector` and `purifier` mend these, by what the
+    layer before shows.
+    """
+
+    weights: Literal["softmax", "correlation"] = "softmax"
+    similarity: Similarity = "cosine"
+    joining: Joining = "heads"
+    recover_at: int = -1  # CLIPtrase, §4.1 and Table 2
+    affinity_layer: int = -2  # leaves162/CLIPtrase 2b7de61: layer 11 of 12
+    denoise: Literal["class-row", "self", "none"] = "class-row"
+    residual: bool = True
+    ffn: bool = True
+    raw_maps: bool = False
+    detector: Detector = LofRelease()
+    purifier: Purifier = Keep()
+
+    def __post_init__(self) -> None:
+        for name in ("recover_at", "affinity_layer"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"`{name}` should be a block, 1…L or -1 for the last; got 0, the embedding.")
+
+    @property
+    def repair_at(self) -> int:
+        """The layer whose output is looked at and mended: the one before `recover_at`."""
+        return self.recover_at - 1
+
+    def needs(self, depth: int) -> list[Place]:
+        places = repair_needs(self.detector, self.purifier, self.repair_at)
+        if not self._same_layer(depth):
+            places += [(name, self.affinity_layer) for name in STREAMS]
+        return places
+
+    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+        for name in ("recover_at", "affinity_layer"):
+            layer = getattr(self, name)
+            if not -backbone.depth <= layer <= backbone.depth:
+                return f"`{name}` is {layer}, but its blocks are 1…{backbone.depth}"
+        if self.denoise == "class-row" and layout.class_index is None:
+            return "it has no class token, whose row `denoise=class-row` subtracts; set `denoise=none`"
+        if not isinstance(self.purifier, Keep) and resolve_layer(self.repair_at, backbone.depth) == 0:
+            return "block 1 has no layer before it to find outliers in; set `purifier=keep`, or a later `recover_at`"
+        return repair_refusal(self.detector, self.purifier, layout)
+
+    def __call__(self, stock: Stock) -> Encoding:
+        layer = resolve_layer(self.recover_at, stock.depth)
+        block = stock.backbone.blocks[layer - 1]
+        tokens, mask = repaired_tokens(stock, self.detector, self.purifier, self.repair_at)
+        mended = tokens is not stock.tokens(self.repair_at)
+        heads = block.qkv(tokens) if mended else stock.heads(self.recover_at)
+        if self.weights == "correlation":
+            found = block.mix(self._map(heads)[:, None], heads)
+        else:
+            found = block.merge_heads(kernel_mix(heads, "qq+kk+vv", "sum"), heads.normed)
+        if self.residual:
+            found = tokens + found
+        if self.ffn:
+            found = found + block.ffn(found)
+        if layer < stock.depth:
+            found = stock.backbone.run(found, start=layer + 1, layout=stock.layout)
+        correlation = self._map(heads if self._same_layer(stock.depth) else self._recorded(stock))
+        return encoding(stock, found, extras=self._extras(stock, correlation) | {"outliers": mask})
+
+    def _same_layer(self, depth: int) -> bool:
+        return resolve_layer(self.recover_at, depth) == resolve_layer(self.affinity_layer, depth)
+
+    def _recorded(self, stock: Stock) -> list[Tensor]:
+        return [stock.recording[name, self.affinity_layer] for name in STREAMS]
+
+    def _map(self, heads: Heads | Sequence[Tensor]) -> Tensor:
+        return correlation_map(heads[:3], similarity=self.similarity, joining=self.joining)
+
+    def _extras(self, stock: Stock, correlation: Tensor) -> dict[str, Tensor]:
+        layout = stock.layout
+        if self.denoise == "class-row":
+            affinity = above_class_row(correlation, layout)
+        else:
+            affinity = layout.patches(layout.patches(correlation), dim=2)
+        kept = torch.ones(affinity.shape[:2], dtype=torch.bool, device=affinity.device)
+        if self.denoise == "self":
+            excess = own_excess(affinity)
+            # Deviation: the paper clusters «the refined weights» of the kept patches; their rows are, and keep all N
+            # columns, since a prototype needs a value at every patch (Eq 6).
+            # No cosine exceeds that of a vector with itself; what rounding leaves above 0 is cut off.
+            kept = excess <= 0 if self.similarity == "inner-product" else excess <= ROUNDING
+        extras = {"affinity": affinity, "kept": kept, "picture": picture_of(stock)}
+        return extras | ({"correlation": correlation} if self.raw_maps else {})
+
+
+def picture_of(stock: Stock) -> Tensor:
+    """The pictures as they were before normalisation, with the padding to whole patches: (B, 3, h, w) in [0, 1]."""
+    images = pad_to_patches(stock.images.to(stock.backbone.device).float(), stock.backbone.patch_size)
+    return denormalise(images, stock.backbone.mean, stock.backbone.std).clamp(0, 1)
