@@ -1,0 +1,117 @@
+"""The last block's values mixed by what a second backbone finds alike: ProxyCLIP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone, join_heads, split_heads
+from diagnostics.detectors.base import Detector
+from diagnostics.detectors.lof_release import LofRelease
+from diagnostics.layout import Layout, padding_to_patches
+from diagnostics.purifiers.base import Purifier
+from diagnostics.purifiers.keep import Keep
+from segment.method import Encoder, Encoding, Place, Stock
+from segment.repair import repair_needs, repair_refusal, repaired_tokens
+from segment.second_backbone import DINO, SELF, SecondBackbone, Tap, onto_grid
+
+# Entries of the attention matrix that are made at once, over all pictures: 256 MB in fp32. Our choice.
+ENTRIES = 2**26
+
+
+def proxy_mix(features: Tensor, values: Tensor, *, beta: float, gamma: float) -> Tensor:
+    """Values mixed by the similarity of features: (B, M, D'), (B, M, D) -> (B, M, D).
+
+    S = cos(z, z); S' = γ·(S - β·mean S), the mean over all pairs of one picture; A = softmax over the S' that are at
+    least 0; A·v. The matrix is made in fp32, some rows at a time.
+    Deviation: a patch is never left out of its own row. Where all S' of a row are below 0, as with features that are
+    nearly alike, the released code has NaN; here such a patch keeps its value.
+    Source: ProxyCLIP, mc-lan/ProxyCLIP e7b767f.
+    """
+    unit = F.normalize(features.float(), dim=-1)
+    batch, count = unit.shape[:2]
+    # The mean over all pairs is the squared length of the mean vector.
+    mean = unit.mean(dim=1).square().sum(dim=-1)[:, None, None]
+    mixed = []
+    for rows in torch.arange(count, device=unit.device).split(max(ENTRIES // (batch * count), 1)):
+        logits = gamma * (unit[:, rows] @ unit.mT - beta * mean)
+        itself = rows[:, None] == torch.arange(count, device=unit.device)
+        logits = logits.masked_fill((logits < 0) & ~itself, -torch.inf)
+        mixed.append(logits.softmax(dim=-1).to(values.dtype) @ values)
+    return torch.cat(mixed, dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy(Encoder):
+    """Blocks 1…L-1 as they are; block L gives Proj(A·v) on the second backbone's grid, no residual, no FFN.
+
+    A, one for all heads, is the similarity of the second backbone's patches (`proxy_mix`, with `beta` and `gamma`); v
+    are the patches' values, read bilinearly at the second grid's centres; prefix tokens are left out. Both backbones
+    see the same picture, each padded to its own patches. The `vfm_…` settings are those of
+    `segment.second_backbone.SecondBackbone`; `vfm=self` needs no second model. `detector` and `purifier` mend the first
+    backbone's patches that enter block L; `extras["outliers"]` (B, M) says where values come from mended ones.
+    """
+
+    beta: float = 1.2
+    gamma: float = 3.0
+    vfm: str = DINO
+    vfm_layer: int = -1
+    vfm_tap: Tap = "out"
+    vfm_positions: str | None = "bicubic-offset"  # DINO's own interpolation
+    vfm_detector: Detector = LofRelease()
+    vfm_purifier: Purifier = Keep()
+    detector: Detector = LofRelease()
+    purifier: Purifier = Keep()
+
+    def __post_init__(self) -> None:
+        if not self.gamma >= 0:
+            raise ValueError(f"`gamma` should be at least 0 (0 attends to all patches alike); got {self.gamma}.")
+        _ = self.second  # checks its settings
+
+    @property
+    def second(self) -> SecondBackbone:
+        """The second backbone's settings as a part."""
+        return SecondBackbone(
+            spec=self.vfm,
+            layer=self.vfm_layer,
+            tap=self.vfm_tap,
+            positions=self.vfm_positions,
+            detector=self.vfm_detector,
+            purifier=self.vfm_purifier,
+        )
+
+    def needs(self, depth: int) -> list[Place]:
+        return [*repair_needs(self.detector, self.purifier, -2), *self.second.needs(depth)]
+
+    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+        own = repair_refusal(self.detector, self.purifier, layout)
+        return own or (repair_refusal(self.vfm_detector, self.vfm_purifier, layout) if self.vfm == SELF else None)
+
+    def fitted(self, backbone: Backbone, images: Tensor) -> Self:
+        fitted: Any = super().fitted(backbone, images)
+        detector = self.second.fitted(backbone, images)
+        return fitted if detector is self.vfm_detector else replace(fitted, vfm_detector=detector)
+
+    def __call__(self, stock: Stock) -> Encoding:
+        backbone, block = stock.backbone, stock.backbone.blocks[-1]
+        tokens, mask = repaired_tokens(stock, self.detector, self.purifier, -2)
+        heads = stock.heads(-1) if tokens is stock.tokens(-2) else block.qkv(tokens)
+        second = self.second.stock(stock)
+        # Deviation: the released code pads the window for both models to a multiple of 56 and takes both sides of the
+        # grid from its height; here each model pads to its own patches, and places are matched in pixels.
+        values = onto_grid(stock.layout.patches(join_heads(heads.v)), stock, second)
+        normed = onto_grid(stock.layout.patches(heads.normed), stock, second)
+        mixed = proxy_mix(self.second.features(second), values, beta=self.beta, gamma=self.gamma)
+        mended = onto_grid(mask[..., None].float(), stock, second)[..., 0] > 0.5
+        height, width = stock.images.shape[-2:]
+        return Encoding(
+            patches=backbone.project(block.merge_heads(split_heads(mixed, block.heads), normed)),
+            class_token=None,
+            layout=Layout(0, second.layout.grid, None),
+            padding=padding_to_patches((height, width), second.backbone.patch_size),
+            extras={"outliers": mended},
+        )
