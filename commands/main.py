@@ -9,11 +9,14 @@ from rich.console import Console
 
 from commands.classify import classify
 from commands.compare import compare
+from commands.datasets import datasets_app, prepare_dataset
 from commands.demo import demo
 from commands.encode import encode
+from commands.evaluate import evaluate
 from commands.list import list_parts
 from commands.probe import probe
 from commands.segment import segment
+from commands.table import table
 
 app = typer.Typer(
     name="outliers",
@@ -33,6 +36,10 @@ app.command("compare")(compare)
 app.command("encode")(encode)
 app.command("segment")(segment)
 app.command("classify")(classify)
+app.command("evaluate")(evaluate)
+app.command("table")(table)
+app.add_typer(datasets_app, name="datasets")
+app.command("prepare")(prepare_dataset)
 app.command("list")(list_parts)
 app.command("demo")(demo)
 

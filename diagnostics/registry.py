@@ -137,8 +137,11 @@ class Registry(dict[str, P], Generic[P]):
             return self[self.aliases[name]]
         raise unknown_name(self.kind, name, self)
 
-    def build(self, spec: str) -> Any:
-        """The part that a spec string names, with its fields set. `lof` and `lof:neighbours=20` both work."""
+    def build(self, spec: str, **given: Any) -> Any:
+        """The part that a spec string names, with its fields set. `lof` and `lof:neighbours=20` both work.
+
+        `given` are settings beside those of the spec, as values: paths, for example, which a spec can't hold.
+        """
         name, fields = parse_spec(spec)
         part: Any = self[name]
         parameters = {
@@ -153,7 +156,7 @@ class Registry(dict[str, P], Generic[P]):
             if key not in parameters:
                 raise unknown_name(f"setting of {self.kind} `{name}`", key, parameters)
             settings[key] = convert(text, hints.get(key, str), f"`{key}` of {self.kind} `{name}`")
-        return part(**settings)
+        return part(**settings, **given)
 
     def describe(self) -> dict[str, str]:
         """Each name with the first line of its docstring."""

@@ -1,0 +1,49 @@
+"""`ade847`: the full ADE20K with the classes that are in both of its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segment.datasets.arrangement import Arrangement, find
+from segment.datasets.codes import IGNORE_WIDE, as_they_are
+from segment.datasets.names import names_beside
+from segment.datasets.on_disk import OnDisk
+
+COUNT, PICTURES = 847, 2000
+NAME_FILES = ("classes.txt", "ade847.json", "ade847.txt")
+
+
+def ade847(*, root: str | Path) -> OnDisk:
+    """ADE20K full validation: 847 classes, 2000 pictures; other classes and unlabelled pixels are not scored.
+
+    Read from the 16-bit .tif files of MaskFormer's and CAT-Seg's preparation; the class names from `classes.txt` (one a
+    line) or CAT-Seg's `ade847.json`, which you put beside them: the release itself has them in a pickle of 3688.
+    """
+    listing = find(
+        root,
+        [
+            Arrangement(
+                pictures="images_detectron2/validation",
+                masks="annotations_detectron2/validation",
+                codes=as_they_are(
+                    "labels of the 847 classes (65535 none)", COUNT, ignored=(65535,), ignore=IGNORE_WIDE
+                ),
+                mask_suffix=".tif",
+            )
+        ],
+        title="ADE20K full (2021_17_01) as MaskFormer prepares it",
+        below=("", "ADE20K_2021_17_01"),
+    )
+    return OnDisk(
+        title="ADE20K full validation, 847 classes",
+        names=names_beside(
+            listing.base,
+            NAME_FILES,
+            count=COUNT,
+            advice="Put a file classes.txt there with the 847 names in the order of the labels, one a line, or "
+            "ade847.json of CAT-Seg (cvlab-kaist/CAT-Seg, datasets/ade847.json)",
+        ),
+        ignore=IGNORE_WIDE,
+        expected=PICTURES,
+        listing=listing,
+    )

@@ -1,0 +1,172 @@
+"""How a data set lies on disk: pictures and label maps that belong together by name, found below a root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from diagnostics.images import FileError
+from segment.datasets.codes import Codes
+
+# Ends of names that conversion scripts add to a label map's own: with the plain suffix `.png` these are not meant.
+# Sources: cityscapesScripts; mmsegmentation's converters; GroupViT's for COCO-Object.
+DERIVED = ("TrainIds", "_labelIds", "_instanceIds", "_color")
+
+
+class DatasetError(FileError):
+    """A folder that does not hold the data set, or not all of it."""
+
+
+class Pair(NamedTuple):
+    """A picture and the place of its label map, which may turn out to be empty."""
+
+    name: str
+    picture: str
+    mask: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pairs of a data set, how their label maps are to be read, and label maps whose picture is missing."""
+
+    pairs: tuple[Pair, ...]
+    codes: Codes
+    complete: int  # pictures that have their label map
+    orphans: tuple[str, ...] = ()
+    variable: str = ""
+    base: Path = Path()
+    arrangement: Arrangement | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrangement:
+    """One way in which a data set may lie on disk: PICTURES/id.jpg belongs to MASKS/id.png.
+
+    Folders are relative to the root. `deep`: ids have sub-folders in them, `city/city_000000`. `listed_by`: what says
+    which ids there are: a file with one a line, found under the first of `lists` that exists, or the pictures or label
+    maps that are there. `variable` is the array's name where label maps are .mat files.
+    """
+
+    pictures: str
+    masks: str
+    codes: Codes
+    picture_suffix: str = ".jpg"
+    mask_suffix: str = ".png"
+    lists: tuple[str, ...] = ()
+    listed_by: Literal["list", "pictures", "masks"] = "pictures"
+    deep: bool = False
+    variable: str = ""
+
+    def __str__(self) -> str:
+        below = "*/" if self.deep else ""
+        places = [f"{self.pictures}/{below}*{self.picture_suffix}", f"{self.masks}/{below}*{self.mask_suffix}"]
+        return " + ".join(places + list(self.lists[:1]))
+
+    def same_masks(self, other: Arrangement) -> bool:
+        """Whether both have their label maps in the same places."""
+        return (self.masks, self.mask_suffix) == (other.masks, other.mask_suffix)
+
+    def at(self, base: Path) -> Listing:
+        """What is there below `base`. DatasetError for a list that is missing, empty or names an id twice."""
+        masks_at, pictures_at = base / self.masks, base / self.pictures
+        masks = set(self._ids(masks_at, self.mask_suffix))
+        pictures = set(self._ids(pictures_at, self.picture_suffix))
+        if self.listed_by == "list":
+            ids = self._listed(base)
+        else:
+            ids = sorted(pictures if self.listed_by == "pictures" else masks)
+        pairs = tuple(
+            Pair(
+                name,
+                f"{pictures_at}/{name}{self.picture_suffix}",
+                f"{masks_at}/{name}{self.mask_suffix}",
+            )
+            for name in ids
+        )
+        orphans = tuple(f"{masks_at}/{name}{self.mask_suffix}" for name in sorted(masks - pictures))
+        complete = sum(name in masks for name in ids)
+        return Listing(pairs, self.codes, complete, orphans, self.variable, base, self)
+
+    def _ids(self, folder: Path, suffix: str) -> Iterator[str]:
+        """Names of the files that end in `suffix`, without it; hidden ones are left out."""
+        walk = os.walk(folder, followlinks=True) if self.deep else list(os.walk(folder, followlinks=True))[:1]
+        for place, _, files in walk:
+            below = Path(place).relative_to(folder).as_posix()
+            start = "" if below == "." else f"{below}/"
+            for file in files:
+                stem = file.removesuffix(suffix)
+                if stem != file and not file.startswith(".") and not stem.endswith(DERIVED):
+                    yield start + stem
+
+    def _listed(self, base: Path) -> list[str]:
+        path = next((base / name for name in self.lists if (base / name).is_file()), base / self.lists[0])
+        if not path.is_file():
+            advice = "Unpack the data set again, or write the ids into it, one a line, without suffix"
+            raise DatasetError(path, "is missing; it says which pictures are to be scored", advice)
+        ids = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
+        if not ids:
+            raise DatasetError(path, "is empty; it should name the pictures, one a line", "Fetch it again")
+        if len(set(ids)) < len(ids):
+            twice = next(name for number, name in enumerate(ids) if name in ids[:number])
+            raise DatasetError(path, f"names `{twice}` twice", "Take one out: a picture counts once")
+        return ids
+
+
+def find(root: str | Path, arrangements: Sequence[Arrangement], *, title: str, below: Sequence[str] = ("",)) -> Listing:
+    """The arrangement that is there, below `root` or one of its sub-folders `below`.
+
+    Of several, the one with the most label maps; of equals, the first. DatasetError for a root that is no folder, one
+    without any of them, and pictures none of which has its label map.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DatasetError(root, "is no folder", f"Give with root the folder that holds {title}: {arrangements[0]}")
+    found: list[Listing] = []
+    troubles: list[DatasetError] = []
+    for base in (root / name for name in below):
+        for arrangement in arrangements:
+            if (base / arrangement.pictures).is_dir() and (base / arrangement.masks).is_dir():
+                try:
+                    found.append(arrangement.at(base))
+                except DatasetError as trouble:
+                    troubles.append(trouble)
+    found = [listing for listing in found if listing.pairs]
+    if not found and troubles:
+        raise troubles[0]
+    if not found:
+        there = sorted(entry.name for entry in root.iterdir())
+        seen = ", ".join(there[:6]) + (", …" if len(there) > 6 else "") if there else "nothing"
+        ways = "; or ".join(dict.fromkeys(map(str, arrangements)))
+        inside = f" (or in it: {', '.join(name for name in below if name)})" if any(below) else ""
+        half = _half(root, arrangements, below)
+        raise DatasetError(
+            root,
+            f"does not hold {title}: it holds {seen}{half}",
+            f"Give the folder{inside} that has {ways}",
+        )
+    best = max(found, key=lambda listing: listing.complete)
+    if not best.complete:
+        raise DatasetError(
+            Path(best.pairs[0].mask).parent,
+            f"has no label map for any of the {len(best.pairs)} pictures of {title}; the first should be "
+            f"{best.pairs[0].mask}",
+            "Unpack the annotations there, or give the root that holds both",
+        )
+    return best
+
+
+def _half(root: Path, arrangements: Sequence[Arrangement], below: Sequence[str]) -> str:
+    """Says so where only the pictures or only the label maps are there."""
+    for base in (root / name for name in below):
+        for arrangement in arrangements:
+            places = {"pictures": base / arrangement.pictures, "label maps": base / arrangement.masks}
+            there = [what for what, place in places.items() if place.is_dir()]
+            if len(there) == 1:
+                missing = next(place for what, place in places.items() if what not in there)
+                return f"; the {there[0]} are there, but {missing} is not"
+            if there and arrangement.listed_by != "list":
+                return f"; {places['pictures']} has no *{arrangement.picture_suffix}"
+    return ""

@@ -1,0 +1,93 @@
+"""What a data set on disk lacks, said before a long run starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diagnostics.feed import progress_bar
+from diagnostics.images import FileError
+from segment.datasets import open_dataset
+from segment.datasets.on_disk import OnDisk
+
+# Pairs that are opened unless all are asked for. Our choice: a few seconds' work.
+SAMPLE = 50
+# How many files of a kind a message names.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found. `problems` would change a number or break a run; `notes` say what is there."""
+
+    spec: str
+    title: str
+    pictures: int
+    expected: int | None
+    opened: int
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing, broken or unknown in what was looked at."""
+        return not self.problems
+
+
+def check(spec: str, root: str | Path, *, every: bool = False, progress: bool = False) -> Check:
+    """Compares the data set below `root` with what it should be.
+
+    Counts pictures against the whole data set; lists label maps that are missing and those without a picture; opens
+    `SAMPLE` pairs spread evenly, or with `every` all, for damage, sizes that differ and values without a meaning. What
+    is wrong is among the problems, not raised; a spec that does not fit raises ValueError.
+    """
+    try:
+        dataset = open_dataset(spec, root)
+    except FileError as error:
+        return Check(spec, "", 0, None, 0, (), (str(error),))
+    if not isinstance(dataset, OnDisk):
+        raise TypeError(f"`{spec}` should be a data set on disk; got {type(dataset).__name__}.")
+    pairs, listing = dataset.listing.pairs, dataset.listing
+    notes = [f"label maps hold {listing.codes.title}"]
+    if listing.arrangement is not None:
+        notes.insert(0, f"found in {listing.base}: {listing.arrangement}")
+    problems = []
+    if dataset.expected is not None and len(pairs) != dataset.expected:
+        problems.append(
+            f"{len(pairs)} pictures instead of the {dataset.expected} of the whole data set: numbers can't be compared "
+            "with published ones"
+        )
+    problems += _missing([pair.mask for pair in pairs], "pictures have no label map", "the first should be")
+    problems += _missing([pair.picture for pair in pairs], "pictures of the list are not there", "the first should be")
+    if listing.orphans:
+        problems.append(f"{len(listing.orphans)} label maps have no picture: {_some(listing.orphans)}")
+    whole = [n for n, pair in enumerate(pairs) if os.path.isfile(pair.mask) and os.path.isfile(pair.picture)]
+    chosen = whole if every else _spread(whole, SAMPLE)
+    with progress_bar(f"check {spec}", len(chosen), shown=progress) as bar:
+        for number in chosen:
+            try:
+                dataset.read(number)
+            except FileError as error:
+                problems.append(str(error))
+            bar.update()
+    notes.append(f"opened {len(chosen)} of {len(whole)} pairs")
+    return Check(spec, dataset.title, len(pairs), dataset.expected, len(chosen), tuple(notes), tuple(problems))
+
+
+def _missing(paths: Sequence[str], what: str, first: str) -> list[str]:
+    gone = [path for path in paths if not os.path.isfile(path)]
+    return [f"{len(gone)} {what}; {first} {_some(gone)}"] if gone else []
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = len(paths) - NAMED
+    return ", ".join(paths[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _spread(numbers: Sequence[int], count: int) -> list[int]:
+    """At most `count` of the numbers, evenly spread, the first and the last among them."""
+    if len(numbers) <= count:
+        return list(numbers)
+    return [numbers[place * (len(numbers) - 1) // (count - 1)] for place in range(count)]

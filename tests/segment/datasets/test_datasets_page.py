@@ -1,0 +1,30 @@
+"""The page on data sets says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from segment.datasets import DATASETS
+from segment.datasets.words import load_words
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "datasets.md").read_text(encoding="utf-8")
+
+
+def test_every_data_set_has_its_row():
+    rows = {
+        name for line in re.findall(r"^\| (`.*?) \|", PAGE, flags=re.MULTILINE) for name in re.findall("`(.*?)`", line)
+    }
+    assert set(DATASETS) <= rows
+
+
+def test_the_query_counts_of_the_page_are_those_of_the_lists():
+    table = PAGE[PAGE.index("| queries |") :].split("\n\n")[0].splitlines()
+    columns = re.findall("`(.*?)`", table[0])
+    for line in table[2:]:
+        first, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        for words in re.findall("`(.*?)`", first):
+            for data, cell in zip(columns, cells, strict=True):
+                if words == "cliptrase" and data in ("context59", "coco-stuff", "ade150", "cityscapes"):
+                    continue  # the names of the data set; none for Cityscapes
+                assert len(load_words(words, data).queries) == int(cell)

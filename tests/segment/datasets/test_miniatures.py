@@ -1,0 +1,212 @@
+"""Each data set, from a miniature of it on disk: its counts, ids, labels in their order, and what is not scored."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segment.datasets import DATASETS, OnDisk, needs_root, open_dataset
+from segment.datasets.coco_layout import UNUSED
+from segment.datasets.context_layout import FREQUENT
+
+ON_DISK = [name for name in DATASETS if needs_root(name)]
+VOID, WIDE_VOID = 255, 65535
+# name -> classes, pictures of the whole data set, what is not scored, background. Sources: the papers' data sections,
+# mmsegmentation's data sets.
+FACTS = {
+    "voc20": (20, 1449, VOID, None),
+    "voc21": (21, 1449, VOID, 0),
+    "context59": (59, 5104, VOID, None),
+    "context60": (60, 5104, None, 0),
+    "context459": (459, 5104, WIDE_VOID, None),
+    "coco-object": (81, 5000, None, 0),
+    "coco-stuff": (171, 5000, VOID, None),
+    "coco-stuff-10k": (171, 1000, VOID, None),
+    "coco-stuff-27": (27, 2175, VOID, None),
+    "ade150": (150, 2000, VOID, None),
+    "ade847": (847, 2000, WIDE_VOID, None),
+    "cityscapes": (19, 500, VOID, None),
+    "cityscapes-27": (27, 500, VOID, None),
+    "camvid": (11, 233, VOID, None),
+    "folder": (3, None, VOID, None),
+}
+
+
+def reduced(raw: int) -> int:
+    """mmsegmentation's reduce_zero_label, as its three steps: 0 -> 255, minus 1, 254 -> 255."""
+    raw = (255 if raw == 0 else raw) - 1
+    return 255 if raw == 254 else raw
+
+
+def of_sixty(raw: int) -> int:
+    return FREQUENT.index(raw) + 1 if raw in FREQUENT else 0
+
+
+def stuff(raw: int) -> int:
+    """One less for every unused value below."""
+    return VOID if raw == VOID else raw - sum(unused < raw for unused in UNUSED)
+
+
+def thing(raw: int) -> int:
+    return stuff(raw) + 1 if raw <= 89 else 0
+
+
+CITYSCAPES_IDS = [7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33]
+# One pixel at a time, from the description of each data set.
+SLOWLY = {
+    "voc20": reduced,
+    "voc21": lambda raw: raw,
+    "context59": reduced,
+    "context60": lambda raw: raw,
+    "context459": lambda raw: raw - 1 if raw else WIDE_VOID,
+    "coco-object": thing,
+    "coco-stuff": stuff,
+    "coco-stuff-10k": reduced,
+    "ade150": reduced,
+    "ade847": lambda raw: raw,
+    "cityscapes": lambda raw: CITYSCAPES_IDS.index(raw) if raw in CITYSCAPES_IDS else VOID,
+    "cityscapes-27": lambda raw: raw - 7 if raw >= 7 else VOID,
+    "camvid": lambda raw: VOID if raw == 11 else raw,
+    "folder": lambda raw: raw,
+}
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_counts_ids_and_what_is_not_scored(name, miniature):
+    mini = miniature(name)
+    data = open_dataset(name, mini.root)
+    assert isinstance(data, OnDisk)
+    assert (len(data.names), data.expected, data.ignore, data.background) == FACTS[name]
+    assert len(set(data.names)) == len(data.names)
+    assert len(data) == 3
+    assert [data.sample_name(number) for number in range(3)] == sorted(mini.raw)
+    for sample, wanted in zip(data, sorted(mini.raw), strict=True):
+        assert sample.name == wanted
+        assert sample.image.shape == (6, 8, 3)
+        assert sample.image.dtype == np.uint8
+        scored = sample.labels[sample.labels != data.ignore]
+        assert scored.max(initial=0) < len(data.names)
+    if data.background is not None:
+        assert data.names[data.background] == "background"
+
+
+@pytest.mark.parametrize("name", SLOWLY)
+def test_labels_are_those_of_a_plain_loop(name, miniature):
+    mini = miniature(name)
+    for sample in open_dataset(name, mini.root):
+        raw = mini.raw[sample.name]
+        wanted = [[SLOWLY[name](int(raw[y, x])) for x in range(raw.shape[1])] for y in range(raw.shape[0])]
+        assert sample.labels.tolist() == wanted
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_the_first_line_of_each_builder_tells_its_counts(name):
+    classes, pictures, _, background = FACTS[name]
+    line = (DATASETS[name].__doc__ or "").partition("\n")[0]
+    numbers = {int(number) for number in re.findall(r"\b\d+\b", line)}
+    if name != "folder":
+        assert {classes - (background is not None), pictures} <= numbers
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_a_data_set_goes_to_another_process_and_reads_the_same(name, miniature):
+    data = open_dataset(name, miniature(name).root)
+    copy = pickle.loads(pickle.dumps(data))
+    assert np.array_equal(copy[1].labels, data[1].labels)
+    assert copy.names == data.names
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_a_wrong_root_is_told_with_what_was_expected(name, miniature, tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere: is no folder\. Give"):
+        open_dataset(name, tmp_path / "nowhere")
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "beach").mkdir()
+    with pytest.raises(ValueError, match=r"holds beach.*(Give|It should hold)"):
+        open_dataset(name, tmp_path / "holiday")
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_a_missing_label_map_is_told_when_its_picture_is_read(name, miniature):
+    mini = miniature(name)
+    data = open_dataset(name, mini.root)
+    pair = data.listing.pairs[1]
+    (mini.root / pair.mask).unlink()
+    data = open_dataset(name, mini.root)
+    assert len(data) == 3
+    with pytest.raises(ValueError, match=f"{re.escape(pair.mask)}: is missing: the picture .* has no label map"):
+        data[1]
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_pictures_without_any_annotation_are_told(name, miniature):
+    mini = miniature(name)
+    for pair in open_dataset(name, mini.root).listing.pairs:
+        (mini.root / pair.mask).unlink()
+    with pytest.raises(ValueError, match="has no label map for any of the 3 pictures"):
+        open_dataset(name, mini.root)
+
+
+@pytest.mark.parametrize("name", [name for name in ON_DISK if name not in ("context459", "ade847")])
+def test_a_label_map_with_unknown_values_is_told_with_them(name, miniature):
+    mini = miniature(name)
+    data = open_dataset(name, mini.root)
+    mask = data.listing.pairs[2].mask
+    values = np.array(Image.open(mask))
+    values[0, :2] = 200
+    Image.fromarray(values).save(mask)
+    with pytest.raises(ValueError, match=rf"{re.escape(mask)}: holds the values 200, but should hold .*0…"):
+        data[2]
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_a_damaged_picture_and_a_damaged_label_map_are_named(name, miniature):
+    data = open_dataset(name, miniature(name).root)
+    for number, path in ((0, data.listing.pairs[0].picture), (1, data.listing.pairs[1].mask)):
+        content = Path(path).read_bytes()
+        Path(path).write_bytes(content[: len(content) // 3])
+        with pytest.raises(ValueError, match=re.escape(path)):
+            data[number]
+
+
+def test_a_label_map_of_another_size_is_told(miniature):
+    data = open_dataset("camvid", miniature("camvid").root)
+    mask = data.listing.pairs[0].mask
+    Image.fromarray(np.zeros((6, 9), np.uint8)).save(mask)
+    with pytest.raises(ValueError, match=r"it is 9x6 but its picture .* is 8x6"):
+        data[0]
+
+
+def test_a_picture_that_exif_turns_is_taken_as_its_label_map_has_it(miniature):
+    data = open_dataset("ade150", miniature("ade150").root)
+    picture, mask = data.listing.pairs[0].picture, data.listing.pairs[0].mask
+    stored = Image.open(picture).copy()
+    exif = Image.Exif()
+    exif[274] = 6
+    stored.save(picture, exif=exif, quality=100)
+    assert data[0].image.shape == (6, 8, 3)
+    upright = np.asarray(Image.open(mask)).T
+    Image.fromarray(np.ascontiguousarray(upright)).save(mask)
+    assert data[0].image.shape == (8, 6, 3)
+
+
+def test_drawn_data_sets_take_no_root_and_those_on_disk_need_one(tmp_path):
+    assert len(open_dataset("shapes:scenes=4")) == 4
+    with pytest.raises(ValueError, match="is drawn"):
+        open_dataset("shapes", tmp_path)
+    with pytest.raises(ValueError, match="say where, with --root"):
+        open_dataset("voc20")
+    with pytest.raises(ValueError, match="Did you mean `voc21`"):
+        open_dataset("voc212", tmp_path)
+    with pytest.raises(ValueError, match="by itself"):
+        open_dataset("voc21:root=somewhere", tmp_path)
+
+
+def test_the_miniatures_are_complete():
+    from_here = set(FACTS)
+    assert from_here == set(ON_DISK) == set(SLOWLY) | {"coco-stuff-27"}
