@@ -69,11 +69,12 @@ def pixel_labels(maps: Tensor, owners: Tensor, size: tuple[int, int]) -> Tensor:
 class MaskVote(Scorer):
     """Cosines of patches with queries, brought to the window's pixels, then one answer for each mask.
 
-    `vote="majority"`: every pixel takes its best class, every mask the most frequent label of its pixels. The scores
-    are 1 for that class and 0 for the others, so that the label of a single window is the vote's, and overlapping
-    windows vote once more. `mean`: every mask takes the mean of its pixels' scores. `none` looks at no masks and leaves
-    the patches' scores at the grid's resolution. `masks` is where masks come from; pixels in none keep what they had.
-    `class_prior` multiplies each query's scores by the class token's logit for it, of the trained scale (released code,
+    `vote="majority"`: every pixel takes its best class, every mask the most frequent label of its pixels. These
+    labels count as 1 for that class and 0 for the others, so that the label of a single window is the vote's, and
+    overlapping windows vote once more. `mean`: every mask takes the mean of its pixels' scores. `none` looks at no
+    masks and leaves the patches' scores at the grid's resolution. `masks` is where masks come from; pixels in none keep
+    what they had. `class_prior` multiplies each query's scores by the class token's logit for it, of the trained scale
+    (released code,
     on VOC20 alone).
     """
 
@@ -93,7 +94,7 @@ class MaskVote(Scorer):
         classes = len(text.names)
         # Deviation: queries of one class, background words among them, count as that class before the vote.
         labels = majority_vote(pixel_labels(maps, text.owners.to(maps.device), size), regions, classes)
-        return Scores(maps.new_zeros(len(maps), classes, *size).scatter_(1, labels[:, None], 1.0), by_class=True)
+        return Scores(labels[:, None], by_class=True)
 
 
 def _class_cosines(encoding: Encoding, text: TextFeatures) -> Tensor:

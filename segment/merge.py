@@ -65,7 +65,8 @@ class Merged(ScoreMaps):
     how many lie over a pixel, and the result is stretched to the picture's own size. All of that is linear and acts on
     rows and columns apart, so any rectangle of the result is a product of three small matrices:
     vertical (H, K) · maps (Q, K, M) · horizontal (W, M)ᵀ, K and M counting the rows and columns of all windows' maps.
-    The outer two and `scored` are on the CPU.
+    The outer two and `scored` are on the CPU. Integer maps (1, K, M) are labels, and stand for (C, K, M) of ones and
+    zeros.
     """
 
     maps: Tensor
@@ -80,9 +81,11 @@ class Merged(ScoreMaps):
         return self.vertical.shape[0], self.horizontal.shape[0]
 
     def blocks(self, queries: Tensor | None = None) -> Iterator[Block]:
-        maps = self.maps if queries is None else self.maps[queries]
+        labels = not self.maps.is_floating_point()
+        chosen = torch.arange(len(self.owners), device=self.maps.device) if queries is None else queries
+        maps = self.maps if labels or queries is None else self.maps[queries]
         height, width = self.size
-        pixels = max(1, self.tile_bytes // (4 * max(1, len(maps))))
+        pixels = max(1, self.tile_bytes // (4 * max(1, len(chosen))))
         # Nearly square tiles look at the fewest windows.
         side = max(1, math.isqrt(pixels))
         across = width if pixels >= height * width else min(width, side)
@@ -91,7 +94,10 @@ class Merged(ScoreMaps):
             vertical, near = _used(self.vertical[rows])
             for cols in _steps(width, across):
                 horizontal, beside = _used(self.horizontal[cols])
-                values = vertical.to(maps) @ (maps[:, near, beside] @ horizontal.to(maps).mT)
+                near_by = maps[:, near, beside]
+                if labels:
+                    near_by = (near_by == chosen.to(near_by)[:, None, None]).float()
+                values = vertical.to(near_by) @ (near_by @ horizontal.to(near_by).mT)
                 yield Block(rows, cols, queries, values)
 
 
@@ -153,7 +159,8 @@ class Gathering:
         down, along = len(self.places.rows), len(self.places.cols)
         queries, rows, cols = maps.shape
         if self._maps is None:
-            self._maps = maps.new_empty(queries, down, rows, along, cols, dtype=torch.float32)
+            dtype = torch.float32 if maps.is_floating_point() else torch.int32
+            self._maps = maps.new_empty(queries, down, rows, along, cols, dtype=dtype)
             self._padding, self.by_class = padding, by_class
         self._maps[:, number // along, :, number % along] = maps
         self.missing -= 1

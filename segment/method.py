@@ -148,7 +148,8 @@ class Scores(NamedTuple):
     """Scores of one batch of windows.
 
     maps: (B, Q, rows, cols), a row of channels for each query, at any resolution that covers the padded window; with
-    `by_class` the channels are the C classes already.
+    `by_class` the channels are the C classes already. Integer maps (B, 1, rows, cols) are labels by class: they stand for
+    1 at that class and 0 at all others, without holding a channel for each.
     """
 
     maps: Tensor

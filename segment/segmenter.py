@@ -349,7 +349,8 @@ class Segmenter:
             size = (height + pad.top + pad.bottom, width + pad.left + pad.right)
             scores = method.scorer(encoding, self.text, size)
             wanted = len(self.text.names) if scores.by_class else len(self.text.owners)
-            if scores.maps.shape[1] != wanted:
+            are_labels = scores.by_class and not scores.maps.is_floating_point()
+            if scores.maps.shape[1] != (1 if are_labels else wanted):
                 kind = "classes" if scores.by_class else "queries"
                 raise ValueError(
                     f"the scorer of `{method.spec}` should give a map for each of {wanted} {kind}; got "

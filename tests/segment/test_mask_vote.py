@@ -111,10 +111,10 @@ def test_of_equally_good_classes_the_lowest_wins_in_whatever_order_queries_come(
 def test_majority_scores_are_one_for_the_label_of_the_vote(encoding, text):
     scores = MaskVote(masks=Quarters())(encoding, text, (64, 96))
     assert scores.by_class
-    assert scores.maps.shape == (2, 3, 64, 96)
-    assert torch.equal(scores.maps.sum(dim=1), torch.ones(2, 64, 96))
-    assert set(scores.maps.unique().tolist()) == {0, 1}
-    labels = scores.maps.argmax(dim=1)
+    assert scores.by_class
+    assert scores.maps.shape == (2, 1, 64, 96)
+    assert set(scores.maps.unique().tolist()) <= {0, 1, 2}
+    labels = scores.maps[:, 0]
     own = pixel_labels(Cosine()(encoding, text, (64, 96)).maps, text.owners, (64, 96))
     assert torch.equal(labels[:, :, :48], own[:, :, :48])
     for picture, voted in zip(own[:, :, 48:], labels[:, :, 48:], strict=True):
@@ -168,7 +168,7 @@ def test_where_every_patch_is_noise_the_patches_own_labels_stay(tiny, images):
     text = text_of(torch.randn(4, 40, generator=torch.Generator().manual_seed(4)))
     encoded = encode_many(tiny, images, [method])[0]
     assert (method.scorer.masks.clusters(encoded).labels == -1).all()
-    found = method.scorer(encoded, text, (64, 96)).maps.argmax(dim=1)
+    found = method.scorer(encoded, text, (64, 96)).maps[:, 0]
     assert torch.equal(found, pixel_labels(Cosine()(encoded, text, (64, 96)).maps, text.owners, (64, 96)))
 
 
@@ -176,4 +176,5 @@ def test_masks_of_a_second_backbone_take_the_place_of_clusters_by_spec(tiny, ima
     method = METHODS.build("cliptrase:masks=affinity(vfm=tiny(registers=4),threshold=0.9)")
     text = text_of(torch.randn(4, 40, generator=torch.Generator().manual_seed(4)))
     scores = method.scorer(encode_many(tiny, images, [method])[0], text, (64, 96))
-    assert scores.maps.shape == (2, 4, 64, 96)
+    assert scores.maps.shape == (2, 1, 64, 96)
+    assert scores.by_class

@@ -118,3 +118,20 @@ def test_a_missing_window_is_told():
     gathering.add(0, torch.zeros(1, 2, 2), Padding(0, 0, 0, 0))
     with pytest.raises(ValueError, match="7 of the picture's 8 windows are missing"):
         gathering.merged([0])
+
+
+def test_label_maps_are_merged_as_their_ones_and_zeros_are():
+    places = Slide(crop=32, stride=16).places((48, 64), (32, 32))
+    padding = Padding(0, 0, 0, 0)
+    generator = torch.Generator().manual_seed(0)
+    labels = [torch.randint(0, 5, (1, 32, 32), generator=generator) for _ in range(places.count)]
+    ones = [torch.nn.functional.one_hot(one[0], 5).permute(2, 0, 1).float() for one in labels]
+    found, expected = Gathering(places, (70, 90)), Gathering(places, (70, 90))
+    for number, (label, one) in enumerate(zip(labels, ones, strict=True)):
+        found.add(number, label, padding, by_class=True)
+        expected.add(number, one, padding, by_class=True)
+    chosen = torch.tensor([3, 0])
+    for queries in (None, chosen):
+        torch.testing.assert_close(
+            found.merged(torch.arange(5)).whole(queries), expected.merged(torch.arange(5)).whole(queries)
+        )
