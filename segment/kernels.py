@@ -36,16 +36,42 @@ def check_kernel(kernel: str, combine: str) -> None:
 
 
 def kernel_mix(
-    heads: Heads, kernel: str, combine: Combine = "sum", *, bias: Tensor | None = None, skip: int = 0
+    heads: Heads,
+    kernel: str,
+    combine: Combine = "sum",
+    *,
+    bias: Tensor | None = None,
+    skip: int = 0,
+    values: Tensor | None = None,
 ) -> Tensor:
     """Values mixed by a kernel such as `qk`, `qq+kk` or `identity`: (B, H, T, d), without making the matrix.
 
     `sum` adds the softmaxes of the terms (their rows add to the number of terms), `mean` divides by it, `joint` puts
     one softmax on the mean of the logits (SFP, Eq 6: λ = 1/2 with two terms). `identity` attends to itself alone;
     `none` has no content, only the `bias`, which is added to the logits of every term and broadcasts to (B, H, T,
-    T - skip). The first `skip` tokens are no keys; they still ask.
+    T - skip). The first `skip` tokens are no keys; they still ask, and with `identity` keep their value. `values`
+    (B, H, T, …) are mixed in place of the heads' own, which then only make logits.
     """
-    return _mixed(heads, heads.v, kernel, combine, bias, skip)
+    terms = kernel_terms(kernel)
+    v = heads.v if values is None else values
+    kept = v[:, :, skip:]
+    if bias is not None:
+        bias = bias.to(v.dtype)
+    if combine == "joint" and len(terms) > 1:
+        first = torch.cat([_first(heads, term) for term in terms], dim=-1)
+        second = torch.cat([_second(heads, term) for term in terms], dim=-1)[:, :, skip:]
+        scale = heads.q.shape[-1] ** -0.5 / len(terms)
+        return F.scaled_dot_product_attention(first, second, kept, attn_mask=bias, scale=scale)
+    mixed = [
+        v
+        if term == "identity"
+        else F.scaled_dot_product_attention(_first(heads, term), _second(heads, term)[:, :, skip:], kept, bias)
+        for term in terms
+    ]
+    total = mixed[0]
+    for more in mixed[1:]:
+        total = total + more
+    return total / len(terms) if combine == "mean" else total
 
 
 def kernel_weights(
@@ -55,33 +81,8 @@ def kernel_weights(
 
     `identity` has rows of zeros for the tokens that are no keys.
     """
-    unit = torch.eye(heads.v.shape[2], dtype=heads.v.dtype, device=heads.v.device)[skip:]
-    picks = heads.v.new_zeros(heads.v.shape[2], unit.shape[0])
-    picks[skip:] = unit[:, skip:].mT
-    return _mixed(heads, picks.expand(*heads.v.shape[:3], -1), kernel, combine, bias, skip)
-
-
-def _mixed(heads: Heads, v: Tensor, kernel: str, combine: Combine, bias: Tensor | None, skip: int) -> Tensor:
-    """`kernel_mix` for any values (B, H, T, …) in place of the heads' own."""
-    terms = kernel_terms(kernel)
-    values = v[:, :, skip:]
-    if bias is not None:
-        bias = bias.to(v.dtype)
-    if combine == "joint" and len(terms) > 1:
-        first = torch.cat([_first(heads, term) for term in terms], dim=-1)
-        second = torch.cat([_second(heads, term) for term in terms], dim=-1)[:, :, skip:]
-        scale = heads.q.shape[-1] ** -0.5 / len(terms)
-        return F.scaled_dot_product_attention(first, second, values, attn_mask=bias, scale=scale)
-    mixed = [
-        v
-        if term == "identity"
-        else F.scaled_dot_product_attention(_first(heads, term), _second(heads, term)[:, :, skip:], values, bias)
-        for term in terms
-    ]
-    total = mixed[0]
-    for more in mixed[1:]:
-        total = total + more
-    return total / len(terms) if combine == "mean" else total
+    picks = torch.eye(heads.v.shape[2], dtype=heads.v.dtype, device=heads.v.device)[:, skip:]
+    return kernel_mix(heads, kernel, combine, bias=bias, skip=skip, values=picks.expand(*heads.v.shape[:3], -1))
 
 
 def _first(heads: Heads, term: str) -> Tensor:

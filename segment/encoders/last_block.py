@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from diagnostics.backbones.base import Backbone
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone, Heads
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
@@ -22,8 +25,10 @@ class LastBlock(Encoder):
 
     `kernel` and `combine` as in segment.kernels. `class_in_keys` says whether patches attend to prefix tokens, too.
     `gaussian` is the standard deviation in patches of a Gaussian of the distance that is added to the logits (its peak
-    is 1, prefix tokens get 0); 0 adds none. `alpha` scales attention's output against the residual (ClearCLIP, Fig 6).
-    `detector` and `purifier` mend the patches that enter the block, by what layer L-1 shows.
+    is 1, prefix tokens get 0); 0 adds none. `gaussian_scale` is its factor: 1, or with `norms` the mean of ‖q‖·‖k‖/√d
+    over all pairs of tokens and all heads of a picture, the size that logits have (NACLIP's `nonly` strategy, together
+    with kernel `none`). `alpha` scales attention's output against the residual (ClearCLIP, Fig 6). `detector` and
+    `purifier` mend the patches that enter the block, by what layer L-1 shows.
     """
 
     kernel: str = "qk"
@@ -32,6 +37,7 @@ class LastBlock(Encoder):
     ffn: bool = True
     class_in_keys: bool = True
     gaussian: float = 0.0
+    gaussian_scale: Literal["one", "norms"] = "one"
     alpha: float = 1.0
     detector: Detector = LofRelease()
     purifier: Purifier = Keep()
@@ -54,7 +60,7 @@ class LastBlock(Encoder):
         tokens, mask = repaired_tokens(stock, self.detector, self.purifier, -2)
         heads = stock.heads(-1) if tokens is stock.tokens(-2) else block.qkv(tokens)
         skip = 0 if self.class_in_keys else stock.layout.prefix
-        bias = distance_bias(stock.layout, self.gaussian, device=tokens.device)[:, skip:] if self.gaussian else None
+        bias = self._bias(stock.layout, heads)[..., skip:] if self.gaussian else None
         mixed = kernel_mix(heads, self.kernel, self.combine, bias=bias, skip=skip)
         found = self.alpha * block.merge_heads(mixed, heads.normed)
         if self.residual:
@@ -62,3 +68,18 @@ class LastBlock(Encoder):
         if self.ffn:
             found = found + block.ffn(found)
         return encoding(stock, found, extras={"outliers": mask})
+
+    def _bias(self, layout: Layout, heads: Heads) -> Tensor:
+        """What is added to the logits: (T, T), or (B, 1, T, T) with a factor of each picture."""
+        bias = distance_bias(layout, self.gaussian, device=heads.q.device)
+        return bias if self.gaussian_scale == "one" else bias * mean_logit_size(heads)
+
+
+def mean_logit_size(heads: Heads) -> Tensor:
+    """Mean of ‖q‖·‖k‖/√d over all pairs of tokens and all heads, prefix included: (B, 1, 1, 1), at least 0.
+
+    Source: sinahmr/NACLIP 0cac3a6, strategy `nonly`.
+    """
+    # The mean over pairs is the product of the means.
+    q, k = (part.float().norm(dim=-1).mean(dim=-1) for part in (heads.q, heads.k))
+    return (q * k).mean(dim=-1)[:, None, None, None] * heads.q.shape[-1] ** -0.5

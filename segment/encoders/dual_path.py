@@ -1,0 +1,196 @@
+"""A second stream beside the stock one over the last blocks, made of self-self attention alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone, Heads
+from diagnostics.detectors.base import Detector
+from diagnostics.detectors.lof_release import LofRelease
+from diagnostics.layout import Layout
+from diagnostics.purifiers.base import Purifier
+from diagnostics.purifiers.keep import Keep
+from diagnostics.taps import Recorder, chain
+from segment.kernels import PAIRS, Combine, check_kernel, kernel_mix, kernel_terms
+from segment.layerwise import fitted_layerwise
+from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.repair import repair_needs, repair_refusal, repaired_tokens
+
+# What attention of a block is made of, besides the block's input: recorded, it need not be made again.
+PARTS = ("normed", "query", "key", "value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualPath(Encoder):
+    """The last `blocks` blocks run twice: as they are, and beside them as a sum of attention outputs.
+
+    The second stream starts as the stock tokens that enter the first of these blocks. Each block adds Proj(kernel · v),
+    where q, k and v come from the *stock* tokens that enter it; there is no feed-forward network. The patches are the
+    second stream's, the class token is the stock one.
+
+    `kernel` and `combine` as in segment.kernels. With `unit`, queries, keys and values have length 1 in the logits.
+    `iterations` times, each of the three is replaced by its own self-self attention over itself before it makes logits;
+    the values that are mixed stay as they were. `inverse_temperature` is the factor of the logits: `width` for 1/√d,
+    `norms` for the mean length of the picture's tokens after the first LayerNorm over √d, or a number.
+
+    `early` says how the blocks before these attend: as in the stock model, or by `identity`, each token to itself
+    alone; the first stream then goes on from what comes out with the stock attention.
+
+    `detector` and `purifier` mend what the second stream reads of the stock one, before each of the blocks anew; the
+    stock stream itself goes on unmended (our choice).
+    """
+
+    blocks: int = 6
+    kernel: str = "vv"
+    combine: Combine = "sum"
+    unit: bool = False
+    iterations: int = 0
+    inverse_temperature: float | Literal["width", "norms"] = "width"
+    early: Literal["stock", "identity"] = "stock"
+    detector: Detector = LofRelease()
+    purifier: Purifier = Keep()
+
+    def __post_init__(self) -> None:
+        check_kernel(self.kernel, self.combine)
+        if self.blocks < 1:
+            raise ValueError(f"`blocks` should be at least 1, such as 6; got {self.blocks}.")
+        if self.iterations < 0:
+            raise ValueError(f"`iterations` should be 0 or more; got {self.iterations}.")
+        if isinstance(self.inverse_temperature, str):
+            if self.inverse_temperature not in ("width", "norms"):
+                raise ValueError(
+                    f"`inverse_temperature` should be width, norms or a number; got `{self.inverse_temperature}`."
+                )
+        elif not self.inverse_temperature > 0:
+            raise ValueError(f"`inverse_temperature` should be above 0; got {self.inverse_temperature}.")
+
+    def needs(self, depth: int) -> list[Place]:
+        if self._own_first_stream(depth):
+            return [("block_out", 0)]
+        places: list[Place] = []
+        for layer in self._entries(depth):
+            places += repair_needs(self.detector, self.purifier, layer)
+            # The last block's are made from its input, so that the stock pass can end before it.
+            if isinstance(self.purifier, Keep) and layer + 1 < depth:
+                places += [(part, layer + 1) for part in PARTS]
+        return places
+
+    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+        if self.blocks > backbone.depth:
+            return f"it doubles the last {self.blocks} blocks of {backbone.depth}. Set blocks={backbone.depth} or less"
+        if self.blocks == backbone.depth and not isinstance(self.purifier, Keep):
+            missing = [tap for tap in self.detector.needs if tap != "block_out"]
+            if missing:
+                return f"its detector reads `{missing[0]}`, which the embedding lacks. Set fewer blocks"
+        return repair_refusal(self.detector, self.purifier, layout)
+
+    def fitted(self, backbone: Backbone, images: Tensor) -> DualPath:
+        if isinstance(self.purifier, Keep):  # nothing is looked for
+            return self
+        ready = fitted_layerwise(self.detector, backbone, images, self._entries(backbone.depth))
+        return self if ready is self.detector else replace(self, detector=ready)
+
+    def __call__(self, stock: Stock) -> Encoding:
+        entries = self._entries(stock.depth)
+        if self._own_first_stream(stock.depth):
+            stock = self._without_early_attention(stock, entries)
+        repairs = [repaired_tokens(stock, self.detector, self.purifier, layer) for layer in entries]
+        second = repairs[0][0]
+        for layer, (tokens, _) in zip(entries, repairs, strict=True):
+            block = stock.backbone.blocks[layer]
+            heads = recorded_heads(stock, layer + 1) if tokens is stock.tokens(layer) else block.qkv(tokens)
+            second = second + block.merge_heads(self._mixed(heads), heads.normed)
+        outliers = torch.stack([mask for _, mask in repairs]).any(dim=0)
+        return encoding(stock, second, class_token=stock_class_token(stock), extras={"outliers": outliers})
+
+    def _entries(self, depth: int) -> range:
+        """Layers whose output enters the doubled blocks: depth - blocks … depth - 1."""
+        if self.blocks > depth:
+            raise ValueError(f"`blocks` should be at most {depth}, the number of blocks; got {self.blocks}.")
+        return range(depth - self.blocks, depth)
+
+    def _own_first_stream(self, depth: int) -> bool:
+        """Whether the stock pass is of no use beyond the embedding."""
+        return self.early == "identity" and self.blocks < depth
+
+    def _without_early_attention(self, stock: Stock, entries: range) -> Stock:
+        """The first stream, over blocks that attend by identity up to the first doubled one."""
+        tokens, first = stock.tokens(0), entries[0]
+        for block in stock.backbone.blocks[: first - 1]:
+            heads = block.qkv(tokens)
+            tokens = tokens + block.merge_heads(heads.v, heads.normed)
+            tokens = tokens + block.ffn(tokens)
+        # The block whose output is read first runs with taps, for a detector may look into it.
+        wanted = PARTS if isinstance(self.purifier, Keep) else self.detector.needs
+        recorder = Recorder("block_out", *wanted, layers=entries)
+        stock.backbone.run(
+            tokens, start=first, stop=-2, tap=chain(_IdentityAttention(first), recorder), layout=stock.layout
+        )
+        return Stock(stock.backbone, stock.images, stock.layout, recorder.recording)
+
+    def _mixed(self, heads: Heads) -> Tensor:
+        """The block's values, mixed: (B, H, T, d)."""
+        factor: Tensor | float = 1.0  # on top of 1/√d
+        if self.inverse_temperature == "norms":
+            factor = heads.normed.float().norm(dim=-1).mean(dim=1)[:, None, None, None].to(heads.v.dtype)
+        elif not isinstance(self.inverse_temperature, str):
+            factor = self.inverse_temperature * heads.v.shape[-1] ** 0.5
+        needed = set("".join(term for term in kernel_terms(self.kernel) if term in PAIRS))
+        # Half of the factor on either side of the logits.
+        sides = {
+            name: self._refined(getattr(heads, name), factor**0.5) if name in needed else getattr(heads, name)
+            for name in ("q", "k", "v")
+        }
+        return kernel_mix(Heads(**sides, normed=heads.normed), self.kernel, self.combine, values=heads.v)
+
+    def _refined(self, part: Tensor, side: Tensor | float) -> Tensor:
+        """Queries, keys or values as they make logits: (B, H, T, d) -> (B, H, T, d)."""
+        if self.unit:
+            part = F.normalize(part, dim=-1)
+        for _ in range(self.iterations):
+            part = F.scaled_dot_product_attention(part * side, part * side, part)
+            if self.unit:
+                part = F.normalize(part, dim=-1)
+        return part * side
+
+
+class _IdentityAttention:
+    """A tap by which every token of one block attends to itself alone."""
+
+    def __init__(self, layer: int) -> None:
+        self.layer = layer
+
+    def start(self, depth: int, layout: Layout | None = None) -> None: ...
+
+    def wants(self, name: str, layer: int) -> bool:
+        return (name, layer) == ("attention", self.layer)
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        return torch.eye(value.shape[-1], dtype=value.dtype, device=value.device).expand_as(value)
+
+
+def recorded_heads(stock: Stock, layer: int) -> Heads:
+    """Queries, keys and values of a block on the stock tokens: as recorded, or made from the block's input."""
+    if all((part, layer) in stock.recording for part in PARTS):
+        normed, q, k, v = (stock.recording[part, layer] for part in PARTS)
+        return Heads(q, k, v, normed)
+    return stock.heads(layer)
+
+
+def stock_class_token(stock: Stock) -> Tensor | None:
+    """The class token that leaves the stock model, from what enters its last block: (B, D); None without one.
+
+    The block runs for this token alone; needs ("block_out", -2).
+    """
+    index = stock.layout.class_index
+    if index is None:
+        return None
+    block, heads, own = stock.backbone.blocks[-1], stock.heads(-1), slice(index, index + 1)
+    mixed = F.scaled_dot_product_attention(heads.q[:, :, own], heads.k, heads.v)
+    token = stock.tokens(-2)[:, own] + block.merge_heads(mixed, heads.normed[:, own])
+    return (token + block.ffn(token))[:, 0]
