@@ -1,0 +1,185 @@
+"""SFP as its paper prints it: outliers mended at every layer, attention enhanced, maps of all layers integrated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone, Block
+from diagnostics.detectors.base import Detector
+from diagnostics.detectors.som import Som
+from diagnostics.edits.purify_at import PurifyAt
+from diagnostics.layout import Layout
+from diagnostics.purifiers.base import Purifier
+from diagnostics.purifiers.keep import Keep
+from diagnostics.purifiers.sfp_sum import SfpSum
+from diagnostics.registry import unknown_name
+from diagnostics.taps import chain, resolve_layer
+from segment.fusion import balance
+from segment.kernels import Combine, check_kernel, kernel_mix
+from segment.layerwise import fitted_layerwise
+from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.repair import repair_refusal
+
+Values = Literal["tokens", "projected"]
+NormAt = Literal["after", "before"]
+MapHeads = Literal["mean", "max"]
+
+
+class AttentionSum:
+    """A tap that adds up attention among patches over layers, the columns of mended patches at 0 (SFP, Eq 8-9).
+
+    `total` is (B, N, N) in fp32 after a pass in which `edit`, ahead of it in the chain, mends; None before.
+    """
+
+    def __init__(self, edit: PurifyAt | None, layers: range, heads: MapHeads, layout: Layout) -> None:
+        self.edit, self.layers, self.heads, self.layout = edit, layers, heads, layout
+        self.total: Tensor | None = None
+        self._seen: Tensor | None = None
+
+    def start(self, depth: int, layout: Layout | None = None) -> None:
+        self.total = self._seen = None
+
+    def wants(self, name: str, layer: int) -> bool:
+        return name in ("attention", "block_out") and layer in self.layers
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        if name == "attention":
+            among = self.layout.patches(self.layout.patches(value, dim=2), dim=3).float()
+            self._seen = among.mean(dim=1) if self.heads == "mean" else among.amax(dim=1)
+        elif self._seen is not None:
+            # Which patches are outliers is known only once the block is through.
+            mask = self.edit.masks.get(layer) if self.edit is not None else None
+            kept = self._seen if mask is None else self._seen.masked_fill(mask[:, None, :], 0)
+            self.total = kept if self.total is None else self.total + kept
+            self._seen = None
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrintedSfp(Encoder):
+    """The three modules of SFP by its equations; it runs the blocks again, from the embedding on.
+
+    Outlier mitigator (Eq 4-5): after each of the blocks `repair_from`…`repair_to`, what `detector` marks is mended by
+    `purifier`, and later blocks see the mended tokens.
+    Attention enhancer (Eq 6-7), in place of block L: F = F_SOM + FFN(Attn · F_SOM), Attn of `kernel` and `combine` as
+    in segment.kernels. `values`: `tokens` mixes the tokens themselves, as Eq 7 has it, by the mean over heads;
+    `projected` mixes each head's values and projects them, as Fig 2 draws it. `residual` and `ffn` leave out either
+    part; `class_in_keys` says whether patches attend to prefix tokens.
+    Attention integrator (Eq 8-11), with `integrate`: attention among patches at the layers `integrate_from`…L-1, heads
+    reduced by `map_heads`, columns of outliers 0, summed, rows and columns normalised in turn `iterations` times; it
+    mixes the patches `after` them or `before` them come the last norm and the projection (`norm_at`).
+
+    The encoding's class token is the enhancer's. Extras: `outliers` (B, N), those of the last mended layer;
+    `outliers_by_layer` (B, layers, N), in the order of layers; `affinity` (B, N, N), what the patches were mixed by.
+    Source: SFP (Jin et al., ICCV 2025), Sec 3.
+    """
+
+    detector: Detector = Som()  # Eq 4; heads reduced by their mean, our choice
+    purifier: Purifier = SfpSum()  # Eq 5
+    repair_from: int = 1
+    repair_to: int = -2
+    kernel: str = "qq+kk"
+    combine: Combine = "joint"  # Eq 6: one softmax of the mean of both logits, λ = 1/2
+    values: Values = "tokens"  # Eq 7; Fig 2 draws a projection
+    residual: bool = True
+    ffn: bool = True
+    class_in_keys: bool = True  # our choice: Eq 6-7 write all tokens
+    integrate: bool = True
+    integrate_from: int = 1  # l0 of its ablation: 1 is best
+    map_heads: MapHeads = "mean"  # our choice: the paper writes one map a layer
+    iterations: int = 6  # our choice: the paper gives none; a compiled file left in the release normalises 6 times
+    norm_at: NormAt = "after"  # our choice: the mix comes first, then norm and projection, as in the release
+
+    def __post_init__(self) -> None:
+        check_kernel(self.kernel, self.combine)
+        for name, words in (("values", Values), ("norm_at", NormAt), ("map_heads", MapHeads)):
+            if getattr(self, name) not in get_args(words):
+                raise unknown_name(name, getattr(self, name), get_args(words))
+        if self.iterations < 0:
+            raise ValueError(f"`iterations` should be at least 0, which sums without norm; got {self.iterations}.")
+
+    def needs(self, depth: int) -> list[Place]:
+        return [("block_out", 0)]
+
+    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+        if backbone.depth < 2:
+            return "it mends before the last block, and the model has a single one"
+        try:
+            first, last, start = (
+                resolve_layer(layer, backbone.depth)
+                for layer in (self.repair_from, self.repair_to, self.integrate_from)
+            )
+        except ValueError as error:
+            return str(error).rstrip(".")
+        if not self._keeps and not 1 <= first <= last < backbone.depth:
+            return (
+                f"outliers are mended after blocks among 1…{backbone.depth - 1}, from the lower to the higher; "
+                f"`repair_from` and `repair_to` name {first} and {last}"
+            )
+        if self.integrate and not 1 <= start < backbone.depth:
+            return f"attention is integrated from a layer among 1…{backbone.depth - 1}; `integrate_from` names {start}"
+        return repair_refusal(self.detector, self.purifier, layout)
+
+    def fitted(self, backbone: Backbone, images: Tensor) -> PrintedSfp:
+        if self._keeps:
+            return self
+        layers = range(
+            resolve_layer(self.repair_from, backbone.depth), resolve_layer(self.repair_to, backbone.depth) + 1
+        )
+        ready = fitted_layerwise(self.detector, backbone, images, layers)
+        return self if ready is self.detector else replace(self, detector=ready)
+
+    def __call__(self, stock: Stock) -> Encoding:
+        layout, block = stock.layout, stock.backbone.blocks[-1]
+        tokens, masks, maps = self._purified(stock)
+        enhanced = self._enhanced(block, tokens, layout)
+        extras = {"outliers": masks[:, -1], "outliers_by_layer": masks}
+        if maps is None:
+            return encoding(stock, enhanced, extras=extras)
+        weights = extras["affinity"] = balance(maps, self.iterations)
+        if self.norm_at == "before":
+            found = encoding(stock, enhanced, extras=extras)
+            return replace(found, patches=_mixed(weights, found.patches))
+        mixed = _mixed(weights, layout.patches(enhanced))
+        return encoding(stock, torch.cat([enhanced[:, : layout.prefix], mixed], dim=1), extras=extras)
+
+    @property
+    def _keeps(self) -> bool:
+        return isinstance(self.purifier, Keep)
+
+    def _purified(self, stock: Stock) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Tokens of layer L-1 of the mended pass, what was marked (B, layers, N), and the summed maps, if wanted."""
+        depth, layout, embedded = stock.depth, stock.layout, stock.tokens(0)
+        layers = range(resolve_layer(self.repair_from, depth), resolve_layer(self.repair_to, depth) + 1)
+        mend = None
+        if not self._keeps:
+            mend = PurifyAt(layers=tuple(layers), detector=self.detector, purifier=self.purifier)
+        integrated = range(resolve_layer(self.integrate_from, depth), depth) if self.integrate else range(0)
+        maps = AttentionSum(mend, integrated, self.map_heads, layout)
+        tokens = stock.backbone.run(embedded, stop=-2, tap=chain(mend, maps), layout=layout)
+        if mend is None:
+            none = torch.zeros(len(embedded), 1, layout.count, dtype=torch.bool, device=embedded.device)
+            return tokens, none, maps.total
+        return tokens, torch.stack([mend.masks[layer] for layer in layers], dim=1), maps.total
+
+    def _enhanced(self, block: Block, tokens: Tensor, layout: Layout) -> Tensor:
+        """F_SAE of Eq 7: (B, T, D) -> (B, T, D)."""
+        heads, skip = block.qkv(tokens), 0 if self.class_in_keys else layout.prefix
+        if self.values == "projected":
+            found = block.merge_heads(kernel_mix(heads, self.kernel, self.combine, skip=skip), heads.normed)
+        else:
+            # The tokens themselves have no heads: mixed by each head's attention, then averaged, is the mean attention.
+            each = tokens[:, None].expand(-1, heads.v.shape[1], -1, -1)
+            found = kernel_mix(heads, self.kernel, self.combine, skip=skip, values=each).mean(dim=1)
+        if self.ffn:
+            found = block.ffn(found)
+        return tokens + found if self.residual else found
+
+
+def _mixed(weights: Tensor, patches: Tensor) -> Tensor:
+    """Eq 11: (B, N, N), (B, N, D) -> (B, N, D), in the patches' dtype."""
+    return (weights @ patches.to(weights.dtype)).to(patches.dtype)

@@ -1,0 +1,244 @@
+"""CLIP calibrated by its own middle layers: SC-CLIP and the released SFP, one path with other settings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone, Block
+from diagnostics.detectors.base import Detector, largest
+from diagnostics.detectors.lof_release import LofRelease
+from diagnostics.layout import Layout
+from diagnostics.purifiers.base import Purifier
+from diagnostics.purifiers.keep import Keep
+from diagnostics.purifiers.neighbour_mean import NeighbourMean
+from diagnostics.registry import unknown_name
+from diagnostics.taps import resolve_layer
+from segment.fusion import aggregate, cut_below, gate, similarity, spread
+from segment.kernels import check_kernel, kernel_mix, kernel_terms
+from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.repair import find_outliers, repair_needs, repair_refusal
+
+DepthRule = Literal["line", "fixed"]
+Terms = Literal["mean", "sum"]
+SecondBranch = Literal["full", "similarity", "direct", "none"]
+
+# Layers at 12 and at 24 blocks: SC-CLIP, arXiv:2411.15869, Sec 4.3 and supplement, Sec 6.
+PRE, POST, FUSE_FROM, FUSE_TO = (9, 17), (4, 7), (4, 9), (10, 20)
+
+
+def layer_at(depth: int, published: tuple[int, int], rule: DepthRule) -> int:
+    """The layer of a model of `depth` blocks that corresponds to those published for 12 and for 24 blocks.
+
+    `line`: on the line through both, halves rounded up, within 1…depth-1 (our choice; both published ones are on it).
+    `fixed`: that of 12 blocks at every depth from 12 on, and on the line below.
+    """
+    twelve, twenty_four = published
+    if rule == "fixed" and depth >= 12:
+        return twelve
+    exact = twelve + (twenty_four - twelve) * (depth - 12) / 12
+    return min(max(math.floor(exact + 0.5), 1), depth - 1)
+
+
+class Plan(NamedTuple):
+    """Layers, 0…L: where similarity comes from before and after the last block, and those that are fused."""
+
+    pre: int
+    post: int
+    fused: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfCalibrated(Encoder):
+    """Blocks 1…L-1 as they are; in place of block L, with patches alone:
+
+    1. Repair: patches of layer L-1 that `detector` marks by what layer `repair_at` shows are mended by `purifier`, and
+       with `mend_pre` the same places at layer `pre_layer`. `count` takes that many of the highest scores instead of
+       what the detector marks.
+    2. S = cosine of the patches of `pre_layer`; with `pre`, patches become means weighted by S, entries below `beta` 0.
+    3. Attention without residual and FFN: `terms` (mean or sum) of softmax(S') with the weight `similarity_weight` and
+       of one softmax for each term of `kernel` with weight 1, where S' is `gate_scale`·(S - `gate_shift`·mean S) with
+       negatives at -∞, from S as cut at `beta` if `gate_thresholded`. To each patch is added `class_share` times the
+       class token of layer L-1.
+    4. Second branch, from the sum of the layers `fuse_from`…`fuse_to` in steps of `fuse_step`: through the same
+       attention (`full`), through softmax(S') alone (`similarity`), added as it is (`direct`), or `none`; with
+       `class_share` of the summed class token. Added to the first.
+    5. With `post`, means weighted by the cosine of `post_layer`, entries below `beta` 0.
+
+    Layers that are None follow `layer_at` and `depth_rule`. A model without a class token does without its share.
+    The encoding's class token is that of layer L-1. Extras: `outliers` (B, N), which were mended, and `affinity`
+    (B, N, N), S before the cut.
+    Source: SuleBai/SC-CLIP 0417ba9; Kimsure/SFP 2804f5b.
+    """
+
+    # Deviation: the released codes find rows and columns of a patch by the number of rows, which is right for square
+    # windows only; purifiers know the grid.
+    # Deviation: the released SC-CLIP returns patch 0 where the class token is asked for; here it is as in SFP's code.
+    detector: Detector = LofRelease()
+    purifier: Purifier = NeighbourMean()
+    count: int | None = None
+    repair_at: int = -2
+    mend_pre: bool = True
+    pre: bool = True
+    pre_layer: int | None = None
+    post: bool = True
+    post_layer: int | None = None
+    beta: float = 0.4  # SC-CLIP, supplement, Sec 6
+    kernel: str = "kk"
+    terms: Terms = "mean"
+    similarity_weight: float = 1.0
+    gate_shift: float = 1.0  # SuleBai/SC-CLIP 0417ba9
+    gate_scale: float = 3.0  # SuleBai/SC-CLIP 0417ba9
+    gate_thresholded: bool = False
+    second_branch: SecondBranch = "full"
+    fuse_from: int | None = None
+    fuse_to: int | None = None
+    fuse_step: int = 1
+    class_share: float = 0.3  # SuleBai/SC-CLIP 0417ba9; its setting for L/14 is 0.1
+    depth_rule: DepthRule = "line"
+
+    def __post_init__(self) -> None:
+        check_kernel(self.kernel, "sum")
+        for name, words in (("terms", Terms), ("second_branch", SecondBranch), ("depth_rule", DepthRule)):
+            if getattr(self, name) not in get_args(words):
+                raise unknown_name(name, getattr(self, name), get_args(words))
+        if not 0 <= self.beta < 1:
+            raise ValueError(f"`beta` should be a cosine in [0, 1) below which nothing is similar; got {self.beta}.")
+        if not self.similarity_weight >= 0:
+            raise ValueError(
+                f"`similarity_weight` should be at least 0, which leaves the term out; got {self.similarity_weight}."
+            )
+        if not self.gate_scale >= 0:
+            raise ValueError(f"`gate_scale` should be at least 0, in the released code 3; got {self.gate_scale}.")
+        if self.fuse_step < 1:
+            raise ValueError(f"`fuse_step` should be at least 1, which fuses every layer; got {self.fuse_step}.")
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"`count` should be at least 1, or none for what the detector marks; got {self.count}.")
+
+    def plan(self, depth: int) -> Plan:
+        """The layers of a model of `depth` blocks; ValueError for one that it does not have."""
+
+        def chosen(name: str, published: tuple[int, int]) -> int:
+            layer: int | None = getattr(self, name)
+            if layer is None:
+                return layer_at(depth, published, self.depth_rule)
+            if not -depth - 1 <= layer <= depth:
+                raise ValueError(f"`{name}={layer}` is no layer of {depth} blocks; `{name}=none` goes by the depth")
+            return resolve_layer(layer, depth)
+
+        first, last = chosen("fuse_from", FUSE_FROM), chosen("fuse_to", FUSE_TO)
+        fused = tuple(range(first, last + 1, self.fuse_step)) if self.second_branch != "none" else ()
+        if self.second_branch != "none" and not fused:
+            raise ValueError(f"`fuse_from` is layer {first} and `fuse_to` layer {last}, so no layer is fused")
+        return Plan(chosen("pre_layer", PRE), chosen("post_layer", POST), fused)
+
+    def needs(self, depth: int) -> list[Place]:
+        plan = self.plan(depth)
+        layers = [-2, *plan.fused, *([plan.pre] if self._compares else []), *([plan.post] if self.post else [])]
+        found: list[Place] = [("block_out", layer) for layer in layers]
+        return found if self._keeps else [*found, *repair_needs(self.detector, self.purifier, self.repair_at)]
+
+    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+        if backbone.depth < 2:
+            return "it takes similarity from a layer before the last, and the model has a single block"
+        try:
+            self.plan(backbone.depth)
+        except ValueError as error:
+            return str(error)
+        depth = backbone.depth
+        if not self._keeps and self.repair_at not in (*range(1, depth + 1), *range(-depth, 0)):
+            return (
+                f"outliers are looked for in what one of its {depth} blocks lets out; got `repair_at={self.repair_at}`"
+            )
+        return repair_refusal(self.detector, self.purifier, layout)
+
+    def __call__(self, stock: Stock) -> Encoding:
+        plan, block, layout = self.plan(stock.depth), stock.backbone.blocks[-1], stock.layout
+        mask = self._outliers(stock)
+        extras = {"outliers": mask}
+        patches = self._mended(stock, -2, mask)
+        weights = None
+        if self._compares:
+            affinity = similarity(self._mended(stock, plan.pre, mask) if self.mend_pre else stock.patches(plan.pre))
+            similar = cut_below(affinity, self.beta)
+            extras["affinity"] = affinity
+            if self._gates:
+                weights = gate(
+                    similar if self.gate_thresholded else affinity, shift=self.gate_shift, scale=self.gate_scale
+                )
+            if self.pre:
+                patches = aggregate(similar, patches)
+        class_token = stock.class_token(-2)
+        found = self._attended(block, patches, weights, class_token)
+        if plan.fused:
+            found = found + self._second(block, _summed(stock, plan.fused), layout, weights)
+        if self.post:
+            # Both branches at once: the released codes aggregate one after the other and add, which is the same.
+            found = aggregate(cut_below(similarity(stock.patches(plan.post)), self.beta), found)
+        return encoding(stock, found, class_token=class_token, extras=extras)
+
+    @property
+    def _keeps(self) -> bool:
+        return isinstance(self.purifier, Keep)
+
+    @property
+    def _gates(self) -> bool:
+        """Whether attention from similarity is part of either branch."""
+        return bool(self.similarity_weight) or self.second_branch == "similarity"
+
+    @property
+    def _compares(self) -> bool:
+        return self.pre or self._gates
+
+    def _outliers(self, stock: Stock) -> Tensor:
+        """Which patches are mended: (B, N) bool."""
+        if self._keeps:
+            return torch.zeros(len(stock.images), stock.layout.count, dtype=torch.bool, device=stock.tokens(-2).device)
+        if self.count is None:
+            return find_outliers(stock, self.detector, self.repair_at)
+        return largest(self.detector.score(stock.recording.at(self.repair_at), stock.layout), self.count)
+
+    def _mended(self, stock: Stock, layer: int, mask: Tensor) -> Tensor:
+        patches = stock.patches(layer)
+        if self._keeps:
+            return patches
+        return self.purifier(patches, mask, stock.layout, class_token=stock.class_token(layer))
+
+    def _attended(self, block: Block, patches: Tensor, weights: Tensor | None, class_token: Tensor | None) -> Tensor:
+        """The last block on patches alone, all terms: (B, N, D) -> (B, N, D)."""
+        heads = block.qkv(patches)
+        mixed = kernel_mix(heads, self.kernel)
+        if weights is not None and self.similarity_weight:
+            mixed = mixed + self.similarity_weight * spread(weights, heads.v)
+        if self.terms == "mean":
+            mixed = mixed / (len(kernel_terms(self.kernel)) + self.similarity_weight)
+        return self._with_class(block.merge_heads(mixed, heads.normed), class_token)
+
+    def _second(self, block: Block, fused: Tensor, layout: Layout, weights: Tensor | None) -> Tensor:
+        """What the second branch adds, from the summed layers: (B, T, D) -> (B, N, D)."""
+        patches = layout.patches(fused)
+        if self.second_branch == "direct":
+            return patches
+        class_token = None if layout.class_index is None else layout.class_token(fused)
+        if self.second_branch == "similarity" and weights is not None:
+            heads = block.qkv(patches)
+            return self._with_class(block.merge_heads(spread(weights, heads.v), heads.normed), class_token)
+        return self._attended(block, patches, weights, class_token)
+
+    def _with_class(self, patches: Tensor, class_token: Tensor | None) -> Tensor:
+        if not self.class_share or class_token is None:
+            return patches
+        return patches + self.class_share * class_token[:, None]
+
+
+def _summed(stock: Stock, layers: tuple[int, ...]) -> Tensor:
+    """Sum of the tokens of layers: (B, T, D), in the model's dtype."""
+    first, *others = (stock.tokens(layer) for layer in layers)
+    total = first.to(torch.promote_types(first.dtype, torch.float32))
+    for more in others:
+        total = total + more
+    return total.to(first.dtype)

@@ -1,0 +1,39 @@
+"""SFP as released: SC-CLIP's path with the class token's attention as detector and similarity as second branch."""
+
+from __future__ import annotations
+
+from diagnostics.detectors.som_release import SomRelease
+from diagnostics.purifiers.neighbour_mean import NeighbourMean
+from segment.encoders.self_calibrate import SelfCalibrated
+from segment.method import Method, Paper
+
+PAPER = Paper(
+    title="Feature Purification Matters: Suppressing Outlier Propagation for Training-Free Open-Vocabulary Semantic "
+    "Segmentation",
+    venue="ICCV 2025",
+    code="Kimsure/SFP 2804f5b",
+)
+
+METHOD = Method(
+    encoder=SelfCalibrated(
+        detector=SomRelease(),
+        purifier=NeighbourMean(isolated="zero"),
+        kernel="qq+kk",
+        terms="mean",
+        gate_thresholded=True,
+        second_branch="similarity",
+        class_share=0.3,
+        depth_rule="fixed",
+    ),
+    paper=PAPER,
+    summary="outliers by class attention mended at layer L-1, q-q, k-k and similarity attention, a similarity branch",
+    departures=(
+        "Pictures need not be square, and several go in one batch; the release takes single square windows.",
+        "Layers stay 9, 4 and 4-10 at every depth from 12 on, as the release has them written in; depth_rule=line "
+        "moves them with the depth, as SC-CLIP does. Below 12 blocks they are on that line (our choice).",
+        "Similarity and outlier scores are computed in fp32; the release has fp16 on a GPU.",
+        "A patch that no other is similar to, such as one mended to zero, attends to itself, where the release gives "
+        "nan.",
+        "The accumulated attention, which the release computes and never uses, is left out.",
+    ),
+)

@@ -1,0 +1,304 @@
+"""SFP by its equations: each module against a slow transcription, and identities of the whole."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diagnostics import Backbone, load_backbone
+from diagnostics.detectors.norm_topk import NormTopK
+from diagnostics.detectors.som import Som
+from diagnostics.edits.purify_at import PurifyAt
+from diagnostics.layout import Grid
+from diagnostics.purifiers.keep import Keep
+from diagnostics.purifiers.sfp_sum import SfpSum
+from diagnostics.taps import Recorder, chain
+from segment.encode import encode_many
+from segment.encoders.printed_sfp import PrintedSfp
+from segment.fusion import balance
+from segment.method import Encoding
+from segment.methods import METHODS
+
+POSITIONS = "bicubic-offset"
+BLIND = Som(threshold=1e9)
+
+
+@pytest.fixture(scope="module")
+def small() -> Backbone:
+    """Four blocks, so that a slow transcription of all of them is quick."""
+    return load_backbone("tiny:depth=4")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    """Two pictures of 3 x 5 patches."""
+    return torch.randn(2, 3, 48, 80, generator=torch.Generator().manual_seed(2))
+
+
+def encoded(backbone: Backbone, images: Tensor, **settings: object) -> Encoding:
+    encoder = PrintedSfp(**settings)  # type: ignore[arg-type]
+    return encode_many(backbone, images, [replace(METHODS["sfp-paper"], encoder=encoder)])[0]
+
+
+# A transcription for one picture in fp64 over the stock weights, Eq 4-11
+
+
+def normed(norm: torch.nn.LayerNorm, tokens: Tensor) -> Tensor:
+    return F.layer_norm(tokens, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+
+
+def slow_heads(block: torch.nn.Module, tokens: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """q, k, v of each head: (T, d)."""
+    width, each = tokens.shape[1], tokens.shape[1] // block.attn.num_heads
+    joint = normed(block.ln_1, tokens) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
+    q, k, v = (joint[:, place * width : (place + 1) * width] for place in range(3))
+    return [tuple(part[:, h * each : (h + 1) * each] for part in (q, k, v)) for h in range(block.attn.num_heads)]
+
+
+def slow_ffn(block: torch.nn.Module, tokens: Tensor) -> Tensor:
+    return block.mlp(normed(block.ln_2, tokens))
+
+
+def slow_block(block: torch.nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """The stock block, and its attention with heads averaged: (T, D), (T, T)."""
+    heads = slow_heads(block, tokens)
+    maps = [torch.softmax(q @ k.T / q.shape[1] ** 0.5, dim=1) for q, k, _ in heads]
+    mixed = torch.cat([each @ v for each, (_, _, v) in zip(maps, heads, strict=True)], dim=1)
+    tokens = tokens + block.attn.out_proj(mixed)
+    return tokens + slow_ffn(block, tokens), sum(maps) / len(maps)
+
+
+def slow_mend(tokens: Tensor, attention: Tensor, grid: Grid) -> tuple[Tensor, set[int]]:
+    """Eq 4-5 on one layer's output; patches are numbered from 0."""
+    outliers = {i for i in range(grid.patches) if attention[1 + i, 1 + i] < attention[0, 1 + i]}
+    fixed = tokens.clone()
+    for u in outliers:
+        row, col = divmod(u, grid.cols)
+        total = torch.zeros_like(tokens[0])
+        for r in range(max(row - 1, 0), min(row + 2, grid.rows)):
+            for c in range(max(col - 1, 0), min(col + 2, grid.cols)):
+                if r * grid.cols + c not in outliers:
+                    total += tokens[1 + r * grid.cols + c]
+        fixed[1 + u] = total / 8
+    return fixed, outliers
+
+
+def slow_sfp(backbone: Backbone, image: Tensor, *, iterations: int, start: int) -> tuple[Tensor, list[set[int]]]:
+    """Patches (N, E) of one picture (1, 3, h, w), and the outliers of each layer."""
+    visual = deepcopy(backbone.model.visual).double()
+    *blocks, last = visual.transformer.resblocks
+    grid = backbone.layout(image).grid
+    tokens = backbone.embed(image, positions=POSITIONS)[0].double()
+    total, found = torch.zeros(grid.patches, grid.patches, dtype=torch.float64), []
+    for layer, block in enumerate(blocks, start=1):
+        tokens, attention = slow_block(block, tokens)
+        tokens, outliers = slow_mend(tokens, attention, grid)
+        found.append(outliers)
+        if layer < start:
+            continue
+        for j in range(grid.patches):
+            for i in range(grid.patches):
+                total[j, i] += 0 if i in outliers else attention[1 + j, 1 + i]  # Eq 8-9
+    maps = []
+    for q, k, _ in slow_heads(last, tokens):
+        maps.append(torch.softmax(0.5 * (q @ q.T + k @ k.T) / q.shape[1] ** 0.5, dim=1))  # Eq 6
+    enhanced = tokens + slow_ffn(last, sum(maps) / len(maps) @ tokens)  # Eq 7
+    for _ in range(iterations):  # Eq 10
+        total = total / total.sum(dim=1, keepdim=True)
+        sums = total.sum(dim=0, keepdim=True)
+        total = torch.where(sums > 0, total / sums, 0.0)
+    mixed = total @ enhanced[1:]  # Eq 11
+    return normed(visual.ln_post, mixed) @ visual.proj, found
+
+
+@pytest.mark.parametrize(("iterations", "start"), [(6, 1), (1, 1), (3, 2), (2, 3)])
+def test_the_equations_equal_a_slow_transcription(small, pictures, iterations, start):
+    found = encoded(small, pictures, iterations=iterations, integrate_from=start)
+    for number in range(2):
+        expected, outliers = slow_sfp(small, pictures[number : number + 1], iterations=iterations, start=start)
+        masks = found.extras["outliers_by_layer"][number]
+        assert [set(mask.nonzero()[:, 0].tolist()) for mask in masks] == outliers
+        assert any(outliers)
+        torch.testing.assert_close(found.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_plain_name_is_the_printed_method(small, pictures):
+    plain = encode_many(small, pictures, ["sfp-paper"])[0]
+    assert torch.equal(plain.patches, encoded(small, pictures, iterations=6, integrate_from=1).patches)
+
+
+# Mitigator
+
+
+def test_without_outliers_features_and_attention_stay_as_they_are(small, pictures):
+    """As the supplement, Sec B, has it."""
+    blind = encoded(small, pictures, detector=BLIND)
+    kept = encoded(small, pictures, purifier=Keep())
+    assert not blind.extras["outliers_by_layer"].any()
+    assert torch.equal(blind.patches, kept.patches)
+    stock = Recorder("attention", layers=[1, 2, 3])
+    small.trunk(pictures, stop=3, tap=stock, positions=POSITIONS)
+    maps = sum(stock["attention", layer][:, :, 1:, 1:].mean(dim=1) for layer in (1, 2, 3))
+    raw = encoded(small, pictures, detector=BLIND, iterations=0).extras["affinity"]
+    torch.testing.assert_close(raw, maps, atol=1e-6, rtol=1e-5)
+
+
+def test_mended_tokens_go_on_to_later_layers(small, pictures):
+    """With two layers mended, what the third sees is what the edit gives it."""
+    edit = PurifyAt(layers=(1, 2), detector=Som(), purifier=SfpSum())
+    tokens = small.trunk(pictures, stop=3, tap=edit, positions=POSITIONS)
+    # Without heads and FFN in the way: the enhancer alone on those tokens.
+    found = encoded(small, pictures, repair_to=2, integrate=False, kernel="identity", combine="sum", ffn=False)
+    torch.testing.assert_close(found.patches, small.project(2 * tokens)[:, 1:], atol=1e-5, rtol=1e-5)
+    assert found.extras["outliers_by_layer"].shape == (2, 2, 15)
+    assert torch.equal(found.extras["outliers"], edit.masks[2])
+
+
+def test_layers_that_are_mended_can_be_chosen(small, pictures):
+    found = encoded(small, pictures, repair_from=2, repair_to=-2)
+    assert found.extras["outliers_by_layer"].shape == (2, 2, 15)
+
+
+# Enhancer
+
+
+def test_projected_values_are_those_of_the_last_block(small, pictures):
+    found = encoded(small, pictures, purifier=Keep(), integrate=False, values="projected")
+    tokens = small.trunk(pictures, stop=3, positions=POSITIONS)
+    block, heads = small.blocks[3], small.blocks[3].qkv(tokens)
+    logits = 0.5 * (heads.q @ heads.q.mT + heads.k @ heads.k.mT) * heads.q.shape[-1] ** -0.5
+    expected = small.project(tokens + block.ffn(block.mix(logits.softmax(dim=-1), heads)))
+    torch.testing.assert_close(found.patches, expected[:, 1:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.class_token, expected[:, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_with_everything_off_it_is_clearclip(small, pictures):
+    """The base of the paper's ablation: no mitigator, no integrator, q-q attention without residual and FFN."""
+    bare = "sfp-paper:purifier=keep,integrate=false,kernel=qq,values=projected,residual=false,ffn=false"
+    found, expected = encode_many(small, pictures, [bare, "clearclip"])
+    torch.testing.assert_close(found.patches, expected.patches, atol=1e-5, rtol=1e-5)
+
+
+def test_prefix_tokens_can_be_left_out_of_the_keys(small, pictures):
+    settings = {"purifier": Keep(), "integrate": False, "residual": False, "ffn": False}
+    tokens = small.trunk(pictures, stop=3, positions=POSITIONS)
+    found = encoded(small, pictures, class_in_keys=False, combine="sum", kernel="kk", **settings)
+    k = small.blocks[3].qkv(tokens).k
+    weights = (k @ k[:, :, 1:].mT * k.shape[-1] ** -0.5).softmax(dim=-1).mean(dim=1)
+    torch.testing.assert_close(found.patches, small.project(weights @ tokens[:, 1:])[:, 1:], atol=1e-5, rtol=1e-5)
+
+
+# Integrator
+
+
+def test_columns_of_outliers_are_empty(small, pictures):
+    found = encoded(small, pictures, integrate_from=3)
+    mask, affinity = found.extras["outliers"], found.extras["affinity"]
+    assert mask.any()
+    empty = (affinity == 0).all(dim=1)
+    assert torch.equal(empty, mask)
+    torch.testing.assert_close(affinity.sum(dim=1), (~mask).float(), atol=1e-5, rtol=1e-5)
+
+
+def test_heads_can_be_reduced_by_their_largest(small, pictures):
+    stock = Recorder("attention", layers=[3])
+    small.trunk(pictures, stop=3, tap=stock, positions=POSITIONS)
+    raw = encoded(small, pictures, purifier=Keep(), integrate_from=3, iterations=0, map_heads="max").extras["affinity"]
+    torch.testing.assert_close(raw, stock["attention"][:, :, 1:, 1:].amax(dim=1), atol=1e-6, rtol=1e-5)
+
+
+def test_norm_and_projection_can_come_before_the_mix(small, pictures):
+    bare = encoded(small, pictures, integrate=False)
+    before = encoded(small, pictures, norm_at="before")
+    weights = before.extras["affinity"]
+    torch.testing.assert_close(before.patches, weights @ bare.patches, atol=1e-5, rtol=1e-5)
+    after = encoded(small, pictures, norm_at="after")
+    assert torch.equal(after.extras["affinity"], weights)
+    assert torch.equal(after.class_token, before.class_token)
+    assert not torch.allclose(after.patches, before.patches, atol=1e-2)
+
+
+def test_maps_of_mended_passes_are_added_up_as_the_layers_give_them(small, pictures):
+    edit = PurifyAt(layers=(1, 2, 3), detector=Som(), purifier=SfpSum())
+    recorder = Recorder("attention")
+    small.trunk(pictures, stop=3, tap=chain(recorder, edit), positions=POSITIONS)
+    total = sum(
+        recorder["attention", layer][:, :, 1:, 1:].mean(dim=1).masked_fill(edit.masks[layer][:, None], 0)
+        for layer in (1, 2, 3)
+    )
+    found = encoded(small, pictures, iterations=4).extras["affinity"]
+    torch.testing.assert_close(found, balance(total, 4), atol=1e-5, rtol=1e-5)
+
+
+# As a whole
+
+
+def test_a_batch_equals_its_pictures_one_by_one(tiny, pictures):
+    together = encode_many(tiny, pictures, ["sfp-paper"])[0]
+    for number in range(2):
+        alone = encode_many(tiny, pictures[number : number + 1], ["sfp-paper"])[0]
+        assert torch.equal(together.extras["outliers_by_layer"][number], alone.extras["outliers_by_layer"][0])
+        torch.testing.assert_close(together.patches[number], alone.patches[0], atol=1e-4, rtol=1e-4)
+
+
+def test_any_detector_and_purifier_fit_and_a_class_token_is_not_needed(pictures):
+    backbone = load_backbone("tiny:class_token=false")
+    spec = "sfp-paper:detector=norm-topk(count=3),purifier=median"
+    found = encode_many(backbone, pictures, [spec])[0]
+    assert found.class_token is None
+    assert (found.extras["outliers_by_layer"].sum(dim=2) == 3).all()
+
+
+def test_registers_are_carried_along(pictures):
+    backbone = load_backbone("tiny:registers=4")
+    found = encode_many(backbone, pictures, ["sfp-paper"])[0]
+    assert found.patches.shape == (2, 15, 48)
+    assert found.extras["affinity"].shape == (2, 15, 15)
+
+
+def test_a_picture_all_of_whose_patches_are_marked_stays_finite(small, pictures):
+    found = encoded(small, pictures, detector=NormTopK(count=15))
+    assert found.extras["outliers_by_layer"].all()
+    assert torch.isfinite(found.patches).all()
+
+
+def test_the_stock_pass_is_not_changed(small, pictures):
+    """Other methods read from it in the same call."""
+    alone = encode_many(small, pictures, ["clearclip"])[0]
+    beside = encode_many(small, pictures, ["sfp-paper", "clearclip"])[1]
+    assert torch.equal(alone.patches, beside.patches)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("sfp-paper:repair_to=4", "mended after blocks among 1…3"),
+        ("sfp-paper:repair_from=3,repair_to=2", "`repair_from` and `repair_to` name 3 and 2"),
+        ("sfp-paper:integrate_from=4", "`integrate_from` names 4"),
+        ("sfp-paper:repair_from=9", "`layer` should lie in 0…4"),
+        ("sfp-paper:iterations=-1", "`iterations` should be at least 0"),
+        ("sfp-paper:values=keys", "should be one of tokens, projected"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(small, pictures, spec, message):
+    with pytest.raises(ValueError, match=message):
+        encode_many(small, pictures, [spec])
+
+
+def test_unknown_words_are_refused_where_no_spec_is_read():
+    with pytest.raises(ValueError, match="there is no norm_at `between`"):
+        PrintedSfp(norm_at="between")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [("tiny:depth=1", "the model has a single one"), ("tiny:class_token=false", "no class token")],
+)
+def test_models_that_it_cannot_run_on_are_refused(pictures, backbone, message):
+    with pytest.raises(ValueError, match=message):
+        encode_many(load_backbone(backbone), pictures, ["sfp-paper"])
