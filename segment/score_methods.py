@@ -1,0 +1,90 @@
+"""Methods scored on a labelled data set in one sitting, without files: for demonstrations, notebooks and tests.
+
+For a number to quote, with a protocol, shards and resumption, see segment.evaluate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.feed import progress_bar
+from segment.datasets.base import Dataset
+from segment.method import Method, TextFeatures
+from segment.metrics import Resampled, confusion_matrix, counts_of, summarise
+from segment.segmenter import Segmenter
+from segment.text import text_features
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodScores:
+    """Confusion matrices (C, C) by method, the resampled counts behind intervals, and the number of pictures."""
+
+    matrices: dict[str, np.ndarray]
+    resampled: dict[str, Resampled]
+    pictures: int
+
+    def table(self) -> pd.DataFrame:
+        """mIoU with its 95 % interval over pictures, and pixel accuracy: method as index, shares in [0, 1]."""
+        rows = []
+        for method, matrix in self.matrices.items():
+            summary, interval = summarise(matrix), self.resampled[method].interval()
+            rows.append(
+                {
+                    "method": method,
+                    "mIoU": summary.miou,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "pAcc": summary.pacc,
+                }
+            )
+        return pd.DataFrame(rows).set_index("method")
+
+
+def score_methods(
+    backbone: Backbone,
+    dataset: Dataset,
+    methods: Sequence[str | Method],
+    *,
+    text: TextFeatures | None = None,
+    limit: int | None = None,
+    windows: str = "whole",
+    size: str | None = "native",
+    progress: bool = False,
+    **options: Any,
+) -> MethodScores:
+    """Every method on the first `limit` samples (all by default), from one forward pass each.
+
+    `text`: the words' features; the data set's own names by default. `windows`, `size` and other options as
+    Segmenter's: by default each picture is seen whole and as it is.
+    """
+    words = text_features(backbone, list(dataset.names), progress=False) if text is None else text
+    segmenter = Segmenter(backbone, methods, words, windows=windows, size=size, strict=True, **options)
+    classes = len(dataset.names)
+    ignore = () if dataset.ignore is None else (dataset.ignore,)
+    specs = [method.spec for method in segmenter.methods]
+    matrices = {spec: np.zeros((classes, classes), np.int64) for spec in specs}
+    resampled = {spec: Resampled(classes) for spec in specs}
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    truths: dict[str, np.ndarray] = {}
+
+    def pictures() -> Any:
+        for sample in islice(dataset, count):
+            truths[sample.name] = sample.labels  # popped below: only those in work are held
+            yield sample.name, sample.image
+
+    with progress_bar(f"score {len(specs)} methods on {backbone.spec}", count, shown=progress) as bar:
+        for found in segmenter.many(pictures()):
+            truth = truths.pop(found[0].name)
+            for one in found:
+                matrix = confusion_matrix(one.labels, truth, classes, ignore=ignore)
+                matrices[one.method] += matrix
+                resampled[one.method].add(one.name, counts_of(matrix))
+            bar.update(1)
+    return MethodScores(matrices=matrices, resampled=resampled, pictures=count)
