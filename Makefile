@@ -15,7 +15,7 @@ help:
 # Made anew when the dependencies change.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,notebooks]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,notebooks,cluster]"
 	touch $(READY)
 
 demo: $(READY)

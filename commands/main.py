@@ -15,8 +15,10 @@ from commands.encode import encode
 from commands.evaluate import evaluate
 from commands.list import list_parts
 from commands.probe import probe
+from commands.reproduce import reproduce
 from commands.segment import segment
 from commands.table import table
+from commands.view import view
 
 app = typer.Typer(
     name="outliers",
@@ -38,8 +40,10 @@ app.command("segment")(segment)
 app.command("classify")(classify)
 app.command("evaluate")(evaluate)
 app.command("table")(table)
+app.command("reproduce")(reproduce)
 app.add_typer(datasets_app, name="datasets")
 app.command("prepare")(prepare_dataset)
+app.command("view")(view)
 app.command("list")(list_parts)
 app.command("demo")(demo)
 

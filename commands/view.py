@@ -1,0 +1,214 @@
+"""`outliers view`: one page to look inside with, in a browser, without a server or a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from commands.options import (
+    BackboneSpec,
+    Device,
+    Pictures,
+    Positions,
+    Precision,
+    SizeText,
+    Strict,
+    backbone_of,
+    layers_of,
+)
+from commands.output import tell_left_out
+from commands.words import Background, Classes, ClassesFile, Rows, Templates, words_of
+from diagnostics import Backbone
+from diagnostics.registry import split_specs
+
+if TYPE_CHECKING:  # what only segmentation needs is not loaded for pages without label maps
+    from diagnostics.inside import Inside
+    from figures.view import Seen
+    from segment.method import TextFeatures
+
+# Detectors of the page where none are asked for: those of SC-CLIP, SFP and CLIPtrase, and two simple ones. Those of
+# them that can't run on the backbone, or on pictures of that size, are left out. Our choice.
+DETECTORS = ("relative-norm", "lof", "som", "self-correlation", "received-attention")
+METHODS = "clip,clearclip,sc-clip"
+
+
+def view(
+    pictures: Pictures,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("page.html"),
+    backbone: BackboneSpec = "pocket",
+    detectors: Annotated[
+        str | None,
+        typer.Option(
+            "--detectors",
+            "-d",
+            help="Detectors of outliers, such as norm:threshold=100,lof; see `outliers list detectors`. "
+            f"{', '.join(DETECTORS)} by default, those of them that can run.",
+        ),
+    ] = None,
+    purifier: Annotated[
+        str, typer.Option("--purifier", help="How outliers are mended; see `outliers list purifiers`.")
+    ] = "neighbour-mean",
+    purified_by: Annotated[
+        str | None,
+        typer.Option("--purified-by", help="Which of --detectors says what is mended. The first by default."),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            "-M",
+            help=f"Methods whose label maps are shown, such as clip,sc-clip. {METHODS} by default, where there are "
+            "--classes.",
+        ),
+    ] = None,
+    classes: Classes = None,
+    classes_file: ClassesFile = None,
+    background: Background = None,
+    templates: Templates = "openai-80",
+    rows: Rows = None,
+    windows: Annotated[
+        str, typer.Option("--windows", help="Windows of the label maps; see `outliers list windows`.")
+    ] = "slide",
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Which layers, such as 1,6,8-11 or -2,-1. All by default.")
+    ] = None,
+    heads: Annotated[
+        Literal["all", "mean"], typer.Option("--heads", help="Attention of all heads, or their mean alone.")
+    ] = "all",
+    size: SizeText = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    positions: Positions = None,
+    strict: Strict = False,
+) -> None:
+    """Write one page to look inside with: point at any patch and see its attention, similarity and norm by layer.
+
+    The page is one file of at most 15 MB. It needs no server and no network: open it, or send it. Where attention of
+    all heads would be too much, it is reduced, and the page says so.
+
+    Example: outliers view photo.jpg --classes "cat, dog, grass" --method clip,sc-clip --out page.html
+    """
+    model = backbone_of(backbone, device, precision, positions)
+    console = Console()
+    if model.note:
+        console.print(model.note, markup=False, highlight=False, soft_wrap=True)
+    named = classes is not None or classes_file is not None
+    if not named and model.spec == "pocket":
+        from segment.datasets.shapes import NAMES
+
+        classes, named = ", ".join(NAMES), True
+    if method is not None and not named:
+        raise ValueError(f"`--method {method}` draws label maps, which need names: --classes 'cat, dog, grass'.")
+    text = words_of(model, classes, classes_file, background, templates, rows) if named else None
+    reasons = view_page(
+        model,
+        pictures,
+        out,
+        detectors=None if detectors is None else split_specs(detectors),
+        purifier=purifier,
+        purified_by=purified_by,
+        methods=split_specs(method or METHODS),
+        text=text,
+        windows=windows,
+        layers=layers_of(layers),
+        heads=heads,
+        size=size,
+        strict=strict,
+    )
+    tell_left_out(reasons)
+    megabytes = out.stat().st_size / 1e6
+    console.print(f"page: {out} ({megabytes:.1f} MB)", markup=False, highlight=False, soft_wrap=True)
+
+
+def view_page(
+    model: Backbone,
+    pictures: Any,
+    out: Path,
+    *,
+    detectors: Sequence[str] | None = None,
+    purifier: str = "neighbour-mean",
+    purified_by: str | None = None,
+    methods: Sequence[str] = (),
+    text: TextFeatures | None = None,
+    windows: str = "slide",
+    layers: Sequence[int] | None = None,
+    heads: Literal["all", "mean"] = "all",
+    size: str | None = None,
+    strict: bool = False,
+) -> Mapping[str, str]:
+    """Writes the page of `outliers view`; returns the pictures left out, with reasons.
+
+    Label maps are drawn where `text` is given. The file appears when it is whole; an older one is replaced.
+    """
+    from diagnostics.inside import LookInside
+    from figures.view import page_html
+
+    specs = usable_detectors(model, pictures, size) if detectors is None else list(detectors)
+    inside = LookInside(
+        model,
+        pictures,
+        specs,
+        purifier=purifier,
+        by=purified_by,
+        layers=layers,
+        heads=heads,
+        size=size,
+        strict=strict,
+    )
+    seen = _seen(model, inside, methods, text, windows)
+    page = page_html(seen, title=f"Inside {public_spec(model.spec)}", note=model.note)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    growing = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        growing.write_text(page, encoding="utf-8")
+        growing.replace(out)
+    finally:
+        growing.unlink(missing_ok=True)
+    return inside.left_out
+
+
+def public_spec(spec: str) -> str:
+    """The spec with files named without the folders above them, since a page may be sent to others."""
+    family, _, argument = spec.partition(":")
+    if family in ("openai", "local-dir"):
+        return f"{family}:{Path(argument).name}"
+    model, at, file = spec.partition("@")
+    return f"{model}@{Path(file).name}" if at else spec
+
+
+def usable_detectors(model: Backbone, pictures: Any, size: str | None) -> list[str]:
+    """Those of DETECTORS that can run on all these pictures."""
+    from diagnostics.compare import layouts_of
+    from diagnostics.detectors import DETECTORS as KNOWN
+    from diagnostics.feed import list_pictures, size_for
+
+    layouts = layouts_of(model, list_pictures(pictures, size_for(model, size), strict=False))
+    return [spec for spec in DETECTORS if not any(KNOWN.build(spec).refusal(layout) for layout in layouts)]
+
+
+def _seen(
+    model: Backbone, inside: Any, methods: Sequence[str], text: TextFeatures | None, windows: str
+) -> Iterator[Seen]:
+    """Each picture with its label maps, one at a time."""
+    from figures.view import Seen
+
+    for one in inside:
+        if text is None or not methods:
+            yield Seen(inside=one)
+        else:
+            labels = _labels(model, one, methods, text, windows)
+            yield Seen(inside=one, labels=labels, classes=text.names, background=text.background)
+
+
+def _labels(
+    model: Backbone, inside: Inside, methods: Sequence[str], text: TextFeatures, windows: str
+) -> dict[str, np.ndarray]:
+    import segment
+
+    return segment.segment_one(model, inside.picture, text, methods, windows=windows)

@@ -1,0 +1,236 @@
+"""Everything that single pictures show inside a network, layer by layer, for a page to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.compare import prepared, ready_detectors, refuse_no_numbers
+from diagnostics.detectors.base import Detector, ThresholdDetector
+from diagnostics.images import Size, as_picture
+from diagnostics.layout import Layout, padding_to_patches
+from diagnostics.measures.norms import token_norms
+from diagnostics.measures.similarity import cosine_affinity
+from diagnostics.purifiers import PURIFIERS
+from diagnostics.purifiers.base import Purifier
+from diagnostics.taps import Recording
+
+# Colours of the patches: red, green, blue.
+COMPONENTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One detector on one picture: scores (K, N) float32 of K layers, and what it marks by its own rule, (K, N) bool.
+
+    `threshold` is the detector's own; None where it has another rule than «above a threshold». `published` says where
+    the rule is from.
+    """
+
+    scores: np.ndarray
+    marked: np.ndarray
+    threshold: float | None
+    published: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """One picture and what the network shows of it at K layers, as arrays.
+
+    `picture`: uint8 (H, W, 3), upright, in its own size; `inset`: where it lies in the frame of the patches, (top,
+    left, height, width) as shares of the frame, which is larger than the picture where that was padded; `aspect`: width
+    over height of the frame, in the picture's own proportions. `layers` are numbers 1…L, ascending.
+
+    `norms` (L + 1, T) float32, L2, layers 0…L whatever `layers` are. `attention` (K, H, T, T) float16, or None where
+    heads were not asked for; `mean_attention` (K, T, T) float16, the mean over heads. `similarity` (K, N, N) float16,
+    cosines of patches that leave the block. `components` (K, N, 3) float32, scores of patches on the first principal
+    components of the mended ones; the mended ones' own are `mended_components`. `mended_norms` (K, N) and
+    `mended_similarity` are those after `purifier` at that layer, of what `purified_by` marks there; each layer is
+    mended on its own, and later ones do not see it.
+    """
+
+    name: str
+    picture: np.ndarray
+    inset: tuple[float, float, float, float]
+    aspect: float
+    layout: Layout
+    layers: tuple[int, ...]
+    norms: np.ndarray
+    attention: np.ndarray | None
+    mean_attention: np.ndarray
+    similarity: np.ndarray
+    components: np.ndarray
+    scored: dict[str, Scored]
+    purifier: str
+    purified_by: str
+    mended_norms: np.ndarray
+    mended_similarity: np.ndarray
+    mended_components: np.ndarray
+
+
+@dataclass
+class _Gatherer:
+    """A tap that turns what flows at each layer into small arrays on the CPU, and drops the rest at once."""
+
+    layout: Layout
+    layers: frozenset[int]
+    detectors: dict[str, dict[int, Detector]]
+    by: str
+    purifier: Purifier
+    heads: bool
+    name: str
+    found: dict[str, list[Tensor]] = field(default_factory=dict)
+    seen: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    depth: int = 0
+
+    def start(self, depth: int, layout: Layout | None = None) -> None:
+        self.depth = depth
+
+    def wants(self, name: str, layer: int) -> bool:
+        if layer not in self.layers:
+            return name == "block_out"
+        needs = (name in parts[layer].needs for parts in self.detectors.values())
+        return name in ("block_out", "attention") or any(needs)
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        self.seen[name, layer] = value
+        if name == "block_out":
+            refuse_no_numbers(value, [self.name], "the forward pass gave", layer)
+            self._keep("norms", token_norms(value.float()))
+            if layer in self.layers:
+                self._look(layer, value)
+            self.seen.clear()
+        return value
+
+    def _keep(self, what: str, value: Tensor) -> None:
+        self.found.setdefault(what, []).append(value[0].cpu())
+
+    def _look(self, layer: int, tokens: Tensor) -> None:
+        recording = Recording(self.depth, self.seen)
+        attention = recording["attention", layer].float()
+        self._keep("mean_attention", attention.mean(dim=1).half())
+        if self.heads:
+            self._keep("attention", attention.half())
+        masks = {}
+        for spec, parts in self.detectors.items():
+            outliers = parts[layer](recording, self.layout)
+            refuse_no_numbers(outliers.scores, [self.name], f"`{spec}` found", layer)
+            masks[spec] = outliers.mask
+            self._keep(f"scores {spec}", outliers.scores.float())
+            self._keep(f"marked {spec}", outliers.mask)
+        patches = self.layout.patches(tokens).float()
+        class_token = None if self.layout.class_index is None else self.layout.class_token(tokens).float()
+        mended = self.purifier(patches, masks[self.by], self.layout, class_token=class_token)
+        self._keep("similarity", cosine_affinity(patches).half())
+        self._keep("mended_similarity", cosine_affinity(mended).half())
+        self._keep("mended_norms", token_norms(mended))
+        # Axes of the mended patches, for both: among raw ones a few outliers would take all three axes.
+        centre = mended.mean(dim=1, keepdim=True)
+        axes = torch.linalg.svd(mended - centre, full_matrices=False).Vh[:, :COMPONENTS].mT
+        for what, values in (("components", patches), ("mended_components", mended)):
+            scores = (values - centre) @ axes
+            self._keep(what, torch.nn.functional.pad(scores, (0, COMPONENTS - scores.shape[-1])))
+
+
+class LookInside:
+    """The pictures one after another, as Inside; `left_out` tells, so far, which could not be read, and why.
+
+    `pictures` as diagnostics.probe takes them; `detectors` are specs. `purifier` is a spec, and `by` the one of the
+    detectors that says what to mend, the first by default. `heads`: `all` keeps attention of each head, `mean` their
+    mean alone. `layers`: all by default. One forward pass a picture, in the precision of the backbone; what is kept is
+    computed in fp32. ValueError for parts that do not go together.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pictures: Any,
+        detectors: Sequence[str],
+        *,
+        purifier: str = "neighbour-mean",
+        by: str | None = None,
+        layers: Sequence[int] | None = None,
+        heads: Literal["all", "mean"] = "all",
+        size: str | Size | None = None,
+        strict: bool = False,
+    ) -> None:
+        if heads not in ("all", "mean"):
+            raise ValueError(f"`heads` should be `all` or `mean`; got `{heads}`.")
+        self.backbone, self.heads, self.purifier = backbone, heads == "all", purifier
+        self.run = prepared(backbone, pictures, detectors, layers, size, strict=strict)
+        self.by = next(iter(self.run.parts)) if by is None else by
+        if self.by not in self.run.parts:
+            raise ValueError(
+                f"`by` (--purified-by) should be one of the detectors ({', '.join(self.run.parts)}); got `{self.by}`."
+            )
+        self.mender: Purifier = PURIFIERS.build(purifier)
+        for reason in filter(None, (self.mender.refusal(layout) for layout in self.run.layouts)):
+            raise ValueError(f"`{purifier}` can't run on `{backbone.spec}`: {reason}.")
+        self.left_out: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[Inside]:
+        ready = ready_detectors(self.backbone, self.run, {})
+        detectors = {spec: {layer: ready[spec, layer] for layer in self.run.layers} for spec in self.run.parts}
+        for number, picture in enumerate(self.run.listed):
+            loaded = self.run.loader(number)
+            if loaded.image is None:
+                self.left_out[picture.name] = loaded.reason
+                continue
+            images = loaded.image[None]
+            layout = self.backbone.layout(images)
+            tap = _Gatherer(
+                layout, frozenset(self.run.layers), detectors, self.by, self.mender, self.heads, picture.name
+            )
+            with torch.no_grad():
+                self.backbone.trunk(images, tap=tap)
+            found = {what: torch.stack(values).numpy() for what, values in tap.found.items()}
+            yield self._inside(picture.name, np.asarray(as_picture(picture.source)), picture.size, layout, found)
+        if len(self.left_out) == len(self.run.listed):
+            raise ValueError(f"none of the pictures can be opened. The first: {next(iter(self.left_out.values()))}")
+
+    def _inside(
+        self, name: str, picture: np.ndarray, size: tuple[int, int], layout: Layout, found: dict[str, np.ndarray]
+    ) -> Inside:
+        padding = padding_to_patches(size, self.backbone.patch_size)
+        height, width = size[0] + padding.top + padding.bottom, size[1] + padding.left + padding.right
+        stretched = (picture.shape[1] / size[1]) / (picture.shape[0] / size[0])
+        scored = {
+            spec: Scored(
+                scores=found[f"scores {spec}"],
+                marked=found[f"marked {spec}"],
+                threshold=_threshold(part),
+                published=part.published,
+            )
+            for spec, part in self.run.parts.items()
+        }
+        return Inside(
+            name=name,
+            picture=picture,
+            inset=(padding.top / height, padding.left / width, size[0] / height, size[1] / width),
+            aspect=width / height * stretched,
+            layout=layout,
+            layers=tuple(self.run.layers),
+            norms=found["norms"],
+            attention=found.get("attention"),
+            mean_attention=found["mean_attention"],
+            similarity=found["similarity"],
+            components=found["components"],
+            scored=scored,
+            purifier=self.purifier,
+            purified_by=self.by,
+            mended_norms=found["mended_norms"],
+            mended_similarity=found["mended_similarity"],
+            mended_components=found["mended_components"],
+        )
+
+
+def _threshold(part: Detector) -> float | None:
+    """The threshold, where the rule is a threshold on the scores and nothing else."""
+    plain = type(part).mark is ThresholdDetector.mark
+    return float(part.threshold) if isinstance(part, ThresholdDetector) and plain else None

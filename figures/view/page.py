@@ -1,0 +1,222 @@
+"""The page: arrays packed, reduced where they are too many, and put into the template."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from diagnostics.class_colors import class_colors
+from diagnostics.inside import Inside
+from figures.style import BLUE, GREEN, MAP_COLORS, ORANGE, PURPLE, SKY, VERMILION
+from figures.view.packing import pack, pack_rows
+
+FOLDER = Path(__file__).parent
+LIMIT = 15_000_000  # bytes of the page
+
+# Pixels of the longer side, and the quality of the JPEG: our choice, sharp enough on a wide screen, some 60 kB each.
+PICTURE_SIDE, PICTURE_QUALITY = 640, 86
+LABELS_SIDE = 320
+NO_LABEL = 65535
+# Per cent of the values on either side that may saturate a colour of the features' map. Our choice.
+SATURATED = 2.0
+
+# A colour and a sign for every detector: either alone tells them apart. Black stays for the pointed patch.
+MARKS = (VERMILION, SKY, GREEN, PURPLE, ORANGE, BLUE)
+LINES = {"patch": VERMILION, "class": GREEN}
+
+# What goes when the page would be too large, one after another, and how the page says it.
+REDUCTIONS = (
+    "",
+    "attention of single heads; the mean over heads is here",
+    "similarity after mending",
+    "attention and similarity of every second layer",
+    "attention and similarity of all but every fourth layer",
+    "attention and similarity of all but every eighth layer",
+)
+_EVERY = (1, 1, 1, 2, 4, 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One picture of the page: what is inside, and its label maps (H, W) by method, in the picture's own size.
+
+    Labels are numbers of `classes`, -1 where there is none; `background` is the class that stands for the rest.
+    """
+
+    inside: Inside
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    background: int | None = None
+
+
+def page_html(
+    pictures: Iterable[Seen],
+    *,
+    title: str,
+    note: str = "",
+    limit: int = LIMIT,
+) -> str:
+    """One HTML page of at most `limit` bytes that needs no network: the text of the file.
+
+    `pictures` are taken one at a time, and only what the page holds is kept of each. Where it would be too large,
+    `REDUCTIONS` are made one after another, for all pictures alike, and said on the page; ValueError where all of them
+    are not enough. The same pictures give the same text.
+    """
+    shell = _shell(title)
+    packed: list[dict[str, Any]] = []
+    level = 0
+    # Every picture comes with a comma, but the last.
+    fixed = sum(len(part.encode()) for part in shell) + len(',"pictures":[]') - 1
+    room = limit - fixed - len(_script(_common(note, level)))
+    sizes: list[int] = []
+    for seen in pictures:
+        packed.append(_packed(seen, level))
+        sizes.append(len(_script(packed[-1])) + 1)
+        while sum(sizes) > room:
+            level += 1
+            if level == len(REDUCTIONS):
+                raise ValueError(
+                    f"{len(packed)} pictures should fit into a page of {limit / 1e6:g} MB; they do not, even with "
+                    "every eighth layer. Give fewer pictures, fewer --layers, or a smaller --size."
+                )
+            for kept in packed:
+                _reduce(kept, level)
+            sizes = [len(_script(kept)) + 1 for kept in packed]
+            room = limit - fixed - len(_script(_common(note, level)))
+    if not packed:
+        raise ValueError("`pictures` should hold at least one picture; got none.")
+    data = _common(note, level) | {"pictures": packed}
+    return shell[0] + _script(data) + shell[1]
+
+
+def left_out(level: int) -> list[str]:
+    """What the page says at a level. Of every second layer and every fourth, the last says it all."""
+    return [*REDUCTIONS[1 : min(level, 2) + 1], *([REDUCTIONS[level]] if level > 2 else [])]
+
+
+def _shell(title: str) -> tuple[str, str]:
+    """The page before its data and after."""
+    text = (FOLDER / "page.html").read_text(encoding="utf-8")
+    text = text.replace("{{title}}", html.escape(title))
+    for place, name in (("{{style}}", "page.css"), ("{{script}}", "page.js")):
+        text = text.replace(place, (FOLDER / name).read_text(encoding="utf-8"))
+    before, _, after = text.partition("{{data}}")
+    return before, after
+
+
+def _common(note: str, level: int) -> dict[str, Any]:
+    table = (matplotlib.colormaps[MAP_COLORS](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    return {
+        "note": note,
+        "left_out": left_out(level),
+        "colors": {"map": table.ravel().tolist(), "marks": MARKS, "lines": LINES},
+        "no_label": NO_LABEL,
+    }
+
+
+def _script(data: Any) -> str:
+    """JSON that may stand inside a script element: no `<`, which could end it."""
+    return json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _packed(seen: Seen, level: int) -> dict[str, Any]:
+    inside = seen.inside
+    layout = inside.layout
+    count = len(inside.layers)
+    kept = _kept(count, level)
+
+    def rows(values: np.ndarray | None, law: Any, least: int) -> list[Any]:
+        """Maps of the layers that this level keeps; `least` is the level at which all of them go."""
+        if values is None or level >= least:
+            return [None] * count
+        return [pack_rows(values[place], law) if kept[place] else None for place in range(count)]
+
+    never = len(REDUCTIONS)
+    colors, mended_colors = _as_colors(inside.components, inside.mended_components)
+    return {
+        "name": inside.name,
+        "jpeg": _jpeg(inside.picture),
+        "inset": [round(share, 6) for share in inside.inset],
+        "aspect": round(inside.aspect, 6),
+        "grid": [layout.grid.rows, layout.grid.cols],
+        "prefix": layout.prefix,
+        "class_index": layout.class_index,
+        "layers": list(inside.layers),
+        "norms": pack(inside.norms),
+        "mean_attention": rows(inside.mean_attention, "square", never),
+        "attention": rows(inside.attention, "square", 1),
+        "similarity": rows(inside.similarity, "even", never),
+        "mended_similarity": rows(inside.mended_similarity, "even", 2),
+        "mended_norms": pack(inside.mended_norms),
+        "features": pack(colors),
+        "mended_features": pack(mended_colors),
+        "purifier": inside.purifier,
+        "purified_by": inside.purified_by,
+        "detectors": [
+            {
+                "spec": spec,
+                "threshold": one.threshold,
+                "published": one.published,
+                "scores": pack(one.scores),
+                "marked": pack(one.marked.astype(np.uint8)),
+            }
+            for spec, one in inside.scored.items()
+        ],
+        "classes": list(seen.classes),
+        "class_colors": class_colors(len(seen.classes), background=seen.background).tolist(),
+        "labels": {method: pack(_small_labels(labels)) for method, labels in seen.labels.items()},
+    }
+
+
+def _kept(count: int, level: int) -> list[bool]:
+    """Which of the layers keep their maps, the last one always."""
+    return [(count - 1 - place) % _EVERY[level] == 0 for place in range(count)]
+
+
+def _reduce(one: dict[str, Any], level: int) -> None:
+    """Takes out of a packed picture what this level does not hold."""
+    kept = _kept(len(one["layers"]), level)
+    gone = {"attention": 1, "mended_similarity": 2}
+    for what in ("mean_attention", "attention", "similarity", "mended_similarity"):
+        whole = level >= gone.get(what, len(REDUCTIONS))
+        one[what] = [maps if keep and not whole else None for maps, keep in zip(one[what], kept, strict=True)]
+
+
+def _as_colors(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Component scores (K, N, 3) as colours: uint8 of the same shapes, on one scale, which the mended ones set."""
+    low, high = np.percentile(after, [SATURATED, 100 - SATURATED], axis=1, keepdims=True)
+    spread = np.where(high > low, high - low, 1)
+    first, second = ((np.clip((scores - low) / spread, 0, 1) * 255).round() for scores in (before, after))
+    return first.astype(np.uint8), second.astype(np.uint8)
+
+
+def _jpeg(picture: np.ndarray) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=PICTURE_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _small_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels (H, W) at the size of the page, nearest pixel, with NO_LABEL for -1: uint16."""
+    if labels.ndim != 2 or labels.max(initial=0) >= NO_LABEL:
+        raise ValueError(f"`labels` should be (H, W) numbers below {NO_LABEL}; got {labels.shape}.")
+    share = min(1.0, LABELS_SIDE / max(labels.shape))
+    places = [
+        ((np.arange(n) + 0.5) * side / n).astype(np.int64)
+        for side in labels.shape
+        for n in [max(1, round(side * share))]
+    ]
+    small = labels[np.ix_(*places)]
+    return np.where(small < 0, NO_LABEL, small).astype(np.uint16)

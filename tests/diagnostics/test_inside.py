@@ -1,0 +1,153 @@
+"""What is gathered inside is what a plain recording of the forward pass shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diagnostics import Recorder, load_backbone
+from diagnostics.detectors import DETECTORS
+from diagnostics.images import load_image
+from diagnostics.inside import LookInside
+from diagnostics.measures.pca import principal_components
+
+DETECTOR = "norm-topk:count=3"
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny:class_token=false", "tiny:registers=4"])
+def backbone(request):
+    return load_backbone(request.param)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def looked(backbone, picture, *detectors, **options):
+    (found,) = LookInside(backbone, [picture], detectors or [DETECTOR], size="80x48", **options)
+    return found
+
+
+def recorded(backbone, picture):
+    image = load_image(picture, size="80x48", mean=backbone.mean, std=backbone.std)[None]
+    recorder = Recorder("attention", "block_out")
+    backbone.trunk(image, tap=recorder)
+    return recorder, backbone.layout(image)
+
+
+def test_norms_attention_and_similarity_are_those_of_the_forward_pass(backbone, picture):
+    found = looked(backbone, picture)
+    recorder, layout = recorded(backbone, picture)
+    assert found.layout == layout
+    assert tuple(layout.grid) == (3, 5)
+    assert found.layers == tuple(range(1, 13))
+    np.testing.assert_allclose(found.norms, recorder.recording.stack("block_out")[:, 0].norm(dim=-1), rtol=1e-5)
+    attention = recorder.recording.stack("attention")[:, 0]
+    np.testing.assert_allclose(found.attention, attention, atol=6e-4)
+    np.testing.assert_allclose(found.mean_attention, attention.mean(1), atol=6e-4)
+    for place, layer in enumerate(found.layers):
+        patches = layout.patches(recorder["block_out", layer])[0]
+        cosines = torch.nn.functional.cosine_similarity(patches[:, None], patches[None], dim=-1)
+        np.testing.assert_allclose(found.similarity[place], cosines, atol=6e-4)
+
+
+def test_scores_and_marks_are_the_detectors_own(backbone, picture):
+    found = looked(backbone, picture, DETECTOR, "relative-norm:threshold=1.2")
+    recorder, layout = recorded(backbone, picture)
+    assert list(found.scored) == [DETECTOR, "relative-norm:threshold=1.2"]
+    for spec, scored in found.scored.items():
+        detector = DETECTORS.build(spec)
+        for place, layer in enumerate(found.layers):
+            outliers = detector(recorder.recording.at(layer), layout)
+            np.testing.assert_allclose(scored.scores[place], outliers.scores[0], rtol=1e-5)
+            assert np.array_equal(scored.marked[place], outliers.mask[0])
+        assert scored.published == detector.published
+    assert found.scored["relative-norm:threshold=1.2"].threshold == 1.2
+
+
+def test_a_rule_that_is_no_threshold_has_none(picture):
+    specs = ["norm-topk", "som-release", "lof-release", "adaptive", "norm:threshold=5"]
+    (found,) = LookInside(load_backbone("tiny"), [picture], specs, size="96", layers=[6])
+    assert [found.scored[spec].threshold for spec in specs] == [None, None, None, None, 5.0]
+
+
+def test_only_what_was_marked_is_mended(backbone, picture):
+    found = looked(backbone, picture, "random:count=2", DETECTOR, purifier="zero", by=DETECTOR)
+    marked = found.scored[DETECTOR].marked
+    norms = found.norms[1:, backbone.prefix :]
+    assert (found.mended_norms[marked] == 0).all()
+    np.testing.assert_allclose(found.mended_norms[~marked], norms[~marked], rtol=1e-6)
+    both = ~marked[:, :, None] & ~marked[:, None]
+    assert np.array_equal(found.mended_similarity[both], found.similarity[both])
+    assert (found.mended_similarity[~both] == 0).all()
+    assert (found.purifier, found.purified_by) == ("zero", DETECTOR)
+
+
+def test_keeping_changes_nothing(backbone, picture):
+    found = looked(backbone, picture, purifier="keep")
+    assert np.array_equal(found.mended_similarity, found.similarity)
+    assert np.array_equal(found.mended_components, found.components)
+
+
+def test_components_are_the_principal_ones_of_the_mended_patches(backbone, picture):
+    found = looked(backbone, picture, purifier="keep", layers=[-1])
+    recorder, layout = recorded(backbone, picture)
+    expected = principal_components(layout.patches(recorder["block_out", -1]).double()).scores[0]
+    np.testing.assert_allclose(np.abs(found.components[0]), expected.abs(), rtol=1e-3, atol=1e-3)
+
+
+def test_layers_and_heads_are_those_asked_for(backbone, picture):
+    found = looked(backbone, picture, layers=[-1, 3], heads="mean")
+    whole = looked(backbone, picture)
+    assert found.layers == (3, 12)
+    assert found.attention is None
+    # Not to the last digit: where no matrix is wanted, attention is fused.
+    np.testing.assert_allclose(found.mean_attention, whole.mean_attention[[2, 11]], atol=1e-3)
+    np.testing.assert_allclose(found.norms, whole.norms, rtol=1e-5)
+
+
+def test_a_padded_picture_lies_inside_its_frame(picture):
+    (found,) = LookInside(load_backbone("tiny"), [picture], [DETECTOR], size="native")
+    assert tuple(found.layout.grid) == (4, 6)  # 50 x 90 in patches of 16
+    assert found.inset == pytest.approx((7 / 64, 3 / 96, 50 / 64, 90 / 96))
+    assert found.aspect == pytest.approx(96 / 64)
+    assert found.picture.shape == (50, 90, 3)
+
+
+def test_a_stretched_picture_keeps_its_own_proportions(backbone, picture):
+    (found,) = LookInside(backbone, [picture], [DETECTOR], size="64")
+    assert tuple(found.layout.grid) == (4, 4)
+    assert found.aspect == pytest.approx(90 / 50)
+    assert found.inset == (0, 0, 1, 1)
+
+
+def test_pictures_that_cannot_be_read_are_named(picture):
+    bad = picture.with_name("b.png")
+    bad.write_bytes(b"no picture")
+    looking = LookInside(load_backbone("tiny"), [bad, picture], [DETECTOR], size="80x48")
+    assert [one.name for one in looking] == ["a.png"]
+    assert list(looking.left_out) == ["b.png"]
+
+
+def test_arrays_of_one_size_are_told_apart():
+    arrays = [np.full((48, 80, 3), value, np.uint8) for value in (0, 200)]
+    first, second = LookInside(load_backbone("tiny"), arrays, [DETECTOR], size="80x48")
+    assert (first.picture.max(), second.picture.min()) == (0, 200)
+    assert not np.array_equal(first.norms, second.norms)
+
+
+def test_what_does_not_go_together_is_refused_at_the_door(picture):
+    tiny, bare = load_backbone("tiny"), load_backbone("tiny:class_token=false")
+    with pytest.raises(ValueError, match="by"):
+        LookInside(tiny, [picture], [DETECTOR], by="lof")
+    with pytest.raises(ValueError, match="heads"):
+        LookInside(tiny, [picture], [DETECTOR], heads="some")
+    with pytest.raises(ValueError, match="class token"):
+        LookInside(bare, [picture], [DETECTOR], purifier="class-token")
+    with pytest.raises(ValueError, match="class-residual"):
+        LookInside(bare, [picture], ["class-residual"])

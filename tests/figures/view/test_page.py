@@ -1,0 +1,196 @@
+"""The page as a text: whole, within its size, without a network, and holding what it was given."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from figures.view import Seen, page_html
+from figures.view.packing import unpack, unpack_rows
+from figures.view.page import NO_LABEL, REDUCTIONS
+
+VOID = {"meta", "input", "br", "link", "img", "hr"}
+
+
+class Reader(HTMLParser):
+    """Reads a page and holds every element to be closed in order; keeps ids, references, and the data."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.references, self.tags, self.data = [], [], [], [], ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        assert len(found) == len(attrs), f"an attribute comes twice in {self.get_starttag_text()}"
+        self.tags.append((tag, found))
+        if "id" in found:
+            self.ids.append(found["id"])
+        for key in ("for", "aria-labelledby", "aria-describedby"):
+            self.references += found.get(key, "").split()
+        if tag not in VOID:
+            self.open.append((tag, found.get("id")))
+
+    def handle_endtag(self, tag):
+        assert self.open[-1][0] == tag, f"</{tag}> closes {self.open[-1]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == ("script", "data"):
+            self.data += data
+
+
+def page(pictures, **options):
+    return page_html(pictures, **({"title": "Inside tiny"} | options))
+
+
+def data_of(text):
+    return json.loads(Reader(text).data)
+
+
+def test_elements_are_closed_ids_are_unique_and_references_lead_somewhere(pictures):
+    text = page(pictures)
+    read = Reader(text)
+    assert text.startswith("<!DOCTYPE html>")
+    assert len(set(read.ids)) == len(read.ids)
+    assert set(read.references) <= set(read.ids)
+    asked = set(re.findall(r'\$\("([\w-]+)"\)', text))
+    assert asked
+    assert asked <= set(read.ids)
+    assert "{{" not in text
+
+
+def test_controls_have_names(pictures):
+    text = page(pictures)
+    named = set(re.findall(r'<label[^>]* for="([\w-]+)"', text))
+    for tag, attrs in Reader(text).tags:
+        if tag in ("select", "input") and attrs.get("id", "picture") != "picture" and attrs.get("type") != "radio":
+            assert attrs["id"] in named
+
+
+def test_nothing_is_loaded_from_anywhere(pictures):
+    text = page(pictures)
+    addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"'<]*", text.replace(Reader(text).data, "")))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # the name of a language, not an address that is opened
+    for word in ("fetch(", "XMLHttpRequest", "WebSocket", "@import", "import(", "url(", "eval("):
+        assert word not in text.replace(Reader(text).data, "")
+    for tag, attrs in Reader(text).tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        assert not {"src", "href", "srcset"} & set(attrs)
+    policy = next(attrs["content"] for tag, attrs in Reader(text).tags if tag == "meta" and "http-equiv" in attrs)
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+
+
+def test_the_page_holds_what_it_was_given(pictures):
+    found = data_of(page(pictures))["pictures"]
+    assert [one["name"] for one in found] == ["a.jpg", "b.jpg"]
+    for seen, one in zip(pictures, found, strict=True):
+        inside = seen.inside
+        assert one["grid"] == list(inside.layout.grid)
+        assert (one["prefix"], one["class_index"]) == (inside.layout.prefix, inside.layout.class_index)
+        assert np.array_equal(unpack(one["norms"]), inside.norms)
+        assert np.array_equal(unpack(one["mended_norms"]), inside.mended_norms)
+        for place in range(len(inside.layers)):
+            for name, step in (("attention", 255), ("mean_attention", 255), ("similarity", 510)):
+                values = getattr(inside, name)[place].astype(np.float32)
+                assert np.abs(unpack_rows(one[name][place]) - values).max() <= np.ptp(values) / step + 1e-6
+        for packed, (spec, scored) in zip(one["detectors"], inside.scored.items(), strict=True):
+            assert (packed["spec"], packed["threshold"]) == (spec, scored.threshold)
+            assert np.array_equal(unpack(packed["scores"]), scored.scores)
+            assert np.array_equal(unpack(packed["marked"]), scored.marked)
+
+
+def test_labels_are_kept_where_a_window_looked(seen):
+    one = data_of(page([seen]))["pictures"][0]
+    assert np.array_equal(unpack(one["labels"]["clip"]), seen.labels["clip"])
+    plain = unpack(one["labels"]["sc-clip"])
+    assert (plain[:, :8] == NO_LABEL).all()
+    assert (plain[:, 8:] == 1).all()
+    assert one["classes"] == ["zebra", "grass", "sky"]
+    assert len(one["class_colors"]) == 3
+
+
+def test_large_label_maps_shrink_to_the_nearest_pixel(inside):
+    labels = np.repeat(np.repeat(np.arange(4).reshape(2, 2), 320, 0), 640, 1)  # 640 x 1280 in quarters
+    one = data_of(page([Seen(inside=inside, labels={"clip": labels}, classes=tuple("abcd"))]))["pictures"][0]
+    small = unpack(one["labels"]["clip"])
+    assert small.shape == (160, 320)
+    assert np.array_equal(small, labels[::4, ::4])
+
+
+def test_a_name_can_neither_end_the_data_nor_become_markup(draw):
+    name = '</script><b id="evil">&\u2028'
+    text = page([Seen(inside=draw(name))], title='<i>"x"</i>')
+    read = Reader(text)
+    assert "evil" not in read.ids
+    assert not [tag for tag, _ in read.tags if tag == "i"]
+    assert json.loads(read.data)["pictures"][0]["name"] == name
+
+
+def test_colours_of_features_have_the_scale_of_the_mended_ones(draw):
+    inside = draw()
+    ramp = np.linspace(0, 1, inside.layout.count, dtype=np.float32)
+    mended = np.broadcast_to(ramp[None, :, None], inside.components.shape)
+    one = replace(inside, mended_components=mended, components=mended + 10)
+    packed = data_of(page([Seen(inside=one)]))["pictures"][0]
+    after = unpack(packed["mended_features"])[0, :, 0]
+    assert after[0] == 0
+    assert after[-1] == 255
+    assert (np.diff(after.astype(int)) > 0).all()
+    assert (unpack(packed["features"]) == 255).all()
+
+
+def test_heads_that_were_not_asked_for_are_not_there(draw):
+    one = data_of(page([Seen(inside=draw(heads=None))]))
+    assert one["pictures"][0]["attention"] == [None] * 4
+    assert one["left_out"] == []
+
+
+def test_a_smaller_limit_takes_out_more_and_says_so(draw):
+    pictures = [Seen(inside=draw(f"{number}.jpg", grid=(7, 9), depth=8, heads=6, seed=number)) for number in range(3)]
+    limit, seen_levels = len(page(pictures).encode()), set()
+    while len(seen_levels) < len(REDUCTIONS):
+        text = page(pictures, limit=limit)
+        assert len(text.encode()) <= limit
+        data = data_of(text)
+        level = REDUCTIONS.index(data["left_out"][-1]) if data["left_out"] else 0
+        assert data["left_out"][:2] == list(REDUCTIONS[1 : min(level, 2) + 1])
+        assert len(data["left_out"]) == min(level, 3)
+        seen_levels.add(level)
+        every = {3: 2, 4: 4, 5: 8}.get(level, 1)
+        kept = [place for place in range(8) if (7 - place) % every == 0]
+        for one in data["pictures"]:
+            assert [place for place, maps in enumerate(one["mean_attention"]) if maps] == kept
+            assert [place for place, maps in enumerate(one["similarity"]) if maps] == kept
+            assert any(one["attention"]) == (level < 1)
+            assert any(one["mended_similarity"]) == (level < 2)
+        limit = len(text.encode()) - 1
+    assert seen_levels == set(range(len(REDUCTIONS)))
+    with pytest.raises(ValueError, match="fewer"):
+        page(pictures, limit=limit)
+
+
+def test_the_order_in_which_pictures_come_does_not_matter_for_what_is_left_out(draw):
+    small, large = Seen(inside=draw("a")), Seen(inside=draw("b", grid=(9, 9), heads=8))
+    limit = len(page([small, large]).encode()) - 1
+    for order in ([small, large], [large, small]):
+        found = data_of(page(order, limit=limit))
+        assert found["left_out"] == [REDUCTIONS[1]]
+        assert not any(any(one["attention"]) for one in found["pictures"])
+
+
+def test_the_same_pictures_give_the_same_page(pictures):
+    assert page(pictures) == page(iter(pictures))
+
+
+def test_a_page_without_pictures_is_refused():
+    with pytest.raises(ValueError, match="at least one picture"):
+        page([])
