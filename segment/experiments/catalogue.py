@@ -1,0 +1,105 @@
+"""All experiments by name, read from the grids beside this file, one file a paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from itertools import product
+from typing import Any
+
+from diagnostics.registry import unknown_name
+from segment.experiments.experiment import Column, Experiment, Row, Settings
+from segment.experiments.published import row_of
+
+PAPERS = ("sfp", "cliptrase", "sc_clip", "clearclip")
+
+
+@cache
+def experiments() -> Mapping[str, Experiment]:
+    """Every experiment by its name, in the papers' order."""
+    found: dict[str, Experiment] = {}
+    for paper in PAPERS:
+        text = files("segment.experiments").joinpath(f"{paper}.json").read_text("utf-8")
+        for key, entry in json.loads(text)["experiments"].items():
+            found[key] = _experiment(key, entry)
+    return found
+
+
+def experiments_named(name: str) -> list[Experiment]:
+    """The experiment `sc-clip/table-3`, or with `sc-clip` all of that paper. ValueError for an unknown name."""
+    known = experiments()
+    if name in known:
+        return [known[name]]
+    some = [one for key, one in known.items() if key.startswith(f"{name.rstrip('/')}/")]
+    if not some:
+        raise unknown_name("experiment", name, known)
+    return some
+
+
+def _experiment(key: str, entry: dict[str, Any]) -> Experiment:
+    columns = tuple(
+        Column(
+            name=one["name"],
+            dataset=one.get("dataset", ""),
+            metric=one.get("metric", "miou"),
+            settings=_settings(one),
+            mean_of=tuple(one.get("mean", ())),
+        )
+        for one in entry["columns"]
+    )
+    rows = tuple(
+        Row(
+            name=one["name"],
+            method=one.get("method", ""),
+            backbone=one.get("backbone", entry["backbone"]),
+            protocol=one.get("protocol", entry.get("protocol", "")),
+            settings=_settings(one),
+            printed=_printed(columns, one),
+            note=one.get("note", ""),
+        )
+        for one in (*entry.get("rows", ()), *_product(entry))
+    )
+    return Experiment(
+        key=key,
+        title=entry["title"],
+        source=entry["source"],
+        kind=entry.get("kind", "segment"),
+        columns=columns,
+        rows=rows,
+        notes=tuple(entry.get("notes", ())),
+        doubts={(row, column): why for row, column, why in entry.get("doubtful", ())},
+    )
+
+
+def _settings(entry: Mapping[str, Any]) -> Settings:
+    return tuple(sorted(entry.get("settings", {}).items()))
+
+
+def _printed(columns: tuple[Column, ...], entry: Mapping[str, Any]) -> dict[str, float]:
+    """What stands in the row: its own numbers, and beside them those of a row of published.json."""
+    own = entry.get("printed", {})
+    if isinstance(own, list):
+        own = {column.name: value for column, value in zip(columns, own, strict=True)}
+    found = {name: float(value) for name, value in own.items() if value is not None}
+    if "published" in entry:
+        elsewhere = row_of(*entry["published"])
+        for column in columns:
+            if column.name not in found and column.dataset in elsewhere and column.metric == "miou":
+                found[column.name] = elsewhere[column.dataset]
+    return found
+
+
+def _product(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a figure: every choice of one axis with every one of the others."""
+    if "product" not in entry:
+        return []
+    rows = []
+    for choices in product(*entry["product"]["axes"]):
+        name = ", ".join(choice["name"] for choice in choices)
+        fields = ",".join(choice["fields"] for choice in choices if "fields" in choice)
+        row = {"name": name, "method": f"{entry['product']['method']}:{fields}"}
+        row |= {key: choice[key] for choice in choices for key in ("backbone", "protocol") if key in choice}
+        rows.append(row | {"printed": entry["printed"].get(name, {})})
+    return rows

@@ -1,0 +1,93 @@
+"""What an experiment is: a paper's table as rows of methods, columns of numbers, and what the paper printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Kind = Literal["segment", "classify", "cost"]
+Settings = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of numbers: `metric` on `dataset`, with `settings` changed in the protocol; or the mean of others.
+
+    `metric` is a field of segment.results.Cell, top1 or top5 of a classification, or gflops, params or fps. A column
+    without data set and without `mean_of` is printed only.
+    """
+
+    name: str
+    dataset: str = ""
+    metric: str = "miou"
+    settings: Settings = ()
+    mean_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row: `method` is a spec, or "" where there is none for it here and numbers are only printed.
+
+    `printed`: column name -> number, in the paper's unit. `protocol` and `backbone` are those of this row.
+    """
+
+    name: str
+    method: str = ""
+    backbone: str
+    protocol: str
+    settings: Settings = ()
+    printed: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+class Place(NamedTuple):
+    """A cell of the table: its row and column, what was printed there (None for nothing), and what speaks against it.
+
+    `runs` tells whether it is to be measured; averages follow from others.
+    """
+
+    row: Row
+    column: Column
+    printed: float | None
+    doubt: str
+    runs: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One table of a paper. `key` is its name, such as `sc-clip/table-3`; `source` says where its numbers stand.
+
+    `doubts`: (row, column) -> why the sources themselves contradict the printed number.
+    """
+
+    key: str
+    title: str
+    source: str
+    kind: Kind = "segment"
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    doubts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def column(self, name: str) -> Column:
+        """The column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+    def places(self) -> Iterator[Place]:
+        """All cells, row by row."""
+        for row in self.rows:
+            for column in self.columns:
+                yield Place(
+                    row,
+                    column,
+                    row.printed.get(column.name),
+                    self.doubts.get((row.name, column.name), ""),
+                    bool(row.method and column.dataset),
+                )
+
+    def average(self, column: Column, values: Mapping[str, float]) -> float | None:
+        """The mean that the column stands for; None where one of its numbers is missing."""
+        if not column.mean_of or any(name not in values for name in column.mean_of):
+            return None
+        return sum(values[name] for name in column.mean_of) / len(column.mean_of)

@@ -1,0 +1,259 @@
+"""What an experiment needs before it starts: data, weights, forward passes, and about how much time."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from diagnostics.backbones import Backbone, load_backbone
+from diagnostics.images import FileError, read_size
+from diagnostics.registry import parse_spec
+from segment.datasets import needs_root, open_dataset
+from segment.datasets.check import check
+from segment.datasets.on_disk import OnDisk
+from segment.engines.local import device_of
+from segment.experiments.experiment import Experiment, Place
+from segment.experiments.plan import Choice, Group, Roots, find_root, groups, methods_of
+from segment.experiments.reproduce import How
+from segment.experiments.trial import random_windows, seconds_per_window, try_methods, windows_of
+from segment.experiments.whole_pictures import DRAWN as CLOSE_UPS
+from segment.experiments.whole_pictures import open_whole_pictures
+from segment.masks.sam import Sam
+from segment.method import Method
+from segment.methods import METHODS
+from segment.second_backbone import SELF
+
+# Pictures whose headers are read to see how many windows there are on average. Our choice.
+LOOKED_AT = 50
+# Where a data set is not there: how many pictures the whole one has, and the (width, height) that is usual in it, or
+# its mean (ADE20K). Sources: the data sets' own lists; sizes are what most pictures have.
+WHOLE: dict[str, tuple[int, tuple[int, int]]] = {
+    "voc20": (1449, (500, 375)),
+    "voc21": (1449, (500, 375)),
+    "context59": (5104, (500, 375)),
+    "context60": (5104, (500, 375)),
+    "context459": (5104, (500, 375)),
+    "coco-object": (5000, (640, 480)),
+    "coco-stuff": (5000, (640, 480)),
+    "coco-stuff-27": (2175, (640, 480)),
+    "ade150": (2000, (683, 512)),
+    "ade847": (2000, (683, 512)),
+    "cityscapes": (500, (2048, 1024)),
+    "cityscapes-27": (500, (2048, 1024)),
+    "cifar100": (10000, (32, 32)),
+    "flowers102": (6149, (500, 500)),
+    "pets": (3669, (500, 375)),
+}
+# Models of the same sizes with random weights, for the time where weights are not at hand.
+SAME_SIZE = {
+    "B-16": "tiny:depth=12,width=768,heads=12,patch=16,size=224",
+    "B-32": "tiny:depth=12,width=768,heads=12,patch=32,size=224",
+    "L-14": "tiny:depth=24,width=1024,heads=16,patch=14,size=224",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What one run needs.
+
+    `data` and `weights` say in words what is there; `ready` whether both are. `pictures`, and `windows` of them all,
+    each of which goes through the network once for all methods together (in a classification, once for each way).
+    `seconds` is a guess from such a forward that was measured, for one worker; None without one. `notes`: what is to be
+    said of single methods: that they can't run, or need other weights.
+    """
+
+    group: Group
+    methods: tuple[str, ...]
+    data: str
+    weights: str
+    ready: bool
+    pictures: int
+    windows: int
+    seconds: float | None
+    notes: dict[str, str]
+
+
+def needs(experiment: Experiment, choice: Choice, *, roots: Roots | None = None, how: How | None = None) -> list[Need]:
+    """What each run of an experiment needs, in the order in which they would be made. Nothing is downloaded or run,
+    but for one measured forward of each kind.
+    """
+    how, roots = how or How(), roots or {}
+    found = []
+    backbones: dict[str, tuple[Backbone | None, str, bool]] = {}
+    speeds: dict[tuple[str, tuple[str, ...], tuple[int, int]], tuple[float | None, dict[str, str]]] = {}
+    for group, places in groups(experiment, choice)[0].items():
+        if group.backbone not in backbones:
+            backbones = {group.backbone: _backbone(group.backbone, how)}  # one at a time
+        backbone, weights, at_hand = backbones[group.backbone]
+        data, there, pictures, sizes = _data(experiment, group, roots, choice.limit)
+        native = backbone.native_size if backbone else (224, 224)
+        methods = tuple(methods_of(places))
+        if experiment.kind == "segment":
+            shapes = [windows_of(group.protocol_value(), native, size) for size in sizes]
+            windows = round(pictures * fmean(shape.count for shape in shapes))
+            key = (group.backbone, methods, shapes[0].window)
+            if backbone is not None and key not in speeds:
+                speeds[key] = _speed(backbone, group, methods, how)
+            second, notes = speeds.get(key, (None, {}))
+        else:
+            windows, second, notes = _others(experiment, places, pictures, backbone, how)
+        found.append(
+            Need(
+                group=group,
+                methods=methods,
+                data=data,
+                weights=weights,
+                ready=there and at_hand,
+                pictures=pictures,
+                windows=windows,
+                seconds=None if second is None else second * windows,
+                notes=notes,
+            )
+        )
+    return found
+
+
+def _speed(backbone: Backbone, group: Group, methods: tuple[str, ...], how: How) -> tuple[float | None, dict[str, str]]:
+    """Seconds for a window by all methods at once, with the threads of one worker, and what there is to say of some.
+
+    Methods whose second model would have to be fetched are not tried.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(how.threads)
+    try:
+        notes = {method: _other_weights(method) for method in methods}
+        trial = try_methods(backbone, [method for method in methods if not notes[method]], group)
+        notes |= {method: f"can't run: {reason}" for method, reason in trial.refused.items()}
+        notes = {method: note for method, note in notes.items() if note}
+        if not trial.methods:
+            return None, notes
+        images = random_windows(backbone, group, how.batch)
+        return seconds_per_window(backbone, list(trial.methods.values()), images), notes
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _other_weights(spec: str) -> str:
+    """What is to be said of the second model that a method has, where it is not at hand; "" if all is well."""
+    missing = [name for name in _second_models(METHODS.build(spec)) if not _at_hand(name)]
+    if not missing:
+        return ""
+    return f"needs {', '.join(missing)}, not in the cache: the first run fetches it; its time is not in the guess"
+
+
+def _second_models(part: Any) -> list[str]:
+    """Specs of the models that a method loads beside the backbone, found in its fields and its parts' fields."""
+    found = []
+    for entry in dataclasses.fields(part):
+        value = getattr(part, entry.name)
+        if entry.name == "vfm" and value != SELF:
+            found.append(re.sub(r"^([^:()]+)\((.*)\)$", r"\1:\2", value))
+        elif isinstance(part, Sam) and entry.name == "model":
+            found.append(f"hf-hub:{value}")
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            found += _second_models(value)
+    return found
+
+
+def _others(
+    experiment: Experiment, places: list[Place], pictures: int, backbone: Backbone | None, how: How
+) -> tuple[int, float | None, dict[str, str]]:
+    """Forwards, seconds for each, and refusals of classifications and costs."""
+    ways = len(methods_of(places))
+    if experiment.kind == "cost":
+        return ways, how.seconds + 2, {}  # beside the clock about two seconds: our choice
+    if backbone is None:
+        return pictures * ways, None, {}
+    plain: list[Method] = [METHODS["clip"]]
+    group = Group(backbone.spec, "shapes", "ours", ())
+    return pictures * ways, seconds_per_window(backbone, plain, random_windows(backbone, group, how.batch)), {}
+
+
+def _data(
+    experiment: Experiment, group: Group, roots: Roots, limit: int | None
+) -> tuple[str, bool, int, list[tuple[int, int]]]:
+    """What is there in words, whether it is whole, pictures that would be run, and sizes (width, height) of some."""
+    name = parse_spec(group.dataset)[0]
+    if experiment.kind == "cost":
+        return "none: one picture of noise", True, 1, [(640, 480)]
+    count, usual = WHOLE.get(name, (CLOSE_UPS, (112, 112)))
+    sizes, said, there = [usual], "", False
+    try:
+        if experiment.kind == "classify":
+            count, there = open_whole_pictures(name, roots.get(name, roots.get(""))).count, True
+            said = "there"
+        elif not needs_root(name):
+            dataset = open_dataset(group.dataset)
+            count, there, said = len(dataset), True, "drawn"
+            height, width = dataset[0].image.shape[:2]
+            sizes = [(width, height)]
+        else:
+            root = find_root(group.dataset, roots)
+            count, sizes, said, there = _on_disk(group.dataset, Path(str(root)))
+    except ValueError as error:
+        said = f"MISSING: {error} About {count} pictures of {usual[0]}x{usual[1]} are assumed"
+    return said, there, min(limit or count, count), sizes
+
+
+def _on_disk(spec: str, root: Path) -> tuple[int, list[tuple[int, int]], str, bool]:
+    """Pictures, sizes of some, what a check says, and whether nothing is wrong."""
+    found = check(spec, root)
+    dataset = open_dataset(spec, root)
+    sizes = []
+    if isinstance(dataset, OnDisk):
+        chosen = np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).round().astype(int)
+        for number in dict.fromkeys(chosen.tolist()):
+            try:
+                sizes.append(read_size(dataset.listing.pairs[number].picture))
+            except (FileError, OSError):
+                continue
+    said = f"{found.pictures} pictures in {root}"
+    if found.problems:
+        said += f", {len(found.problems)} problems, the first: {found.problems[0]}"
+    return found.pictures, sizes or [(640, 480)], said, found.complete
+
+
+def _backbone(spec: str, how: How) -> tuple[Backbone | None, str, bool]:
+    """A backbone to measure with, what is known of its weights, and whether they are at hand."""
+    device = device_of(how.device, 0)
+    kind = "bf16" if how.precision == "bf16" else "fp32"
+    if _at_hand(spec):
+        try:
+            return load_backbone(spec, device=device, precision=kind), "at hand", True  # type: ignore[arg-type]
+        except (ValueError, OSError) as error:
+            return None, f"MISSING: {error}", False
+    size = re.search("|".join(SAME_SIZE), spec)
+    said = "not in the cache: the first run fetches them"
+    if size is None:
+        return None, said, False
+    stand_in = load_backbone(SAME_SIZE[size[0]], device=device, precision=kind)  # type: ignore[arg-type]
+    return stand_in, f"{said}; time measured with random weights of the same size", False
+
+
+def _at_hand(spec: str) -> bool:
+    """Whether weights are on this machine already, without asking the network. Files are tried by loading them."""
+    import open_clip
+    from huggingface_hub import try_to_load_from_cache
+
+    family, _, argument = spec.partition(":")
+    if "@" in argument or family in ("pocket", "tiny", "openai", "local-dir"):
+        return True
+    if family != "open_clip":  # hub names: whatever file of them is there
+        names = [argument, f"timm/{argument}"]
+        return any((Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir() for name in names)
+    architecture, _, tag = argument.partition("/")
+    config = open_clip.get_pretrained_cfg(architecture, tag) or {}
+    repository, _, file = config.get("hf_hub", "").rpartition("/")
+    files = (file,) if file else ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    if repository and any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
+        return True
+    url = config.get("url", "")
+    return bool(url) and (Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]).is_file()

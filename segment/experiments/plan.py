@@ -1,0 +1,159 @@
+"""What an experiment comes down to: runs, each of several methods on one data set under one protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from diagnostics.images import FileError
+from diagnostics.registry import parse_spec
+from segment.datasets import DatasetError, needs_root, open_dataset
+from segment.datasets.on_disk import OnDisk
+from segment.experiments.experiment import Experiment, Place, Settings
+from segment.job import with_protocol
+from segment.methods import METHODS
+from segment.protocols import Protocol, protocol_for
+
+# What stands for every data set and model where none is at hand.
+DRAWN, POCKET = "shapes", "pocket"
+
+# `vfm=timm:name` or `vfm=timm(name)` within a spec.
+_SECOND = re.compile(r"\bvfm=[^,()]+(\([^()]*\))?")
+
+# Folder by data set; that under "" is where the others are looked for.
+Roots = Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is run of an experiment, and on what.
+
+    `data_sets`: only the columns of these, all if empty. `backbone` stands for every row's own. `offline` puts drawn
+    scenes in the place of every data set, the pocket model in that of every backbone unless `backbone` names one, and
+    the first backbone in that of a second.
+    `limit` takes the first pictures only.
+    """
+
+    data_sets: tuple[str, ...] = ()
+    backbone: str = ""
+    offline: bool = False
+    limit: int | None = None
+
+    def backbone_of(self, place: Place) -> str:
+        """The backbone that a cell is run with."""
+        return self.backbone or (POCKET if self.offline else place.row.backbone)
+
+    def dataset_of(self, place: Place) -> str:
+        """The data set that a cell is run on."""
+        return DRAWN if self.offline else place.column.dataset
+
+    def method_of(self, place: Place) -> str:
+        """The spec that a cell is run with: offline, what asks a second backbone asks the first one."""
+        spec = place.row.method
+        if not self.offline or parse_spec(spec)[0] not in METHODS:
+            return spec
+        if "vfm" in METHODS.build(spec).settings() and "vfm" not in parse_spec(spec)[1]:
+            return f"{spec}{',' if ':' in spec else ':'}vfm=self"
+        return _SECOND.sub("vfm=self", spec)
+
+    def wants(self, place: Place) -> bool:
+        """Whether a cell is to be run."""
+        asked = not self.data_sets or parse_spec(place.column.dataset)[0] in self.data_sets
+        return place.runs and asked
+
+
+class Group(NamedTuple):
+    """What the cells of one run have in common. `settings` change fields of the protocol."""
+
+    backbone: str
+    dataset: str
+    protocol: str
+    settings: Settings
+
+    def protocol_value(self) -> Protocol:
+        """The protocol with its settings; ValueError where it has none for the data set."""
+        return protocol_for(self.protocol, self.dataset, dict(self.settings))
+
+    def named(self, method: str) -> str:
+        """The method's spec as results have it: with what the protocol sets for its own method."""
+        return with_protocol((method,), self.protocol_value())[0]
+
+    def folder(self, methods: Sequence[str], limit: int | None) -> str:
+        """A name for the folder of the run of these methods: the same ones go on where they were."""
+        told = json.dumps([*self, list(methods), limit])
+        mark = hashlib.sha256(told.encode()).hexdigest()[:10]
+        return f"{parse_spec(self.dataset)[0]}-{self.protocol}-{mark}"
+
+
+def groups(experiment: Experiment, choice: Choice) -> tuple[dict[Group, list[Place]], dict[tuple[str, str], str]]:
+    """The cells by run, in the table's order; and (row, column) -> why, of those that no protocol has a setting for.
+
+    ValueError where a data set is asked for that the table does not have, or none of its cells can be run.
+    """
+    there = {parse_spec(column.dataset)[0] for column in experiment.columns if column.dataset}
+    for name in choice.data_sets:
+        if name not in there:
+            raise ValueError(f"`{experiment.key}` has no data set `{name}`; it has {', '.join(sorted(there))}.")
+    found: dict[Group, list[Place]] = {}
+    left_out: dict[tuple[str, str], str] = {}
+    for place in experiment.places():
+        if not choice.wants(place):
+            continue
+        settings = dict(place.row.settings) | dict(place.column.settings)
+        group = Group(
+            choice.backbone_of(place), choice.dataset_of(place), place.row.protocol, tuple(sorted(settings.items()))
+        )
+        try:
+            if experiment.kind != "classify":
+                group.protocol_value()
+        except ValueError:
+            said = f"protocol {group.protocol} has no setting for {group.dataset}"
+            left_out[place.row.name, place.column.name] = said
+        else:
+            row = replace(place.row, method=choice.method_of(place))
+            found.setdefault(group, []).append(place._replace(row=row))
+    return found, left_out
+
+
+def methods_of(places: Sequence[Place]) -> list[str]:
+    """The methods of some cells, each once."""
+    return list(dict.fromkeys(place.row.method for place in places))
+
+
+def find_root(dataset: str, roots: Roots) -> Path | None:
+    """Where a data set lies: what `roots` says, or the folder "" of it, or one directly below that holds it.
+
+    None for drawn ones. A folder that holds all of it goes before one that holds a part. DatasetError where none does,
+    ValueError where no root is given.
+    """
+    name = parse_spec(dataset)[0]
+    if not needs_root(name):
+        return None
+    if name in roots:
+        return roots[name]
+    if "" not in roots:
+        raise ValueError(f"`{name}` lies on disk: give the folder that holds the data sets, or {name}=FOLDER, as root.")
+    base = roots[""]
+    partly = None
+    below = sorted(path for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+    for folder in (base, *below):
+        try:
+            found = open_dataset(dataset, folder)
+        except FileError:
+            continue
+        if not isinstance(found, OnDisk) or found.expected in (None, len(found)):
+            return folder
+        partly = partly or folder
+    if partly is None:
+        try:
+            open_dataset(dataset, base)
+        except FileError as error:
+            raise DatasetError(
+                base, f"holds no `{name}`, nor does a folder directly below", f"Give its own root: {name}=FOLDER"
+            ) from error
+    return partly

@@ -1,0 +1,265 @@
+"""Runs what is missing of an experiment, and gathers the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diagnostics.backbones import Backbone, load_backbone
+from diagnostics.feed import progress_bar
+from diagnostics.fingerprint import fingerprint
+from diagnostics.registry import parse_spec
+from segment.engines import Engine
+from segment.engines.local import device_of
+from segment.evaluate import evaluate
+from segment.experiments.cost import SECONDS, Cost, cost_of
+from segment.experiments.experiment import Experiment, Place
+from segment.experiments.plan import Choice, Group, Roots, find_root, groups, methods_of
+from segment.experiments.trial import try_methods, windows_of
+from segment.experiments.whole_pictures import class_token_accuracy, open_whole_pictures
+from segment.results import Cell, read_cells
+from segment.storage import Storage, storage_at
+
+RUNS, PARTS, COSTS = "runs", "classified", "costs"
+# Fields of segment.results.Cell that are shares of one; tables have percent.
+PERCENT = 100
+
+Where = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How runs are made; see segment.evaluate. `seconds` is how long a speed is measured."""
+
+    device: str = "auto"
+    precision: str = "fp32"
+    batch: int = 8
+    threads: int = 1
+    engine: Engine | None = None
+    progress: bool = False
+    seconds: float = SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """What was found of an experiment.
+
+    `ours`: (row, column) -> number, in the paper's unit. `partly`: cells of only some of the pictures. `reasons`:
+    cells that were asked for and have no number, with why.
+    """
+
+    experiment: Experiment
+    choice: Choice
+    ours: dict[Where, float] = field(default_factory=dict)
+    partly: set[Where] = field(default_factory=set)
+    reasons: dict[Where, str] = field(default_factory=dict)
+
+    def put(self, place: Place, value: float | None, *, whole: bool = True) -> None:
+        """Notes a number; None is one that is not defined."""
+        where = (place.row.name, place.column.name)
+        if value is None:
+            self.reasons[where] = "not defined: no class occurs"
+            return
+        self.ours[where] = value
+        if not whole:
+            self.partly.add(where)
+
+    def refuse(self, places: Sequence[Place], reason: str) -> None:
+        """Notes why there are no numbers."""
+        for place in places:
+            self.reasons[place.row.name, place.column.name] = reason
+
+
+def reproduce(
+    experiment: Experiment, choice: Choice, *, out: str | Path, roots: Roots | None = None, how: How | None = None
+) -> Reproduction:
+    """Measures the cells of an experiment that `out` does not have yet, and gives back all of them.
+
+    Methods on the same data set under the same protocol share one run and its forward pass; what another experiment
+    left in `out` is not run again. A run that was stopped goes on where it was. A method that can't run, weights that
+    can't be had and data that aren't there are told in `reasons`, and the rest goes on.
+    """
+    found = Reproduction(experiment=experiment, choice=choice)
+    grouped, left_out = groups(experiment, choice)
+    found.reasons.update(left_out)
+    bench = _Bench(str(out), roots or {}, how or How(), choice)
+    run: Callable[[Reproduction, Group, list[Place]], None] = {
+        "segment": bench.segment,
+        "classify": bench.classify,
+        "cost": bench.cost,
+    }[experiment.kind]
+    for group, places in grouped.items():
+        run(found, group, places)
+    return found
+
+
+class _Bench:
+    """Where runs of one call are made; it keeps the last backbone, which mostly serves the next one as well."""
+
+    def __init__(self, out: str, roots: Roots, how: How, choice: Choice) -> None:
+        self.out, self.roots, self.how, self.choice = out.rstrip("/"), roots, how, choice
+        self._loaded: tuple[str, Backbone | str] = ("", "")
+        self._tried: dict[tuple[str, str, tuple[int, int]], str] = {}
+
+    def segment(self, found: Reproduction, group: Group, places: list[Place]) -> None:
+        backbone = self._backbone(group.backbone)
+        cells = self._known(group, backbone)
+        missing = [one for one in methods_of(places) if group.named(one) not in cells]
+        refused: dict[str, str] = {}
+        if missing:
+            fresh, refused = self._run(group, backbone, missing)
+            cells |= {cell.method: cell for cell in fresh}
+        for place in places:
+            cell = cells.get(group.named(place.row.method))
+            if cell is None:
+                found.refuse([place], refused[place.row.method])
+                continue
+            share = getattr(cell, place.column.metric)
+            found.put(place, None if share is None else PERCENT * share, whole=cell.whole)
+
+    def _run(self, group: Group, backbone: Backbone | str, missing: list[str]) -> tuple[list[Cell], dict[str, str]]:
+        """Cells of the methods that run, and why others don't."""
+        if isinstance(backbone, str):
+            return [], dict.fromkeys(missing, backbone)
+        try:
+            root = find_root(group.dataset, self.roots)
+        except ValueError as error:
+            return [], dict.fromkeys(missing, str(error))
+        refused = self._refused(backbone, missing, group)
+        methods = [method for method in missing if method not in refused]
+        if not methods:
+            return [], refused
+        told = group.folder([*methods, fingerprint(backbone.model), self.how.precision], self.choice.limit)
+        try:
+            result = evaluate(
+                backbone,
+                methods,
+                group.dataset,
+                group.protocol,
+                out=f"{self.out}/{RUNS}/{told}",
+                root=root,
+                settings=dict(group.settings),
+                limit=self.choice.limit,
+                engine=self.how.engine,
+                device=self.how.device,
+                precision=self.how.precision,
+                batch=self.how.batch,
+                threads=self.how.threads,
+                boundary=False,
+                progress=self.how.progress,
+            )
+        except ValueError as error:
+            return [], refused | dict.fromkeys(methods, str(error))
+        return result.cells, refused
+
+    def _refused(self, backbone: Backbone, methods: list[str], group: Group) -> dict[str, str]:
+        """Why methods can't run, by what they say to one window; asked once for each size of windows."""
+        window = windows_of(group.protocol_value(), backbone.native_size).window
+        new = [method for method in methods if (group.backbone, method, window) not in self._tried]
+        trial = try_methods(backbone, new, group)
+        self._tried |= {(group.backbone, method, window): trial.refused.get(method, "") for method in new}
+        reasons = {method: self._tried[group.backbone, method, window] for method in methods}
+        return {method: reason for method, reason in reasons.items() if reason}
+
+    def _known(self, group: Group, backbone: Backbone | str) -> dict[str, Cell]:
+        """The cells that are there already, by method: same pictures, weights, precision and protocol."""
+        try:
+            cells = read_cells(f"{self.out}/{RUNS}")
+        except (ValueError, FileNotFoundError):
+            return {}
+        protocol = group.protocol_value()
+        name, fields = parse_spec(group.dataset)
+        fields = dict(protocol.dataset_fields) | fields
+        wanted: dict[str, Any] = json.loads(json.dumps(protocol.settings()))
+        spec, weights = group.backbone, None
+        if not isinstance(backbone, str):
+            spec, weights = backbone.spec, fingerprint(backbone.model)
+        return {
+            cell.method: cell
+            for cell in cells
+            if parse_spec(cell.dataset) == (name, fields)
+            and cell.backbone == spec
+            and weights in (None, cell.settings["weights"])
+            and cell.settings["precision"] == self.how.precision
+            and cell.pictures["asked"] == min(self.choice.limit or cell.pictures["has"], cell.pictures["has"])
+            and all(cell.settings["protocol"].get(key) == value for key, value in wanted.items())
+        }
+
+    def classify(self, found: Reproduction, group: Group, places: list[Place]) -> None:
+        backbone = self._backbone(group.backbone)
+        if isinstance(backbone, str):
+            found.refuse(places, backbone)
+            return
+        name = parse_spec(group.dataset)[0]
+        try:
+            pictures = open_whole_pictures(name, self.roots.get(name, self.roots.get("")))
+        except ValueError as error:
+            found.refuse(places, str(error))
+            return
+        storage = storage_at(f"{self.out}/{PARTS}")
+        for way in methods_of(places):
+            some = [place for place in places if place.row.method == way]
+            try:
+                shares = class_token_accuracy(
+                    backbone,
+                    pictures,
+                    [way],
+                    storage,
+                    limit=self.choice.limit,
+                    batch=self.how.batch,
+                    progress=self.how.progress,
+                )
+            except ValueError as error:
+                found.refuse(some, str(error))
+                continue
+            whole = self.choice.limit is None or self.choice.limit >= pictures.count
+            for place in some:
+                found.put(place, shares[way][place.column.metric], whole=whole)
+
+    def cost(self, found: Reproduction, group: Group, places: list[Place]) -> None:
+        backbone = self._backbone(group.backbone)
+        if isinstance(backbone, str):
+            found.refuse(places, backbone)
+            return
+        storage = storage_at(f"{self.out}/{COSTS}")
+        methods = methods_of(places)
+        trial = try_methods(backbone, methods, group)
+        with progress_bar(f"cost on {backbone.spec}", len(trial.methods), shown=self.how.progress) as bar:
+            for method in methods:
+                some = [place for place in places if place.row.method == method]
+                if method in trial.refused:
+                    found.refuse(some, trial.refused[method])
+                    continue
+                cost = self._cost(storage, backbone, method, group)
+                for place in some:
+                    found.put(place, getattr(cost, place.column.metric))
+                bar.update()
+
+    def _cost(self, storage: Storage, backbone: Backbone, method: str, group: Group) -> Cost:
+        told = [*group, method, self.how.precision, str(backbone.device), torch.get_num_threads(), self.how.batch]
+        name = f"{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}.json"
+        if storage.exists(name):
+            return Cost(**json.loads(storage.read(name))["cost"])
+        cost = cost_of(backbone, method, group, batch=self.how.batch, seconds=self.how.seconds)
+        storage.write(name, json.dumps({"of": told, "cost": cost._asdict()}, indent=1).encode())
+        return cost
+
+    def _backbone(self, spec: str) -> Backbone | str:
+        """The backbone, or why it can't be had."""
+        if self._loaded[0] != spec:
+            self._loaded = ("", "")  # the old one goes before the new one comes
+            self._loaded = (spec, self._load(spec))
+        return self._loaded[1]
+
+    def _load(self, spec: str) -> Backbone | str:
+        try:
+            kind = "bf16" if self.how.precision == "bf16" else "fp32"
+            return load_backbone(spec, device=device_of(self.how.device, 0), precision=kind)  # type: ignore[arg-type]
+        except (ValueError, OSError) as error:
+            return str(error)

@@ -1,0 +1,120 @@
+"""Ours against theirs, as a sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from segment.experiments.experiment import Column, Experiment, Row
+from segment.experiments.plan import DRAWN
+from segment.experiments.reproduce import Reproduction
+from segment.results_table import Sheet
+
+PARTLY, DOUBTFUL, NOTHING = "*", "?", "–"
+# Digits of our numbers by metric; two for all others.
+DIGITS: Mapping[str, int] = {"params": 1}
+
+
+def side_by_side(found: Reproduction) -> Sheet:
+    """Rows and columns as in the paper: our number, the printed one and the difference.
+
+    Averages of ours are means of our own numbers. `*` marks numbers of a part of the pictures, `?` printed ones that
+    the sources contradict. On drawn scenes there is no difference to speak of, and none is printed.
+    """
+    experiment, offline = found.experiment, found.choice.offline
+    ours = {row.name: _with_averages(found, row) for row in experiment.rows}
+    shown = [column for column in experiment.columns if _is_shown(column, found)]
+    measured = {column.name for column in shown if any(column.name in values for values in ours.values())}
+    header = ["method"]
+    for column in shown:
+        printed = any(column.name in row.printed for row in experiment.rows)
+        header += [column.name] if column.name in measured or not printed else []
+        header += ["printed" if column.name in measured else f"{column.name}, printed"] if printed else []
+        header += ["difference"] if printed and column.name in measured and not offline else []
+    rows = []
+    for row in experiment.rows:
+        values = [row.name]
+        for column in shown:
+            value, theirs = ours[row.name].get(column.name), row.printed.get(column.name)
+            printed = any(column.name in other.printed for other in experiment.rows)
+            if column.name in measured or not printed:
+                values.append(_number(value, column) + (PARTLY if _partly(found, row, column) else ""))
+            if printed:
+                doubt = DOUBTFUL if (row.name, column.name) in experiment.doubts else ""
+                values.append(NOTHING if theirs is None else f"{theirs:.{_printed_digits(experiment, column)}f}{doubt}")
+            if printed and column.name in measured and not offline:
+                both = value is not None and theirs is not None
+                values.append(f"{value - theirs:+.{_digits(column)}f}" if both else NOTHING)  # type: ignore[operator]
+        rows.append(tuple(values))
+    return Sheet(f"{experiment.key}: {experiment.title}", tuple(header), tuple(rows), _notes(found))
+
+
+def _is_shown(column: Column, found: Reproduction) -> bool:
+    """All columns, unless only some data sets were asked for."""
+    names = found.choice.data_sets
+    return not names or (bool(column.dataset) and column.dataset.partition(":")[0] in names)
+
+
+def _with_averages(found: Reproduction, row: Row) -> dict[str, float]:
+    """Our numbers of a row by column, averages among them."""
+    values = {name: value for (of, name), value in found.ours.items() if of == row.name}
+    for column in found.experiment.columns:
+        average = found.experiment.average(column, values)
+        if average is not None:
+            values[column.name] = average
+    return values
+
+
+def _partly(found: Reproduction, row: Row, column: Column) -> bool:
+    return any((row.name, name) in found.partly for name in (column.mean_of or (column.name,)))
+
+
+def _digits(column: Column) -> int:
+    return DIGITS.get(column.metric, 2)
+
+
+def _printed_digits(experiment: Experiment, column: Column) -> int:
+    """As many digits as the column's numbers are printed with."""
+    texts = [f"{row.printed[column.name]:g}" for row in experiment.rows if column.name in row.printed]
+    return max(1, max(len(text.partition(".")[2]) for text in texts))
+
+
+def _number(value: float | None, column: Column) -> str:
+    return NOTHING if value is None else f"{value:.{_digits(column)}f}"
+
+
+def _notes(found: Reproduction) -> tuple[str, ...]:
+    experiment = found.experiment
+    notes = [f"printed: {experiment.source}", *experiment.notes]
+    if found.choice.offline:
+        notes.append(
+            f"every data set is `{DRAWN}`, drawn scenes, and the model is "
+            f"`{found.choice.backbone or 'pocket'}`: this shows that the grid runs, not the paper's numbers"
+        )
+    if found.partly:
+        notes.append(f"{PARTLY} not all pictures of the data set")
+    if found.choice.backbone and not found.choice.offline:
+        notes.append(f"ours: all rows with {found.choice.backbone}")
+    notes += [f"{row.name}: {row.note}" for row in experiment.rows if row.note]
+    notes += [f"{DOUBTFUL} {said}" for said in _doubts(experiment)]
+    return (*notes, *_not_run(experiment, found))
+
+
+def _doubts(experiment: Experiment) -> list[str]:
+    """A line for each reason to doubt numbers of a row."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for (row, column), why in experiment.doubts.items():
+        grouped.setdefault((row, why), []).append(column)
+    return [f"{row} ({', '.join(columns)}): {why}" for (row, why), columns in grouped.items()]
+
+
+def _not_run(experiment: Experiment, found: Reproduction) -> list[str]:
+    """A line for each reason, with the cells that it holds for."""
+    by_reason: dict[str, dict[str, list[str]]] = {}
+    for (row, column), reason in found.reasons.items():
+        by_reason.setdefault(reason, {}).setdefault(row, []).append(column)
+    lines = []
+    for reason, rows in by_reason.items():
+        columns = list(dict.fromkeys(name for names in rows.values() for name in names))
+        some = "all rows" if len(rows) == sum(bool(row.method) for row in experiment.rows) else "; ".join(rows)
+        lines.append(f"not run, {some} ({', '.join(columns)}): {reason}")
+    return lines

@@ -1,0 +1,85 @@
+"""One window through a method, before a long run: whether it can run at all, and how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diagnostics.backbones import Backbone
+from diagnostics.images import as_size
+from segment.encode import encode_many
+from segment.experiments.plan import Group
+from segment.job import under_protocol
+from segment.method import Method, TextFeatures
+from segment.protocols import Protocol
+from segment.windows import Places, Span
+
+# Width and height of a picture as most of these data sets have them (COCO), where no other is at hand.
+USUAL = (640, 480)
+
+
+class Trial(NamedTuple):
+    """What came of it: the methods that run, by their spec in the table; and why the others don't."""
+
+    methods: dict[str, Method]
+    refused: dict[str, str]
+
+
+def windows_of(protocol: Protocol, native: tuple[int, int], picture: tuple[int, int] = USUAL) -> Places:
+    """The windows of a picture of (width, height) under a protocol, for a model of `native` (height, width)."""
+    if protocol.scored == "crop":
+        side = as_size(str(protocol.size)).short or min(native)
+        return Places((side, side), (Span(0, side),), (Span(0, side),))
+    size = protocol.windows.shown(native) if protocol.size is None else as_size(protocol.size)
+    return protocol.windows.places(size.of(*picture), native)
+
+
+def random_windows(backbone: Backbone, group: Group, count: int = 1) -> Tensor:
+    """Windows of noise in the size that the protocol has: (count, 3, h, w), on the backbone's device."""
+    height, width = windows_of(group.protocol_value(), backbone.native_size).window
+    noise = torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return noise.to(backbone.device)
+
+
+def try_methods(backbone: Backbone, methods: Sequence[str], group: Group) -> Trial:
+    """Encodes and scores one window by each method; what a method refuses, or lacks, is told and not raised."""
+    protocol, images = group.protocol_value(), random_windows(backbone, group)
+    fine, refused = {}, {}
+    for spec in methods:
+        method = under_protocol(group.named(spec), protocol)
+        try:
+            with torch.no_grad():
+                ready = method.fitted(backbone, images)
+                (encoding,) = encode_many(backbone, images, [ready])
+                pad, (height, width) = encoding.padding, images.shape[-2:]
+                size = (height + pad.top + pad.bottom, width + pad.left + pad.right)
+                ready.scorer(encoding, _two_words(encoding.patches.shape[-1], backbone), size)
+        except (ValueError, OSError) as error:
+            refused[spec] = str(error)
+        else:
+            fine[spec] = method
+    return Trial(fine, refused)
+
+
+def seconds_per_window(backbone: Backbone, methods: Sequence[Method], images: Tensor) -> float:
+    """Seconds of one forward of all methods over windows (B, 3, h, w), for one window; after one to warm up."""
+    encode_many(backbone, images, methods)
+    _wait(backbone)
+    started = time.monotonic()
+    encode_many(backbone, images, methods)
+    _wait(backbone)
+    return (time.monotonic() - started) / len(images)
+
+
+def _wait(backbone: Backbone) -> None:
+    if backbone.device.type == "cuda":
+        torch.cuda.synchronize(backbone.device)
+
+
+def _two_words(width: int, backbone: Backbone) -> TextFeatures:
+    features = torch.eye(2, width, device=backbone.device)
+    return TextFeatures(features=features, owners=torch.arange(2, device=backbone.device), names=("one", "another"))

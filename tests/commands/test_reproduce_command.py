@@ -1,0 +1,67 @@
+"""`outliers reproduce`: what it prints, and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from commands.main import app
+from commands.reproduce import in_words, roots_of
+from segment.experiments import experiments
+
+runner = CliRunner()
+TINY = ("--offline", "--backbone", "tiny", "--limit", "1", "--workers", "1", "--device", "cpu")
+
+
+def ran(*arguments, code: int = 0) -> str:
+    result = runner.invoke(app, ["reproduce", *map(str, arguments)], env={"COLUMNS": "200"})
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def test_the_list_names_every_table():
+    told = ran("list")
+    for key in experiments():
+        assert f"{key} " in told
+
+
+def test_a_table_is_run_and_printed_in_the_form_asked_for(tmp_path):
+    told = ran("sfp/start-layer", *TINY, "--out", tmp_path, "--form", "markdown")
+    assert "| method | VOC21 | printed | ADE | printed | Avg | printed |" in told
+    assert "| layer 5 |" in told
+    assert "every data set is `shapes`" in told
+
+
+def test_a_dry_run_says_what_is_needed_and_runs_nothing(tmp_path):
+    told = ran("sfp/pamr", "--backbone", "tiny", "--root", tmp_path, "--dry-run", "--device", "cpu", "--limit", "10")
+    assert "- voc20, protocol sfp, refine=pamr, tiny: 1 methods" in told
+    assert "data: MISSING" in told
+    assert "weights: at hand" in told
+    assert "10 pictures, 60 windows through all methods; about" in told
+    assert "6 runs (0 ready)" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_of_which_nothing_can_be_run_prints_what_is_known_and_fails(tmp_path):
+    told = ran("sfp/pamr", "--backbone", "tiny", "--out", tmp_path / "out", "--root", tmp_path, code=1)
+    assert "84.9" in told
+    assert "holds no `voc20`" in told
+
+
+def test_without_a_place_for_results_it_says_so():
+    result = runner.invoke(app, ["reproduce", "sfp/pamr"])
+    assert isinstance(result.exception, ValueError)
+    assert "--out FOLDER" in str(result.exception)
+
+
+def test_roots_are_one_for_all_or_of_one_data_set():
+    assert roots_of(["/data", "voc21=/voc"]) == {"": Path("/data"), "voc21": Path("/voc")}
+    assert roots_of(["/data/a=b"]) == {"": Path("/data/a=b")}
+    with pytest.raises(ValueError, match="two folders for all data sets"):
+        roots_of(["/data", "/more"])
+
+
+def test_time_is_told_in_words():
+    assert [in_words(seconds) for seconds in (2, 90, 7200, 200000)] == ["2.0 s", "1.5 min", "2.0 h", "2.3 days"]

@@ -1,0 +1,280 @@
+"""Tables end to end on drawn scenes: what is missing runs, what is there does not, and ours stands beside theirs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+import segment.experiments.needs as needs_module
+import segment.experiments.reproduce as module
+from diagnostics.backbones import Backbone
+from segment.datasets import DatasetError
+from segment.engines.local import Local
+from segment.evaluate import evaluate
+from segment.experiments import experiments
+from segment.experiments.cost import cost_of
+from segment.experiments.needs import needs
+from segment.experiments.plan import Choice, Group, find_root
+from segment.experiments.reproduce import How, Reproduction, reproduce
+from segment.experiments.side_by_side import side_by_side
+from segment.experiments.trial import try_methods, windows_of
+from segment.results_table import rendered
+
+HOW = How(device="cpu", engine=Local(workers=1), seconds=0.0)
+OFFLINE = Choice(backbone="tiny", offline=True, limit=3)
+TABLE = experiments()["clearclip/table-1"]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def found(kept) -> Reproduction:
+    return reproduce(TABLE, OFFLINE, out=kept, how=HOW)
+
+
+def refuse(*arguments, **settings):
+    raise AssertionError("nothing should be run")
+
+
+def test_every_cell_of_a_table_is_measured_on_drawn_scenes(found):
+    assert set(found.ours) == {
+        (row.name, column.name) for row in TABLE.rows for column in TABLE.columns if column.dataset
+    }
+    assert all(0 <= value <= 100 for value in found.ours.values())
+    assert found.partly == set(found.ours)  # 3 scenes of 500
+    assert not found.reasons
+
+
+def test_numbers_are_those_of_an_evaluation(found, tmp_path):
+    result = evaluate(
+        "tiny", "clearclip", "shapes", "clearclip", out=tmp_path, limit=3, engine=Local(workers=1), device="cpu"
+    )
+    assert found.ours["neither", "VOC20"] == pytest.approx(100 * result.cells[0].miou)
+
+
+def test_a_table_that_is_there_is_not_run_again(found, kept, monkeypatch):
+    monkeypatch.setattr(module, "evaluate", refuse)
+    monkeypatch.setattr(module, "try_methods", lambda backbone, methods, group: try_methods(backbone, [], group))
+    assert reproduce(TABLE, OFFLINE, out=kept, how=HOW).ours == found.ours
+
+
+def test_another_table_runs_only_what_the_first_did_not(found, kept, monkeypatch):
+    asked = []
+
+    def watched(backbone, methods, *arguments, **settings):
+        asked.extend(methods)
+        return evaluate(backbone, methods, *arguments, **settings)
+
+    monkeypatch.setattr(module, "evaluate", watched)
+    other = reproduce(experiments()["clearclip/table-3"], OFFLINE, out=kept, how=HOW)
+    assert "clearclip" not in asked
+    assert {"clip", "maskclip", "sclip", "gem"} <= set(asked)
+    assert other.ours["ClearCLIP", "VOC21"] == found.ours["neither", "VOC20"]
+
+
+@pytest.mark.parametrize("change", ["limit", "weights"])
+def test_numbers_of_other_pictures_or_weights_are_not_taken(found, kept, monkeypatch, change):
+    choice = Choice(
+        backbone="tiny" if change == "limit" else "tiny:seed=1", offline=True, limit=2 if change == "limit" else 3
+    )
+    asked = []
+
+    def watched(backbone, methods, *arguments, **settings):
+        asked.extend(methods)
+        raise ValueError("stopped here")
+
+    monkeypatch.setattr(module, "evaluate", watched)
+    again = reproduce(TABLE, choice, out=kept, how=HOW)
+    assert len(asked) == 4
+    assert not again.ours
+    assert set(again.reasons.values()) == {"stopped here"}
+
+
+def test_a_method_that_can_not_run_is_told_and_the_others_go_on(tmp_path, monkeypatch):
+    def grudging(backbone, methods, group):
+        found = try_methods(backbone, methods, group)
+        found.methods.pop("clearclip", None)
+        return found._replace(refused={"clearclip": "it will not"})
+
+    monkeypatch.setattr(module, "try_methods", grudging)
+    found = reproduce(TABLE, OFFLINE, out=tmp_path, how=HOW)
+    assert {row for row, _ in found.ours} == {"with RC and FFN", "RC, no FFN", "FFN, no RC"}
+    assert {row: why for (row, _), why in found.reasons.items()} == {"neither": "it will not"}
+    assert "not run, neither (VOC20, Context59, Stuff, Cityscapes, ADE20k): it will not" in rendered(
+        side_by_side(found)
+    )
+
+
+def test_data_and_weights_that_are_not_there_are_told(tmp_path):
+    found = reproduce(TABLE, Choice(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=HOW)
+    assert not found.ours
+    assert all("holds no `" in why and "FOLDER" in why for why in found.reasons.values())
+    absent = reproduce(TABLE, Choice(backbone="openai:nowhere.pt", offline=True), out=tmp_path, how=HOW)
+    assert not absent.ours
+    assert all("nowhere.pt" in why for why in absent.reasons.values())
+
+
+def test_trying_a_method_tells_why_it_refuses():
+    backbone = module.load_backbone("tiny")
+    trial = try_methods(backbone, ["clip", "sc-clip:pre_layer=40"], Group("tiny", "shapes", "sfp", ()))
+    assert list(trial.methods) == ["clip"]
+    assert "`pre_layer=40` is no layer of 12 blocks" in trial.refused["sc-clip:pre_layer=40"]
+
+
+# Side by side
+
+
+def hand_made(**settings) -> Reproduction:
+    found = Reproduction(experiment=experiments()["sfp/modules"], choice=Choice(**settings))
+    found.ours.update({("+ HAI", "VOC21"): 62.0, ("+ HAI", "ADE"): 21.0, ("+ SAE", "VOC21"): 62.5})
+    found.partly.add(("+ HAI", "ADE"))
+    return found
+
+
+def test_ours_stands_beside_theirs_with_the_difference():
+    sheet = side_by_side(hand_made())
+    assert sheet.header == (
+        "method", "VOC21", "printed", "difference", "ADE", "printed", "difference", "Avg", "printed", "difference"
+    )  # fmt: skip
+    rows = {row[0]: row[1:] for row in sheet.rows}
+    assert rows["+ HAI"] == ("62.00", "63.9", "-1.90", "21.00*", "20.8", "+0.20", "41.50*", "42.4", "-0.90")
+    assert rows["+ SAE"] == ("62.50", "62.3", "+0.20", "–", "19.5", "–", "–", "40.9", "–")
+    assert rows["+ SOM"][1] == "60.1?"
+    assert "printed: SFP, ICCV 2025, Table 2" in sheet.notes
+    assert "? + SOM (VOC21): the supplement's Table 1 gives the same three numbers to q-k" in sheet.notes
+
+
+def test_only_the_columns_that_were_asked_for_are_shown():
+    assert side_by_side(hand_made(data_sets=("ade150",))).header == ("method", "ADE", "printed", "difference")
+
+
+def test_drawn_scenes_have_no_difference_to_a_paper():
+    sheet = side_by_side(hand_made(offline=True))
+    assert "difference" not in sheet.header
+    assert any("drawn scenes" in note for note in sheet.notes)
+
+
+def test_columns_that_nobody_measures_show_what_is_printed():
+    found = Reproduction(experiment=experiments()["cliptrase/table-2"], choice=Choice())
+    assert side_by_side(found).header[-1] == "FLOPs x, printed"
+    assert side_by_side(found).rows[0][-1] == "1.0"
+
+
+def test_a_sheet_has_three_forms():
+    sheet = side_by_side(hand_made())
+    assert "| + HAI | 62.00 | 63.9 | -1.90 |" in rendered(sheet, "markdown")
+    assert r"+ HAI & 62.00 & 63.9 & -1.90" in rendered(sheet, "latex")
+
+
+# Cost
+
+
+def test_multiply_adds_and_parameters_are_those_of_a_count_by_hand(tiny: Backbone):
+    cost = cost_of(tiny, "clip", Group("tiny", "coco-object", "sc-clip", ()), seconds=0.0)
+    width, tokens, patches = 48, 1 + 14 * 14, 14 * 14
+    block = 12 * tokens * width**2 + 2 * tokens**2 * width  # q, k, v, projection, FFN of 4; logits and mix
+    by_hand = 12 * block + patches * 3 * 16**2 * width + tokens * width * 40
+    assert cost.gflops * 1e9 == pytest.approx(by_hand, rel=0.001)
+    assert cost.params * 1e6 == pytest.approx(sum(weights.numel() for weights in tiny.model.parameters()))
+    assert cost.fps > 0
+
+
+def test_a_last_block_without_ffn_costs_less(tiny: Backbone):
+    group = Group("tiny", "coco-object", "sc-clip", ())
+    costs = {method: cost_of(tiny, method, group, seconds=0.0).gflops for method in ("clip", "naclip", "clip-surgery")}
+    assert costs["naclip"] < costs["clip"] < costs["clip-surgery"]
+
+
+def test_a_cost_that_is_there_is_not_measured_again(tmp_path, monkeypatch):
+    whole = experiments()["sc-clip/table-9"]
+    table = replace(whole, rows=whole.rows[-2:])
+    first = reproduce(table, OFFLINE, out=tmp_path, how=HOW)
+    assert {row for row, _ in first.ours} == {row.name for row in table.rows}
+    monkeypatch.setattr(module, "cost_of", refuse)
+    assert reproduce(table, OFFLINE, out=tmp_path, how=HOW).ours == first.ours
+
+
+# Needs
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """Two pictures of VOC, 500 x 375 and 300 x 500, under data/VOCdevkit/VOC2012."""
+    import numpy as np
+    from PIL import Image
+
+    base = tmp_path / "data" / "VOCdevkit" / "VOC2012"
+    for name, (width, height) in {"a": (500, 375), "b": (300, 500)}.items():
+        for place, array in (
+            (f"JPEGImages/{name}.jpg", np.zeros((height, width, 3), np.uint8)),
+            (f"SegmentationClass/{name}.png", np.ones((height, width), np.uint8)),
+        ):
+            (base / place).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(base / place)
+    (base / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (base / "ImageSets" / "Segmentation" / "val.txt").write_text("a\nb\n")
+    return tmp_path / "data"
+
+
+def test_a_data_set_is_found_below_the_root(voc, tmp_path):
+    assert find_root("voc21", {"": voc}) == voc
+    assert find_root("voc21", {"": tmp_path}) == voc
+    assert find_root("voc21", {"": tmp_path, "voc21": voc / "VOCdevkit"}) == voc / "VOCdevkit"
+    assert find_root("shapes", {}) is None
+    with pytest.raises(DatasetError, match=r"holds no `cityscapes`.*cityscapes=FOLDER"):
+        find_root("cityscapes", {"": tmp_path})
+    with pytest.raises(ValueError, match="voc20=FOLDER"):
+        find_root("voc20", {})
+
+
+def test_needs_count_windows_by_the_protocol_and_name_what_is_missing(voc):
+    found = needs(experiments()["sfp/modules"], Choice(backbone="tiny"), roots={"": voc}, how=HOW)
+    there, absent = found
+    # 448 x 336 has 2 x 3 windows of 224 every 112; 336 x 560 has 4 x 2.
+    assert (there.pictures, there.windows) == (2, 6 + 8)
+    assert "2 pictures instead of the 1449" in there.data
+    assert there.weights == "at hand"
+    assert not there.ready  # not all of it is there
+    assert there.seconds is not None
+    assert there.seconds > 0
+    assert absent.data.startswith("MISSING")
+    assert absent.pictures == 2000
+    # SFP's ADE20K is at 384: 683 x 512 becomes 512 x 384, 3 x 4 windows.
+    assert absent.windows == 2000 * 12
+    assert math.isclose(absent.seconds / absent.windows, there.seconds / there.windows)
+
+
+def test_offline_everything_is_ready():
+    (need,) = needs(TABLE, OFFLINE, how=HOW)
+    assert need.ready
+    assert (need.pictures, need.data) == (3, "drawn")
+    assert not need.notes
+
+
+def test_second_models_are_named_and_not_fetched(monkeypatch):
+    monkeypatch.setattr(needs_module, "HF_HUB_CACHE", "nowhere")
+    table = experiments()["cliptrase/table-5"]
+    found = needs(table, Choice(backbone="tiny", data_sets=("voc20",)), how=HOW)
+    (method,) = found[0].notes
+    assert method.startswith("cliptrase:masks=affinity")
+    assert found[0].notes[method].startswith("needs timm:vit_base_patch14_dinov2.lvd142m, not in the cache")
+    assert found[0].seconds is not None  # of the other method
+
+
+def test_classes_of_whole_pictures_and_costs_have_needs_too():
+    found = needs(experiments()["sfp/classification"], Choice(backbone="tiny"), how=HOW)
+    assert [need.pictures for need in found] == [10000, 6149, 3669]
+    assert all(need.data.startswith("MISSING") and need.windows == 4 * need.pictures for need in found)
+    (cost,) = needs(experiments()["sc-clip/table-9"], Choice(backbone="tiny"), how=HOW)
+    assert cost.ready
+
+
+def test_a_centre_crop_is_one_window():
+    protocol = Group("tiny", "voc20", "cliptrase", ()).protocol_value()
+    assert windows_of(protocol, (224, 224)).count == 1
+    assert windows_of(protocol, (224, 224)).window == (336, 336)

@@ -1,0 +1,149 @@
+"""Zero-shot classification of whole pictures: the real layouts in miniature, and shares that can be counted by hand."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+import torch.nn.functional as F
+import torchvision.datasets as datasets
+from PIL import Image
+
+from diagnostics.backbones import Backbone
+from diagnostics.images import FileError, normalise
+from segment.datasets.shapes import NAMES
+from segment.experiments import experiments
+from segment.experiments.plan import Choice
+from segment.experiments.reproduce import How, reproduce
+from segment.experiments.whole_pictures import (
+    WholePictures,
+    class_token_accuracy,
+    open_whole_pictures,
+    repair_settings,
+    squared,
+)
+from segment.storage import Folder
+from segment.text import text_features
+
+
+def save(path, side=8, colour=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((side, side + 4, 3), colour, np.uint8)).save(path)
+
+
+def test_pets_are_read_from_their_layout(tmp_path):
+    base = tmp_path / "oxford-iiit-pet"
+    for name in ("Abyssinian_1", "great_pyrenees_12"):
+        save(base / "images" / f"{name}.jpg", colour=50)
+    (base / "annotations").mkdir()
+    (base / "annotations" / "test.txt").write_text("Abyssinian_1 1 1 1\ngreat_pyrenees_12 2 2 1\n")
+    found = open_whole_pictures("pets", tmp_path)
+    assert (found.names, found.count) == (("abyssinian", "great pyrenees"), 2)
+    picture, label = found.read(1)
+    assert (picture.size, label) == ((12, 8), 1)
+
+
+def test_flowers_are_read_from_their_layout(tmp_path, monkeypatch):
+    base = tmp_path / "flowers-102"
+    for number in (1, 2, 3):
+        save(base / "jpg" / f"image_{number:05d}.jpg", colour=number)
+    scipy.io.savemat(base / "imagelabels.mat", {"labels": np.array([[77, 1, 102]])})
+    ids = {"trnid": np.array([[2]]), "valid": np.array([[2]]), "tstid": np.array([[1, 3]])}
+    scipy.io.savemat(base / "setid.mat", ids)
+    with pytest.raises(FileError, match="flowers-102: does not hold `flowers102` whole"):
+        open_whole_pictures("flowers102", tmp_path)  # it knows the published files by their MD5
+    monkeypatch.setattr(datasets.flowers102, "check_integrity", lambda *arguments: True)
+    found = open_whole_pictures("flowers102", tmp_path)
+    assert (len(found.names), found.names[0], found.count) == (102, "pink primrose", 2)
+    assert [found.read(number)[1] for number in range(2)] == [76, 101]
+
+
+def test_cifar_is_read_from_its_layout(tmp_path, monkeypatch):
+    base = tmp_path / "cifar-100-python"
+    base.mkdir()
+    pixels = np.zeros((2, 3072), np.uint8)
+    pixels[1, :1024] = 200  # the red plane
+    for name, content in {
+        "train": {"data": pixels, "fine_labels": [0, 1]},
+        "test": {"data": pixels, "fine_labels": [1, 0]},
+        "meta": {"fine_label_names": ["apple", "aquarium_fish"]},
+    }.items():
+        (base / name).write_bytes(pickle.dumps(content))
+    with pytest.raises(FileError, match="does not hold `cifar100` whole"):
+        open_whole_pictures("cifar100", tmp_path)  # nothing but the published pickles is opened
+    monkeypatch.setattr(datasets.cifar, "check_integrity", lambda *arguments: True)
+    found = open_whole_pictures("cifar100", tmp_path)
+    assert (found.names, found.count) == (("apple", "aquarium fish"), 2)
+    picture, label = found.read(1)
+    assert label == 0
+    assert np.asarray(picture)[3, 5].tolist() == [200, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["cifar100", "flowers102", "pets"])
+def test_what_is_not_there_is_told_with_the_next_step(tmp_path, name):
+    with pytest.raises(FileError, match="download=True"):
+        open_whole_pictures(name, tmp_path)
+    with pytest.raises(ValueError, match="give the folder"):
+        open_whole_pictures(name)
+    with pytest.raises(ValueError, match="Did you mean `pets`"):
+        open_whole_pictures("pet", tmp_path)
+
+
+def test_drawn_pictures_show_one_class_each():
+    found = open_whole_pictures("shapes")
+    assert found.names == NAMES
+    labels = {found.read(number)[1] for number in range(40)}
+    assert len(labels) > 8
+
+
+def test_pictures_are_squared_as_clip_does_it():
+    picture = Image.fromarray(np.tile(np.arange(120, dtype=np.uint8), (60, 1)))
+    found = np.asarray(squared(picture, (60, 60)))
+    assert found.shape == (60, 60, 3)
+    assert found[0, :, 0].tolist() == list(range(30, 90))  # the middle, in its own size
+
+
+def test_shares_are_those_of_a_plain_loop_and_a_run_goes_on(tiny: Backbone, tmp_path):
+    pictures = open_whole_pictures("shapes")
+    ways = ["stock", "repair:detector=som,purifier=sfp-sum,layers=-2"]
+    found = class_token_accuracy(tiny, pictures, ways, Folder(tmp_path), limit=7, batch=3)
+    words = text_features(tiny, list(NAMES), "photo-of").features
+    right = {1: 0, 5: 0}
+    for number in range(7):
+        picture, label = pictures.read(number)
+        pixels = torch.from_numpy(np.asarray(squared(picture, (64, 64))).copy()).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            token = tiny.pool(tiny.trunk(normalise(pixels, tiny.mean, tiny.std)))
+        best = (F.normalize(token, dim=-1) @ words.mT).argsort(dim=1, descending=True)[0].tolist()
+        for top in right:
+            right[top] += label in best[:top]
+    assert found["stock"] == pytest.approx({f"top{top}": 100 * count / 7 for top, count in right.items()})
+
+    def refuse(number):
+        raise AssertionError("nothing should be read")
+
+    again = WholePictures(names=pictures.names, count=pictures.count, read=refuse)
+    assert class_token_accuracy(tiny, again, ways, Folder(tmp_path), limit=7) == found
+
+
+def test_a_way_is_stock_or_a_repair():
+    assert repair_settings("stock", 12) == {}
+    assert repair_settings("repair:detector=som,purifier=sfp-sum", 4)["layers"] == [1, 2, 3]
+    assert repair_settings("repair:detector=som,purifier=mean,layers=6+-2", 12)["layers"] == [6, -2]
+    for wrong in ("clip", "repair:detector=som", "repair:detector=som,purifier=mean,depth=2"):
+        with pytest.raises(ValueError, match="repair:detector=SPEC"):
+            repair_settings(wrong, 12)
+
+
+def test_the_table_of_classification_runs_on_drawn_pictures(tmp_path):
+    table = experiments()["sfp/classification"]
+    choice = Choice(backbone="tiny", offline=True, limit=4)
+    found = reproduce(table, choice, out=tmp_path, how=How(device="cpu"))
+    assert set(found.ours) == {(row.name, column.name) for row in table.rows for column in table.columns}
+    assert all(found.ours[row.name, "Pets top-1"] <= found.ours[row.name, "Pets top-5"] for row in table.rows)
+    absent = reproduce(table, Choice(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=How(device="cpu"))
+    assert not absent.ours
+    assert "download=True" in absent.reasons["CLIP", "Pets top-1"]
