@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +24,18 @@ from commands.options import (
 )
 from commands.output import tell_left_out
 from commands.tables import as_rich
-from commands.words import Classes, ClassesFile, Rows, Templates, words_of
+from commands.words import (
+    BackgroundClass,
+    Classes,
+    ClassesFile,
+    Combine,
+    Repeats,
+    Rows,
+    Separator,
+    Templates,
+    words_of,
+)
+from diagnostics.picture_classes import read_classes
 from diagnostics.registry import split_specs
 
 
@@ -33,9 +43,13 @@ def classify(
     pictures: Pictures,
     classes: Classes = None,
     classes_file: ClassesFile = None,
+    separator: Separator = "auto",
+    background_class: BackgroundClass = None,
+    repeats: Repeats = False,
     backbone: BackboneSpec = "pocket",
     templates: Templates = "photo-of",
     rows: Rows = None,
+    combine: Combine = "mean",
     detector: Annotated[
         str, typer.Option("--detector", "-d", help="What finds the outliers; see `outliers list detectors`.")
     ] = "som",
@@ -50,7 +64,9 @@ def classify(
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option("--truth", help="CSV of picture name, class name (no header): prints top-1 and top-5 accuracy."),
+        typer.Option(
+            "--truth", help="CSV of picture,class, or a JSON object of them: prints top-1 and top-K accuracy."
+        ),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name for each picture.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Parquet or CSV file for all answers.")] = None,
@@ -73,7 +89,18 @@ def classify(
     console = Console()
     if model.note:
         console.print(model.note, markup=False, highlight=False, soft_wrap=True)
-    text = words_of(model, classes, classes_file, None, templates, rows)
+    text = words_of(
+        model,
+        classes,
+        classes_file,
+        None,
+        templates,
+        rows,
+        separator=separator,
+        background_class=background_class,
+        repeats=repeats,
+        combine=combine,
+    )
     answers, left_out = segment.classify.classify(
         model,
         pictures,
@@ -81,7 +108,7 @@ def classify(
         detector=detector,
         purifiers=split_specs(purifier),
         layers=layers_of(layers),
-        truth=None if truth is None else read_truth(truth),
+        truth=None if truth is None else read_classes(truth),
         top=top,
         size=size,
         batch=batch,
@@ -96,19 +123,6 @@ def classify(
         out.parent.mkdir(parents=True, exist_ok=True)
         answers.to_csv(out, index=False) if out.suffix == ".csv" else answers.to_parquet(out, index=False)
         console.print(f"answers: {out}", markup=False, highlight=False, soft_wrap=True)
-
-
-def read_truth(path: Path) -> dict[str, str]:
-    """Picture name -> class name, from a CSV of two columns without a header."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            found = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"`--truth` should be a CSV of picture name and class name; {error}.") from error
-    for number, row in enumerate(found, start=1):
-        if len(row) != 2:
-            raise ValueError(f"line {number} of `{path}` should be: picture name, class name; got {row}.")
-    return {name.strip(): answer.strip() for name, answer in found}
 
 
 MOST_PICTURES = 20  # rows of the table

@@ -11,9 +11,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.options import BackboneSpec, Batch, Device, Pictures, Positions, Precision, Strict, backbone_of
+from commands.options import BackboneSpec, Device, Pictures, Positions, Precision, Strict, backbone_of
 from commands.output import tell_left_out
-from commands.words import Background, Classes, ClassesFile, Rows, Templates, words_of
+from commands.words import (
+    Background,
+    BackgroundClass,
+    Classes,
+    ClassesFile,
+    Combine,
+    Repeats,
+    Rows,
+    Separator,
+    Templates,
+    vocabulary_of,
+)
 from diagnostics.registry import split_specs
 
 if TYPE_CHECKING:
@@ -26,7 +37,10 @@ def segment(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for label maps, overlays and their JSON.")],
     classes: Classes = None,
     classes_file: ClassesFile = None,
+    separator: Separator = "auto",
     background: Background = None,
+    background_class: BackgroundClass = None,
+    repeats: Repeats = False,
     method: Annotated[
         str,
         typer.Option(
@@ -39,6 +53,7 @@ def segment(
     backbone: BackboneSpec = "pocket",
     templates: Templates = "openai-80",
     rows: Rows = None,
+    combine: Combine = "mean",
     windows: Annotated[
         str,
         typer.Option(
@@ -65,7 +80,7 @@ def segment(
     refine: Annotated[
         str, typer.Option("--refine", help="none, pamr, pamr:iterations=10, …; see `outliers list refiners`.")
     ] = "none",
-    batch: Batch = 8,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in one forward pass.")] = 8,
     device: Device = "auto",
     precision: Precision = "fp32",
     positions: Positions = None,
@@ -75,7 +90,8 @@ def segment(
     """Give every pixel of pictures one of the classes that you name.
 
     OUT/METHOD/NAME.labels.png is the label map (palette PNG; 16 bit past 255 classes), NAME.overlay.png the same over
-    the picture, NAME.json areas, confidence and every setting. A run that was stopped goes on where it was.
+    the picture, NAME.json areas, confidence and every setting; OUT/sheets has several methods side by side. A run that
+    was stopped goes on where it was.
 
     Example: outliers segment photos/ --classes "cat, dog, grass" --method clip,clearclip,sc-clip --out labels/
     """
@@ -84,12 +100,16 @@ def segment(
     from segment.methods import METHODS
     from segment.segment_pictures import SegmentRun
     from segment.segmenter import Segmenter
+    from segment.text import text_features
 
     model = backbone_of(backbone, device, precision, positions)
     console = Console()
     if model.note:
         console.print(model.note, markup=False, highlight=False, soft_wrap=True)
-    text = words_of(model, classes, classes_file, background, templates, rows)
+    vocabulary = vocabulary_of(
+        classes, classes_file, background, separator=separator, background_class=background_class, repeats=repeats
+    )
+    text = text_features(model, vocabulary, templates, rows=rows, combine=combine)
     asked = {"scale": scale, "threshold": threshold, "smallest_area": smallest_area}
     given = {name: value for name, value in asked.items() if value is not None}
     methods = [METHODS.build(spec) for spec in split_specs(method)]
@@ -105,7 +125,8 @@ def segment(
         batch=batch,
         strict=strict,
     )
-    run = SegmentRun(segmenter, pictures, out, progress=True)
+    about = {"queries": vocabulary.classes, "templates": templates, "combine": combine}
+    run = SegmentRun(segmenter, pictures, out, about=about, progress=True)
     area = {one: np.zeros(len(text.names)) for one in run.methods}
     done = 0
     for found in run:
@@ -142,7 +163,7 @@ MOST_CLASSES = 20  # rows of the table at the end
 def _report(console: Console, area: dict[str, np.ndarray], names: tuple[str, ...], done: int) -> None:
     """The largest classes of this run, by method."""
     if not done:
-        console.print("all pictures were done already.")
+        console.print("nothing is left to do: the pictures that can be read were done already.")
         return
     total = sum(area.values())
     table = Table(title=f"mean share of the pixels over {done} pictures")

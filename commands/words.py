@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,7 +19,35 @@ Classes = Annotated[
 ClassesFile = Annotated[
     Path | None,
     typer.Option(
-        "--classes-file", help="Class-name file: a line for each class, synonyms with commas or semicolons between."
+        "--classes-file", help="Class-name file: a line for each class, synonyms with '; ', ', ' or ',' between."
+    ),
+]
+Separator = Annotated[
+    str,
+    typer.Option(
+        "--separator",
+        help="What stands between the synonyms of a line of --classes-file, such as '; '. auto: the first of '; ', "
+        "', ' and ',' that the file holds.",
+    ),
+]
+BackgroundClass = Annotated[
+    int | None,
+    typer.Option(
+        "--background-class",
+        min=0,
+        help="Number, from 0, of the class that stands for the rest, where it is among the classes: 0 for files whose "
+        "first line holds background words.",
+    ),
+]
+Repeats = Annotated[
+    bool, typer.Option("--repeats", help="Let a word stand in several classes; of equal ones the first class wins.")
+]
+Combine = Annotated[
+    Literal["mean", "each"],
+    typer.Option(
+        "--combine",
+        help="For classifiers without a text tower: a class is the mean direction of its rows (mean), or each row is "
+        "a query and the best one speaks (each).",
     ),
 ]
 Background = Annotated[
@@ -45,13 +73,30 @@ Rows = Annotated[
 ]
 
 
-def vocabulary_of(classes: str | None, classes_file: Path | None, background: str | None) -> Vocabulary:
+def vocabulary_of(
+    classes: str | None,
+    classes_file: Path | None,
+    background: str | None,
+    *,
+    separator: str = "auto",
+    background_class: int | None = None,
+    repeats: bool = False,
+) -> Vocabulary:
     """The vocabulary that the options name; exactly one of `--classes` and `--classes-file` must be given."""
     from segment.vocabulary import Vocabulary
 
     if (classes is None) == (classes_file is None):
         raise ValueError("give either --classes 'cat, dog' or --classes-file FILE, to say what to look for.")
-    found = Vocabulary.parse(classes) if classes is not None else Vocabulary.read(Path(str(classes_file)))
+    if background is not None and background_class is not None:
+        raise ValueError(
+            "give either --background 'sky, wall', which adds a class, or --background-class N, which names one "
+            "that is there."
+        )
+    if classes is not None and separator != "auto":
+        raise ValueError("`--separator` is for --classes-file; words of --classes have commas between. Leave it out.")
+    found = Vocabulary.parse(
+        classes_file or str(classes), separator=separator, background=background_class, repeats=repeats
+    )
     return found if background is None else found.with_background(background)
 
 
@@ -62,8 +107,16 @@ def words_of(
     background: str | None,
     templates: str,
     rows: Path | None,
+    *,
+    separator: str = "auto",
+    background_class: int | None = None,
+    repeats: bool = False,
+    combine: Literal["mean", "each"] = "mean",
 ) -> TextFeatures:
     """The words that the options name, as unit vectors of the model."""
     from segment.text import text_features
 
-    return text_features(model, vocabulary_of(classes, classes_file, background), templates, rows=rows)
+    vocabulary = vocabulary_of(
+        classes, classes_file, background, separator=separator, background_class=background_class, repeats=repeats
+    )
+    return text_features(model, vocabulary, templates, rows=rows, combine=combine)

@@ -146,7 +146,7 @@ def encode(
     with bar, named_disk_errors(str(out)):
         for block, loaded in opened_ahead(waiting, loader):
             tensors: dict[str, Tensor] = {}
-            for some, (maps, special) in in_batches(loaded, batch, work):
+            for some, (maps, special) in in_batches(loaded, batch, work, advice="choose a smaller --size"):
                 for place, item in enumerate(some):
                     tensors[listed[item.number].name] = maps[place].contiguous()
                     if prefix:

@@ -137,13 +137,13 @@ def digest(pictures: Sequence[Picture]) -> str:
     for picture in pictures:
         hashed.update(f"{picture.name} {picture.original} ".encode())
         if isinstance(picture.source, Path):
-            hashed.update(_trace(picture.source))
+            hashed.update(trace(picture.source))
         else:
             hashed.update(np.asarray(picture.source).tobytes())
     return f"{len(pictures)} pictures, {hashed.hexdigest()[:16]}"
 
 
-def _trace(path: Path) -> bytes:
+def trace(path: Path) -> bytes:
     """Length and end of a file: PNG has a checksum of all pixels there, and JPEG what depends on those before."""
     try:
         with path.open("rb") as file:
@@ -276,11 +276,17 @@ def progress_bar(what: str, total: int, *, done: int = 0, shown: bool = True, un
 
 
 def in_batches(
-    loaded: Sequence[Loaded], batch: int, work: Callable[[list[Loaded]], Found]
+    loaded: Sequence[Loaded],
+    batch: int,
+    work: Callable[[list[Loaded]], Found],
+    *,
+    what: str = "picture",
+    advice: str = "choose a smaller --size, or fewer measures",
 ) -> Iterator[tuple[list[Loaded], Found]]:
     """Does `work` on opened pictures, those of one size together, at most `batch` at once.
 
-    Where a device runs out of memory, the batch is halved and the work goes on.
+    Where a device runs out of memory, the batch is halved and the work goes on. Where even one does not fit, a
+    MemoryError says `what` it is, of which size, and the `advice`.
     """
     by_shape: dict[tuple[int, ...], list[Loaded]] = {}
     for item in loaded:
@@ -298,8 +304,7 @@ def in_batches(
                 if len(some) == 1:
                     height, width = group[start].image.shape[-2:]  # type: ignore[union-attr]
                     raise MemoryError(
-                        f"a picture of {width}x{height} pixels does not fit into the memory, even alone; choose a "
-                        "smaller --size, or fewer measures."
+                        f"a {what} of {width}x{height} pixels does not fit into the memory, even alone; {advice}."
                     ) from error
                 batch = len(some) // 2
                 if torch.cuda.is_available():

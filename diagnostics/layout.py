@@ -101,6 +101,7 @@ def padding_to_patches(size: tuple[int, int], patch_size: tuple[int, int]) -> Pa
 
     An odd pixel goes to the bottom or right.
     Source: the released code of ClearCLIP and ProxyCLIP pads windows so; this project does it everywhere.
+    Deviation: the released codes of SCLIP, NACLIP, SC-CLIP and SFP leave out the pixels that fill no patch.
     """
     vertical, horizontal = -size[0] % patch_size[0], -size[1] % patch_size[1]
     top, left = vertical // 2, horizontal // 2

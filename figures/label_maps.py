@@ -10,15 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from diagnostics.class_colors import class_colors
-from figures.labels import shortened
+from figures.labels import folded, shortened
 from figures.pictures import as_rgb
 from figures.style import FULL, drawing
 
 OPACITY = 0.6  # of the colours over the picture
 MOST_NAMES = 24  # in a legend; the rest is counted
-LEGEND_ROW, TITLE_ROW = 0.17, 0.2  # inches
+LEGEND_ROW, TITLE_ROW, NEXT_ROW = 0.17, 0.2, 0.14  # inches; of a title the first line and those that follow
 CELL = 1.62  # inches: four columns across a page
 NAME = 22  # characters of a class name
+# Inches of a character, in our style: of the title, of the head of a cell, and of the legend, with what a colour takes.
+TITLE_LETTER, HEAD_LETTER, LEGEND_LETTER, LEGEND_COLOR = 0.075, 0.06, 0.055, 0.32
 
 
 def colored(picture: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY) -> np.ndarray:
@@ -112,23 +114,38 @@ def method_sheet(
     cell_width = FULL * 0.75 if single else FULL / columns
     cell_height = min(cell_width * height / width, 2.2 * cell_width)
     handles = legend_of([one for _, one in cells if one is not None], names, colors)
-    legend_columns = min(6, max(1, len(handles)))
+    wide = cell_width if single else FULL
+    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
+    legend_columns = max(1, min(6, len(handles), int(wide / (LEGEND_COLOR + LEGEND_LETTER * longest))))
     legend = LEGEND_ROW * -(-len(handles) // legend_columns) + 0.08
-    has_heads = any(name for name, _ in cells)
-    total = rows * (cell_height + TITLE_ROW * has_heads) + legend + (TITLE_ROW if title else 0) + 0.15
-    with drawing((cell_width if single else FULL, total), title=title) as figure:
+    heads = [folded(_head(name, scores), int(cell_width / HEAD_LETTER)) for name, _ in cells]
+    head = max(map(_height, heads))
+    title = folded(title, int(wide / TITLE_LETTER))
+    total = rows * (cell_height + head) + legend + _height(title) + 0.15
+    with drawing((wide, total), title=title) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
-        for ax, (name, one) in zip(grid.flat, cells, strict=False):
+        for ax, (name, one), text in zip(grid.flat, cells, heads, strict=False):
             if one is None:
                 ax.imshow(as_rgb(picture), interpolation="antialiased")
                 bare(ax)
             else:
                 draw_label_map(ax, picture, one, colors)
-            note = f"  mIoU {scores[name]:.2f}" if scores is not None and name in scores else ""
-            ax.set_title(name + note, parse_math=False)
+            ax.set_title(text, parse_math=False)
             ax.set_label(name or "label map")
         for ax in grid.flat[len(cells) :]:
             ax.remove()
         if handles:
-            figure.legend(handles=handles, loc="outside lower left", ncols=legend_columns, columnspacing=1.0)
+            drawn = figure.legend(handles=handles, loc="outside lower left", ncols=legend_columns, columnspacing=1.0)
+            for label in drawn.get_texts():
+                label.set_parse_math(False)  # a word may hold dollar signs
     return figure
+
+
+def _head(name: str, scores: Mapping[str, float] | None) -> str:
+    """What stands over a cell: its name, and its mean IoU if that is known."""
+    return f"{name}  mIoU {scores[name]:.2f}" if scores is not None and name in scores else name
+
+
+def _height(text: str) -> float:
+    """Inches of a title of some lines."""
+    return TITLE_ROW + NEXT_ROW * text.count("\n") if text else 0.0

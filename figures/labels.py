@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable
 
@@ -35,6 +36,17 @@ def wrapped(text: str, width: int | None) -> str:
     if width is None:
         return text
     return "\n".join(textwrap.wrap(text, width, break_long_words=False))
+
+
+def folded(text: str, width: int) -> str:
+    """A path or spec in lines of at most `width` characters, broken behind its marks `,:(/ ` where there are any."""
+    pieces = [piece[at : at + width] for piece in re.split(r"(?<=[,:(/ ])", text) for at in range(0, len(piece), width)]
+    lines = [""]
+    for piece in pieces:
+        if len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def short_number(value: float, digits: int = 3) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -38,13 +39,16 @@ def classify(
     strict: bool = False,
     progress: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The likeliest classes of each picture by the model's own output for it; and the pictures left out.
+    """The likeliest classes of each picture by what the model pools for it; and the pictures left out.
 
+    With a text tower that is the model's own output; with a classifier what enters it, compared with the rows of the
+    head by the cosine, so biases and lengths of rows have no part in it.
     One row for each picture, way (`stock`, and each purifier's spec) and rank 1…`top`: name, way, rank, class,
     probability (softmax of the trained scale times the cosine, best of a class's queries), and `right` where `truth`
-    (picture name -> class name) knows the picture. A purifier mends what `detector` marks after the blocks `layers`
-    (all by default), on the way, so later blocks see it: SFP's side-effect table (supplement, Table 3) with `som` and
-    `sfp-sum`. Detectors that learn raise ValueError unless fitted.
+    knows the picture: class names by the picture's name in the run, its file's name, or that without suffix.
+    A purifier mends what `detector` marks after the blocks `layers` (all by default), on the way, so later blocks see
+    it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`. Detectors that learn raise ValueError
+    unless fitted.
     """
     found_detector = DETECTORS.build(detector) if isinstance(detector, str) else detector
     ways: dict[str, Tap | None] = {STOCK: None}
@@ -55,9 +59,7 @@ def classify(
         )
     listed = list_pictures(pictures, size_for(backbone, size), strict=strict)
     names = list(text.names)
-    for name, answer in (truth or {}).items():
-        if answer not in names:
-            raise ValueError(f"the truth of `{name}` should be one of the classes {', '.join(names)}; got `{answer}`.")
+    right = {} if truth is None else _answers(truth, names, [picture.name for picture in listed])
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
     blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
     rows: list[dict[str, Any]] = []
@@ -67,14 +69,14 @@ def classify(
         images = stacked(some).to(backbone.device)
         with torch.no_grad():
             return {
-                way: class_probabilities(backbone.pool(backbone.trunk(images, tap=tap)), text).cpu()
+                way: class_probabilities(backbone.pool_features(backbone.trunk(images, tap=tap)), text).cpu()
                 for way, tap in ways.items()
             }
 
     with progress_bar(f"classify {backbone.spec}", len(listed), shown=progress) as bar:
         for block, loaded in opened_ahead(blocks, loader):
             left_out |= {listed[item.number].name: item.reason for item in loaded if item.reason}
-            for some, by_way in in_batches(loaded, batch, work):
+            for some, by_way in in_batches(loaded, batch, work, advice="choose a smaller --size"):
                 for way, probabilities in by_way.items():
                     best = probabilities.sort(dim=1, descending=True, stable=True)
                     for place, item in enumerate(some):
@@ -84,10 +86,35 @@ def classify(
                             row = {"name": name, "way": way, "rank": rank + 1, "class": answer}
                             row["probability"] = float(best.values[place, rank])
                             if truth is not None:
-                                row["right"] = truth[name] == answer if name in truth else None
+                                row["right"] = right[name] == answer if name in right else None
                             rows.append(row)
             bar.update(len(block))
     return pd.DataFrame(rows), left_out
+
+
+MOST_NAMES = 10  # in an error
+
+
+def _answers(truth: Mapping[str, str], names: Sequence[str], pictures: Sequence[str]) -> dict[str, str]:
+    """Picture -> its class as `names` spell it, for the pictures that the truth knows."""
+    spelt = {name.casefold(): name for name in names}
+    some = ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
+    found: dict[str, str] = {}
+    for picture in pictures:
+        path = PurePosixPath(picture)
+        answer = next((truth[name] for name in (picture, path.name, path.stem) if name in truth), None)
+        if answer is None:
+            continue
+        if answer.casefold() not in spelt:
+            raise ValueError(f"the truth of `{picture}` should be one of the classes {some}; got `{answer}`.")
+        found[picture] = spelt[answer.casefold()]
+    if not found:
+        given = f", such as `{next(iter(truth))}`" if truth else ""
+        raise ValueError(
+            f"the truth should name pictures as the run does, such as `{pictures[0]}`; none of its {len(truth)} names "
+            f"is among them{given}."
+        )
+    return found
 
 
 def class_probabilities(pooled: Tensor, text: TextFeatures) -> Tensor:

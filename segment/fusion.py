@@ -38,10 +38,17 @@ def gate(affinity: Tensor, *, shift: float, scale: float) -> Tensor:
     The mean is that of the picture's whole S.
     Source: ProxyCLIP (ECCV 2024), there with γ = `scale` and β = `shift`; SuleBai/SC-CLIP 0417ba9 with 3 and 1.
     """
-    centred = scale * (affinity - shift * affinity.mean(dim=(1, 2), keepdim=True))
+    every = torch.arange(affinity.shape[-1], device=affinity.device)
+    return gate_rows(affinity, every, affinity.mean(dim=(1, 2), keepdim=True), shift=shift, scale=scale)
+
+
+def gate_rows(affinity: Tensor, rows: Tensor, mean: Tensor, *, shift: float, scale: float) -> Tensor:
+    """The rows numbered `rows` (R) of `gate`, from these rows of S and its mean (B, 1, 1): (B, R, N) -> (B, R, N)."""
+    centred = scale * (affinity - shift * mean)
     # Deviation: where a row has nothing left the released codes' softmax gives nan, which spreads over the picture; we
-    # let such a patch attend to itself. It happens to a zero patch, and by rounding where all patches are the same.
-    itself = torch.eye(affinity.shape[-1], dtype=torch.bool, device=affinity.device)
+    # let such a patch attend to itself. It happens to a zero patch, where patches are nearly alike and `shift` is above
+    # 1, and by rounding where all patches are the same.
+    itself = rows[:, None] == torch.arange(affinity.shape[-1], device=affinity.device)
     return centred.masked_fill((centred < 0) & ~itself, -torch.inf).softmax(dim=-1)
 
 

@@ -34,7 +34,7 @@ class MaskMean(Scorer):
     background_only: bool = False
 
     def __call__(self, encoding: Encoding, text: TextFeatures, size: tuple[int, int]) -> Scores:
-        regions = self.masks(encoding, size)
+        regions = self.masks(encoding, size).to(encoding.patches.device)
         count = int(regions.max()) + 1
         regions = torch.where(regions < 0, count, regions)
         means = region_means(encoding, regions, count + 1)

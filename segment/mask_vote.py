@@ -12,7 +12,7 @@ from torch import Tensor
 from segment.masks import MaskSource
 from segment.masks.base import NOWHERE
 from segment.masks.dbscan import Dbscan
-from segment.method import Cosine, Encoding, Scorer, Scores, TextFeatures
+from segment.method import Cosine, Encoding, Scorer, Scores, TextFeatures, check_words
 
 # Values of the full-size score maps that are held at once: 256 MB in single precision.
 HELD = 2**26
@@ -80,6 +80,9 @@ class MaskVote(Scorer):
     vote: Literal["majority", "mean", "none"] = "majority"
     masks: MaskSource = Dbscan()
     class_prior: bool = False
+
+    def __post_init__(self) -> None:
+        check_words(self)
 
     def __call__(self, encoding: Encoding, text: TextFeatures, size: tuple[int, int]) -> Scores:
         maps = Cosine()(encoding, text, size).maps

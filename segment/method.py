@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -129,6 +129,13 @@ class Encoder(ABC):
         """Dense features of the batch."""
 
 
+def check_words(part: Any) -> None:
+    """Refuses a dataclass with a field that is none of the words of its Literal, where no spec was read."""
+    for name, kind in typing.get_type_hints(type(part)).items():
+        if typing.get_origin(kind) is typing.Literal and getattr(part, name) not in typing.get_args(kind):
+            raise unknown_name(name, str(getattr(part, name)), typing.get_args(kind))
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextFeatures:
     """The words of a vocabulary as unit vectors.
@@ -148,8 +155,8 @@ class Scores(NamedTuple):
     """Scores of one batch of windows.
 
     maps: (B, Q, rows, cols), a row of channels for each query, at any resolution that covers the padded window; with
-    `by_class` the channels are the C classes already. Integer maps (B, 1, rows, cols) are labels by class: they stand for
-    1 at that class and 0 at all others, without holding a channel for each.
+    `by_class` the channels are the C classes already. Integer maps (B, 1, rows, cols) are labels by class: they stand
+    for 1 at that class and 0 at all others, without holding a channel for each.
     """
 
     maps: Tensor
@@ -258,6 +265,9 @@ class Method:
 class Methods(dict[str, Method]):
     """Names to methods, with an error that helps; `build` reads specs: `sc-clip:detector=som,purifier=median`."""
 
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        super().__init__({name: replace(method, spec=name) for name, method in methods.items()})
+
     def __missing__(self, name: str) -> Method:
         raise unknown_name("method", name, self)
 
@@ -266,7 +276,7 @@ class Methods(dict[str, Method]):
         if isinstance(spec, Method):
             return spec
         name, fields = parse_spec(spec)
-        return replace(replace(self[name], spec=name).changed(fields), spec=spec.strip())
+        return replace(self[name].changed(fields), spec=spec.strip())
 
     def describe(self) -> dict[str, str]:
         """Each name with its line."""

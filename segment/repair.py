@@ -18,10 +18,16 @@ def repair_needs(detector: Detector, purifier: Purifier, layer: int) -> list[Pla
     return [("block_out", layer), *((tap, layer) for tap in taps)]
 
 
-def repair_refusal(detector: Detector, purifier: Purifier, layout: Layout) -> str | None:
-    """Why the repair can't run on such tokens, or None."""
+def repair_refusal(detector: Detector, purifier: Purifier, layout: Layout, layer: int | None = None) -> str | None:
+    """Why the repair can't run on such tokens, or None. `layer`, 0…L, is the one that is mended, where it may be 0."""
     if isinstance(purifier, Keep):
         return None
+    missing = [tap for tap in detector.needs if tap != "block_out"]
+    if layer == 0 and missing:
+        return (
+            f"its detector reads `{missing[0]}`, which the embedding lacks; take one that reads tokens alone, such as "
+            "norm-topk, or mend a later layer"
+        )
     return detector.refusal(layout) or purifier.refusal(layout)
 
 

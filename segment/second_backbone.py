@@ -15,7 +15,7 @@ from diagnostics.backbones import load_backbone
 from diagnostics.backbones.base import Backbone, join_heads
 from diagnostics.detectors.base import Detector
 from diagnostics.images import denormalise, normalise
-from diagnostics.layout import padding_to_patches
+from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.registry import unknown_name
@@ -24,7 +24,7 @@ from segment.interpolation import linear_weights
 from segment.method import Place, Stock
 from segment.repair import repair_needs, repair_refusal, repaired_tokens
 
-Tap = Literal["out", "block_out", "query", "key", "value"]
+FeatureTap = Literal["out", "block_out", "query", "key", "value"]
 
 # The spec that stands for the first backbone itself, which every machine has.
 SELF = "self"
@@ -43,21 +43,22 @@ class SecondBackbone:
     `vfm=tiny(registers=4,size=32)`. `tap` says what is taken at `layer`: `out` is what leaves the block, after the
     final norm (and the projection, where the model has one); `block_out` the same without them; `query`, `key`, `value`
     those of the block, heads side by side. `size` is the longer side in pixels that pictures are resized to, bilinearly
-    with antialiasing; None leaves them. `positions` names how its position table is stretched (None: its own way).
+    with antialiasing; None leaves them. `positions` names how its position table is stretched (None: its own way);
+    `self` without a `size` reads the first one's own pass, with the positions of that.
     `detector` and `purifier` mend its patches: what leaves the layer, or what enters it for queries, keys and values.
     """
 
     spec: str = DINO
     layer: int = -1
-    tap: Tap = "out"
+    tap: FeatureTap = "out"
     size: int | None = None
     positions: str | None = None
     detector: Detector
     purifier: Purifier
 
     def __post_init__(self) -> None:
-        if self.tap not in get_args(Tap):
-            raise unknown_name("tap of a second backbone", self.tap, get_args(Tap))
+        if self.tap not in get_args(FeatureTap):
+            raise unknown_name("tap of a second backbone", self.tap, get_args(FeatureTap))
         if self.size is not None and self.size < 1:
             raise ValueError(
                 f"`vfm_size` should be a number of pixels, or none for the picture's own; got {self.size}."
@@ -72,6 +73,10 @@ class SecondBackbone:
         """Places of the first backbone's stock forward that it reads."""
         return repair_needs(self.detector, self.purifier, self._read(depth)) if self.shared else []
 
+    def refusal(self, layout: Layout, depth: int) -> str | None:
+        """Why the repair can't run on tokens of the second backbone, of so many blocks, or None."""
+        return repair_refusal(self.detector, self.purifier, layout, self._read(depth))
+
     def load(self, first: Backbone) -> Backbone:
         """The second backbone, on the first one's device and in its precision."""
         return first if self.spec == SELF else second_backbone(self.spec, like=first)
@@ -83,7 +88,7 @@ class SecondBackbone:
         second = self.load(first.backbone)
         images = self.pictures(first.backbone, second, first.images)
         at, layout = self._read(second.depth), second.layout(images)
-        reason = repair_refusal(self.detector, self.purifier, layout)
+        reason = self.refusal(layout, second.depth)
         if reason:
             raise ValueError(f"the repair of the second backbone `{second.spec}` can't run: {reason}.")
         recorder = Recorder(*(name for name, _ in repair_needs(self.detector, self.purifier, at)), layers=[at])

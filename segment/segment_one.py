@@ -10,7 +10,7 @@ import numpy as np
 
 from diagnostics.backbones.base import Backbone
 from segment.method import Method, TextFeatures
-from segment.segmenter import Segmenter
+from segment.segmenter import Segmenter, check_specs
 from segment.text import text_features
 from segment.vocabulary import Vocabulary
 
@@ -29,5 +29,6 @@ def segment_one(
     """
     text = classes if isinstance(classes, TextFeatures) else text_features(backbone, classes, progress=False)
     segmenter = Segmenter(backbone, methods, text, strict=True, **options)
+    check_specs(segmenter.methods)
     (found,) = segmenter.many([picture])
     return {one.method: one.labels for one in found}

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from diagnostics.feed import picture_paths, progress_bar
+from diagnostics.feed import picture_paths, progress_bar, trace
 from diagnostics.fingerprint import fingerprint
+from diagnostics.images import PictureError, read_size
 from diagnostics.store import OtherRun
 from segment.label_files import write_json, write_label_map
-from segment.segmenter import Segmentation, Segmenter
+from segment.segmenter import Segmentation, Segmenter, check_specs
+
+# Characters of a method's folder; file systems take 255. Our choice: room for what is put behind.
+LONGEST = 120
 
 
 class SegmentRun:
@@ -22,16 +26,31 @@ class SegmentRun:
     OUT/METHOD/NAME.labels.png and .json for each picture and method; NAME is the part of the path below the folder that
     all pictures share. OUT/settings.json says what made them: a folder of other settings is refused. Iterating does
     the work and yields, for each picture not yet done, its segmentations; a picture counts as done once its last JSON
-    is there, so whoever iterates writes its own files (an overlay) before asking for the next picture, by `finish`.
+    is there, so whoever iterates writes its own files (an overlay) before asking for the next one.
+
+    Pictures whose windows have one shape come together, so that batches are full where the shapes differ. Detectors
+    that learn are fitted on the first pictures of all, done or not: a run that goes on ends as an unbroken one. `about`
+    holds what else shaped the words, to be kept among the settings. ValueError where no picture can be read, unless
+    others are done.
     """
 
-    def __init__(self, segmenter: Segmenter, pictures: Any, out: str | Path, *, progress: bool = False) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        pictures: Any,
+        out: str | Path,
+        *,
+        about: Mapping[str, Any] | None = None,
+        progress: bool = False,
+    ) -> None:
+        check_specs(segmenter.methods)
         self.segmenter, self.out, self.progress = segmenter, Path(out), progress
         self.left_out: dict[str, str] = {}
         self.paths = picture_paths(pictures)
         self.stems = _stems(self.paths)
-        self.settings = run_settings(segmenter)
+        self.settings = run_settings(segmenter) | dict(json.loads(json.dumps(about or {})))
         self._claim()
+        self._check_done()
 
     @property
     def waiting(self) -> list[str]:
@@ -54,14 +73,34 @@ class SegmentRun:
         with bar:
             if not waiting:
                 return
-            run = self.segmenter.many([(name, self.paths[name]) for name in waiting])
-            for found in run:
-                for one in found:
-                    self._write(one)
-                yield found
-                self._finish(found)
-                bar.update(1)
-            self.left_out = dict(run.left_out)
+            segmenter = self.segmenter.fitted([(name, path) for name, path in self.paths.items()])
+            run = segmenter.many([(name, self.paths[name]) for name in self._by_shape(waiting)])
+            try:
+                for found in run:
+                    for one in found:
+                        self._write(one)
+                    yield found
+                    self._finish(found)
+                    bar.update(1)
+            except ValueError:
+                # Where only pictures are left that can't be read, all that can be done is done.
+                if not done or len(run.left_out) < len(waiting):
+                    raise
+            finally:
+                self.left_out = dict(run.left_out)
+
+    def _by_shape(self, names: list[str]) -> list[str]:
+        """Names with those together whose windows have one shape, in the order in which the shapes first come."""
+        groups: dict[tuple[int, int] | None, list[str]] = {}
+        for name in names:
+            groups.setdefault(self._shape(self.paths[name]), []).append(name)
+        return [name for group in groups.values() for name in group]
+
+    def _shape(self, path: Path) -> tuple[int, int] | None:
+        try:
+            return self.segmenter.window_of(*read_size(path))
+        except PictureError:
+            return None  # told when its turn comes
 
     def _write(self, one: Segmentation) -> None:
         path = self.folder(one.method) / f"{self.stems[one.name]}.labels.png"
@@ -69,12 +108,31 @@ class SegmentRun:
 
     def _finish(self, found: tuple[Segmentation, ...]) -> None:
         for one in found:
-            write_json(self._note(one.name, one.method), described(one, self.settings))
+            write_json(self._note(one.name, one.method), described(one, self.settings, file=self._file(one.name)))
+
+    def _file(self, name: str) -> str:
+        """Tells a picture's file from another one of the same name."""
+        return hashlib.sha256(trace(self.paths[name])).hexdigest()[:16]
+
+    def _check_done(self) -> None:
+        """Refuses a folder with the label map of another picture of the same name."""
+        waiting = set(self.waiting)
+        for name in self.paths:
+            if name in waiting:
+                continue
+            note = self._note(name, self.methods[-1])
+            if json.loads(note.read_text(encoding="utf-8")).get("file") != self._file(name):
+                raise OtherRun(
+                    f"`{note}` describes another picture, or an older one, than `{self.paths[name]}`. Choose another "
+                    "--out, or delete it."
+                )
 
     def _note(self, name: str, method: str) -> Path:
         return self.folder(method) / f"{self.stems[name]}.json"
 
     def _claim(self) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"`{self.out}` is a file; give --out the name of a folder, which may be new.")
         note = self.out / "settings.json"
         if note.exists():
             known = json.loads(note.read_text(encoding="utf-8"))
@@ -88,12 +146,16 @@ class SegmentRun:
         write_json(note, self.settings)
 
 
-def described(one: Segmentation, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a label map's JSON says: the classes that occur with area and mean confidence, and what made it."""
+def described(one: Segmentation, settings: dict[str, Any], *, file: str = "") -> dict[str, Any]:
+    """What a label map's JSON says: the classes that occur with area and mean confidence, and what made it.
+
+    `file` is a fingerprint of the picture's file.
+    """
     areas, scores = one.areas, one.scores
     present = sorted((number for number in range(len(one.names)) if areas[number] > 0), key=lambda n: -areas[n])
     return {
         "picture": one.name,
+        "file": file,
         "height": int(one.labels.shape[0]),
         "width": int(one.labels.shape[1]),
         "method": one.method,
@@ -126,13 +188,18 @@ def run_settings(segmenter: Segmenter) -> dict[str, Any]:
 
 
 def file_name(spec: str) -> str:
-    """A spec as the name of a folder: what some file systems refuse becomes `-`."""
-    return "".join(sign if sign.isalnum() or sign in "-_=.,+" else "-" for sign in spec)
+    """A spec as the name of a folder: what some file systems refuse becomes `-`, and a long end its fingerprint."""
+    name = "".join(sign if sign.isalnum() or sign in "-_=.,+" else "-" for sign in spec)
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[:LONGEST]}-{hashlib.sha256(spec.encode()).hexdigest()[:8]}"
 
 
 def _stems(paths: dict[str, Path]) -> dict[str, str]:
-    """Name -> the same without its suffix, where that is unique."""
+    """Name -> the same without its suffix, where that is unique, and no other picture's name."""
     stems: dict[str, list[str]] = {}
     for name in paths:
-        stems.setdefault(str(Path(name).with_suffix("")), []).append(name)
-    return {name: stem if len(names) == 1 else name for stem, names in stems.items() for name in names}
+        stems.setdefault(Path(name).with_suffix("").as_posix(), []).append(name)
+    return {
+        name: stem if len(names) == 1 and stem not in paths else name for stem, names in stems.items() for name in names
+    }

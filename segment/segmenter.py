@@ -48,6 +48,9 @@ from segment.windows import WINDOWS, Places, Windows
 PICTURES_TO_FIT = 8
 WINDOWS_TO_FIT = 32
 
+# What to do where one window alone is too much.
+SMALLER = "choose smaller windows (slide:crop=224), a smaller --size, or fewer methods at once"
+
 Found = TypeVar("Found")
 
 
@@ -235,6 +238,10 @@ class Segmenter:
         ready._are_fitted = True
         return ready
 
+    def window_of(self, width: int, height: int) -> tuple[int, int]:
+        """(height, width) in pixels of the windows that a picture of its own width and height is cut into."""
+        return self.windows.places(self.size.of(width, height), self.backbone.native_size).window
+
     # Pictures
 
     def _opened(self, pictures: Any, left_out: dict[str, str], *, strict: bool | None = None) -> Iterator[_Opened]:
@@ -318,7 +325,7 @@ class Segmenter:
         def work(some: list[Loaded]) -> list[tuple[Scores, Padding]]:
             return self._window_scores(stacked(some).to(self.backbone.device), methods)
 
-        for some, found in in_batches(loaded, self.batch, work):
+        for some, found in in_batches(loaded, self.batch, work, what="window", advice=SMALLER):
             for column, (scores, padding) in enumerate(found):
                 for row, window in enumerate(some):
                     place, number, _ = windows[window.number]
@@ -384,6 +391,17 @@ class Segmenter:
             background=self.text.background,
             path=item.source.path,
         )
+
+
+def check_specs(methods: Sequence[Method]) -> None:
+    """Refuses methods that can't be told apart by their specs, where results are kept under these."""
+    specs = [method.spec for method in methods]
+    for spec in specs:
+        if not spec or specs.count(spec) > 1:
+            raise ValueError(
+                f"methods should have specs that tell them apart; got {', '.join(f'`{one}`' for one in specs)}. Name "
+                "each once, or give a changed method a spec of its own: dataclasses.replace(method, spec='mine')."
+            )
 
 
 def check_text(text: TextFeatures) -> None:

@@ -52,7 +52,8 @@ class Vocabulary:
 
         A text holds one word a class between commas, `cat, dog, grass`. A Path, or a text that ends in `.txt`, is a
         class-name file (see `read`). A list holds for each class a word or the list of its synonyms. `repeats` lets the
-        same word stand in several classes; ValueError otherwise, unless one of them is the background.
+        same word stand in several classes, or twice in one, as in some released files; ValueError otherwise, unless one
+        of the classes is the background.
         """
         if isinstance(source, Vocabulary):
             return source
@@ -68,7 +69,7 @@ class Vocabulary:
                 "a vocabulary should be a text ('cat, dog'), a list of words or of lists of synonyms, or the path of a "
                 f"class-name file; got {type(source).__name__}."
             )
-        return cls(tuple(classes), background)._checked(repeats)
+        return cls(tuple(classes), background)._checked(between=repeats, within=repeats)
 
     @classmethod
     def read(
@@ -105,10 +106,10 @@ class Vocabulary:
             if separator == "auto" and between == ", " and any("," in word for word in words):
                 raise ValueError(
                     f"line {number} of `{path}` holds a comma without a blank after it, though synonyms stand between "
-                    f"', ' in this file: {line!r}. Say which it is: separator=', ' or separator=','."
+                    f"', ' in this file: {line!r}. Say which it is: separator=', ' or separator=',' (--separator)."
                 )
             classes.append(words)
-        return cls(tuple(classes), background)._checked(repeats, str(path))
+        return cls(tuple(classes), background)._checked(between=repeats, within=repeats, where=str(path))
 
     def with_background(self, words: str | Sequence[str], *, place: Literal["first", "last"] = "first") -> Vocabulary:
         """The vocabulary with one more class for the rest, whose synonyms are `words` (`sky, wall`, or a list).
@@ -123,9 +124,9 @@ class Vocabulary:
             )
         rest = split_words(words) if isinstance(words, str) else _words(words, BACKGROUND)
         if place == "first":
-            return replace(self, classes=(rest, *self.classes), background=0)._checked(repeats=True)
+            return replace(self, classes=(rest, *self.classes), background=0)._checked(between=True)
         if place == "last":
-            return replace(self, classes=(*self.classes, rest), background=len(self.classes))._checked(repeats=True)
+            return replace(self, classes=(*self.classes, rest), background=len(self.classes))._checked(between=True)
         raise ValueError(f"`place` should be first or last; got `{place}`.")
 
     def __len__(self) -> int:
@@ -149,21 +150,27 @@ class Vocabulary:
         """The class of each query: Q numbers in 0…C-1."""
         return tuple(number for number, words in enumerate(self.classes) for _ in words)
 
-    def _checked(self, repeats: bool, where: str = "the vocabulary") -> Self:
-        """Itself, if no word stands twice in a class or, without `repeats`, in two classes besides the background."""
+    def _checked(self, *, between: bool, within: bool = False, where: str = "the vocabulary") -> Self:
+        """Itself, if no word stands in two classes besides the background, unless `between`, or twice in one, unless
+        `within`.
+        """
         for number, words in enumerate(self.classes):
             word, times = Counter(words).most_common(1)[0]
-            if times > 1:
-                raise ValueError(f"`{word}` stands {times} times in class {number} of {where}; name it once.")
+            if times > 1 and not within:
+                raise ValueError(
+                    f"`{word}` stands {times} times in class {number} of {where}; name it once, or repeats=True "
+                    "(--repeats)."
+                )
         seen: dict[str, int] = {}
         for number, words in enumerate(self.classes):
-            if repeats or number == self.background:
+            if between or number == self.background:
                 continue
             for word in words:
                 if word in seen:
                     raise ValueError(
                         f"`{word}` stands in two classes of {where}, {seen[word]} and {number}: only the first could "
-                        "ever win. Take one out; or say which class is the background, background=0; or repeats=True."
+                        "ever win. Take one out; or say which class is the background, background=0 "
+                        "(--background-class 0); or repeats=True (--repeats)."
                     )
                 seen[word] = number
         return self

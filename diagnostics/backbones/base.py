@@ -154,6 +154,13 @@ class Backbone(ABC):
     def pool(self, tokens: Tensor) -> Tensor:
         """The stock model's output for the picture: (B, T, D) -> (B, E)."""
 
+    def pool_features(self, tokens: Tensor) -> Tensor:
+        """What the stock model pools for the picture, before a classifier if it has one: (B, T, D) -> (B, E).
+
+        In the space of `project`, so that it can be compared with texts or with rows of the classifier.
+        """
+        return self.pool(tokens)
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Text features of a two-tower model, not normalised: C texts -> (C, E)."""
         raise ValueError(

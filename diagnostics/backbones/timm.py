@@ -270,6 +270,10 @@ class TimmBackbone(Backbone):
         """The stock output: logits (B, C) if there is a classifier, else the pooled feature (B, D)."""
         return self.tower.pool(tokens)
 
+    def pool_features(self, tokens: Tensor) -> Tensor:
+        """The pooled feature, what enters the classifier: (B, D)."""
+        return self.tower.pool(tokens, pre_logits=True)
+
     def class_head(self) -> Tensor:
         """Rows of the classifier, bias left out: (C, D). The mean of both heads for a distilled model.
 

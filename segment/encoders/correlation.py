@@ -19,7 +19,7 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import resolve_layer
 from segment.kernels import kernel_mix
-from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
 from segment.repair import repair_needs, repair_refusal, repaired_tokens
 
 Similarity = Literal["cosine", "inner-product"]
@@ -99,6 +99,7 @@ class Correlation(Encoder):
     purifier: Purifier = Keep()
 
     def __post_init__(self) -> None:
+        check_words(self)
         for name in ("recover_at", "affinity_layer"):
             if getattr(self, name) == 0:
                 raise ValueError(f"`{name}` should be a block, 1…L or -1 for the last; got 0, the embedding.")

@@ -18,7 +18,7 @@ from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import Recorder, chain
 from segment.kernels import PAIRS, Combine, check_kernel, kernel_mix, kernel_terms
 from segment.layerwise import fitted_layerwise
-from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
 from segment.repair import repair_needs, repair_refusal, repaired_tokens
 
 # What attention of a block is made of, besides the block's input: recorded, it need not be made again.
@@ -56,6 +56,7 @@ class DualPath(Encoder):
     purifier: Purifier = Keep()
 
     def __post_init__(self) -> None:
+        check_words(self)
         check_kernel(self.kernel, self.combine)
         if self.blocks < 1:
             raise ValueError(f"`blocks` should be at least 1, such as 6; got {self.blocks}.")
@@ -83,11 +84,7 @@ class DualPath(Encoder):
     def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
         if self.blocks > backbone.depth:
             return f"it doubles the last {self.blocks} blocks of {backbone.depth}. Set blocks={backbone.depth} or less"
-        if self.blocks == backbone.depth and not isinstance(self.purifier, Keep):
-            missing = [tap for tap in self.detector.needs if tap != "block_out"]
-            if missing:
-                return f"its detector reads `{missing[0]}`, which the embedding lacks. Set fewer blocks"
-        return repair_refusal(self.detector, self.purifier, layout)
+        return repair_refusal(self.detector, self.purifier, layout, backbone.depth - self.blocks)
 
     def fitted(self, backbone: Backbone, images: Tensor) -> DualPath:
         if isinstance(self.purifier, Keep):  # nothing is looked for

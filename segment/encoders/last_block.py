@@ -15,7 +15,7 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from segment.gaussian import distance_bias
 from segment.kernels import Combine, check_kernel, kernel_mix
-from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
 from segment.repair import repair_needs, repair_refusal, repaired_tokens
 
 
@@ -43,6 +43,7 @@ class LastBlock(Encoder):
     purifier: Purifier = Keep()
 
     def __post_init__(self) -> None:
+        check_words(self)
         check_kernel(self.kernel, self.combine)
         if self.gaussian < 0:
             raise ValueError(
@@ -53,7 +54,7 @@ class LastBlock(Encoder):
         return repair_needs(self.detector, self.purifier, -2)
 
     def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
-        return repair_refusal(self.detector, self.purifier, layout)
+        return repair_refusal(self.detector, self.purifier, layout, backbone.depth - 1)
 
     def __call__(self, stock: Stock) -> Encoding:
         block = stock.backbone.blocks[-1]

@@ -17,10 +17,9 @@ from diagnostics.purifiers.keep import Keep
 from segment.encoders.correlation import picture_of
 from segment.encoders.last_block import LastBlock
 from segment.kernels import Combine
-from segment.method import Encoder, Encoding, Place, Stock
-from segment.panoptic_cut import Earlier, panoptic_cut
-from segment.repair import repair_refusal
-from segment.second_backbone import DINO, SELF, SecondBackbone, Tap, in_patches
+from segment.method import Encoder, Encoding, Place, Stock, check_words
+from segment.panoptic_cut import REMAINDER, Earlier, panoptic_cut
+from segment.second_backbone import DINO, FeatureTap, SecondBackbone, in_patches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class LazyGrounding(Encoder):
     class_in_keys: bool = True
     vfm: str = DINO
     vfm_layer: int = -1
-    vfm_tap: Tap = "key"
+    vfm_tap: FeatureTap = "key"
     vfm_size: int | None = 640
     vfm_positions: str | None = "bicubic-offset"  # DINO's own interpolation
     vfm_detector: Detector = LofRelease()
@@ -55,6 +54,7 @@ class LazyGrounding(Encoder):
     purifier: Purifier = Keep()
 
     def __post_init__(self) -> None:
+        check_words(self)
         if not 0 <= self.tau < 1:
             raise ValueError(f"`tau` should be a cosine in [0, 1), such as 0.3; got {self.tau}.")
         if self.cuts < 0:
@@ -85,7 +85,7 @@ class LazyGrounding(Encoder):
 
     def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
         own = self.dense.refusal(backbone, layout)
-        return own or (repair_refusal(self.vfm_detector, self.vfm_purifier, layout) if self.vfm == SELF else None)
+        return own or (self.second.refusal(layout, backbone.depth) if self.second.shared and self.cuts else None)
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Self:
         fitted: Any = super().fitted(backbone, images)
@@ -100,7 +100,8 @@ class LazyGrounding(Encoder):
     def _masks(self, stock: Stock) -> Tensor:
         """Masks over the padded picture, at about the second grid's resolution: (B, rows, cols)."""
         if not self.cuts:
-            return torch.full((len(stock.images), *stock.layout.grid), -1, device=stock.images.device)
+            size = len(stock.images), *stock.layout.grid
+            return torch.full(size, REMAINDER, device=stock.backbone.device)  # pictures may lie elsewhere
         second = self.second.stock(stock)
         labels = panoptic_cut(
             self.second.features(second), tau=self.tau, cuts=self.cuts, conflict=self.conflict, earlier=self.earlier

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,12 +16,11 @@ from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.sfp_sum import SfpSum
-from diagnostics.registry import unknown_name
 from diagnostics.taps import chain, resolve_layer
 from segment.fusion import balance
 from segment.kernels import Combine, check_kernel, kernel_mix
 from segment.layerwise import fitted_layerwise
-from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
 from segment.repair import repair_refusal
 
 Values = Literal["tokens", "projected"]
@@ -95,10 +94,8 @@ class PrintedSfp(Encoder):
     norm_at: NormAt = "after"  # our choice: the mix comes first, then norm and projection, as in the release
 
     def __post_init__(self) -> None:
+        check_words(self)
         check_kernel(self.kernel, self.combine)
-        for name, words in (("values", Values), ("norm_at", NormAt), ("map_heads", MapHeads)):
-            if getattr(self, name) not in get_args(words):
-                raise unknown_name(name, getattr(self, name), get_args(words))
         if self.iterations < 0:
             raise ValueError(f"`iterations` should be at least 0, which sums without norm; got {self.iterations}.")
 

@@ -15,9 +15,10 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
+from segment.fusion import gate_rows
 from segment.method import Encoder, Encoding, Place, Stock
 from segment.repair import repair_needs, repair_refusal, repaired_tokens
-from segment.second_backbone import DINO, SELF, SecondBackbone, Tap, onto_grid
+from segment.second_backbone import DINO, FeatureTap, SecondBackbone, onto_grid
 
 # Entries of the attention matrix that are made at once, over all pictures: 256 MB in fp32. Our choice.
 ENTRIES = 2**26
@@ -26,10 +27,8 @@ ENTRIES = 2**26
 def proxy_mix(features: Tensor, values: Tensor, *, beta: float, gamma: float) -> Tensor:
     """Values mixed by the similarity of features: (B, M, D'), (B, M, D) -> (B, M, D).
 
-    S = cos(z, z); S' = γ·(S - β·mean S), the mean over all pairs of one picture; A = softmax over the S' that are at
-    least 0; A·v. The matrix is made in fp32, some rows at a time.
-    Deviation: a patch is never left out of its own row. Where all S' of a row are below 0, as with features that are
-    nearly alike, the released code has NaN; here such a patch keeps its value.
+    S = cos(z, z); A is `segment.fusion.gate` of S with β = `beta` as shift and γ = `gamma` as scale; A·v. The matrix is
+    made in fp32, some rows at a time. A patch whose row has nothing left keeps its value.
     Source: ProxyCLIP, mc-lan/ProxyCLIP e7b767f.
     """
     unit = F.normalize(features.float(), dim=-1)
@@ -38,10 +37,8 @@ def proxy_mix(features: Tensor, values: Tensor, *, beta: float, gamma: float) ->
     mean = unit.mean(dim=1).square().sum(dim=-1)[:, None, None]
     mixed = []
     for rows in torch.arange(count, device=unit.device).split(max(ENTRIES // (batch * count), 1)):
-        logits = gamma * (unit[:, rows] @ unit.mT - beta * mean)
-        itself = rows[:, None] == torch.arange(count, device=unit.device)
-        logits = logits.masked_fill((logits < 0) & ~itself, -torch.inf)
-        mixed.append(logits.softmax(dim=-1).to(values.dtype) @ values)
+        weights = gate_rows(unit[:, rows] @ unit.mT, rows, mean, shift=beta, scale=gamma)
+        mixed.append(weights.to(values.dtype) @ values)
     return torch.cat(mixed, dim=1)
 
 
@@ -60,7 +57,7 @@ class Proxy(Encoder):
     gamma: float = 3.0
     vfm: str = DINO
     vfm_layer: int = -1
-    vfm_tap: Tap = "out"
+    vfm_tap: FeatureTap = "out"
     vfm_positions: str | None = "bicubic-offset"  # DINO's own interpolation
     vfm_detector: Detector = LofRelease()
     vfm_purifier: Purifier = Keep()
@@ -88,8 +85,8 @@ class Proxy(Encoder):
         return [*repair_needs(self.detector, self.purifier, -2), *self.second.needs(depth)]
 
     def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
-        own = repair_refusal(self.detector, self.purifier, layout)
-        return own or (repair_refusal(self.vfm_detector, self.vfm_purifier, layout) if self.vfm == SELF else None)
+        own = repair_refusal(self.detector, self.purifier, layout, backbone.depth - 1)
+        return own or (self.second.refusal(layout, backbone.depth) if self.second.shared else None)
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Self:
         fitted: Any = super().fitted(backbone, images)

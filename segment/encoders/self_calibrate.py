@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,11 +16,10 @@ from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.neighbour_mean import NeighbourMean
-from diagnostics.registry import unknown_name
 from diagnostics.taps import resolve_layer
 from segment.fusion import aggregate, cut_below, gate, similarity, spread
 from segment.kernels import check_kernel, kernel_mix, kernel_terms
-from segment.method import Encoder, Encoding, Place, Stock, encoding
+from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
 from segment.repair import find_outliers, repair_needs, repair_refusal
 
 DepthRule = Literal["line", "fixed"]
@@ -102,10 +101,8 @@ class SelfCalibrated(Encoder):
     depth_rule: DepthRule = "line"
 
     def __post_init__(self) -> None:
+        check_words(self)
         check_kernel(self.kernel, "sum")
-        for name, words in (("terms", Terms), ("second_branch", SecondBranch), ("depth_rule", DepthRule)):
-            if getattr(self, name) not in get_args(words):
-                raise unknown_name(name, getattr(self, name), get_args(words))
         if not 0 <= self.beta < 1:
             raise ValueError(f"`beta` should be a cosine in [0, 1) below which nothing is similar; got {self.beta}.")
         if not self.similarity_weight >= 0:

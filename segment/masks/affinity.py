@@ -17,7 +17,7 @@ from diagnostics.images import normalise
 from diagnostics.layout import Grid
 from diagnostics.measures.similarity import cosine_affinity
 from segment.masks.base import NOWHERE, Clusters, PatchMasks, check_resizing, extra
-from segment.method import Encoding
+from segment.method import Encoding, check_words
 from segment.second_backbone import DINO, SELF, second_backbone
 
 
@@ -40,6 +40,7 @@ class AffinityMasks(PatchMasks):
     median: int = 7  # as for the clusters of CLIPtrase
 
     def __post_init__(self) -> None:
+        check_words(self)
         if not -1 <= self.threshold <= 1:
             raise ValueError(f"`threshold` should be a cosine, in [-1, 1]; got {self.threshold}.")
         if self.smallest < 1:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segment.masks.base import NOWHERE, Clusters, PatchMasks, check_resizing, extra
-from segment.method import Encoding
+from segment.method import Encoding, check_words
 
 # Patches -> eps and min_samples. Source: leaves162/CLIPtrase 2b7de61, at 224 and 336 pixels with patches of 16.
 RELEASED: dict[int, tuple[float, int]] = {196: (0.7, 3), 441: (1.1, 7)}
@@ -50,6 +50,7 @@ class Dbscan(PatchMasks):
     median: int = 7  # leaves162/CLIPtrase 2b7de61
 
     def __post_init__(self) -> None:
+        check_words(self)
         if self.eps is not None and not self.eps > 0:
             raise ValueError(f"`eps` should be a distance above 0, or none for the released one; got {self.eps}.")
         if self.min_samples is not None and self.min_samples < 1:

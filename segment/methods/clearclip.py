@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from segment.encoders.last_block import LastBlock
 from segment.method import Decode, Method, Paper
+from segment.methods.sclip import OTHER_SHAPES
 
 METHOD = Method(
     encoder=LastBlock(kernel="qq", residual=False, ffn=False),
@@ -12,5 +13,6 @@ METHOD = Method(
     summary="q-q attention, no residual, no FFN",
     departures=(
         "The shipped base configuration says q-k attention; this is the paper, which the code runs as `ClearCLIP`.",
+        OTHER_SHAPES,
     ),
 )

@@ -16,6 +16,7 @@ METHOD = Method(
     summary="mean cosine of queries, keys and values in place of attention; Eq 3-8",
     departures=(
         "Eq 7 keeps every patch where weights are cosines; it can act with similarity=inner-product alone.",
+        "Where it takes patches out, rows of the others keep all columns: a prototype needs a value at every patch.",
         "Whether residual and FFN stay is not printed; they stay here, as in the release.",
         "The interpolation of prototypes to pixels is not printed; it is bilinear here.",
     ),

@@ -6,6 +6,7 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.purifiers.neighbour_mean import NeighbourMean
 from segment.encoders.self_calibrate import SelfCalibrated
 from segment.method import Method, Paper
+from segment.methods.sclip import OTHER_SHAPES, PARTIAL_PATCHES
 
 PAPER = Paper(
     title="Self-Calibrated CLIP for Training-Free Open-Vocabulary Segmentation",
@@ -27,6 +28,8 @@ METHOD = Method(
     summary="outliers by density mended, features adjusted by layers 9 and 4, k-k and similarity attention, two passes",
     departures=(
         "Pictures need not be square, and several go in one batch; the release takes single square windows.",
+        OTHER_SHAPES,
+        PARTIAL_PATCHES,
         "At 24 blocks the layers are the paper's, 17, 7 and 9-20, and the class share is 0.3. The authors' own setting "
         "for L/14, told in comments of 74471da and in their issue 5, is class_share=0.1,fuse_to=19.",
         "Other depths: layers on the line through those at 12 and at 24 blocks (our choice).",

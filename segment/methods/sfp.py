@@ -6,6 +6,7 @@ from diagnostics.detectors.som_release import SomRelease
 from diagnostics.purifiers.neighbour_mean import NeighbourMean
 from segment.encoders.self_calibrate import SelfCalibrated
 from segment.method import Method, Paper
+from segment.methods.sclip import OTHER_SHAPES, PARTIAL_PATCHES
 
 PAPER = Paper(
     title="Feature Purification Matters: Suppressing Outlier Propagation for Training-Free Open-Vocabulary Semantic "
@@ -29,6 +30,8 @@ METHOD = Method(
     summary="outliers by class attention mended at layer L-1, q-q, k-k and similarity attention, a similarity branch",
     departures=(
         "Pictures need not be square, and several go in one batch; the release takes single square windows.",
+        OTHER_SHAPES,
+        PARTIAL_PATCHES,
         "Layers stay 9, 4 and 4-10 at every depth from 12 on, as the release has them written in; depth_rule=line "
         "moves them with the depth, as SC-CLIP does. Below 12 blocks they are on that line (our choice).",
         "Similarity and outlier scores are computed in fp32; the release has fp16 on a GPU.",

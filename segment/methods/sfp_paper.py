@@ -24,6 +24,5 @@ METHOD = Method(
         "Eq 10 repeats rows, then columns, 6 times (our choice: the paper gives no number). A column that is an "
         "outlier at every layer stays zero.",
         "The last norm and the projection come after Eq 11 (our choice); norm_at=before puts them in front.",
-        "Learned detectors are fitted for layer L-1 alone and used at every layer.",
     ),
 )

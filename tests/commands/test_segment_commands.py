@@ -12,7 +12,6 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from commands.classify import read_truth
 from commands.main import app
 from diagnostics.images import load_image
 from segment.encode import encode_many
@@ -38,7 +37,8 @@ def ran(*arguments, code=0):
 def test_segment_writes_label_maps_overlays_descriptions_and_a_sheet(folder):
     output = ran(
         "segment", folder / "in", "--classes", "cat, dog", "--background", "sky, wall", "-b", "tiny",
-        "--method", "clip,sc-clip:detector=som,purifier=median,clearclip", "--templates", "plain", "--out", folder / "out",
+        "--method", "clip,sc-clip:detector=som,purifier=median,clearclip", "--templates", "plain",
+        "--out", folder / "out",
     )  # fmt: skip
     methods = {path.name for path in (folder / "out").iterdir() if path.is_dir()}
     assert methods == {"clip", "sc-clip-detector=som,purifier=median", "clearclip", "sheets"}
@@ -72,6 +72,10 @@ def test_segment_given_again_does_nothing_and_other_settings_are_refused(folder)
         (("--classes", "cat, dog", "--threshold", "0.5"), "background"),
         (("--classes", "cat, dog", "--scale", "0"), "above 0"),
         (("--classes", "cat, dog", "--refine", "pamrr"), "pamr"),
+        (("--classes", "cat, dog", "--separator", "; "), "for --classes-file"),
+        (("--classes", "cat, dog", "--background", "sky", "--background-class", "0"), "either --background"),
+        (("--classes", "cat, dog", "--background-class", "2"), "0…1"),
+        (("--classes", "cat, dog", "--method", "clip,clip"), "tell them apart"),
     ],
 )
 def test_wrong_options_say_what_was_expected(folder, options, said):
@@ -106,10 +110,55 @@ def test_classify_prints_answers_accuracy_and_writes_them(folder):
     assert answers.groupby(["name", "way"])["probability"].sum().to_numpy() == pytest.approx(np.ones(6), abs=1e-5)
 
 
-def test_a_truth_of_another_form_is_refused_by_line(tmp_path):
-    (tmp_path / "truth.csv").write_text("0.png,cat\n1.png\n")
-    with pytest.raises(ValueError, match="line 2"):
-        read_truth(tmp_path / "truth.csv")
+@pytest.mark.parametrize(
+    ("truth", "said"),
+    [("0.png,cat\n1.png\n", "row 2"), ("0.png,cat\n0.png,dog\n", "two classes"), ("7.png,cat\n", "such as `0.png`")],
+)
+def test_a_truth_that_leads_nowhere_is_refused(folder, truth, said):
+    (folder / "truth.csv").write_text(truth)
+    asked = ("--classes", "cat, dog", "-b", "tiny", "--templates", "plain", "--truth", folder / "truth.csv")
+    assert said in ran("classify", folder / "in", *asked, code=1)
+
+
+def test_a_file_with_background_words_first_and_a_word_twice_is_read_by_its_options(folder):
+    """COCO-Object's released class-name file: «bed» is a word for the background and a class of its own."""
+    (folder / "classes.txt").write_text("sky; bed; sea, calm\ncat\nbed\n")
+    asked = (
+        "segment", folder / "in", "--classes-file", folder / "classes.txt", "-b", "tiny", "--method", "clip",
+        "--windows", "whole", "--templates", "plain", "--no-overlays",
+    )  # fmt: skip
+    assert "--background-class 0" in ran(*asked, "--out", folder / "out", code=1)
+    ran(*asked, "--background-class", 0, "--threshold", 0.1, "--out", folder / "out")
+    note = json.loads((folder / "out" / "clip" / "0.json").read_text())
+    assert note["names"] == ["background", "cat", "bed"]
+    assert note["settings"]["queries"] == [["sky", "bed", "sea, calm"], ["cat"], ["bed"]]
+    assert note["settings"]["templates"] == "plain"
+    ran(*asked, "--repeats", "--separator", ", ", "--out", folder / "repeated")
+    note = json.loads((folder / "repeated" / "clip" / "0.json").read_text())
+    assert note["settings"]["queries"] == [["sky; bed; sea", "calm"], ["cat"], ["bed"]]
+    assert note["settings"]["background"] is None
+
+
+def test_rows_of_a_classifier_are_combined_as_asked(folder):
+    (folder / "rows.json").write_text('{"cat": [0, 1, 2], "dog": [3, 4]}')
+    asked = (
+        "segment", folder / "in", "--classes", "cat, dog", "--rows", folder / "rows.json", "--method", "clip",
+        "-b", "tiny:registers=4", "--windows", "whole", "--size", "64", "--no-overlays",
+    )  # fmt: skip
+    words = set()
+    for combine in ("mean", "each"):
+        ran(*asked, "--combine", combine, "--out", folder / combine)
+        words.add(json.loads((folder / combine / "settings.json").read_text())["words"])
+    assert len(words) == 2
+
+
+def test_a_run_whose_rest_cannot_be_read_ends_well_when_given_again(folder):
+    (folder / "in" / "broken.png").write_bytes(b"no picture")
+    asked = ("segment", folder / "in", "--classes", "cat, dog", "-b", "tiny", "--method", "clip", "--windows", "whole")
+    for _ in range(2):
+        output = ran(*asked, "--templates", "plain", "--out", folder / "out", "--no-overlays")
+        assert "left out (1)" in output
+    assert "done already" in output
 
 
 @pytest.mark.parametrize("what", ["methods", "windows", "refiners", "templates", "datasets"])

@@ -1,9 +1,12 @@
 """Label maps over pictures: the right tint at the right pixel, and a legend of what occurs."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from figures.label_maps import colored, label_map, legend_of, method_sheet
+from figures.labels import folded
 
 COLORS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
 NAMES = ("background", "cat", "dog")
@@ -55,6 +58,34 @@ def test_one_map_has_the_shape_of_its_picture_and_a_title(picture, labels):
     assert image.shape == (4, 6, 3)
 
 
+def test_long_specs_and_names_stay_inside_the_figure(labels):
+    """Everything drawn is inside, heads do not run into each other, and dollar signs mean nothing."""
+    names = [f"a ${kind}$ long name {kind}" for kind in range(40)]
+    picture, many = np.zeros((40, 60, 3), np.uint8), np.arange(2400).reshape(40, 60) % 40
+    spec = "sc-clip:detector=lof(neighbours={}),purifier=neighbour-mean"
+    title = "a/very/deep/folder/" * 6 + "x_$y$.jpg"
+    for figure in (
+        method_sheet(picture, {spec.format(k): many for k in range(4)}, names, title=title),
+        label_map(picture, many, names, title=f"{title}: {spec}"),
+    ):
+        figure.canvas.draw()
+        legend = figure.legends[0]
+        heads = [ax._left_title.get_window_extent() for ax in figure.axes if ax.get_title(loc="left")]
+        for box in (legend.get_window_extent(), figure._suptitle.get_window_extent(), *heads):
+            assert figure.bbox.x0 <= box.x0
+            assert box.x1 <= figure.bbox.x1
+        assert all(a.x1 <= b.x0 or a.y0 != b.y0 for a, b in pairwise(heads))
+        assert "$" in legend.get_texts()[0].get_text()
+        assert not any(text.get_parse_math() for text in legend.get_texts())
+
+
 def test_a_sheet_of_nothing_is_refused(picture):
     with pytest.raises(ValueError, match="at least one label map"):
         method_sheet(picture, {}, NAMES)
+
+
+def test_specs_are_folded_behind_their_marks_and_long_words_anywhere():
+    assert folded("clip:detector=som,purifier=median", 18) == "clip:detector=som,\npurifier=median"
+    assert folded("abcdefgh", 3) == "abc\ndef\ngh"
+    assert folded("a word", 20) == "a word"
+    assert folded("", 20) == ""

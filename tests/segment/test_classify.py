@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
+from diagnostics.backbones import load_backbone
 from diagnostics.images import normalise
 from segment.classify import accuracy_table, class_probabilities, classify
 from segment.method import TextFeatures
@@ -39,6 +41,38 @@ def test_stock_answers_are_those_of_the_model_itself(tiny, text, pictures):
         assert part["rank"].tolist() == [1, 2, 3]
         assert part["class"].iloc[0] == text.names[int(expected.argmax())]
         assert part["probability"].to_numpy() == pytest.approx(expected.sort(descending=True).values.numpy(), abs=1e-4)
+
+
+def test_a_classifier_answers_by_the_feature_that_enters_its_head(pictures):
+    """Cosine with unit rows: what is left of the stock logits without biases and lengths."""
+    backbone = load_backbone("tiny:registers=4")
+    rows = F.normalize(backbone.class_head().detach().float()[:3], dim=1)
+    text = TextFeatures(features=rows, owners=torch.arange(3), names=("cat", "dog", "grass"))
+    answers, _ = classify(backbone, pictures, text, top=3, size="native")
+    images = normalise(torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
+    with torch.no_grad():
+        own = backbone.model.forward_head(backbone.model.forward_features(images), pre_logits=True)
+    softmax = (100 * F.normalize(own, dim=-1) @ rows.T).softmax(-1)
+    for number in range(3):
+        part = answers[answers["name"] == f"picture-{number + 1:04d}"]
+        assert part["probability"].to_numpy() == pytest.approx(softmax[number].sort(descending=True).values, abs=1e-4)
+
+
+def test_a_picture_of_the_truth_goes_by_its_path_its_file_or_its_stem(tiny, text, tmp_path):
+    for name in ("a/one.png", "b/two.png", "b/three.png", "b/four.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    truth = {"a/one.png": "cat", "two.png": "DOG", "three": "grass", "elsewhere.png": "cat"}
+    answers, _ = classify(tiny, tmp_path, text, truth=truth, top=3)
+    right = answers[answers["right"].notna()]
+    assert dict(zip(right["name"], right["class"], strict=True)).keys() == {"a/one.png", "b/two.png", "b/three.png"}
+    found = {row["name"]: row["class"] for _, row in right.iterrows() if row["right"]}
+    assert found == {"a/one.png": "cat", "b/two.png": "dog", "b/three.png": "grass"}
+
+
+def test_a_truth_that_names_none_of_the_pictures_is_refused(tiny, text, pictures):
+    with pytest.raises(ValueError, match="such as `picture-0001`; none of its 1 names is among them, such as `photo`"):
+        classify(tiny, pictures, text, truth={"photo": "cat"})
 
 
 def test_keep_changes_nothing_and_a_purifier_at_every_layer_does(tiny, text, pictures):

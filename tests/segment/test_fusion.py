@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from segment.fusion import aggregate, balance, cut_below, gate, similarity, spread
+from segment.fusion import aggregate, balance, cut_below, gate, gate_rows, similarity, spread
 
 
 @pytest.fixture
@@ -68,6 +68,14 @@ def test_the_gate_is_a_softmax_over_what_stands_above_the_shifted_mean(patches, 
             logits = [scale * (affinity[b, i, j].item() - shift * mean) for j in range(5)]
             kept = [0.0 if logit < 0 else math.exp(logit) for logit in logits]
             assert found[b, i].tolist() == pytest.approx([one / sum(kept) for one in kept], abs=1e-6)
+
+
+def test_some_rows_of_the_gate_are_those_of_the_whole(patches):
+    patches[1, 2] = 0
+    affinity, some = similarity(patches), torch.tensor([4, 2])
+    whole = gate(affinity, shift=1.2, scale=3.0)
+    rows = gate_rows(affinity[:, some], some, affinity.mean(dim=(1, 2), keepdim=True), shift=1.2, scale=3.0)
+    assert torch.equal(rows, whole[:, some])
 
 
 def test_a_patch_that_no_other_is_similar_to_attends_to_itself(patches):

@@ -111,7 +111,6 @@ def test_of_equally_good_classes_the_lowest_wins_in_whatever_order_queries_come(
 def test_majority_scores_are_one_for_the_label_of_the_vote(encoding, text):
     scores = MaskVote(masks=Quarters())(encoding, text, (64, 96))
     assert scores.by_class
-    assert scores.by_class
     assert scores.maps.shape == (2, 1, 64, 96)
     assert set(scores.maps.unique().tolist()) <= {0, 1, 2}
     labels = scores.maps[:, 0]

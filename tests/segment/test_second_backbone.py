@@ -15,7 +15,6 @@ from diagnostics.backbones.base import join_heads
 from diagnostics.detectors.massive import Massive
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.images import denormalise, normalise
-from diagnostics.layout import Layout
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.zero import Zero
 from diagnostics.registry import split_specs
@@ -241,4 +240,3 @@ def test_reading_a_grid_at_its_own_centres_changes_nothing(tiny):
     stock = bare(tiny, (50, 70))
     patches = torch.randn(1, stock.layout.count, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(onto_grid(patches, stock, stock), patches)
-    assert isinstance(stock.layout, Layout)

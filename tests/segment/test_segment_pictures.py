@@ -1,6 +1,7 @@
 """Label maps of a folder on disk: whole, described, and on again where a run was stopped."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,15 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import segment.segmenter as module
 from diagnostics.store import OtherRun
+from segment.encode import encode_many
 from segment.method import TextFeatures
+from segment.methods import METHODS
 from segment.segment_pictures import SegmentRun, file_name
 from segment.segmenter import Segmenter
+
+LEARNS = "clip:detector=register-neuron(ratio=1),purifier=neighbour-mean"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,81 @@ def test_a_broken_picture_is_named_and_the_rest_goes_on(segmenter, folder, tmp_p
     assert list(run.left_out) == ["broken.jpg"]
 
 
+def test_where_only_broken_pictures_are_left_nothing_is_wrong(segmenter, folder, tmp_path):
+    list(SegmentRun(segmenter, folder, tmp_path / "out"))
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    run = SegmentRun(segmenter, folder, tmp_path / "out")
+    assert list(run) == []
+    assert list(run.left_out) == ["broken.jpg"]
+    with pytest.raises(ValueError, match="none of the 1 pictures can be read"):
+        list(SegmentRun(segmenter, folder / "broken.jpg", tmp_path / "new"))
+
+
+def test_another_picture_of_the_same_name_does_not_pass_for_done(segmenter, folder, tmp_path):
+    list(SegmentRun(segmenter, folder / "a.png", tmp_path / "out"))
+    with pytest.raises(OtherRun, match="another picture"):
+        SegmentRun(segmenter, folder / "deep" / "a.png", tmp_path / "out")
+
+
+def test_pictures_of_one_shape_share_batches_whatever_stands_between(tiny, text, tmp_path, monkeypatch):
+    sizes = []
+
+    def counted(backbone, images, methods, **options):
+        sizes.append(tuple(images.shape[::2]))
+        return encode_many(backbone, images, methods, **options)
+
+    monkeypatch.setattr(module, "encode_many", counted)
+    for number in range(6):
+        shape = (96, 64) if number % 2 else (64, 96)
+        Image.new("RGB", shape).save(tmp_path / f"{number}.png")
+    segmenter = Segmenter(tiny, "clip", text, windows="whole", size="native", batch=3)
+    run = SegmentRun(segmenter, tmp_path, tmp_path / "out")
+    assert [one.name for (one,) in run] == [f"{number}.png" for number in (0, 2, 4, 1, 3, 5)]
+    assert sizes == [(3, 96), (3, 64)]
+
+
+def test_a_detector_that_learns_sees_the_same_pictures_when_a_run_goes_on(tiny, text, folder, tmp_path, monkeypatch):
+    segmenter = Segmenter(tiny, LEARNS, text, windows="whole", size=64)
+    list(SegmentRun(segmenter, folder, tmp_path / "whole"))
+    work = iter(SegmentRun(segmenter, folder, tmp_path / "cut"))
+    next(work), next(work)
+    work.close()
+    seen, fitted = [], Segmenter.fitted
+    monkeypatch.setattr(Segmenter, "fitted", lambda self, pictures: seen.append(pictures) or fitted(self, pictures))
+    list(SegmentRun(segmenter, folder, tmp_path / "cut"))
+    assert [[name for name, _ in pictures] for pictures in seen] == [["a.png", "b.jpg", "deep/a.png"]]
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+
+
+def test_a_file_in_place_of_the_folder_is_refused(segmenter, folder):
+    with pytest.raises(ValueError, match=r"a\.png` is a file; give --out the name of a folder"):
+        SegmentRun(segmenter, folder, folder / "a.png")
+
+
+def test_methods_that_share_a_spec_are_refused(tiny, text, folder, tmp_path):
+    twice = [METHODS["clip"], replace(METHODS["clip"], positions=None)]
+    with pytest.raises(ValueError, match="tell them apart; got `clip`, `clip`"):
+        SegmentRun(Segmenter(tiny, twice, text), folder, tmp_path / "out")
+    run = SegmentRun(Segmenter(tiny, METHODS["clip"], text), folder, tmp_path / "out")
+    assert run.methods == ["clip"]
+
+
+def test_words_that_shaped_a_run_are_kept_and_others_refused(segmenter, folder, tmp_path):
+    run = SegmentRun(segmenter, folder, tmp_path / "out", about={"templates": "plain"})
+    next(iter(run))
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["templates"] == "plain"
+    with pytest.raises(OtherRun, match="templates"):
+        SegmentRun(segmenter, folder, tmp_path / "out", about={"templates": "photo"})
+
+
+def test_a_stem_that_is_another_pictures_name_keeps_its_suffix(segmenter, folder, tmp_path):
+    for name in ("a.jpg", "a.jpg.png"):
+        Image.new("RGB", (64, 64)).save(folder / name)
+    stems = SegmentRun(segmenter, folder, tmp_path / "out").stems
+    assert len(set(stems.values())) == len(stems)
+    assert stems["a.jpg.png"] == "a.jpg.png"
+
+
 def test_pictures_of_one_stem_keep_their_suffix(segmenter, folder, tmp_path):
     Image.new("RGB", (64, 64)).save(folder / "a.jpg")
     run = SegmentRun(segmenter, folder, tmp_path / "out")
@@ -99,3 +180,6 @@ def test_specs_become_names_that_file_systems_take():
     assert file_name("sc-clip:detector=lof(neighbours=5),purifier=median") == (
         "sc-clip-detector=lof-neighbours=5-,purifier=median"
     )
+    long, other = (file_name("sc-clip:" + "beta=0.4," * 40 + last) for last in "ab")
+    assert long != other
+    assert len(long) < 200

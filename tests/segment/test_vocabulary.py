@@ -115,6 +115,16 @@ def test_a_word_may_stand_in_the_background_and_in_a_class(tmp_path):
         Vocabulary.read(path)
 
 
+def test_a_word_may_stand_twice_in_one_class_only_where_it_is_said(tmp_path):
+    """CLIPtrase's words of VOC have «bed» twice in the background: each counts in the softmax."""
+    path = written(tmp_path, "cat\nsky, bed, wall, bed")
+    with pytest.raises(ValueError, match="`bed` stands 2 times in class 1"):
+        Vocabulary.read(path, background=1)
+    assert Vocabulary.read(path, background=1, repeats=True).owners == (0, 1, 1, 1, 1)
+    with pytest.raises(ValueError, match="`bed` stands 2 times in class 0"):
+        Vocabulary.parse("cat").with_background("bed, bed")
+
+
 def test_background_words_become_class_0_or_the_last_class():
     animals = Vocabulary.parse("cat, dog")
     first = animals.with_background("sky, wall")

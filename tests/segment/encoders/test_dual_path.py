@@ -14,7 +14,6 @@ from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.base import Heads
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.detectors.singular_defect import SingularDefect
-from diagnostics.purifiers.zero import Zero
 from diagnostics.taps import Recorder
 from segment.encode import encode_many, stock_forward
 from segment.encoders.dual_path import DualPath, recorded_heads, stock_class_token
@@ -214,7 +213,9 @@ def test_a_detector_that_learns_is_fitted_to_every_block_whose_input_it_mends(ti
     assert fitted.encoder.detector.detectors[0] == SingularDefect(samples=1).fitted(tiny, images, 10)
     (found,) = encode_many(tiny, images, [fitted])
     assert found.patches.isfinite().all()
-    assert METHODS.build("clip-surgery:detector=singular-defect").fitted(tiny, images).encoder.purifier != Zero()
+    # Where nothing is mended, nothing is learned.
+    idle = METHODS.build("clip-surgery:detector=singular-defect")
+    assert idle.fitted(tiny, images) is idle
 
 
 def test_recorded_queries_keys_and_values_are_those_made_anew(tiny, images):
@@ -241,7 +242,9 @@ def test_a_model_with_fewer_blocks_is_refused_with_the_setting_to_change(images)
 
 
 def test_what_the_embedding_lacks_can_not_be_looked_for_there(tiny, images):
-    with pytest.raises(ValueError, match=r"detector reads `query`, which the embedding lacks. Set fewer blocks"):
+    with pytest.raises(
+        ValueError, match=r"detector reads `query`, which the embedding lacks; take one that reads tokens"
+    ):
         one(tiny, images, "clip-surgery:blocks=12,detector=som,purifier=zero")
     mended = one(tiny, images, "clip-surgery:blocks=12,detector=norm-topk(count=2),purifier=zero")
     assert mended.extras["outliers"].sum(dim=1).min() >= 2
@@ -255,6 +258,7 @@ def test_what_the_embedding_lacks_can_not_be_looked_for_there(tiny, images):
         ({"inverse_temperature": 0.0}, "`inverse_temperature` should be above 0"),
         ({"inverse_temperature": "cold"}, "should be width, norms or a number; got `cold`"),
         ({"kernel": "vq"}, "no attention kernel `vq`"),
+        ({"early": "none"}, "there is no early `none`. Known: identity, stock"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

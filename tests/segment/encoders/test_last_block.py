@@ -196,3 +196,17 @@ def test_a_negative_spread_and_an_unknown_kernel_are_refused():
         LastBlock(gaussian=-1)
     with pytest.raises(ValueError, match="no attention kernel `kq`"):
         METHODS.build("clip:kernel=kq")
+
+
+@pytest.mark.parametrize("spec", ["clip:", "proxyclip:vfm=self,vfm_tap=block_out,"])
+def test_a_single_block_has_nothing_before_it_to_read_attention_from(images, spec):
+    backbone = load_backbone("tiny:depth=1")
+    with pytest.raises(ValueError, match=r"can't run on .*its detector reads `query`, which the embedding lacks"):
+        encode_many(backbone, images, [f"{spec}detector=som,purifier=mean"])
+    (found,) = encode_many(backbone, images, [f"{spec}detector=norm-topk(count=2),purifier=zero"])
+    assert found.extras["outliers"].sum(dim=1).tolist() == [2, 2]
+
+
+def test_a_second_backbone_says_what_its_embedding_lacks(tiny, images):
+    with pytest.raises(ValueError, match=r"reads `query`, which the embedding lacks"):
+        encode_many(tiny, images, ["lavg:vfm=self,vfm_size=none,vfm_layer=1,vfm_detector=som,vfm_purifier=mean"])

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.base import join_heads
-from diagnostics.layout import Grid, Layout
+from diagnostics.layout import Grid
 from diagnostics.taps import Recorder, Recording
 from segment.encode import encode_many
-from segment.encoders.lazy_grounding import over_padded
+from segment.encoders.lazy_grounding import LazyGrounding, over_padded
 from segment.method import Scorer, Stock, TextFeatures
 from segment.methods import METHODS
 from segment.panoptic_cut import panoptic_cut
@@ -61,6 +61,11 @@ def test_without_cuts_no_second_backbone_is_asked_for(tiny, images):
     masks = encode_many(tiny, images, ["lavg:vfm=timm:nowhere,cuts=0"])[0].extras["masks"]
     assert masks.shape == (2, 4, 6)
     assert (masks == -1).all()
+
+
+def test_masks_lie_where_the_model_is_whatever_holds_the_pictures(tiny, images):
+    stock = Stock(tiny, images.to("meta"), tiny.layout(images), Recording(12, {}))
+    assert LazyGrounding(cuts=0)._masks(stock).device == tiny.device
 
 
 @pytest.mark.parametrize("first", ["tiny", "tiny:class_token=false", "tiny:registers=4"])
@@ -117,7 +122,6 @@ def test_the_scorer_gives_every_pixel_of_a_mask_the_same_scores(tiny, images):
         for number in masks[picture].unique():
             inside = maps[picture][:, masks[picture] == number]
             assert torch.equal(inside, inside[:, :1].expand_as(inside))
-    assert isinstance(encoding.layout, Layout)
 
 
 def test_settings_of_encoder_and_scorer_are_reached_by_one_spec():
@@ -131,3 +135,12 @@ def test_settings_of_encoder_and_scorer_are_reached_by_one_spec():
 def test_settings_that_cannot_be_are_refused(setting):
     with pytest.raises(ValueError, match=setting.split("=")[0] if "kernel" not in setting else "qx"):
         METHODS.build(f"lavg:{setting}")
+
+
+def test_a_detector_is_asked_about_the_grid_that_the_second_pass_has(tiny, images):
+    # 24 patches are too few for 30 neighbours; at 192 pixels there are 96.
+    spec = "lavg:vfm=self,vfm_size={},cuts=1,vfm_detector=lof(neighbours=30),vfm_purifier=mean"
+    with pytest.raises(ValueError, match="24 patches can't have 30 neighbours"):
+        encode_many(tiny, images, [spec.format("none")])
+    (found,) = encode_many(tiny, images, [spec.format("192")])
+    assert found.extras["masks"].shape == (2, 8, 12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import typing
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from diagnostics.detectors import DETECTORS
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.registry import _REGISTRIES, UnknownName, parse_spec
 from segment.encode import encode_many, stock_forward
+from segment.masks import MASKS
 from segment.method import Encoding, Method, TextFeatures
 from segment.methods import METHODS
 
@@ -306,7 +308,7 @@ def test_every_purifier_fits_into_every_kind_of_method(name, purifier):
 def test_all_settings_written_out_as_a_spec_build_the_same_method(name):
     settings = {key: text_of(value) for key, value in METHODS[name].settings().items()}
     built = METHODS.build(f"{name}:{','.join(f'{key}={text}' for key, text in settings.items())}")
-    assert replace(built, spec="") == METHODS[name]
+    assert replace(built, spec=name) == METHODS[name]
     assert parse_spec(built.spec)[1] == settings
 
 
@@ -326,6 +328,21 @@ def test_settings_of_encoder_scorer_and_decoder_have_different_names(name):
     assert len({*names, "positions"}) == len(names) + 1
 
 
+PARTS = {*(type(METHODS[name].encoder) for name in METHODS), *(type(METHODS[name].scorer) for name in METHODS)}
+WORDS = [
+    (part, name)
+    for part in sorted({*PARTS, *MASKS.values()}, key=lambda part: part.__name__)
+    for name, kind in typing.get_type_hints(part).items()
+    if typing.get_origin(kind) is typing.Literal
+]
+
+
+@pytest.mark.parametrize(("part", "name"), WORDS)
+def test_a_word_that_a_field_does_not_know_is_refused_where_no_spec_is_read_either(part, name):
+    with pytest.raises(ValueError, match="`wrod`"):
+        part(**{name: "wrod"})
+
+
 @every
 def test_any_detector_and_purifier_can_be_named(name):
     for detector in DETECTORS:
@@ -341,6 +358,7 @@ def test_a_method_says_what_it_is_and_where_it_comes_from(name):
     assert "\n" not in chosen.summary
     assert chosen.paper.title
     assert re.search(r"\b20\d\d$", chosen.paper.venue)
+    assert chosen.departures  # each release and each print leaves something that is settled otherwise here
     assert all(line == line.strip() != "" for line in chosen.departures)
     assert re.fullmatch(r"\d{4}\.\d{5}|", chosen.paper.arxiv)
     if not name.endswith("-paper"):  # the plain name is the released code, at a commit
