@@ -92,6 +92,12 @@ def _datasets() -> Table:
     return _described("data sets", DATASETS.describe())
 
 
+def _protocols() -> Table:
+    from segment.protocols import PROTOCOLS
+
+    return _described("protocols: whose settings a method is scored under", PROTOCOLS.describe())
+
+
 LISTS = {
     "backbones": _backbones,
     "measures": _measures,
@@ -105,6 +111,7 @@ LISTS = {
     "refiners": _refiners,
     "templates": _templates,
     "datasets": _datasets,
+    "protocols": _protocols,
 }
 
 

@@ -4,10 +4,11 @@ from segment.metrics.bootstrap import Interval, Resampled, paired_difference
 from segment.metrics.boundary import boundary_counts
 from segment.metrics.confusion import Counts, confusion_matrix, counts_of
 from segment.metrics.matching import best_matching, matched
-from segment.metrics.summary import CONVENTIONS, Summary, summarise
+from segment.metrics.summary import CONVENTIONS, Convention, Summary, summarise
 
 __all__ = [
     "CONVENTIONS",
+    "Convention",
     "Counts",
     "Interval",
     "Resampled",

@@ -52,7 +52,9 @@ class Resampled:
         return interval_of(self.miou(convention), level=level)
 
 
-def paired_difference(first: Resampled, second: Resampled, *, level: float = LEVEL) -> tuple[Interval, float]:
+def paired_difference(
+    first: Resampled, second: Resampled, *, convention: Convention = "mmseg", level: float = LEVEL
+) -> tuple[Interval, float]:
     """Interval of mIoU(second) - mIoU(first) over the same resamples, and the share of resamples where it is above 0.
 
     Both must have seen the same pictures with the same seed.
@@ -61,7 +63,7 @@ def paired_difference(first: Resampled, second: Resampled, *, level: float = LEV
         raise ValueError("both methods should be resampled with the same classes, number of resamples and seed.")
     if not np.array_equal(first.sums[1].sum(axis=1), second.sums[1].sum(axis=1)):
         raise ValueError("both methods should have scored the same pictures; the true pixels differ.")
-    difference = second.miou() - first.miou()
+    difference = second.miou(convention) - first.miou(convention)
     return interval_of(difference, level=level), float((difference > 0).mean())
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
-from scipy.ndimage import maximum_filter, minimum_filter
 
-from segment.metrics.confusion import Counts, confusion_matrix, counts_of
+from segment.metrics.confusion import Counts, scored_pixels
 
 # Cheng et al., CVPR 2021, Sec 4.2: 2 % of the picture's diagonal for pictures of MS COCO's size.
 SHARE = 0.02
@@ -18,10 +17,22 @@ def near_boundary(labels: np.ndarray, distance: int) -> np.ndarray:
 
     That is what `distance` erosions by a 3 x 3 square take from each class's mask.
     """
-    window = 2 * distance + 1
-    edge = int(labels.min()) - 1  # beyond the border is another label
-    lowest = minimum_filter(labels, window, mode="constant", cval=edge)
-    return lowest != maximum_filter(labels, window, mode="constant", cval=edge)
+    height, width = labels.shape
+    near = np.ones((height, width), bool)  # beyond the border is another label
+    if min(height, width) > 2 * distance:
+        # Every other pixel's square lies inside: it holds two labels where two neighbours in it differ.
+        along = _sums(labels[:, 1:] != labels[:, :-1], 2 * distance + 1, 2 * distance)
+        down = _sums(labels[1:] != labels[:-1], 2 * distance, 2 * distance + 1)
+        near[distance : height - distance, distance : width - distance] = (along > 0) | (down > 0)
+    return near
+
+
+def _sums(marks: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """How many marks each rectangle of `rows` x `cols` holds: bool (H, W) -> int32 (H - rows + 1, W - cols + 1)."""
+    table = np.zeros((marks.shape[0] + 1, marks.shape[1] + 1), np.int32)
+    np.cumsum(marks, axis=0, dtype=np.int32, out=table[1:, 1:])
+    np.cumsum(table[1:, 1:], axis=1, out=table[1:, 1:])
+    return table[rows:, cols:] - table[:-rows, cols:] - table[rows:, :-cols] + table[:-rows, :-cols]
 
 
 def boundary_counts(
@@ -30,13 +41,15 @@ def boundary_counts(
     """Pixels of each class near its outline in both maps, in the truth, in the prediction: label maps -> Counts (C).
 
     Their IoU, right / (truth + predicted - right), is boundary IoU. The distance is `share` of the diagonal, at least
-    one pixel. Ignored and unscored pixels count nowhere; where they touch a class there is an outline.
+    one pixel. Ignored and unscored pixels count nowhere; where they touch a class there is an outline. Labels that are
+    no class raise ValueError, as in confusion_matrix.
     Source: Cheng et al., Boundary IoU, CVPR 2021, arXiv:2103.16562, Eq 2; counts are summed over pictures, as mIoU's.
     """
     height, width = truth.shape
     distance = max(1, round(share * float(np.hypot(height, width))))
-    near_truth, near_predicted = near_boundary(truth, distance), near_boundary(predicted, distance)
-    kept = confusion_matrix(predicted, np.where(near_truth & near_predicted, truth, -1), classes, ignore=(*ignore, -1))
-    in_truth = confusion_matrix(predicted, np.where(near_truth, truth, -1), classes, ignore=(*ignore, -1))
-    in_predicted = confusion_matrix(predicted, np.where(near_predicted, truth, -1), classes, ignore=(*ignore, -1))
-    return Counts(counts_of(kept).right, counts_of(in_truth).truth, counts_of(in_predicted).predicted)
+    kept = scored_pixels(predicted, truth, classes, ignore=ignore)
+    in_truth = near_boundary(truth, distance) & kept
+    in_predicted = near_boundary(predicted, distance) & kept
+    right = in_truth & in_predicted & (truth == predicted)
+    picked = (truth[right], truth[in_truth], predicted[in_predicted])
+    return Counts(*(np.bincount(labels, minlength=classes) for labels in picked))

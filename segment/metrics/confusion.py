@@ -25,25 +25,33 @@ def confusion_matrix(
     outside 0…C-1 that is not ignored raises ValueError: that is a label map of another encoding. So does a prediction
     of C or more.
     """
+    kept = scored_pixels(predicted, truth, classes, ignore=ignore)
+    truth, predicted = truth[kept].astype(np.int64), predicted[kept].astype(np.int64)
+    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def scored_pixels(
+    predicted: np.ndarray, truth: np.ndarray, classes: int, *, ignore: Collection[int] = (255,)
+) -> np.ndarray:
+    """Which pixels count: two (H, W) label maps -> bool (H, W). Errors as of confusion_matrix."""
     if predicted.shape != truth.shape:
         raise ValueError(
             f"`predicted` and `truth` should have one shape; got {predicted.shape} and {truth.shape}. "
             "Score at the size of the label map."
         )
-    predicted, truth = predicted.astype(np.int64).ravel(), truth.astype(np.int64).ravel()
     kept = predicted >= 0
     for value in ignore:
         kept &= truth != value
-    predicted, truth = predicted[kept], truth[kept]
-    if truth.size and (truth.min() < 0 or truth.max() >= classes):
-        odd = np.unique(truth[(truth < 0) | (truth >= classes)])
+    odd = kept & ((truth < 0) | (truth >= classes))
+    if odd.any():
         raise ValueError(
             f"`truth` should hold classes 0…{classes - 1} or ignored values {sorted(ignore)}; it also has "
-            f"{odd[:8].tolist()}. The label maps are of another encoding, or have a value that should be ignored."
+            f"{np.unique(truth[odd])[:8].tolist()}. The label maps are of another encoding, or have a value that "
+            "should be ignored."
         )
     if predicted.size and predicted.max() >= classes:
         raise ValueError(f"`predicted` should hold classes below {classes}; got {int(predicted.max())}.")
-    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+    return kept
 
 
 def counts_of(matrix: np.ndarray) -> Counts:

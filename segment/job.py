@@ -1,0 +1,262 @@
+"""What a worker of an evaluation is told, and what it does with a shard: read, segment, count, write."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diagnostics.backbones import Backbone, load_backbone
+from diagnostics.fingerprint import fingerprint
+from diagnostics.registry import parse_spec
+from segment.datasets.base import Dataset, Sample
+from segment.export_labels import encoded_labels, label_png
+from segment.method import Method, TextFeatures
+from segment.methods import METHODS
+from segment.metrics import Counts, boundary_counts, confusion_matrix
+from segment.protocols.base import Protocol
+from segment.segment_pictures import file_name
+from segment.segmenter import PICTURES_TO_FIT, Segmentation, Segmenter
+from segment.shards import Shard, ShardResult, Tally, encode
+from segment.storage import storage_at
+
+# Pictures and label maps that are read ahead of the work, in as many threads. Our choice.
+READ_AHEAD = 4
+# Threads that count pixels. Our choice.
+COUNTERS = 2
+
+Report = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a worker must know, as values that can be sent to another process or machine.
+
+    `device` may be `auto`. `words` are the text features as arrays. `weights` is the fingerprint that the backbone
+    must have; `run` the hash of everything that shapes the counts; `pictures` how many of the data set are scored;
+    `out` and `export` places as storage_at takes them.
+    """
+
+    backbone: str
+    device: str
+    precision: str
+    methods: tuple[str, ...]
+    dataset: Dataset
+    dataset_name: str
+    protocol: Protocol
+    words: dict[str, Any] = field(repr=False)
+    weights: str
+    batch: int
+    threads: int
+    boundary: bool
+    run: str
+    pictures: int
+    out: str
+    export: str = ""
+
+    @property
+    def text(self) -> TextFeatures:
+        """The words, on the CPU."""
+        arrays = {name: torch.from_numpy(self.words[name]) for name in ("features", "owners")}
+        return TextFeatures(**{**self.words, **arrays})
+
+
+def packed(text: TextFeatures) -> dict[str, Any]:
+    """Text features as plain arrays, which cross to other processes without shared memory."""
+    return {
+        "features": text.features.float().cpu().numpy(),
+        "owners": text.owners.cpu().numpy(),
+        "names": text.names,
+        "background": text.background,
+        "logit_scale": text.logit_scale,
+    }
+
+
+def with_protocol(specs: tuple[str, ...], protocol: Protocol) -> tuple[str, ...]:
+    """Specs with the settings that the protocol has for its own method; those that a spec sets itself win."""
+    own = dict(protocol.method_fields)
+    found = []
+    for spec in specs:
+        name, fields = parse_spec(spec)
+        added = parse_spec(f"{name}:{own[name]}")[1] if name in own else {}
+        extra = [f"{key}={value}" for key, value in added.items() if key not in fields]
+        found.append(spec if not extra else f"{spec}{',' if fields else ':'}{','.join(extra)}")
+    return tuple(found)
+
+
+def under_protocol(spec: str, protocol: Protocol) -> Method:
+    """The method with the protocol's scale, thresholds and positions, but for what the spec itself sets."""
+    method = METHODS.build(spec)
+    said = parse_spec(spec)[1]
+    decode = {name: getattr(protocol, name) for name in ("scale", "threshold", "smallest_area") if name not in said}
+    if protocol.positions is not None and "positions" not in said:
+        method = replace(method, positions=protocol.positions)
+    return replace(method, decode=replace(method.decode, **decode))
+
+
+def segmenter_of(
+    backbone: Backbone, methods: tuple[str, ...], text: TextFeatures, protocol: Protocol, *, batch: int
+) -> Segmenter:
+    """The segmenter that the protocol describes."""
+    return Segmenter(
+        backbone,
+        [under_protocol(spec, protocol) for spec in methods],
+        text,
+        windows=protocol.windows,
+        size="native" if protocol.scored == "crop" else protocol.size,
+        resampling=protocol.resampling,
+        refine=protocol.refine,
+        batch=batch,
+        strict=True,
+    )
+
+
+def prepared(sample: Sample, protocol: Protocol) -> tuple[Image.Image, np.ndarray]:
+    """The picture as the segmenter gets it, and the labels (h, w) in its size.
+
+    With `scored=crop`: the short side is brought to that of the protocol, labels by the nearest pixel, and the middle
+    square is cut out, both by torchvision's rules, as CLIPtrase has it.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(sample.image))
+    if protocol.scored == "original":
+        return picture, sample.labels
+    import torchvision.transforms.functional as vision  # here, since it takes seconds that no other protocol needs
+
+    side = int(str(protocol.size).removeprefix("short:"))
+    filters = vision.InterpolationMode
+    labels = Image.fromarray(sample.labels.astype(np.int32))
+    picture = vision.resize(picture, [side], filters(protocol.resampling))
+    labels = vision.resize(labels, [side], filters.NEAREST)
+    return vision.center_crop(picture, [side, side]), np.asarray(vision.center_crop(labels, [side, side]))
+
+
+class Worker:
+    """A loaded backbone and all else that shards are done with; made once, used for many.
+
+    It sets torch's number of threads for this process: on another number, the last bit of a score may differ.
+    """
+
+    def __init__(self, job: Job, *, backbone: Backbone | None = None) -> None:
+        torch.set_num_threads(job.threads)
+        self.job = job
+        self.storage = storage_at(job.out)
+        self.backbone = backbone or load_backbone(
+            job.backbone, device=job.device, precision="bf16" if job.precision == "bf16" else "fp32"
+        )
+        weights = fingerprint(self.backbone.model)
+        if weights != job.weights:
+            raise ValueError(
+                f"`{job.backbone}` has other weights on this machine ({weights}) than where the run was started "
+                f"({job.weights}). Give all machines the same files."
+            )
+        segmenter = segmenter_of(self.backbone, job.methods, job.text, job.protocol, batch=job.batch)
+        # Detectors that learn see the run's first pictures, whichever shard is in work: results don't depend on who
+        # does what.
+        self.segmenter = segmenter.fitted(islice(self._first_pictures(), PICTURES_TO_FIT))
+
+    def __call__(self, shard: Shard, report: Report | None = None) -> None:
+        """Does a shard and writes its file. `report` is told after each picture how many are done in this shard."""
+        self.storage.write(shard.name, encode(self.run(shard, report)))
+
+    def run(self, shard: Shard, report: Report | None = None) -> ShardResult:
+        """The counts of a shard. A picture that can't be read or scored is named among the broken ones."""
+        job = self.job
+        started = time.monotonic()
+        names: list[str] = []
+        broken: dict[str, str] = {}
+        truths: dict[str, np.ndarray] = {}
+        classes = len(job.dataset.names)
+        tallies = {method: Tally.empty(classes) for method in job.methods}
+        pictures = self._readable(range(shard.start, shard.stop), truths, broken)
+        first = next(pictures, None)
+
+        def take(name: str, found: Sequence[Segmentation], coming: Future[Any]) -> None:
+            try:
+                counted = coming.result()
+            except ValueError as error:
+                broken[name] = str(error)
+            else:
+                for method, one, counts in zip(job.methods, found, counted, strict=True):
+                    tallies[method].add(*counts)
+                    self._export(method, name, one.labels)
+                names.append(name)
+            if report is not None:
+                report(len(names) + len(broken))
+
+        # Counted in other threads, while the network has the next pictures.
+        with ThreadPoolExecutor(COUNTERS) as pool:
+            waiting: deque[tuple[str, Sequence[Segmentation], Future[Any]]] = deque()
+            for found in self.segmenter.many(chain([first], pictures)) if first is not None else ():
+                name = found[0].name
+                waiting.append((name, found, pool.submit(self._counted, found, truths.pop(name))))
+                if len(waiting) > COUNTERS:
+                    take(*waiting.popleft())
+            while waiting:
+                take(*waiting.popleft())
+        if report is not None:
+            report(shard.stop - shard.start)
+        seconds = time.monotonic() - started
+        return ShardResult(shard, job.run, names, broken, tallies, seconds, job.export)
+
+    def _counted(self, found: Sequence[Segmentation], truth: np.ndarray) -> list[tuple[np.ndarray, Counts | None]]:
+        job = self.job
+        ignore = () if job.dataset.ignore is None else (job.dataset.ignore,)
+        classes = len(job.dataset.names)
+        return [
+            (
+                confusion_matrix(one.labels, truth, classes, ignore=ignore),
+                boundary_counts(one.labels, truth, classes, ignore=ignore) if job.boundary else None,
+            )
+            for one in found
+        ]
+
+    def _export(self, method: str, name: str, labels: np.ndarray) -> None:
+        job = self.job
+        if job.export:
+            content = label_png(encoded_labels(labels, job.dataset_name, job.dataset))
+            storage_at(job.export).write(f"{file_name(method)}/{name}.png", content)
+
+    def _readable(
+        self, numbers: range, truths: dict[str, np.ndarray], broken: dict[str, str]
+    ) -> Iterator[tuple[str, Image.Image]]:
+        """Names and pictures, read ahead; labels go into `truths`, what can't be read into `broken`."""
+        for name, found in self._read_ahead(numbers):
+            if isinstance(found, Exception):
+                broken[name] = str(found)
+                continue
+            picture, truths[name] = found
+            yield name, picture
+
+    def _first_pictures(self) -> Iterator[tuple[str, Image.Image]]:
+        return self._readable(range(self.job.pictures), {}, {})
+
+    def _read_ahead(
+        self, numbers: range
+    ) -> Iterator[tuple[str, tuple[Image.Image, np.ndarray] | ValueError | OSError]]:
+        with ThreadPoolExecutor(READ_AHEAD) as pool:
+            waiting: deque[tuple[str, Future[Any]]] = deque()
+            try:
+                for number in numbers:
+                    waiting.append((self.job.dataset.sample_name(number), pool.submit(self._read, number)))
+                    if len(waiting) > READ_AHEAD:
+                        name, coming = waiting.popleft()
+                        yield name, coming.result()
+                while waiting:
+                    name, coming = waiting.popleft()
+                    yield name, coming.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, number: int) -> tuple[Image.Image, np.ndarray] | ValueError | OSError:
+        try:
+            return prepared(self.job.dataset[number], self.job.protocol)
+        except (ValueError, OSError) as error:
+            return error

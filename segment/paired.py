@@ -1,0 +1,70 @@
+"""Two methods on the same pictures: is the difference larger than what other pictures would have made of it?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from segment.metrics import Resampled, paired_difference
+from segment.results import Cell
+from segment.shards import cut, read_shard
+from segment.storage import storage_at
+from segment.tallies import matching_of, resampled
+
+
+class Pair(NamedTuple):
+    """`difference` is mIoU(second) - mIoU(first), with the ends of its 95 % interval; `share`, of the resamples in
+    which it is above 0. All in [-1, 1].
+    """
+
+    first: Cell
+    second: Cell
+    difference: float
+    low: float
+    high: float
+    share: float
+
+
+def compare(cells: Sequence[Cell], first: str, second: str) -> list[Pair]:
+    """Both methods wherever they were scored alike: same data set, pictures, backbone and protocol (by its hash).
+
+    Resamples are paired: both methods meet the same pictures as often. ValueError for a method that is nowhere, and
+    where the two have no cell in common.
+    """
+    for method in (first, second):
+        if not any(cell.method == method for cell in cells):
+            known = ", ".join(dict.fromkeys(cell.method for cell in cells))
+            raise ValueError(f"no result of method `{method}` here; there are {known}.")
+    pairs = []
+    for one in cells:
+        for other in cells:
+            if (one.method, other.method) == (first, second) and _alike(one) == _alike(other):
+                pairs.append(_pair(one, other))
+    if not pairs:
+        raise ValueError(
+            f"`{first}` and `{second}` have no data set, protocol, backbone and number of pictures in common. Run them "
+            "in one command: --method FIRST,SECOND."
+        )
+    return pairs
+
+
+def _alike(cell: Cell) -> tuple[object, ...]:
+    return cell.dataset, cell.hash, cell.backbone, cell.settings["weights"], cell.settings["dataset"]["list"]
+
+
+def _pair(one: Cell, other: Cell) -> Pair:
+    interval, share = paired_difference(
+        _resampled(one), _resampled(other), convention=one.settings["protocol"]["metric"]
+    )
+    return Pair(one, other, (other.miou or 0.0) - (one.miou or 0.0), interval.low, interval.high, share)
+
+
+def _resampled(cell: Cell) -> Resampled:
+    storage = storage_at(cell.place)
+    shards = cut(cell.pictures["asked"], cell.settings["shard"])
+    matrices = (read_shard(storage, shard, cell.run).tallies[cell.method].matrix for shard in shards)
+    hungarian = cell.settings["protocol"]["matching"] == "hungarian"
+    matching = matching_of(np.asarray(sum(matrices)), "hungarian") if hungarian else None
+    return resampled(storage, shards, cell.run, [cell.method], [matching])[0]

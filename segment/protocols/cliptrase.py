@@ -1,0 +1,47 @@
+"""CLIPtrase's protocol: one centre crop, scored on the crop, labels and a metric of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segment.protocols.base import Protocol, Protocols, table
+from segment.windows import Whole
+
+SOURCE = "leaves162/CLIPtrase 2b7de61"
+# The release doubles VOC20's scores with those of the class token.
+PRIOR = (("cliptrase", "class_prior=true"),)
+COMMON: dict[str, Any] = {
+    "windows": Whole(),
+    "resampling": "bicubic",
+    "scale": 100.0,  # CLIP's trained one
+    "scored": "crop",
+    "metric": "cliptrase",
+}
+# The background is the last class, on VOC21 with void pixels; COCO-Object is scored on maps of COCO-Stuff.
+OWN_LABELS = (("convention", "cliptrase"),)
+SKIPPED = ("The release leaves out a picture whose only label is void; we score it.",)
+ROWS: dict[str, dict[str, Any]] = {
+    "voc20": {"method_fields": PRIOR},
+    "voc21": {"dataset_fields": OWN_LABELS, "departures": SKIPPED},
+    "context59": {},
+    "context60": {"dataset_fields": OWN_LABELS, "departures": SKIPPED},
+    "context459": {},
+    "coco-object": {"dataset_fields": OWN_LABELS, "departures": SKIPPED},
+    "coco-stuff": {},
+    "ade150": {},
+    "ade847": {},
+}
+
+
+def _at(name: str, side: int) -> Protocols:
+    common = COMMON | {"size": f"short:{side}"}
+    return Protocols(
+        summary=f"CLIPtrase at {side}: short side {side}, bicubic, middle square seen and scored, scale 100",
+        known=table(name, SOURCE, ROWS, words="cliptrase", **common),
+        elsewhere=Protocol(name=name, dataset="", source=f"{SOURCE}: what most data sets have in common", **common),
+    )
+
+
+# Table 1 is at 336, Table 6 and later papers' quotations at 224.
+PROTOCOLS_OF_CLIPTRASE = _at("cliptrase", 336)
+PROTOCOLS_OF_CLIPTRASE_224 = _at("cliptrase-224", 224)

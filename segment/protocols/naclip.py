@@ -1,0 +1,32 @@
+"""NACLIP's protocol: SCLIP's windows, VOC as whole pictures, PAMR after the scores."""
+
+from __future__ import annotations
+
+from segment.protocols.base import Protocol, Protocols, table
+from segment.refine.pamr import Pamr
+from segment.windows import Slide, Whole
+
+SOURCE = "sinahmr/NACLIP 0cac3a6 (second version), configs/cfg_*.py"
+PAMR = Pamr(iterations=10, dilations=(8, 16))
+
+PROTOCOLS_OF_NACLIP = Protocols(
+    summary="NACLIP, second version: short side 336 (Cityscapes 560), VOC whole, else windows 224/112, scale 40, PAMR",
+    known=table(
+        "naclip",
+        SOURCE,
+        {
+            "voc20": {"windows": Whole()},
+            "voc21": {"windows": Whole(), "threshold": 0.1},
+            "context59": {},
+            "context60": {"threshold": 0.1},
+            "coco-object": {"threshold": 0.1},
+            "coco-stuff": {},
+            "ade150": {},
+            "cityscapes": {"size": "short:560"},
+        },
+        windows=Slide(crop=224, stride=112),
+        words="sclip",
+        refine=PAMR,
+    ),
+    elsewhere=Protocol(name="naclip", dataset="", source=f"{SOURCE}: what most data sets have in common", refine=PAMR),
+)

@@ -1,0 +1,48 @@
+"""Which words a protocol asks a data set with: a released list, the data set's own names, or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segment.datasets.base import Dataset
+from segment.datasets.words import load_words
+from segment.vocabulary import Vocabulary
+
+OURS = "ours"
+# Words for «none of the others» in the protocol `ours`. Source: the list that SCLIP, NACLIP, SC-CLIP, SFP and ProxyCLIP
+# have for VOC21; that it stands for every background is our choice.
+BACKGROUND_OF = ("sclip", "voc21")
+
+
+def vocabulary_for(words: str, name: str, dataset: Dataset) -> Vocabulary:
+    """The vocabulary that `words` stands for on data set `name`, a class for each of its labels, in their order.
+
+    A name of segment.datasets.words: that list, or the data set's own `names`. `ours`: the names, written as people do
+    (blanks for - and _), and for the background one list of words on every data set. A file that ends in `.txt`: see
+    Vocabulary.read. ValueError where the number of classes is not the data set's.
+    """
+    if words == OURS:
+        return _ours(dataset)
+    if not words.endswith(".txt"):
+        return load_words(words, name, dataset)
+    found = Vocabulary.read(Path(words), background=dataset.background, repeats=True)
+    if len(found) != len(dataset.names):
+        raise ValueError(
+            f"`{words}` has {len(found)} classes, and data set `{name}` has {len(dataset.names)}: "
+            f"{', '.join(dataset.names[:6])}, … Give one line for each label, in their order."
+        )
+    return found
+
+
+def _ours(dataset: Dataset) -> Vocabulary:
+    classes: list[tuple[str, ...]] = [(_as_written(one),) for one in dataset.names]
+    if dataset.background is not None:
+        rest = load_words(*BACKGROUND_OF).classes[0]
+        # A word that is a class of its own is no word for the rest.
+        taken = {word for words in classes for word in words}
+        classes[dataset.background] = tuple(word for word in rest if word not in taken)
+    return Vocabulary(tuple(classes), dataset.background)
+
+
+def _as_written(name: str) -> str:
+    return " ".join(name.replace("-", " ").replace("_", " ").split())

@@ -1,0 +1,205 @@
+"""Shards: a run's pictures cut into pieces, and the file of exact counts that each finished piece leaves."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from segment.metrics import Counts
+from segment.storage import Storage
+
+FOLDER = "shards"
+# A shard is what a killed worker loses, and the unit that workers share out. Our choice: at most 32 pictures, and
+# about 64 shards for smaller runs.
+MOST_PICTURES, USUAL_SHARDS = 32, 64
+
+
+class Shard(NamedTuple):
+    """Pictures `start` to `stop` - 1 of the run."""
+
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """Its file."""
+        return f"{FOLDER}/{self.number:06d}.npz"
+
+
+def shard_size(pictures: int) -> int:
+    """Pictures in a shard where none is asked for; it depends on nothing but their number."""
+    return max(1, min(MOST_PICTURES, math.ceil(pictures / USUAL_SHARDS)))
+
+
+def cut(pictures: int, size: int) -> list[Shard]:
+    """All pictures, each in one shard: the same for any number of workers."""
+    if size < 1:
+        raise ValueError(f"a shard should have at least 1 picture; got {size}.")
+    starts = range(0, pictures, size)
+    return [Shard(number, start, min(start + size, pictures)) for number, start in enumerate(starts)]
+
+
+class Sparse(NamedTuple):
+    """The confusion matrix of one picture, where it is not 0: true class, predicted class, pixels, (k) each."""
+
+    truth: np.ndarray
+    predicted: np.ndarray
+    pixels: np.ndarray
+
+    @classmethod
+    def of(cls, matrix: np.ndarray) -> Sparse:
+        """From (C, C) int64."""
+        truth, predicted = matrix.nonzero()
+        return cls(truth.astype(np.int32), predicted.astype(np.int32), matrix[truth, predicted])
+
+    def counts(self, matching: np.ndarray | None = None) -> tuple[np.ndarray, Counts]:
+        """The classes that occur (k), and their counts (k) each; `matching` gives predicted clusters to classes."""
+        predicted = self.predicted if matching is None else matching[self.predicted]
+        classes, places = np.unique(np.concatenate([self.truth, predicted]), return_inverse=True)
+        truth, found = places[: len(self.truth)], places[len(self.truth) :]
+        sums = np.zeros((3, len(classes)), np.int64)
+        np.add.at(sums[1], truth, self.pixels)
+        np.add.at(sums[2], found, self.pixels)
+        same = truth == found
+        np.add.at(sums[0], truth[same], self.pixels[same])
+        return classes, Counts(*sums)
+
+
+@dataclass
+class Tally:
+    """What one method did on the pictures of a shard.
+
+    `matrix` (C, C) int64; `boundary` (3, C) int64, right, true and predicted pixels near outlines; `pictures`, the
+    matrix of each picture apart, in the order of the shard's names.
+    """
+
+    matrix: np.ndarray
+    boundary: np.ndarray
+    pictures: list[Sparse] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, classes: int) -> Tally:
+        return cls(np.zeros((classes, classes), np.int64), np.zeros((3, classes), np.int64))
+
+    def add(self, matrix: np.ndarray, boundary: Counts | None) -> None:
+        """One picture."""
+        self.matrix += matrix
+        if boundary is not None:
+            self.boundary += np.stack(boundary)
+        self.pictures.append(Sparse.of(matrix))
+
+
+@dataclass
+class ShardResult:
+    """A finished shard: names of the pictures that were scored, those that are broken with the reason, the tallies."""
+
+    shard: Shard
+    run: str
+    names: list[str]
+    broken: dict[str, str]
+    tallies: dict[str, Tally]
+    seconds: float = 0.0
+    exported: str = ""
+
+    def __post_init__(self) -> None:
+        both = [*self.names, *self.broken]
+        if len(set(both)) != len(both) or len(both) != self.shard.stop - self.shard.start:
+            raise DamagedShard(
+                f"shard {self.shard.number} should have each of its {self.shard.stop - self.shard.start} pictures "
+                f"once; it has {len(self.names)} and {len(self.broken)} broken ones."
+            )
+
+
+class DamagedShard(ValueError):
+    """A shard's file that can't be read, or contradicts itself."""
+
+
+def encode(result: ShardResult) -> bytes:
+    """A shard's file: npz without pickled objects."""
+    about = {
+        "shard": result.shard._asdict(),
+        "run": result.run,
+        "names": result.names,
+        "broken": result.broken,
+        "methods": list(result.tallies),
+        "seconds": result.seconds,
+        "exported": result.exported,
+    }
+    arrays: dict[str, np.ndarray] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
+    for number, tally in enumerate(result.tallies.values()):
+        arrays[f"{number}/matrix"] = tally.matrix
+        arrays[f"{number}/boundary"] = tally.boundary
+        ends = np.cumsum([len(one.pixels) for one in tally.pictures], dtype=np.int64)
+        arrays[f"{number}/ends"] = ends if len(ends) else np.zeros(0, np.int64)
+        for name, kind in (("truth", np.int32), ("predicted", np.int32), ("pixels", np.int64)):
+            parts = [getattr(one, name) for one in tally.pictures]
+            arrays[f"{number}/{name}"] = np.concatenate(parts).astype(kind) if parts else np.zeros(0, kind)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def decode(content: bytes) -> ShardResult:
+    """The shard of a file. DamagedShard for one that is cut short, or whose parts don't add up."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            about = json.loads(arrays["about"].tobytes())
+            tallies = {method: _tally(arrays, number) for number, method in enumerate(about["methods"])}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedShard(f"a shard's file can't be read ({type(error).__name__}: {error}).") from error
+    result = ShardResult(
+        shard=Shard(**about["shard"]),
+        run=about["run"],
+        names=about["names"],
+        broken=about["broken"],
+        tallies=tallies,
+        seconds=about["seconds"],
+        exported=about["exported"],
+    )
+    for method, tally in tallies.items():
+        total = np.zeros_like(tally.matrix)
+        for one in tally.pictures:
+            total[one.truth, one.predicted] += one.pixels
+        if len(tally.pictures) != len(result.names) or not np.array_equal(total, tally.matrix):
+            raise DamagedShard(f"shard {result.shard.number}: the pictures of `{method}` don't add up to its matrix.")
+    return result
+
+
+def _tally(arrays: Mapping[str, np.ndarray], number: int) -> Tally:
+    ends = arrays[f"{number}/ends"]
+    parts = [np.split(arrays[f"{number}/{name}"], ends[:-1]) for name in ("truth", "predicted", "pixels")]
+    pictures = [Sparse(*each) for each in zip(*parts, strict=True)] if len(ends) else []
+    return Tally(arrays[f"{number}/matrix"], arrays[f"{number}/boundary"], pictures)
+
+
+def read_shard(storage: Storage, shard: Shard, run: str) -> ShardResult:
+    """The finished shard. DamagedShard also for one of another run, or of other pictures."""
+    found = decode(storage.read(shard.name))
+    if found.run != run or found.shard != shard:
+        raise DamagedShard(f"`{shard.name}` is of another run ({found.run}, not {run}).")
+    return found
+
+
+def finished(storage: Storage, shards: Sequence[Shard], run: str, *, exported: str = "") -> Iterator[ShardResult]:
+    """The shards that are there and whole, with their label maps written where those are asked for.
+
+    A damaged file counts as missing; it is written again.
+    """
+    there = set(storage.list(FOLDER))
+    for shard in shards:
+        if shard.name.rpartition("/")[2] not in there:
+            continue
+        try:
+            found = read_shard(storage, shard, run)
+        except DamagedShard:
+            continue
+        if not exported or found.exported == exported:
+            yield found

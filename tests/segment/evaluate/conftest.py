@@ -1,0 +1,62 @@
+"""A small run that all tests of evaluations are held against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segment.evaluate import evaluate
+from segment.shards import decode
+from segment.storage import storage_at
+
+METHODS = "clip,clearclip"
+
+
+@pytest.fixture
+def faulty(monkeypatch):
+    """The class of faulty data sets, importable in other processes too."""
+    here = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setenv("PYTHONPATH", here)
+    from faulty_shapes import FaultyShapes
+
+    return FaultyShapes
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs `tiny` on a data set with small shards; keywords as evaluate's."""
+
+    def go(dataset, out="out", **settings):
+        return evaluate("tiny", METHODS, dataset, "ours", out=_place(tmp_path, out), shard=2, **settings)
+
+    return go
+
+
+def _place(folder: Path, out: str) -> str:
+    return out if "://" in out else str(folder / out)
+
+
+@pytest.fixture
+def counts(tmp_path):
+    """All that the shards of a run hold, but for times: {shard: content}."""
+
+    def read(out="out"):
+        storage = storage_at(_place(tmp_path, out))
+        found = {}
+        for name in storage.list("shards"):
+            one = decode(storage.read(f"shards/{name}"))
+            tallies = {
+                method: (
+                    tally.matrix.tolist(),
+                    tally.boundary.tolist(),
+                    [[np.asarray(part).tolist() for part in picture] for picture in tally.pictures],
+                )
+                for method, tally in one.tallies.items()
+            }
+            found[name] = (one.run, one.names, one.broken, tallies)
+        return found
+
+    return read

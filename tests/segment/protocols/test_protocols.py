@@ -1,0 +1,203 @@
+"""Protocols: the numbers of the releases, their hashes, and what happens on data sets that they don't know."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from segment.datasets.base import Dataset, Sample
+from segment.datasets.names import class_names
+from segment.datasets.shapes import Shapes
+from segment.protocols import PROTOCOLS, protocol_for, settings_table, vocabulary_for
+from segment.refine.pamr import Pamr
+from segment.vocabulary import Vocabulary
+from segment.windows import Whole
+
+# short side, crop, stride, scale, threshold, smallest area; whole pictures have no crop.
+RELEASED = """
+sclip     voc20       336 224 112 40 0    0
+sclip     voc21       336 224 112 65 0.1  0.1
+sclip     context59   336 224 112 40 0    0
+sclip     context60   336 224 112 50 0.1  0
+sclip     coco-object 336 224 112 50 0.1  0
+sclip     coco-stuff  448 224 112 40 0    0
+sclip     ade150      336 224 112 40 0    0
+sclip     cityscapes  560 224 112 40 0    0
+naclip    voc20       336 -   -   40 0    0
+naclip    voc21       336 -   -   40 0.1  0
+naclip    context59   336 224 112 40 0    0
+naclip    context60   336 224 112 40 0.1  0
+naclip    coco-object 336 224 112 40 0.1  0
+naclip    coco-stuff  336 224 112 40 0    0
+naclip    ade150      336 224 112 40 0    0
+naclip    cityscapes  560 224 112 40 0    0
+sc-clip   voc20       336 224 112 40 0    0
+sc-clip   voc21       336 224 112 50 0.15 0.1
+sc-clip   context59   336 224 112 40 0    0
+sc-clip   context60   336 224 112 40 0.15 0
+sc-clip   coco-object 336 224 112 55 0.35 0
+sc-clip   coco-stuff  336 224 112 40 0    0
+sc-clip   ade150      336 224 112 40 0    0
+sc-clip   cityscapes  560 224 112 40 0    0
+sc-clip-l14 voc21       336 224 112 40 0.2  0.1
+sc-clip-l14 coco-object 336 224 112 40 0.25 0
+sfp       voc20       336 224 112 40 0    0
+sfp       voc21       336 224 112 50 0.15 0.1
+sfp       context59   336 224 112 40 0    0
+sfp       context60   336 224 112 40 0.15 0
+sfp       coco-object 336 224 112 55 0.35 0
+sfp       coco-stuff  336 224 112 40 0    0
+sfp       ade150      384 224 112 40 0    0
+sfp       cityscapes  560 224 112 40 0    0
+clearclip voc20       448 448 224 50 0    0
+clearclip voc21       448 448 224 50 0.5  0
+clearclip context59   448 448 224 50 0    0
+clearclip context60   448 448 224 50 0.15 0
+clearclip coco-object 448 448 224 50 0.4  0
+clearclip coco-stuff  448 448 224 50 0    0
+clearclip ade150      448 448 224 50 0    0
+clearclip cityscapes  448 224 224 50 0    0
+proxyclip voc20       336 336 112 40 0    0
+proxyclip voc21       336 336 112 40 0.2  0
+proxyclip context59   336 336 112 40 0    0
+proxyclip context60   336 336 112 40 0.15 0
+proxyclip coco-object 336 336 112 40 0.25 0
+proxyclip coco-stuff  336 336 112 40 0    0
+proxyclip ade150      448 336 112 40 0    0
+proxyclip cityscapes  448 224 112 40 0    0
+proxyclip ade847      448 336 112 40 0    0
+proxyclip context459  448 336 112 40 0    0
+cliptrase voc21       336 -   -   100 0   0
+cliptrase-224 ade150  224 -   -   100 0   0
+"""
+
+
+@pytest.mark.parametrize("line", RELEASED.strip().splitlines())
+def test_settings_are_those_of_the_releases(line):
+    name, dataset, short, crop, stride, *numbers = line.split()
+    found = protocol_for(name, dataset)
+    assert found.size == f"short:{short}"
+    assert [found.scale, found.threshold, found.smallest_area] == [float(number) for number in numbers]
+    if crop == "-":
+        assert found.windows == Whole()
+    else:
+        assert (found.windows.crop, found.windows.stride) == (int(crop), int(stride))
+    assert isinstance(found.refine, Pamr) == (name == "naclip")
+    assert found.published
+
+
+def test_cliptrase_scores_the_middle_square_with_its_own_metric_and_labels():
+    found = protocol_for("cliptrase", "voc21")
+    assert (found.scored, found.metric, found.resampling) == ("crop", "cliptrase", "bicubic")
+    assert found.dataset_fields == (("convention", "cliptrase"),)
+    assert protocol_for("cliptrase", "voc20").method_fields == (("cliptrase", "class_prior=true"),)
+
+
+def test_ours_has_the_same_settings_on_every_data_set():
+    known = ["voc20", "voc21", "context59", "coco-object", "ade847", "cityscapes", "folder", "shapes", "camvid"]
+    settings = [protocol_for("ours", dataset).settings() for dataset in known]
+    assert all(one == settings[0] for one in settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(Dataset):
+    names: tuple[str, ...]
+    background: int | None
+    ignore: int | None = 255
+
+    def __len__(self):
+        return 0
+
+    def sample_name(self, index):
+        return ""
+
+    def read(self, index):
+        return Sample(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), "")
+
+
+def voc(*, background):
+    names = class_names("voc")
+    return Named(("background", *names), 0) if background else Named(names, None)
+
+
+@pytest.mark.parametrize(
+    "name, dataset, queries",
+    [("sclip", "voc20", 30), ("sclip", "voc21", 56), ("sfp", "voc21", 56), ("clearclip", "voc21", 21),
+     ("proxyclip", "voc20", 20), ("proxyclip", "voc21", 46), ("ours", "voc21", 20 + 26)],
+)  # fmt: skip
+def test_words_are_as_many_as_released(name, dataset, queries):
+    found = vocabulary_for(protocol_for(name, dataset).words, dataset, voc(background=dataset == "voc21"))
+    assert len(found.queries) == queries
+
+
+def test_backgrounds_of_ours_leave_out_words_that_are_classes():
+    found = vocabulary_for("ours", "folder", Named(("rest", "sky", "dining_table"), 0))
+    assert "sky" not in found.classes[0]
+    assert "wall" in found.classes[0]
+    assert found.classes[1:] == (("sky",), ("dining table",))
+
+
+def test_a_hash_is_that_of_the_content_and_changes_with_every_setting():
+    words = Vocabulary((("a",), ("b", "c")), 0)
+    base = protocol_for("sc-clip", "voc21")
+    changes = {
+        "size": "short:448", "resampling": "bicubic", "windows": "slide(crop=224,stride=56)", "templates": "photo",
+        "scale": "51", "threshold": "0.2", "smallest_area": "0", "refine": "pamr", "metric": "cliptrase",
+        "positions": "bicubic", "matching": "hungarian",
+    }  # fmt: skip
+    hashes = [base.changed({key: value}).hash(words) for key, value in changes.items()]
+    hashes += [base.hash(words), base.hash(Vocabulary((("a",), ("b", "d")), 0)), base.hash(Vocabulary(words.classes))]
+    assert len(set(hashes)) == len(hashes)
+    renamed = dataclasses.replace(base, name="other", source="elsewhere", departures=("x",), words="names")
+    assert renamed.hash(words) == base.hash(words)
+    assert base.changed({}) is base
+
+
+def test_a_changed_setting_is_told_and_is_no_published_one_any_more():
+    found = protocol_for("sfp", "ade150", {"smallest-area": "0.05"})
+    assert found.smallest_area == 0.05
+    assert not found.published
+    assert "set: smallest_area=0.05" in found.departures
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"treshold": "0.1"}, "Did you mean `threshold`"),
+        ({"threshold": "high"}, "should be float"),
+        ({"resampling": "cubic"}, "bicubic"),
+        ({"windows": "slid"}, "slide"),
+        ({"scored": "crop"}, "resampling"),
+        ({"name": "x"}, "no setting"),
+    ],
+)
+def test_wrong_settings_say_what_was_expected(settings, said):
+    with pytest.raises(ValueError, match=said):
+        protocol_for("sfp", "voc21", settings)
+
+
+def test_an_unknown_pair_names_what_there_is():
+    with pytest.raises(ValueError, match=r"has no setting for data set `ade847`.*voc21.*`ours`.*proxyclip"):
+        protocol_for("sfp", "ade847")
+    with pytest.raises(ValueError, match="Did you mean `sclip`"):
+        protocol_for("sclp", "voc21")
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_takes_a_data_set_of_the_users_own_and_says_so(name):
+    found = protocol_for(name, "shapes:scenes=3")
+    assert not found.published
+    assert found.threshold == 0
+    vocabulary_for(found.words, "shapes", Shapes())
+    if name != "ours":
+        assert any("has no setting for `shapes`" in one for one in found.departures)
+
+
+def test_the_unsupervised_setting_matches_clusters():
+    assert protocol_for("ours", "coco-stuff-27").matching == "hungarian"
+
+
+@pytest.mark.parametrize("name, dataset, found", settings_table())
+def test_every_setting_has_a_source_and_knows_its_names(name, dataset, found):
+    assert (found.name, found.dataset) == (name, dataset)
+    assert found.source

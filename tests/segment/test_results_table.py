@@ -1,0 +1,104 @@
+"""Tables of cells: what stands where, in each form; and two methods held against each other."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from segment.engines import Local
+from segment.evaluate import evaluate
+from segment.paired import compare
+from segment.results import Cell, read_cells
+from segment.results_table import rendered, sheets
+
+EMPTY = Cell(
+    method="sfp", dataset="voc21", backbone="open_clip:ViT-B-16/openai", protocol="sfp", hash="abc", published=True,
+    departures=(), miou=0.64, low=0.62, high=0.655, macc=None, pacc=None, fwiou=None, boundary_iou=None,
+    never_predicted=(), classes=(), matching=None, pictures={"scored": 1449, "broken": 0, "asked": 1449, "has": 1449},
+    broken={}, seconds=1.0, settings={}, versions={}, run="r",
+)  # fmt: skip
+
+
+def cell(**changes):
+    return dataclasses.replace(EMPTY, **changes)
+
+
+def test_a_cell_stands_beside_its_published_number_and_the_difference():
+    (sheet,) = sheets([cell(), cell(method="clip", miou=0.2), cell(dataset="shapes", miou=0.5)])
+    assert sheet.header == ("method", "shapes", "voc21", "published", "difference")
+    assert sheet.rows == (
+        ("clip", "–", "20.00 [62.0, 65.5]", "18.6", "+1.40"),
+        ("sfp", "50.00 [62.0, 65.5]", "64.00 [62.0, 65.5]", "63.9", "+0.10"),
+    )
+    assert any("SFP, ICCV 2025, Table 1" in note for note in sheet.notes)
+    assert "voc21: protocol abc, 1449 of 1449 pictures" in sheet.notes
+
+
+def test_runs_on_a_part_and_numbers_of_another_protocol_are_marked():
+    part = {"scored": 20, "broken": 1, "asked": 21, "has": 1449}
+    (sheet,) = sheets([cell(protocol="ours", published=False, pictures=part)])
+    assert sheet.rows[0][1].endswith("*")
+    assert sheet.rows[0][2] == "63.9~"
+    assert "voc21: protocol abc, 20 of 1449 pictures, 1 broken" in sheet.notes
+
+
+def test_changed_protocols_and_other_backbones_have_sheets_of_their_own():
+    found = sheets([cell(), cell(departures=("set: scale=41",)), cell(backbone="pocket")])
+    assert [sheet.title for sheet in found] == [
+        "mIoU, open_clip:ViT-B-16/openai, protocol sfp",
+        "mIoU, open_clip:ViT-B-16/openai, protocol sfp (scale=41)",
+        "mIoU, pocket, protocol sfp",
+    ]
+
+
+def test_of_several_runs_of_a_cell_the_one_with_most_pictures_counts():
+    part = {"scored": 20, "broken": 0, "asked": 20, "has": 1449}
+    (sheet,) = sheets([cell(), cell(miou=0.9, pictures=part)])
+    assert sheet.rows[0][1].startswith("64.00")
+
+
+def test_the_three_forms_hold_the_same_numbers():
+    (sheet,) = sheets([cell(method="sfp:a_b=1"), cell()])
+    text, markdown, latex = (rendered(sheet, form) for form in ("text", "markdown", "latex"))
+    assert text.splitlines()[1].split() == ["method", "voc21", "published", "difference"]
+    assert "| sfp | 64.00 [62.0, 65.5] | 63.9 | +0.10 |" in markdown.splitlines()
+    assert r"sfp:a\_b=1 & 64.00 [62.0, 65.5] & -- & -- \\" in latex.splitlines()
+    assert latex.count(r"\\") == 3
+    with pytest.raises(ValueError, match="markdown"):
+        rendered(sheet, "html")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    evaluate(
+        "tiny", "clip,clearclip", "shapes:scenes=8,height=48,width=64", out=folder / "a", engine=Local(workers=1),
+        settings={"matching": "hungarian"},
+    )  # fmt: skip
+    return folder
+
+
+def test_two_methods_are_compared_over_the_same_resamples(place):
+    cells = {one.method: one for one in read_cells(place)}
+    (pair,) = compare(list(cells.values()), "clip", "clearclip")
+    assert pair.difference == pytest.approx(cells["clearclip"].miou - cells["clip"].miou)
+    assert pair.low <= pair.high
+    assert 0 <= pair.share <= 1
+    (other,) = compare(list(cells.values()), "clearclip", "clip")
+    np.testing.assert_allclose((other.low, other.high), (-pair.high, -pair.low), atol=1e-12)
+    (same,) = compare(list(cells.values()), "clip", "clip")
+    assert (same.low, same.high, same.share) == (0, 0, 0)
+
+
+def test_methods_without_a_cell_in_common_are_refused(place):
+    cells = read_cells(place)
+    with pytest.raises(ValueError, match=r"no result of method `sclip` here; there are clearclip, clip"):
+        compare(cells, "clip", "sclip")
+    apart = [dataclasses.replace(one, hash=one.method) for one in cells]
+    with pytest.raises(ValueError, match="in common"):
+        compare(apart, "clip", "clearclip")
+
+
+def test_a_folder_without_results_says_what_it_should_be(tmp_path):
+    with pytest.raises(ValueError, match="--out"):
+        read_cells(tmp_path)
