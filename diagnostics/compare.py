@@ -7,8 +7,9 @@ afterwards.
 from __future__ import annotations
 
 import itertools
+import numbers
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,16 +25,33 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector
 from diagnostics.edits.plant import Plant, channel_vector, outlier_vector
-from diagnostics.feed import Loaded, Loader, in_batches, list_pictures, opened_ahead, progress_bar, size_for, stacked
+from diagnostics.feed import (
+    Loaded,
+    Loader,
+    Picture,
+    in_batches,
+    list_pictures,
+    opened_ahead,
+    progress_bar,
+    size_for,
+    stacked,
+)
 from diagnostics.images import Size
+from diagnostics.labels import IGNORE
 from diagnostics.layout import Layout, grid_of
 from diagnostics.measures.norms import median_norm, token_norms
 from diagnostics.taps import Recording, chain, resolve_layer
+from diagnostics.whereabouts import BACKGROUND_CLASSES, patch_places, where_marked
 
 # Pictures from which detectors learn that have something to learn. Our choice; the released code takes 100 to 500.
 PICTURES_TO_FIT = 32
 # Thresholds of a sweep. Our choice.
 THRESHOLDS = 20
+
+# (spec, layer) -> the detector ready for that layer
+Fitted = Mapping[tuple[str, int], Detector]
+# How many thresholds of a sweep to find among the scores; or the thresholds, for all detectors or by spec.
+Thresholds = int | Sequence[float] | Mapping[str, Sequence[float]]
 
 
 @dataclass
@@ -76,6 +94,7 @@ def score_pictures(
     detectors: Sequence[str],
     *,
     layers: Sequence[int] | None = None,
+    fitted: Fitted | None = None,
     plant: Plant | None = None,
     size: str | Size | None = None,
     batch: int = 8,
@@ -86,30 +105,15 @@ def score_pictures(
 
     `detectors` are specs. The data set has `score` (float32) and `marked` (bool, by each detector's own threshold),
     dims detector, image, layer, row, col; with `plant` also `planted` (image, row, col), the truth; and `seconds`
-    (detector), the time it took for a picture. Detectors that learn are fitted for each layer on the first pictures.
-    Pictures of several sizes share one grid; `inside` (image, row, col) says which patches a picture has.
+    (detector), the time it took for a picture. Detectors that learn take what `fitted`, of `fit_detectors`, holds of
+    them; others are fitted for each layer on the first pictures.
+    Pictures of several sizes share one grid; `inside` (image, row, col) says which patches a picture has. Those that
+    can't be read are left out; attribute `left_out` has name and reason.
     """
-    specs = list(dict.fromkeys(detectors))
-    if not specs:
-        raise ValueError(f"`detectors` should name at least one detector; known: {', '.join(DETECTORS)}.")
-    chosen = sorted({resolve_layer(layer, backbone.depth) for layer in layers or range(1, backbone.depth + 1)})
-    if chosen[0] == 0:
-        raise ValueError(f"`layers` should be among 1…{backbone.depth} (or negative); got {list(layers or ())}.")
-    shown = size_for(backbone, size)
-    listed = list_pictures(pictures, shown, strict=strict)
-    layouts = {
-        Layout(backbone.prefix, grid_of(picture.size, backbone.patch_size), backbone.class_index)
-        for picture in listed
-        if not picture.reason
-    }
-    parts = {spec: DETECTORS.build(spec) for spec in specs}
-    for spec, part in parts.items():
-        for reason in filter(None, (part.refusal(layout) for layout in layouts)):
-            raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
-    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
-    ready = fitted_detectors(
-        backbone, parts, chosen, loader, [n for n, picture in enumerate(listed) if not picture.reason]
-    )
+    run = prepared(backbone, pictures, detectors, layers, size, strict=strict)
+    listed, specs, chosen, parts = run.listed, list(run.parts), run.layers, run.parts
+    ready = ready_detectors(backbone, run, fitted or {})
+    layouts = run.layouts
     rows, cols = (max(getattr(layout.grid, side) for layout in layouts) for side in ("rows", "cols"))
     shape = (len(specs), len(listed), len(chosen), rows, cols)
     score, marked = np.full(shape, np.nan, np.float32), np.zeros(shape, bool)
@@ -123,16 +127,13 @@ def score_pictures(
         with torch.no_grad():
             backbone.trunk(images, stop=chosen[-1], tap=chain(edit, scorer))
         grid = scorer.layout.grid
+        for (spec, layer), values in scorer.scores.items():
+            refuse_no_numbers(values, [listed[item.number].name for item in some], f"`{spec}` found", layer)
         for place, item in enumerate(some):
             inside[item.number, : grid.rows, : grid.cols] = True
             if edit:
                 planted[item.number, : grid.rows, : grid.cols] = edit.places[place].cpu().reshape(tuple(grid)).numpy()
             for (spec, layer), values in scorer.scores.items():
-                if not values[place].isfinite().all():
-                    raise ValueError(
-                        f"`{spec}` found tokens that are no numbers in `{listed[item.number].name}` at layer {layer}: "
-                        "NaN or infinity. Take --precision fp32, or leave the picture out."
-                    )
                 at = (specs.index(spec), item.number, chosen.index(layer), slice(grid.rows), slice(grid.cols))
                 score[at] = values[place].reshape(tuple(grid)).numpy()
                 marked[at] = scorer.masks[spec, layer][place].reshape(tuple(grid)).numpy()
@@ -141,12 +142,17 @@ def score_pictures(
 
     blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
     bar = progress_bar(f"score {backbone.spec}", len(listed), shown=progress)
-    opened = np.zeros(len(listed), bool)
+    opened, left_out = np.zeros(len(listed), bool), dict[str, str]()
     with bar:
-        for block, loaded in opened_ahead(blocks, loader):
+        for block, loaded in opened_ahead(blocks, run.loader):
+            left_out |= {listed[item.number].name: item.reason for item in loaded if item.image is None}
             for some, _ in in_batches(loaded, batch, work):
                 opened[[item.number for item in some]] = True
             bar.update(len(block))
+    if not opened.any():
+        raise ValueError(
+            f"none of the {len(listed)} pictures can be opened. The first: {next(iter(left_out.values()))}"
+        )
     dims = ("detector", "image", "layer", "row", "col")
     dataset = xr.Dataset(
         {
@@ -170,7 +176,7 @@ def score_pictures(
             "layer": chosen,
             "threshold": ("detector", [getattr(parts[spec], "threshold", np.nan) for spec in specs]),
         },
-        attrs={"backbone": backbone.spec, "size": str(shown)},
+        attrs={"backbone": backbone.spec, "size": str(run.size), "left_out": left_out},
     )
     if plant:
         dataset["planted"] = (
@@ -185,29 +191,117 @@ def _with_pictures(plant: Plant, numbers: Sequence[int]) -> Plant:
     return replace(plant, pictures=tuple(numbers))
 
 
-def fitted_detectors(
-    backbone: Backbone, parts: dict[str, Detector], layers: Sequence[int], loader: Loader, numbers: Sequence[int]
+@dataclass(frozen=True)
+class Run:
+    """What a run of detectors begins with, checked at the door; layers are 1…L, ascending."""
+
+    listed: list[Picture]
+    parts: dict[str, Detector]
+    layers: list[int]
+    layouts: set[Layout]
+    loader: Loader
+    size: Size
+
+
+def prepared(
+    backbone: Backbone,
+    pictures: Any,
+    detectors: Sequence[str],
+    layers: Sequence[int] | None,
+    size: str | Size | None,
+    *,
+    strict: bool,
+) -> Run:
+    """Pictures, detectors and layers of a run; ValueError for what does not go together."""
+    specs = list(dict.fromkeys([detectors] if isinstance(detectors, str) else detectors))
+    if not specs:
+        raise ValueError(f"`detectors` should name at least one detector; known: {', '.join(DETECTORS)}.")
+    asked = list(range(1, backbone.depth + 1) if layers is None else layers)
+    chosen = sorted({resolve_layer(layer, backbone.depth) for layer in asked})
+    if not chosen or chosen[0] == 0:
+        raise ValueError(f"`layers` should be among 1…{backbone.depth} (or negative); got {asked}.")
+    shown = size_for(backbone, size)
+    listed = list_pictures(pictures, shown, strict=strict)
+    parts = {spec: DETECTORS.build(spec) for spec in specs}
+    layouts = layouts_of(backbone, listed)
+    for spec, part in parts.items():
+        if isinstance(threshold := getattr(part, "threshold", None), float) and np.isnan(threshold):
+            raise ValueError(f"`threshold` of `{spec}` should be a number; got nan.")
+        for reason in filter(None, (part.refusal(layout) for layout in layouts)):
+            raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
+    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
+    return Run(listed, parts, chosen, layouts, loader, shown)
+
+
+def layouts_of(backbone: Backbone, listed: Sequence[Picture]) -> set[Layout]:
+    """The layouts of all pictures that can be read."""
+    return {
+        Layout(backbone.prefix, grid_of(picture.size, backbone.patch_size), backbone.class_index)
+        for picture in listed
+        if not picture.reason
+    }
+
+
+def refuse_no_numbers(values: Tensor, names: Sequence[str], who: str, layer: int) -> None:
+    """ValueError that names the first picture of which some value (B, …) is NaN or infinite."""
+    whole = values.isfinite().flatten(1).all(dim=1).tolist()
+    if not all(whole):
+        raise ValueError(
+            f"{who} tokens that are no numbers in `{names[whole.index(False)]}` at layer {layer}: NaN or infinity. "
+            "Take --precision fp32, or leave the picture out."
+        )
+
+
+def fit_detectors(
+    backbone: Backbone,
+    pictures: Any,
+    detectors: Sequence[str],
+    *,
+    layers: Sequence[int] | None = None,
+    size: str | Size | None = None,
 ) -> dict[tuple[str, int], Detector]:
-    """Each detector for each layer; those that learn do so on the first pictures of the most common size."""
-    learners = [part for part in parts.values() if type(part).fitted is not Detector.fitted]
-    images = torch.empty(0, 3, *backbone.native_size)
-    if learners:
-        opened = [item.image for item in map(loader, numbers[:PICTURES_TO_FIT]) if item.image is not None]
+    """Each detector made ready for each layer: (spec, layer) -> detector, for `fitted` of what scores with them.
+
+    Those that learn do so once, on the first pictures of the most common size (at most 32); others are as they are.
+    """
+    return ready_detectors(backbone, prepared(backbone, pictures, detectors, layers, size, strict=False), {})
+
+
+def ready_detectors(backbone: Backbone, run: Run, fitted: Fitted) -> dict[tuple[str, int], Detector]:
+    """Every detector for every layer: the one in `fitted`, or one made ready here."""
+    ready = {(spec, layer): part for spec, part in run.parts.items() for layer in run.layers}
+    known = {place: fitted[place] for place in ready if place in fitted}
+    missing: dict[str, list[int]] = {}
+    for spec, layer in ready:
+        if (spec, layer) not in known and type(run.parts[spec]).fitted is not Detector.fitted:
+            missing.setdefault(spec, []).append(layer)
+    if missing:
+        readable = [number for number, picture in enumerate(run.listed) if not picture.reason]
+        opened = [item.image for item in map(run.loader, readable[:PICTURES_TO_FIT]) if item.image is not None]
+        if not opened:
+            raise ValueError(f"none of the first {PICTURES_TO_FIT} pictures can be opened, from which detectors learn.")
         shapes = [tuple(image.shape) for image in opened]
         common = max(set(shapes), key=shapes.count)
         images = torch.stack([image for image in opened if tuple(image.shape) == common])
-    return {(spec, layer): part.fitted(backbone, images, layer) for layer in layers for spec, part in parts.items()}
+        for spec, layers in missing.items():
+            ready |= {
+                (spec, layer): part for layer, part in run.parts[spec].fitted_to(backbone, images, layers).items()
+            }
+    return ready | known
 
 
 def compare(
     backbone: Backbone,
     pictures: Any,
     detectors: Sequence[str],
-    *,
     layers: Sequence[int] | None = None,
-    thresholds: int = THRESHOLDS,
-    planted: Sequence[int] = (),
+    thresholds: Thresholds = THRESHOLDS,
+    labels: Any = None,
+    planted: Sequence[int] | None = None,
+    *,
     clustered: bool = False,
+    background: Collection[int] = BACKGROUND_CLASSES,
+    ignore: Collection[int] = IGNORE,
     seed: int = 0,
     size: str | Size | None = None,
     batch: int = 8,
@@ -215,16 +309,26 @@ def compare(
 ) -> pd.DataFrame:
     """What each detector marks at each layer and threshold: a row for each, see `threshold_table`.
 
-    `planted` counts of outliers put into every picture at the first of `layers` give further rows with `precision`,
-    `recall` and `f1` against the known places; `planted` is 0 in the rows of the pictures as they are.
+    `labels`, a folder of label maps or one array a picture, add where the marked tokens sit: the share on labelled
+    `background` beside its base rate, local contrast, distance to the border. `planted` counts of outliers put into
+    every picture at the first of `layers` give further rows with `precision`, `recall` and `f1` against the known
+    places; the column `planted` is 0 in the rows of the pictures as they are. One forward pass a picture serves all
+    rows of a count, and labels need none.
     """
-    options: dict[str, Any] = {"layers": layers, "size": size, "batch": batch, "progress": progress}
+    options: dict[str, Any] = {"layers": layers, "size": size, "batch": batch}
+    options["fitted"] = fit_detectors(backbone, pictures, detectors, layers=layers, size=size)
+    options["progress"] = progress
     natural = score_pictures(backbone, pictures, detectors, **options)
-    tables = [threshold_table(natural, thresholds=thresholds).assign(planted=0, clustered=False)]
+    places = None
+    if labels is not None:
+        places = patch_places(
+            natural, pictures, patch_size=backbone.patch_size, labels=labels, background=background, ignore=ignore
+        )
+    tables = [threshold_table(natural, thresholds=thresholds, places=places).assign(planted=0, clustered=False)]
     for plant, scores in planted_scores(
-        backbone, pictures, detectors, planted, clustered=clustered, seed=seed, **options
+        backbone, pictures, detectors, planted or (), clustered=clustered, seed=seed, **options
     ):
-        table = threshold_table(scores, thresholds=thresholds, truth=scores["planted"])
+        table = threshold_table(scores, thresholds=thresholds, truth=scores["planted"], places=places)
         tables.append(table.assign(planted=plant.count, clustered=plant.clustered))
     return pd.concat(tables, ignore_index=True)
 
@@ -238,14 +342,19 @@ def planted_scores(
     clustered: bool = False,
     seed: int = 0,
     layers: Sequence[int] | None = None,
+    fitted: Fitted | None = None,
     size: str | Size | None = None,
     batch: int = 8,
     progress: bool = False,
 ) -> Iterator[tuple[Plant, xr.Dataset]]:
     """Scores of pictures with outliers planted after the first of `layers`, for each count in turn.
 
+    Detectors that learn did so on the pictures as they are: `fitted`, or the first of them.
+
     Patches that are outliers of the model's own (norm above 3 x the median, our choice) are taken out of `inside`:
-    a detector that finds them is not wrong, and they are not what was planted.
+    a detector that finds them is not wrong, and they are not what was planted. At the very layer where they are put,
+    detectors that look at what comes before the block's output, such as its attention, can't see them: their scores
+    are nan there, and they mark nothing.
     """
     if not counts:
         return
@@ -253,13 +362,19 @@ def planted_scores(
     first = min(resolve_layer(layer, depth) for layer in layers) if layers else 1 + depth // 2
     later = [layer for layer in layers or range(1, depth + 1) if resolve_layer(layer, depth) >= first]
     vector = planted_vector(backbone, pictures, first, size=size)
-    options: dict[str, Any] = {"layers": later, "size": size, "batch": batch, "progress": progress}
+    if fitted is None:
+        fitted = fit_detectors(backbone, pictures, detectors, layers=later, size=size)
+    options: dict[str, Any] = {"layers": later, "fitted": fitted, "size": size, "batch": batch, "progress": progress}
     stock = score_pictures(backbone, pictures, ["relative-norm"], **options)
     natural = stock["marked"].isel(detector=0).any("layer")
     for count in counts:
         plant = Plant(vector=vector, layers=(first,), count=count, clustered=clustered, seed=seed)
         scores = score_pictures(backbone, pictures, detectors, plant=plant, **options)
         scores["inside"] = scores["inside"] & (scores["planted"] | ~natural.values)
+        blind = [spec for spec in scores["detector"].values if "block_out" not in DETECTORS.build(spec).needs]
+        if first in scores["layer"].values:
+            where = {"detector": blind, "layer": first}
+            scores["score"].loc[where], scores["marked"].loc[where] = np.nan, False
         yield plant, scores
 
 
@@ -301,42 +416,72 @@ def planted_vector(
 
 
 def threshold_table(
-    scores: xr.Dataset, *, thresholds: int = THRESHOLDS, truth: xr.DataArray | None = None
+    scores: xr.Dataset,
+    *,
+    thresholds: Thresholds = THRESHOLDS,
+    truth: xr.DataArray | None = None,
+    places: xr.Dataset | None = None,
 ) -> pd.DataFrame:
     """How many tokens each threshold marks: a row for each detector, layer and threshold.
 
     Columns: `tokens` (mean of a picture), `pictures` (share with any), `own` (the detector's own rule; its threshold is
-    nan where it has a quota). Thresholds of a sweep lie among the scores of all layers (`sweep_shares`), the
-    detector's own is added. `first_layer` is the first at which half the pictures have a marked token, nan if none.
+    nan where it has a quota). `first_layer` is the first at which half the pictures have a marked token, nan if none.
+    `thresholds`: how many of a sweep, which lie among the scores of all layers (`sweep_shares`); or the thresholds
+    themselves, for all detectors or by spec. The detector's own is added.
     With `truth` (image, row, col) also `precision`, `recall` and `f1`, over the tokens of all pictures; nan where
-    undefined.
+    undefined. With `places`, from `patch_places`, also what `where_marked` tells of the marked tokens, and of all
+    tokens with `_all` behind the name: the base rates.
     """
     rows: list[dict[str, Any]] = []
+    inside = scores["inside"].transpose("image", "row", "col").values
+    everything = {} if places is None else {f"{k}_all": v.item() for k, v in where_marked(inside, places).items()}
+    real = None if truth is None else truth.transpose("image", "row", "col").values
     for spec in scores["detector"].values:
         here = scores.sel(detector=spec)
-        values = here["score"].values
-        known = values[np.isfinite(values)]
-        sweep = np.unique(np.quantile(known, sweep_shares(thresholds, known.size))) if known.size else np.array([])
-        own = [(float(here["threshold"]), here["marked"].values, True)]
-        for threshold, marked, is_own in [*((t, values > t, False) for t in sweep), *own]:
-            counts = marked.sum(axis=(-2, -1))  # image, layer
-            fires = (counts > 0).mean(axis=0)
+        values, own = (here[name].transpose("layer", "image", "row", "col").values for name in ("score", "marked"))
+        sweep = _sweep(thresholds, str(spec), values[np.isfinite(values)])
+        for threshold, marked, is_own in [
+            *((float(t), values > t, False) for t in sweep),
+            (float(here["threshold"]), own, True),
+        ]:
+            counts = marked.sum(axis=(-2, -1))  # layer, image
+            fires = (counts > 0).mean(axis=1)
             early = np.flatnonzero(fires >= 0.5)
             first = float(scores["layer"].values[early[0]]) if early.size else np.nan
+            where = {} if places is None else where_marked(marked, places)
             for place, layer in enumerate(scores["layer"].values):
                 rows.append(
                     {
                         "detector": str(spec),
                         "layer": int(layer),
-                        "threshold": float(threshold),
+                        "threshold": threshold,
                         "own": is_own,
-                        "tokens": float(counts[:, place].mean()),
+                        "tokens": float(counts[place].mean()),
                         "pictures": float(fires[place]),
                         "first_layer": first,
-                        **({} if truth is None else _against(marked[:, place], truth.values, scores["inside"].values)),
+                        **({} if real is None else _against(marked[place], real, inside)),
+                        **{name: found[place] for name, found in where.items()},
+                        **everything,
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def _sweep(thresholds: Thresholds, spec: str, known: np.ndarray) -> np.ndarray:
+    """The thresholds of one detector, ascending; `known` are its finite scores."""
+    if isinstance(thresholds, Mapping):
+        thresholds = thresholds.get(spec, ())
+    if isinstance(thresholds, int) and not isinstance(thresholds, bool) and thresholds > 0:
+        return np.unique(np.quantile(known, sweep_shares(thresholds, known.size))) if known.size else np.array([])
+    listed = isinstance(thresholds, Iterable) and not isinstance(thresholds, str)
+    given = list(thresholds) if listed else [thresholds]  # type: ignore[arg-type]
+    bad = [one for one in given if isinstance(one, bool) or not isinstance(one, numbers.Real) or not np.isfinite(one)]
+    if bad or not listed:
+        raise ValueError(
+            f"`thresholds` should be how many to sweep, such as {THRESHOLDS}, or finite numbers such as [50, 100], or "
+            f"such numbers by detector; got {(bad or given)[0]!r} for `{spec}`."
+        )
+    return np.unique(np.array(given, dtype=float))
 
 
 def sweep_shares(thresholds: int, count: int) -> np.ndarray:
@@ -386,7 +531,7 @@ def agreement_table(scores: xr.Dataset) -> pd.DataFrame:
                     "spearman": float(np.mean(ranks)) if ranks else np.nan,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["detector", "other", "layer", "jaccard", "spearman"])
 
 
 def truth_table(scores: xr.Dataset, truth: xr.DataArray) -> pd.DataFrame:
@@ -394,7 +539,8 @@ def truth_table(scores: xr.Dataset, truth: xr.DataArray) -> pd.DataFrame:
 
     `truth` is bool with dims image, row, col, and layer if it changes with the layer. `auc` and `average_precision` as
     in scikit-learn; `best_f1` and the `best_threshold` that reaches it (marked is score > threshold); `own_precision`
-    and `own_recall` of the detector's own rule. nan where there is nothing to find, or nothing else.
+    and `own_recall` of the detector's own rule. nan where there is nothing to find, or nothing else, and for scores
+    that are nan.
     """
     rows = []
     inside = scores["inside"].values
@@ -405,7 +551,8 @@ def truth_table(scores: xr.Dataset, truth: xr.DataArray) -> pd.DataFrame:
             real = at.transpose("image", "row", "col").values.astype(bool)[inside]
             score, marked = here["score"].values[inside], here["marked"].values[inside]
             row: dict[str, Any] = {"detector": str(spec), "layer": int(layer), "outliers": int(real.sum())}
-            if real.any() and not real.all() and np.isfinite(score).all():
+            whole = bool(np.isfinite(score).all())
+            if real.any() and not real.all() and whole:
                 f1, threshold = best_f1(real, score)
                 row |= {
                     "auc": float(roc_auc_score(real, score)),
@@ -413,7 +560,7 @@ def truth_table(scores: xr.Dataset, truth: xr.DataArray) -> pd.DataFrame:
                     "best_f1": f1,
                     "best_threshold": threshold,
                 }
-            if real.any():
+            if real.any() and whole:
                 row["own_recall"] = float((marked & real).sum() / real.sum())
             if marked.any():
                 row["own_precision"] = float((marked & real).sum() / marked.sum())

@@ -9,14 +9,21 @@ import pandas as pd
 
 # A detector is said to go blind where its AUC falls by more than this as more outliers are planted. Our choice.
 FALL = 0.2
+# A detector is said to keep to the grid where its Jaccard with the grid exceeds that with the content by more. Our
+# choice.
+STAYS = 0.3
+# Of more layers than this, mending is told of the best and the last one. Our choice.
+MOST_LAYERS = 3
 
 
 def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Sentences: who fires first, who agrees, who finds what is known, where own thresholds miss, what mending does.
+    """Sentences: who fires first, who agrees, who finds what is known, where own thresholds miss, whose tokens move
+    with the content, where they sit, and what mending does.
 
     `tables` by name: `thresholds` and `agreement` of diagnostics.compare; where there are some, `truth` against
-    natural outliers, `planted` against planted ones (with columns `planted` and `clustered`), and `removal`. Nothing
-    is said that the tables do not show.
+    natural outliers, `planted` against planted ones (with columns `planted` and `clustered`), `stability`,
+    `whereabouts`, and `removal`, with a column `detector` if there are several. Nothing is said that the tables do not
+    show.
     """
     said = _first_layers(tables["thresholds"]) + _agreement(tables["agreement"])
     for name, against in (("truth", "the outliers named as truth"), ("planted", "planted outliers")):
@@ -24,8 +31,16 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
             said += _against(tables[name], against)
     if "planted" in tables:
         said += _blindness(tables["planted"])
+    if "stability" in tables:
+        said += _stability(tables["stability"])
+    if "whereabouts" in tables:
+        said += _whereabouts(tables["whereabouts"])
     if "removal" in tables:
-        said += _removal(tables["removal"])
+        removal = tables["removal"]
+        for detector in removal["detector"].unique() if "detector" in removal else [""]:
+            table = removal[removal["detector"] == detector] if detector else removal
+            whose = f"what {detector} marks at " if detector else ""
+            said += _removal(table, whose) + _accuracy(table, whose)
     return said
 
 
@@ -48,6 +63,8 @@ def _agreement(agreement: pd.DataFrame) -> list[str]:
     mean = known.groupby(["detector", "other"])["jaccard"].mean()
     pairs = [" and ".join(map(str, pair)) for pair in mean.index.tolist()]
     most, least = pairs[int(mean.argmax())], pairs[int(mean.argmin())]
+    if len(pairs) == 1:
+        return [f"{most} mark the same tokens with a Jaccard of {mean.max():.2f}, mean over layers."]
     return [f"{most} agree most (Jaccard {mean.max():.2f}, mean over layers), {least} least ({mean.min():.2f})."]
 
 
@@ -88,18 +105,74 @@ def _blindness(planted: pd.DataFrame) -> list[str]:
     return said
 
 
-def _removal(removal: pd.DataFrame) -> list[str]:
-    said = []
+def _stability(stability: pd.DataFrame) -> list[str]:
+    shifted = stability[stability["change"] == "shift"].groupby("detector", sort=False)[["jaccard", "jaccard_grid"]]
+    means = shifted.mean().dropna()
+    if means.empty:
+        return []
+    stay = means[means["jaccard_grid"] - means["jaccard"] > STAYS]
+    most = int(means["jaccard"].to_numpy().argmax())
+    said = [
+        f"After a shift by one patch, {means.index[most]} marks the same content most often (Jaccard "
+        f"{means['jaccard'].iloc[most]:.2f})."
+    ]
+    if not stay.empty:
+        grid, content = stay["jaccard_grid"].mean(), stay["jaccard"].mean()
+        said.append(
+            f"These keep to places of the grid, whatever is there: {', '.join(map(str, stay.index))} (Jaccard "
+            f"{grid:.2f} with the grid, {content:.2f} with the content, on average)."
+        )
+    return said
+
+
+def _whereabouts(whereabouts: pd.DataFrame) -> list[str]:
+    if "background" not in whereabouts:
+        return []
+    known = whereabouts.dropna(subset=["background", "background_all"])
+    if known.empty:
+        return []
+    more = (known["background"] - known["background_all"]).to_numpy(dtype=float)
+    # The further from the base rate and the more tokens, the less is it chance.
+    row = known.iloc[int(np.argmax(np.abs(more) * np.sqrt(known["labelled"].to_numpy(dtype=float))))]
+    return [
+        f"Of the {int(row['labelled'])} labelled tokens that {row['detector']} marks at layer {int(row['layer'])}, "
+        f"{row['background']:.0%} lie on background, and of all patches {row['background_all']:.0%}."
+    ]
+
+
+def _removal(removal: pd.DataFrame, whose: str) -> list[str]:
     in_place = removal[(removal["mode"] == "in place") & removal["delta_auc"].notna()]
-    for layer, table in in_place.groupby("layer"):
-        best = table.sort_values("delta_auc").iloc[-1]
-        sure = "" if best["low"] > 0 or best["high"] < 0 else ", which chance explains"
+    layers = sorted(set(in_place["layer"].tolist()))
+    best = {layer: in_place[in_place["layer"] == layer].sort_values("delta_auc").iloc[-1] for layer in layers}
+    # Where nothing is marked nothing changes, and of that there is nothing to say.
+    telling = [layer for layer in best if (in_place.loc[in_place["layer"] == layer, "delta_auc"] != 0).any()]
+    if len(telling) > MOST_LAYERS:
+        telling = sorted({max(telling, key=lambda layer: best[layer]["delta_auc"]), telling[-1]})
+    said = []
+    for layer in telling:
+        row, table = best[layer], in_place[in_place["layer"] == layer]
+        sure = "" if row["low"] > 0 or row["high"] < 0 else ", which chance explains"
         sentence = (
-            f"Mending layer {layer} with {best['purifier']} changes its same-class AUC by {best['delta_auc']:+.3f} "
-            f"[{best['low']:+.3f}, {best['high']:+.3f}]{sure}"
+            f"Mending {whose}layer {layer} with {row['purifier']} changes its same-class AUC by "
+            f"{row['delta_auc']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{sure}"
         )
         control = table[table["purifier"].str.startswith("shuffle")]
-        if not control.empty and not str(best["purifier"]).startswith("shuffle"):
+        if not control.empty and not str(row["purifier"]).startswith("shuffle"):
             sentence += f"; the control, other patches of the picture, by {control['delta_auc'].iloc[0]:+.3f}"
         said.append(f"{sentence}.")
     return said
+
+
+def _accuracy(removal: pd.DataFrame, whose: str) -> list[str]:
+    if "accuracy_after" not in removal:
+        return []
+    known = removal.dropna(subset=["accuracy_before", "accuracy_after"])
+    if known.empty:
+        return []
+    best = known.sort_values("accuracy_after", kind="stable").iloc[-1]
+    worst = known.sort_values("accuracy_after", kind="stable").iloc[0]
+    return [
+        f"The zero-shot accuracy is {best['accuracy_before']:.3f}; mending {whose}layer {int(best['layer'])} with "
+        f"{best['purifier']} makes it {best['accuracy_after']:.3f}, layer {int(worst['layer'])} with "
+        f"{worst['purifier']} {worst['accuracy_after']:.3f}: the most and the least of those tried."
+    ]

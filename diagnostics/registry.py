@@ -140,10 +140,14 @@ class Registry(dict[str, P], Generic[P]):
     def build(self, spec: str, **given: Any) -> Any:
         """The part that a spec string names, with its fields set. `lof` and `lof:neighbours=20` both work.
 
-        `given` are settings beside those of the spec, as values: paths, for example, which a spec can't hold.
+        `given` are settings beside those of the spec, as values: paths, for example, which a spec can't hold. A part
+        with a class attribute `bare` takes the setting of that name without its `name=`: `pyod:ECOD`.
         """
-        name, fields = parse_spec(spec)
+        name = re.split(r"[:(]", spec.strip(), maxsplit=1)[0].strip()
         part: Any = self[name]
+        if bare := getattr(part, "bare", ""):
+            spec = re.sub(r"([:(])\s*(\w+)\s*(?=[,)]|$)", rf"\g<1>{bare}=\g<2>", spec.strip(), count=1)
+        name, fields = parse_spec(spec)
         parameters = {
             key: parameter
             for key, parameter in inspect.signature(part).parameters.items()

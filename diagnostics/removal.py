@@ -19,28 +19,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.compare import fitted_detectors
-from diagnostics.detectors import DETECTORS
+from diagnostics.compare import Fitted, prepared, ready_detectors, refuse_no_numbers
 from diagnostics.detectors.base import Detector
-from diagnostics.feed import (
-    Loaded,
-    Loader,
-    in_batches,
-    label_source,
-    list_pictures,
-    opened_ahead,
-    progress_bar,
-    size_for,
-    stacked,
-)
+from diagnostics.feed import Loaded, Loader, in_batches, label_source, opened_ahead, progress_bar, stacked
 from diagnostics.images import Size
-from diagnostics.layout import Layout, grid_of
+from diagnostics.layout import Layout
 from diagnostics.measures.auc import PAIRS_AT_ONCE, pair_auc
 from diagnostics.measures.entropy import normalised_entropy
 from diagnostics.measures.norms import norm_ratio, token_norms
+from diagnostics.picture_classes import classes_of
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
-from diagnostics.taps import Recording, resolve_layer
+from diagnostics.taps import Recording
 
 MODES = ("in place", "propagated")
 # Share of the bootstrap's means that lies in the interval. Our choice.
@@ -60,6 +50,7 @@ class _Stock:
     layout: Layout
     seen: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     tokens: dict[int, Tensor] = field(default_factory=dict)
+    scores: dict[int, Tensor] = field(default_factory=dict)
     masks: dict[int, Tensor] = field(default_factory=dict)
     depth: int = 0
 
@@ -73,7 +64,8 @@ class _Stock:
         self.seen[name, layer] = value
         if name == "block_out":
             self.tokens[layer] = value
-            self.masks[layer] = self.detectors[layer](Recording(self.depth, self.seen), self.layout).mask
+            found = self.detectors[layer](Recording(self.depth, self.seen), self.layout)
+            self.scores[layer], self.masks[layer] = found.scores, found.mask
             self.seen.clear()
         return value
 
@@ -83,15 +75,20 @@ class _Run:
     """What all batches of a run share. Detectors by layer; classifiers by the name of their column."""
 
     backbone: Backbone
+    spec: str
     detectors: Mapping[int, Detector]
     purifiers: Mapping[str, Purifier]
     classifiers: Mapping[str, Classifier]
 
-    def measure(self, images: Tensor, labels: Tensor | None) -> list[pd.DataFrame]:
-        """A table for each layer and purifier, with a row for each picture."""
+    def measure(self, images: Tensor, labels: Tensor | None, names: Sequence[str]) -> list[pd.DataFrame]:
+        """A table for each layer and purifier, with a row for each picture, of these names."""
         layout = self.backbone.layout(images)
         stock = _Stock(self.detectors, layout)
         last = self.backbone.trunk(images, tap=stock)
+        for layer, scores in stock.scores.items():
+            refuse_no_numbers(scores, names, f"`{self.spec}` found", layer)
+        for layer, tokens in (*stock.tokens.items(), (self.backbone.depth, last)):
+            refuse_no_numbers(tokens, names, f"`{self.backbone.spec}` makes", layer)
         at_last = {"auc_last": _auc(layout.patches(last), labels)}
         at_last |= {name: classify(last).cpu() for name, classify in self.classifiers.items()}
         tables = []
@@ -180,8 +177,9 @@ def removal_table(
     layers: Sequence[int],
     labels: str | Path | Sequence[np.ndarray] | None = None,
     ignore: Collection[int] = (255,),
-    classes: Sequence[str] | None = None,
-    truth: Sequence[int] | None = None,
+    classes: Sequence[str] | Mapping[str, Sequence[int]] | None = None,
+    truth: Sequence[int] | Mapping[str, str] | None = None,
+    fitted: Fitted | None = None,
     size: str | Size | None = None,
     batch: int = 8,
     bootstrap: int = 1000,
@@ -202,9 +200,13 @@ def removal_table(
       patch norm (infinite where the median is 0); `entropy_…`: normalised entropy of all tokens, prefix included.
     - `class_cosine`: class token of the last layer before and after; nan for a model without one.
     - `head_agreement`: share of pictures whose first class by the model's own classifier stays; nan without one.
-    - `accuracy_before`, `accuracy_after`: share of pictures classified rightly by words, with `classes`, names to
-      describe by the text tower, and `truth`, the number of each picture's class among them, in the pictures' order.
+    - `accuracy_before`, `accuracy_after`: share of pictures classified rightly, with `classes` and `truth`.
 
+    `classes` are names to describe by the text tower; or, for a model with a classifier of its own, name -> rows of
+    `backbone.class_head()`, of which the one with the largest output speaks for the class. `truth` is the number of
+    each picture's class among them, in the pictures' order; or picture's name -> class's name, see `classes_of`.
+
+    Detectors that learn take what `fitted`, of `fit_detectors`, holds of them, or learn on the first pictures.
     `labels` as for `probe`; without them the AUC is nan. `keep` as a purifier changes nothing, exactly; `shuffle` is
     the control that removes outliers but knows no place. A picture that can't be read is left out, and so is a label
     map, with a warning. Source of the AUC: SC-CLIP, arXiv:2411.15869, Fig 4 and 8; the table is ours.
@@ -215,28 +217,23 @@ def removal_table(
     mending: dict[str, Purifier] = {spec: PURIFIERS.build(spec) for spec in purifiers}
     if not mending:
         raise ValueError(f"`purifiers` should name at least one purifier; known: {', '.join(PURIFIERS)}.")
-    chosen = sorted({resolve_layer(layer, backbone.depth) for layer in layers})
-    if not chosen or chosen[0] == 0:
-        raise ValueError(f"`layers` should be among 1…{backbone.depth} (or negative); got {list(layers)}.")
-    listed = list_pictures(pictures, size_for(backbone, size), strict=False)
-    part: Detector = DETECTORS.build(detector)
-    readable = [number for number, picture in enumerate(listed) if not picture.reason]
-    for shape in {listed[number].size for number in readable}:
-        layout = Layout(backbone.prefix, grid_of(shape, backbone.patch_size), backbone.class_index)
-        parts: list[tuple[str, Detector | Purifier]] = [(detector, part), *mending.items()]
-        for spec, asked in parts:
-            if reason := asked.refusal(layout):
-                raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
-    classifiers = _classifiers(backbone, classes, truth, len(listed))
+    door = prepared(backbone, pictures, [detector], layers, size, strict=False)
+    listed, chosen = door.listed, door.layers
+    for spec, purifier in mending.items():
+        for reason in filter(None, map(purifier.refusal, door.layouts)):
+            raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
+    right = _right_classes(classes, truth, [picture.name for picture in listed])
+    classifiers = _classifiers(backbone, classes)
     source = label_source(labels, listed)
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, source, ignore)
-    ready = fitted_detectors(backbone, {detector: part}, chosen, loader, readable)
-    run = _Run(backbone, {layer: ready[detector, layer] for layer in chosen}, mending, classifiers)
+    ready = ready_detectors(backbone, door, fitted or {})
+    run = _Run(backbone, detector, {layer: ready[detector, layer] for layer in chosen}, mending, classifiers)
 
     def work(some: list[Loaded]) -> list[pd.DataFrame]:
         patch_labels = [item.labels for item in some if item.labels is not None]
         with torch.no_grad():
-            tables = run.measure(stacked(some), torch.stack(patch_labels) if patch_labels else None)
+            names = [listed[item.number].name for item in some]
+            tables = run.measure(stacked(some), torch.stack(patch_labels) if patch_labels else None, names)
         return [table.assign(picture=[item.number for item in some]) for table in tables]
 
     tables, reasons = [], []
@@ -252,10 +249,9 @@ def removal_table(
     if reasons:
         warnings.warn(f"left out ({len(reasons)}):" + "".join(f"\n  {reason}" for reason in reasons), stacklevel=2)
     measured = pd.concat(tables, ignore_index=True)
-    if truth is not None:
-        right = np.asarray(truth)[measured["picture"]]
+    if right is not None:
         for when in ("before", "after"):
-            measured[f"accuracy_{when}"] = (measured[f"words_{when}"] == right).astype(float)
+            measured[f"accuracy_{when}"] = (measured[f"named_{when}"] == right[measured["picture"]]).astype(float)
     return _summed_up(measured, chosen, list(mending), bootstrap, seed)
 
 
@@ -310,26 +306,54 @@ def _summed_up(
     return pd.DataFrame(rows)
 
 
+def _right_classes(
+    classes: Sequence[str] | Mapping[str, Sequence[int]] | None,
+    truth: Sequence[int] | Mapping[str, str] | None,
+    names: Sequence[str],
+) -> np.ndarray | None:
+    """The number of each picture's class, or None where no classes are named."""
+    if classes is None and truth is None:
+        return None
+    if classes is None or truth is None:
+        raise ValueError("`classes` and `truth` go together: the names, and the class of each picture.")
+    if isinstance(truth, Mapping):
+        return np.array(classes_of(names, truth, list(classes)))
+    if len(truth) != len(names) or not all(0 <= number < len(classes) for number in truth):
+        raise ValueError(
+            f"`truth` should have a number in 0…{len(classes) - 1} for each of the {len(names)} pictures, in their "
+            f"order; got {len(truth)} numbers: {list(truth)[:10]}."
+        )
+    return np.array(truth)
+
+
 def _classifiers(
-    backbone: Backbone, classes: Sequence[str] | None, truth: Sequence[int] | None, pictures: int
+    backbone: Backbone, classes: Sequence[str] | Mapping[str, Sequence[int]] | None
 ) -> dict[str, Classifier]:
-    """What says a picture's class: `head`, if the model has one, and `words`, if classes are named."""
+    """What says a picture's class: `head`, if the model has one, and `named`, among the classes that are named."""
     found: dict[str, Classifier] = {}
+    rows = 0
     try:
-        backbone.class_head()
+        rows = len(backbone.class_head())
         found["head"] = lambda tokens: backbone.pool(tokens).argmax(dim=-1)
     except ValueError:
         pass  # no classifier: the column is nan
-    if (classes is None) != (truth is None):
-        raise ValueError("`classes` and `truth` go together: the names, and the number of each picture's class.")
-    if classes is not None and truth is not None:
-        if len(truth) != pictures or not all(0 <= number < len(classes) for number in truth):
-            raise ValueError(
-                f"`truth` should have a number in 0…{len(classes) - 1} for each of the {pictures} pictures, in their "
-                f"order; got {len(truth)} numbers: {list(truth)[:10]}."
-            )
+    if isinstance(classes, Mapping):
+        if not rows:
+            raise ValueError(f"`{backbone.spec}` has no classifier whose rows `classes` could name; give names alone.")
+        chosen = {name: list(numbers) for name, numbers in classes.items()}
+        for name, numbers in chosen.items():
+            if not numbers or not all(0 <= number < rows for number in numbers):
+                raise ValueError(f"class `{name}` should name rows of the classifier, 0…{rows - 1}; got {numbers}.")
+
+        def by_rows(tokens: Tensor) -> Tensor:
+            outputs = backbone.pool(tokens).float()
+            best = [outputs[:, numbers].amax(dim=1) for numbers in chosen.values()]
+            return torch.stack(best, dim=1).argmax(dim=1)
+
+        found["named"] = by_rows
+    elif classes is not None:
         with torch.no_grad():
             texts = F.normalize(backbone.encode_text([PROMPT.format(name) for name in classes]).float(), dim=-1)
         # A picture's length is the same for all classes, so it is left as it is.
-        found["words"] = lambda tokens: (backbone.pool(tokens).float() @ texts.T).argmax(dim=-1)
+        found["named"] = lambda tokens: (backbone.pool(tokens).float() @ texts.T).argmax(dim=-1)
     return found

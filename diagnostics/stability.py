@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.compare import PICTURES_TO_FIT, score_pictures
+from diagnostics.compare import Fitted, fit_detectors, score_pictures
 from diagnostics.feed import Picture, list_pictures, progress_bar, size_for
 from diagnostics.images import PictureError, Size, as_picture, resize
 from diagnostics.labels import resize_labels
@@ -24,6 +24,8 @@ from diagnostics.registry import unknown_name
 CHANGES = ("shift", "flip", "size", "jpeg")
 # Rows and columns of patches that the other size has more; small against 14 x 14, so that details stay. Our choice.
 MORE_PATCHES = 4
+# Pictures whose versions are scored in one call, so that memory does not grow with their number. Our choice.
+PICTURES_AT_ONCE = 32
 # Pillow's scale from 1 to 95; 50 leaves blocks and ringing that the eye sees only on a second look. Our choice.
 JPEG_QUALITY = 50
 
@@ -37,15 +39,25 @@ class _Tally:
     after: int = 0
     common: int = 0
     union: int = 0
+    common_on_grid: int = 0
+    union_on_grid: int = 0
     ranks: list[float] = field(default_factory=list)
 
-    def add(self, marks: tuple[np.ndarray, np.ndarray], scores: tuple[np.ndarray, np.ndarray]) -> None:
-        """One picture: maps of the same shape before and after."""
+    def add(
+        self,
+        marks: tuple[np.ndarray, np.ndarray],
+        scores: tuple[np.ndarray, np.ndarray],
+        grid: tuple[np.ndarray, np.ndarray] | None,
+    ) -> None:
+        """One picture: maps of the same shape before and after, and marks as they lie on a grid of the same shape."""
         self.pictures += 1
         self.before += int(marks[0].sum())
         self.after += int(marks[1].sum())
         self.common += int((marks[0] & marks[1]).sum())
         self.union += int((marks[0] | marks[1]).sum())
+        if grid is not None:
+            self.common_on_grid += int((grid[0] & grid[1]).sum())
+            self.union_on_grid += int((grid[0] | grid[1]).sum())
         known = ~(np.isnan(scores[0]) | np.isnan(scores[1]))
         first, second = scores[0][known], scores[1][known]
         # Ranks of scores that are all equal mean nothing.
@@ -58,6 +70,7 @@ class _Tally:
             "tokens_before": self.before / self.pictures,
             "tokens_after": self.after / self.pictures,
             "jaccard": self.common / self.union if self.union else np.nan,
+            "jaccard_grid": self.common_on_grid / self.union_on_grid if self.union_on_grid else np.nan,
             "spearman": float(np.mean(self.ranks)) if self.ranks else np.nan,
         }
 
@@ -69,6 +82,7 @@ def stability_table(
     *,
     layers: Sequence[int] | None = None,
     changes: Sequence[str] = CHANGES,
+    fitted: Fitted | None = None,
     size: str | Size | None = None,
     more_patches: int = MORE_PATCHES,
     quality: int = JPEG_QUALITY,
@@ -82,16 +96,16 @@ def stability_table(
     Maps after the change are laid back on those before it, and compared where both have a patch: `compared`.
 
     Columns: `pictures` that could be read; `tokens_before` and `tokens_after`, marked among the patches compared, mean
-    of a picture; `jaccard`, common over all marked tokens of all pictures, nan where neither marks any; `spearman`,
-    rank correlation of scores within a picture, mean over pictures, nan where scores are all equal.
-    After `size` a single marked token may fall between the patches compared: at 14 x 14 patches and 4 more, two in
-    five do. `jaccard` follows the content: outliers that keep to places of the grid, such as its corners, have 0 after
-    `shift`. What overlap comes by itself, `random` shows.
+    of a picture; `jaccard`, common over all marked tokens of all pictures, nan where neither marks any; `jaccard_grid`,
+    the same with maps left where they are, nan after `size`, which has another grid; `spearman`, rank correlation of
+    scores within a picture, mean over pictures, nan where scores are all equal.
+    So after `shift` and `flip`, outliers that move with the content have a high `jaccard`, and those that keep to
+    places of the grid, such as its corners, a high `jaccard_grid`. What overlap comes by itself, `random` shows. After
+    `size` a single marked token may fall between the patches compared: at 14 x 14 patches and 4 more, two in five do.
 
     Pictures whose size is no whole number of patches are given the backbone's mean colour around them beforehand, so
     that every change moves whole patches. One forward pass for each picture and each change serves all detectors and
-    layers. Detectors that learn do so for each block of 32 pictures anew, on pictures before the change as far as
-    there are enough, and are the same before and after it.
+    layers. Detectors that learn do so once, on the first pictures before any change, or are those of `fitted`.
     """
     chosen = list(dict.fromkeys([changes] if isinstance(changes, str) else changes))
     for change in chosen:
@@ -106,16 +120,19 @@ def stability_table(
     listed = [
         picture for picture in list_pictures(pictures, size_for(backbone, size), strict=False) if not picture.reason
     ]
+    if fitted is None:
+        fitted = fit_detectors(backbone, listed, detectors, layers=layers, size=size)
     tallies: dict[tuple[str, int, str], _Tally] = {}
     bar = progress_bar(f"stability {backbone.spec}", len(listed), shown=progress)
     with bar:
-        for start in range(0, len(listed), PICTURES_TO_FIT):
-            block = listed[start : start + PICTURES_TO_FIT]
+        for start in range(0, len(listed), PICTURES_AT_ONCE):
+            block = listed[start : start + PICTURES_AT_ONCE]
             versions = list(_versions(block, chosen, backbone, more_patches=more_patches, quality=quality))
-            # All versions in one call: detectors that learn are then the same before and after.
-            shown = [version for change in (None, *chosen) for name, version in versions if name == change]
+            shown = [version for change in (None, *chosen) for made_by, version in versions if made_by == change]
             if shown:
-                scored = score_pictures(backbone, shown, detectors, layers=layers, size="native", batch=batch)
+                scored = score_pictures(
+                    backbone, shown, detectors, layers=layers, fitted=fitted, size="native", batch=batch
+                )
                 _count(scored, chosen, tallies)
             bar.update(len(block))
     if not tallies:
@@ -134,7 +151,7 @@ def stability_table(
 
 def _versions(
     block: Sequence[Picture], changes: Sequence[str], backbone: Backbone, *, more_patches: int, quality: int
-) -> Iterator[tuple[str | None, Image.Image]]:
+) -> Iterator[tuple[str | None, Picture]]:
     """Every picture as shown (None) and after each change; what can't be opened is left out with all its versions."""
     colour = _mean_colour(backbone)
     for picture in block:
@@ -142,20 +159,18 @@ def _versions(
             opened = as_picture(picture.source)
         except PictureError:
             continue
-        yield None, whole_patches(opened, picture.size, backbone.patch_size, colour)
+        yield None, Picture(picture.name, whole_patches(opened, picture.size, backbone.patch_size, colour))
         for change in changes:
-            yield (
+            version = changed(
+                opened,
                 change,
-                changed(
-                    opened,
-                    change,
-                    picture.size,
-                    backbone.patch_size,
-                    colour=colour,
-                    more_patches=more_patches,
-                    quality=quality,
-                ),
+                picture.size,
+                backbone.patch_size,
+                colour=colour,
+                more_patches=more_patches,
+                quality=quality,
             )
+            yield change, Picture(f"{picture.name} after {change}", version)
 
 
 def _count(scored: xr.Dataset, changes: Sequence[str], tallies: dict[tuple[str, int, str], _Tally]) -> None:
@@ -172,13 +187,17 @@ def _count(scored: xr.Dataset, changes: Sequence[str], tallies: dict[tuple[str, 
 
     for place, change in enumerate(changes, start=1):
         for picture in range(count):
-            marks = compared(change, of(marked, 0, picture), of(marked, place, picture))
+            before, after = of(marked, 0, picture), of(marked, place, picture)
+            marks = compared(change, before, after)
             scores = compared(change, of(score, 0, picture), of(score, place, picture))
             for number, spec in enumerate(scored["detector"].values):
                 for at, layer in enumerate(scored["layer"].values):
                     tally = tallies.setdefault((str(spec), int(layer), change), _Tally())
+                    here = (number, at)
                     tally.add(
-                        (marks[0][number, at], marks[1][number, at]), (scores[0][number, at], scores[1][number, at])
+                        (marks[0][here], marks[1][here]),
+                        (scores[0][here], scores[1][here]),
+                        None if change == "size" else (before[here], after[here]),
                     )
 
 

@@ -23,7 +23,7 @@ BACKGROUND_CLASSES = (0,)
 GREY = (0.299, 0.587, 0.114)
 
 
-def whereabouts_table(
+def patch_places(
     scores: xr.Dataset,
     pictures: Any,
     *,
@@ -31,17 +31,15 @@ def whereabouts_table(
     labels: Any = None,
     background: Collection[int] = BACKGROUND_CLASSES,
     ignore: Collection[int] = IGNORE,
-) -> pd.DataFrame:
-    """Where the marked tokens of `score_pictures` sit, against all tokens: a row for each detector and layer.
+) -> xr.Dataset:
+    """What is known of the place of every patch of `score_pictures`, dims image, row, col; no forward pass is made.
 
-    `pictures` are those that were scored, in files or arrays, and are shown again as `scores` says. `labels` is a
-    folder of label maps or one array a picture; a patch has the label that most of its pixels have.
+    `contrast`, `patch_contrast` of the picture as shown; `border`, `border_distance`; nan outside the picture. With
+    `labels`, a folder of label maps or one array a picture, also `labelled` (bool) and `background` (bool), whether
+    most pixels of the patch are of a class of `background`. Patches won by `ignore` and those of pictures without a
+    label map are not labelled; attribute `not_labelled` has name and reason of the latter.
 
-    Columns, each a mean over marked tokens, and over all where it ends in `_all`, of all pictures together:
-    `tokens`, how many are marked, and `tokens_all`, of how many; `contrast`, `patch_contrast` of the picture as shown;
-    `border`, `border_distance`. With labels also `labelled`, how many marked tokens have a label, and `background`,
-    the share of those on classes of `background`, with `labelled_all` and `background_all`, the base rate. Patches won
-    by `ignore` and pictures without a label map count in neither. nan where no token counts.
+    `pictures` are those that were scored, in files or arrays, and are opened again and shown as `scores` says.
     """
     for name in ("marked", "inside"):
         if name not in scores:
@@ -63,11 +61,10 @@ def whereabouts_table(
     loader = Loader(
         listed, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), patch_size, labels=label_source(labels, listed), ignore=ignore
     )
-    marked = scores["marked"].transpose("image", "detector", "layer", "row", "col").values
     inside = scores["inside"].transpose("image", "row", "col").values
-    # detector, layer, what is counted; the last row and column of `everything` are those of all tokens.
-    sums = np.zeros((*marked.shape[1:3], 5))
-    everything = np.zeros(5)
+    contrast, border = (np.full(inside.shape, np.nan) for _ in range(2))
+    labelled, on_background = (np.zeros(inside.shape, bool) for _ in range(2))
+    reasons: dict[str, str] = {}
     for place, name in enumerate(scores["image"].values):
         loaded = loader(numbers[str(name)])
         if loaded.image is None:
@@ -79,42 +76,70 @@ def whereabouts_table(
                 f"the picture `{name}` has {grid.rows}x{grid.cols} patches of {patch_size} pixels, but was scored with "
                 f"{scored.rows}x{scored.cols}. Give the pictures and the patch size of the scores."
             )
-        classes = np.full(grid, UNLABELLED) if loaded.labels is None else loaded.labels.reshape(tuple(grid)).numpy()
-        labelled = classes != UNLABELLED
-        properties = np.stack(
-            [
-                np.ones(grid),
-                patch_contrast(loaded.image, patch_size),
-                border_distance(grid),
-                labelled,
-                labelled & np.isin(classes, list(background)),
-            ]
-        )
-        sums += np.einsum("dlrc,prc->dlp", marked[place, ..., : grid.rows, : grid.cols].astype(float), properties)
-        everything += properties.sum(axis=(1, 2))
-    rows = []
-    for number, spec in enumerate(scores["detector"].values):
-        for at, layer in enumerate(scores["layer"].values):
-            row: dict[str, Any] = {"detector": str(spec), "layer": int(layer)}
-            row |= _means(sums[number, at], "", labelled=labels is not None)
-            row |= _means(everything, "_all", labelled=labels is not None)
-            rows.append(row)
-    names = ["tokens", "contrast", "border", *(["labelled", "background"] if labels is not None else [])]
-    return pd.DataFrame(rows, columns=["detector", "layer", *(name + end for name in names for end in ("", "_all"))])
+        here = (place, slice(grid.rows), slice(grid.cols))
+        contrast[here], border[here] = patch_contrast(loaded.image, patch_size), border_distance(grid)
+        if loaded.labels is not None:
+            classes = loaded.labels.reshape(tuple(grid)).numpy()
+            labelled[here] = classes != UNLABELLED
+            on_background[here] = np.isin(classes, list(background)) & labelled[here]
+            if loaded.reason:
+                reasons[str(name)] = loaded.reason
+    dims = ("image", "row", "col")
+    places = xr.Dataset(
+        {
+            "contrast": (dims, contrast, {"units": "1", "long_name": "standard deviation of the patch's grey pixels"}),
+            "border": (dims, border, {"units": "patch", "long_name": "distance to the border"}),
+        },
+        coords={"image": scores["image"].values},
+    )
+    if labels is not None:
+        places["labelled"] = (dims, labelled, {"units": "1", "long_name": "the patch has a label"})
+        places.attrs["not_labelled"] = reasons
+        places["background"] = (dims, on_background, {"units": "1", "long_name": "the patch is background"})
+    return places
 
 
-def _means(sums: np.ndarray, end: str, *, labelled: bool) -> dict[str, float]:
-    """Counts, and sums over counts: nan where nothing was counted."""
-    tokens, contrast, border, with_label, on_background = (float(value) for value in sums)
-    row = {
-        f"tokens{end}": int(tokens),
-        f"contrast{end}": contrast / tokens if tokens else np.nan,
-        f"border{end}": border / tokens if tokens else np.nan,
+def whereabouts_table(scores: xr.Dataset, places: xr.Dataset) -> pd.DataFrame:
+    """Where the marked tokens of `score_pictures` sit, against all tokens: a row for each detector and layer.
+
+    `places` is from `patch_places`. Columns: `tokens`, how many are marked, then the means of `where_marked`; and the
+    same over all tokens, with `_all` behind the name.
+    """
+    marked = scores["marked"].transpose("detector", "layer", "image", "row", "col").values
+    inside = scores["inside"].transpose("image", "row", "col").values
+    found, everything = where_marked(marked, places), where_marked(inside, places)
+    columns: dict[str, Any] = {
+        "detector": np.repeat([str(spec) for spec in scores["detector"].values], marked.shape[1]),
+        "layer": np.tile(scores["layer"].values, marked.shape[0]),
     }
-    if labelled:
-        row[f"labelled{end}"] = int(with_label)
-        row[f"background{end}"] = on_background / with_label if with_label else np.nan
-    return row
+    found, everything = {"tokens": marked.sum(axis=(-3, -2, -1)), **found}, {"tokens": inside.sum(), **everything}
+    for name, values in found.items():
+        columns |= {name: values.reshape(-1), f"{name}_all": everything[name].item()}
+    return pd.DataFrame(columns)
+
+
+def where_marked(marked: np.ndarray, places: xr.Dataset) -> dict[str, np.ndarray]:
+    """Means over the marked tokens of all pictures together: (…, image, row, col) bool -> (…) each.
+
+    `contrast` and `border`; where the places have labels also `labelled`, how many of the marked have one, and
+    `background`, the share of those that are background. nan where no token counts.
+    """
+    flat = marked.reshape(-1, int(np.prod(marked.shape[-3:]))).astype(float)
+
+    def total(name: str) -> np.ndarray:
+        values = places[name].transpose("image", "row", "col").values.astype(float).reshape(-1)
+        sums: np.ndarray = (flat @ np.nan_to_num(values)).reshape(marked.shape[:-3])
+        return sums
+
+    def mean(name: str, count: np.ndarray) -> np.ndarray:
+        return np.divide(total(name), count, out=np.full(count.shape, np.nan), where=count > 0)
+
+    tokens = flat.sum(axis=1).reshape(marked.shape[:-3])
+    found = {name: mean(name, tokens) for name in ("contrast", "border")}
+    if "labelled" in places:
+        labelled = total("labelled")
+        found |= {"labelled": labelled.astype(int), "background": mean("background", labelled)}
+    return found
 
 
 def patch_contrast(image: Tensor, patch_size: tuple[int, int]) -> np.ndarray:

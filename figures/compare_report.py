@@ -50,8 +50,7 @@ def compare_figures(
             for value in AGREEMENTS:
                 yield f"agreement_{value}_layer_{layer}", agreement(drawn["agreement"], layer=layer, value=value)
     if "planted" in scores:
-        for layer in some_layers(layers_of(scores), MOST_LAYERS):
-            yield f"planted_roc_layer_{layer}", planted_roc(scores, layer=layer)
+        yield from planted_figures(scores)
     if "removal" in drawn:
         yield from _removal(drawn["removal"])
     pictures = pictures or {}
@@ -59,6 +58,21 @@ def compare_figures(
     for image in sorted(picture_names(scores), key=lambda name: name not in pictures)[: max(maps_for, 0)]:
         taken.append(safe_name(image, taken))
         yield f"scores_{taken[-1]}", score_maps(scores, image, picture=pictures.get(image))
+
+
+def planted_figures(
+    scores: xr.Dataset, *, count: int | None = None, clustered: bool = False
+) -> Iterator[tuple[str, Figure]]:
+    """ROC against the `planted` outliers of the scores, for at most 4 layers.
+
+    With `count`, how many were planted, side by side or not, names and titles say so: of several plantings each has
+    figures of its own.
+    """
+    how = "clustered" if clustered else "scattered"
+    name = "planted_roc" if count is None else f"planted_roc_k{count}_{how}"
+    title = "" if count is None else f"{count} planted in each picture, {how}"
+    for layer in some_layers(layers_of(scores), MOST_LAYERS):
+        yield f"{name}_layer_{layer}", planted_roc(scores, layer=layer, title=title)
 
 
 def _removal(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:

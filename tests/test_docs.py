@@ -47,7 +47,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names: dict[str, object] = {}
-    exec(first.replace("open_clip:ViT-B-16/openai", "pocket"), names)
+    exec(first.replace("open_clip:ViT-B-16/openai", "tiny:outliers=true"), names)
     import torch
 
     names["images"] = torch.zeros(1, 3, 224, 224)

@@ -131,5 +131,6 @@ def _unreachable(spec: str, reason: str) -> ValueError:
     return ValueError(
         f"the weights of `{spec}` are not here and could not be fetched, or do not fit: {reason}. Where there is a "
         "network, `hf download org/name --local-dir FOLDER`; then here local-dir:FOLDER, or name the weight file: "
-        "open_clip:ARCHITECTURE@FILE, timm:NAME@FILE."
+        "open_clip:ARCHITECTURE@FILE, timm:NAME@FILE. HF_HUB_OFFLINE=1 in the environment spares the waiting for a hub "
+        "that can't be reached."
     )

@@ -7,6 +7,7 @@ from torch import nn
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.openclip import clip_backbone
+from diagnostics.backbones.tiny_outliers import write_outliers
 from diagnostics.registry import Registry
 
 # All sizes are our choice: small enough for milliseconds, and no two of them equal, so that a mixed-up dimension shows.
@@ -14,16 +15,21 @@ JOINT = 40
 TEXT_WIDTH = 32
 TEXT_BLOCKS = 2
 CLASSES = 10
+OUTLIERS_NOTE = (
+    "tiny has random weights, with outliers planted in block 6 (channels 17 and 44). It shows how the tools work, not "
+    "what a real model does."
+)
 # Spread of the attention logits in the first block; 0 would be uniform attention, above 4 it is nearly one-hot.
 LOGIT_SPREAD = 2.0
 
 
 def load_tiny(argument: str) -> Backbone:
-    """A seeded random ViT for tests, no download: tiny, tiny:class_token=false, tiny:registers=4, tiny:depth=6,seed=1
+    """A seeded random ViT for tests, no download: tiny, tiny:class_token=false, tiny:registers=4, tiny:outliers=true
 
     By default a CLIP of 12 blocks with QuickGELU, a class token and a text tower, made of open_clip's own classes.
     Without a class token, or with registers, a timm ViT with a classifier of 10 rows. The weights depend on the
-    settings alone.
+    settings alone. With `outliers=true`, one hidden unit of block 6 makes outliers on plain patches, and later blocks
+    look at them.
     """
     backbone: Backbone = Registry("backbone", {"tiny": build_tiny}).build(f"tiny:{argument}")
     backbone.spec = f"tiny:{argument}" if argument else "tiny"
@@ -35,13 +41,19 @@ def build_tiny(
     class_token: bool = True,
     registers: int = 0,
     depth: int = 12,
-    width: int = 48,
+    width: int | None = None,
     heads: int = 2,
     patch: int = 16,
-    size: int = 64,
+    size: int | None = None,
     seed: int = 0,
+    outliers: bool = False,
 ) -> Backbone:
-    """The tiny model from its settings; raises ValueError where they do not go together."""
+    """The tiny model from its settings; raises ValueError where they do not go together.
+
+    `width` and `size` are 48 and 64 unless given; 64 and 224 with `outliers`, which need room.
+    """
+    width = (64 if outliers else 48) if width is None else width
+    size = (224 if outliers else 64) if size is None else size
     sizes = {"depth": depth, "width": width, "heads": heads, "patch": patch, "size": size}
     for name, value in sizes.items():
         if value < 1:
@@ -52,7 +64,16 @@ def build_tiny(
             f"count of registers; got width={width}, heads={heads}, size={size}, patch={patch}, registers={registers}."
         )
     if class_token and not registers:
-        return _clip(depth=depth, width=width, heads=heads, patch=patch, size=size, seed=seed)
+        backbone = _clip(depth=depth, width=width, heads=heads, patch=patch, size=size, seed=seed)
+        if outliers:
+            write_outliers(backbone.model.get_submodule("visual"))
+            backbone.note = OUTLIERS_NOTE
+        return backbone
+    if outliers:
+        raise ValueError(
+            "`outliers` of backbone `tiny` are written into its CLIP only; leave out class_token and registers, or "
+            "plant them as the pictures pass: diagnostics.edits.plant."
+        )
     return _timm(class_token, registers, depth=depth, width=width, heads=heads, patch=patch, size=size, seed=seed)
 
 

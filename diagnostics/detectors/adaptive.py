@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
@@ -13,7 +13,7 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.features import picture_median
 from diagnostics.layout import Layout
-from diagnostics.registry import Registry
+from diagnostics.registry import Registry, parse_spec
 from diagnostics.taps import Recording
 
 Rule = Literal["otsu", "mad", "mixture", "knee"]
@@ -113,7 +113,7 @@ class Adaptive(Detector):
     marked lies `separation` robust spreads of the others above the others' median, and they are no more than half.
     A picture without outliers then has few or none. `log` looks at the logarithm, for scores above 0 with a heavy
     tail; 0 and below count as the least score above 0. An infinite score counts as the largest finite one; a picture
-    with a nan score has no outliers. The inner detector has its default settings.
+    with a nan score has no outliers. Settings of the inner detector go in brackets: `detector=lof(neighbours=10)`.
     """
 
     published: ClassVar[str] = (
@@ -133,7 +133,7 @@ class Adaptive(Detector):
             raise ValueError(f"`rule` should be one of {', '.join(RULES)}; got `{self.rule}`.")
         if not self.separation >= 0:
             raise ValueError(f"`separation` should be at least 0 robust spreads, such as 5; got {self.separation}.")
-        if self.detector.partition(":")[0].strip() == "adaptive":
+        if parse_spec(self.detector)[0] == "adaptive":
             raise ValueError(
                 "`detector` should name another detector; `adaptive` in `adaptive` has no scores to split."
             )
@@ -159,6 +159,10 @@ class Adaptive(Detector):
 
     def fitted(self, backbone: Backbone, images: Tensor, layer: int) -> Self:
         return replace(self, fitted_detector=self.inner.fitted(backbone, images, layer))
+
+    def fitted_to(self, backbone: Backbone, images: Tensor, layers: Iterable[int]) -> dict[int, Self]:
+        inner = self.inner.fitted_to(backbone, images, layers)
+        return {layer: replace(self, fitted_detector=part) for layer, part in inner.items()}
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         return self.inner.score(recording, layout)

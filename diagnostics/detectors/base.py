@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Self, final
 
@@ -48,6 +49,10 @@ class Detector(ABC):
         `images`: normalised pictures (B, 3, h, w) to learn from. Most detectors need neither and return themselves.
         """
         return self
+
+    def fitted_to(self, backbone: Backbone, images: Tensor, layers: Iterable[int]) -> dict[int, Self]:
+        """`fitted` for several layers, 1…L or negative as they were given; a part may share work between them."""
+        return {layer: self.fitted(backbone, images, layer) for layer in layers}
 
     @abstractmethod
     def score(self, recording: Recording, layout: Layout) -> Tensor:

@@ -43,36 +43,6 @@ def score_each(features: Tensor, score: Callable[[np.ndarray], np.ndarray]) -> T
     return scores.to(features.device)
 
 
-def too_few(layout: Layout, neighbours: int) -> str | None:
-    """Why so few patches have no such number of neighbours, or None if they have."""
-    if layout.count > neighbours:
-        return None
-    return (
-        f"{layout.count} patches can't have {neighbours} neighbours each. "
-        f"Ask for at most {layout.count - 1}, or take a larger picture"
-    )
-
-
-def pairwise_distances(features: Tensor) -> Tensor:
-    """Euclidean distance of every two patches: (B, N, D) -> (B, N, N).
-
-    From the differences themselves: the usual way through scalar products loses the digits of small distances
-    between long tokens, which is where outliers are.
-    """
-    return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def nearest_others(features: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
-    """Distances to the nearest other patches, ascending, and which they are: (B, N, D) -> two of (B, N, neighbours).
-
-    A copy of a patch counts as another patch, at distance 0.
-    """
-    distances = pairwise_distances(features)
-    distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    nearest = distances.topk(neighbours, dim=-1, largest=False)
-    return nearest.values, nearest.indices
-
-
 def picture_median(values: Tensor) -> Tensor:
     """Textbook median of each picture, the mean of the middle two where N is even: (B, N) -> (B, 1)."""
     return values.quantile(0.5, dim=1, keepdim=True)

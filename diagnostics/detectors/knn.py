@@ -8,16 +8,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from diagnostics.detectors.base import ThresholdDetector
-from diagnostics.detectors.features import (
-    TokenTap,
-    nearest_others,
-    over_median,
-    patch_features,
-    score_whole,
-    too_few,
-)
-from diagnostics.layout import Layout
-from diagnostics.taps import Recording
+from diagnostics.detectors.features import TokenTap, over_median
+from diagnostics.detectors.neighbours import NeighbourDetector, nearest_others
 
 Distance = Literal["mean", "largest"]
 
@@ -29,7 +21,7 @@ def neighbour_distance(features: Tensor, *, neighbours: int, distance: Distance)
 
 
 @dataclass(frozen=True, kw_only=True)
-class KNearest(ThresholdDetector):
+class KNearest(NeighbourDetector, ThresholdDetector):
     """Marks patches that lie far from their nearest patches.
 
     Score: mean (or `distance="largest"`: k-th) distance to the `neighbours` nearest patches, over the picture's median
@@ -46,22 +38,11 @@ class KNearest(ThresholdDetector):
     tap: TokenTap = "block_out"
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1:
-            raise ValueError(f"`neighbours` should be at least 1, such as 20; got {self.neighbours}.")
+        super().__post_init__()
         if self.distance not in ("mean", "largest"):
             raise ValueError(f"`distance` should be mean or largest; got `{self.distance}`.")
         if not self.threshold > 0:
             raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 2; got {self.threshold}.")
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.tap,)
-
-    def refusal(self, layout: Layout) -> str | None:
-        return too_few(layout, self.neighbours)
-
-    def score(self, recording: Recording, layout: Layout) -> Tensor:
-        return score_whole(patch_features(recording, layout, self.tap), self._ratio)
-
-    def _ratio(self, features: Tensor) -> Tensor:
+    def loneliness(self, features: Tensor) -> Tensor:
         return over_median(neighbour_distance(features, neighbours=self.neighbours, distance=self.distance))

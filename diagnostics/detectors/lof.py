@@ -8,9 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from diagnostics.detectors.base import ThresholdDetector
-from diagnostics.detectors.features import TokenTap, nearest_others, patch_features, score_whole, too_few
-from diagnostics.layout import Layout
-from diagnostics.taps import Recording
+from diagnostics.detectors.features import TokenTap
+from diagnostics.detectors.neighbours import NeighbourDetector, nearest_others
 
 TINY = 1e-10  # scikit-learn's: keeps the density of patches with more copies than neighbours finite
 
@@ -31,7 +30,7 @@ def local_outlier_factor(features: Tensor, *, neighbours: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalOutlierFactor(ThresholdDetector):
+class LocalOutlierFactor(NeighbourDetector, ThresholdDetector):
     """Marks patches in a far thinner neighbourhood than their neighbours' (textbook LOF).
 
     Score: mean density of the neighbours over the own; no unit, 1 is ordinary. Equal to scikit-learn's
@@ -49,18 +48,9 @@ class LocalOutlierFactor(ThresholdDetector):
     tap: TokenTap = "block_out"
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1:
-            raise ValueError(f"`neighbours` should be at least 1, such as 20; got {self.neighbours}.")
+        super().__post_init__()
         if not self.threshold > 0:
             raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 1.5; got {self.threshold}.")
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.tap,)
-
-    def refusal(self, layout: Layout) -> str | None:
-        return too_few(layout, self.neighbours)
-
-    def score(self, recording: Recording, layout: Layout) -> Tensor:
-        features = patch_features(recording, layout, self.tap)
-        return score_whole(features, lambda whole: local_outlier_factor(whole, neighbours=self.neighbours))
+    def loneliness(self, features: Tensor) -> Tensor:
+        return local_outlier_factor(features, neighbours=self.neighbours)

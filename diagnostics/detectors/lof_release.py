@@ -7,10 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from diagnostics.detectors.base import Detector
-from diagnostics.detectors.features import TokenTap, nearest_others, patch_features, score_whole, too_few
-from diagnostics.layout import Layout
-from diagnostics.taps import Recording
+from diagnostics.detectors.features import TokenTap
+from diagnostics.detectors.neighbours import NeighbourDetector, nearest_others
 
 # Ours: keeps the ratio finite for patches with more copies than neighbours, where the released code divides by 0.
 TINY = 1e-20
@@ -29,7 +27,7 @@ def density_ratio(features: Tensor, *, neighbours: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LofRelease(Detector):
+class LofRelease(NeighbourDetector):
     """Marks the 5 % of patches with the largest density ratio, as SC-CLIP's code does.
 
     Score: κ_i · mean_j(1/κ_j), κ the squared distance to the 30th neighbour; no unit, 1 is ordinary. A quota: 10 of
@@ -48,21 +46,12 @@ class LofRelease(Detector):
     tap: TokenTap = "block_out"
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1:
-            raise ValueError(f"`neighbours` should be at least 1, such as 30; got {self.neighbours}.")
+        super().__post_init__()
         if not 0 <= self.contamination <= 1:
             raise ValueError(f"`contamination` should be a share from 0 to 1, such as 0.05; got {self.contamination}.")
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.tap,)
-
-    def refusal(self, layout: Layout) -> str | None:
-        return too_few(layout, self.neighbours)
-
-    def score(self, recording: Recording, layout: Layout) -> Tensor:
-        features = patch_features(recording, layout, self.tap)
-        return score_whole(features, lambda whole: density_ratio(whole, neighbours=self.neighbours))
+    def loneliness(self, features: Tensor) -> Tensor:
+        return density_ratio(features, neighbours=self.neighbours)
 
     def mark(self, scores: Tensor) -> Tensor:
         return scores > scores.quantile(1 - self.contamination, dim=1, keepdim=True)

@@ -22,7 +22,7 @@ MISSING = "the library PyOD is not installed; pip install pyod"
 
 @dataclass(frozen=True, kw_only=True)
 class Pyod(Detector):
-    """Marks patches by a detector of PyOD, one fitted to each picture: `pyod:name=ECOD`, `pyod:name=HBOS` ...
+    """Marks patches by a detector of PyOD, one fitted to each picture: `pyod:ECOD`, `pyod:HBOS` ...
 
     Score: the model's `decision_scores_`; unit and scale are the model's. A quota: the share `contamination` of the
     patches is marked, outliers or not, by PyOD's own rule. Models that take a `random_state` get `seed`; other random
@@ -31,6 +31,7 @@ class Pyod(Detector):
     """
 
     quota: ClassVar[bool] = True
+    bare: ClassVar[str] = "name"
     published: ClassVar[str] = "PyOD's default contamination is 0.1; SC-CLIP takes 0.05 of the patches of CLIP."
     name: str = "ECOD"
     contamination: float = 0.05  # SC-CLIP 0417ba9, so that it compares with `lof-release`

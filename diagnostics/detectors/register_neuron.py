@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import ThresholdDetector
-from diagnostics.detectors.features import patch_features, picture_median, score_whole
+from diagnostics.detectors.features import patch_features, score_whole
 from diagnostics.layout import Layout
 from diagnostics.measures.norms import median_norm, token_norms
 from diagnostics.taps import Recorder, Recording, chain, resolve_layer
@@ -18,6 +19,16 @@ from diagnostics.taps import Recorder, Recording, chain, resolve_layer
 Scope = Literal["layer", "model"]
 # nickjiang2378/test-time-registers 860df43: a neuron is sparse if at least half of the tokens are below 0.5.
 SPARSE_SHARE, SPARSE_LEVEL = 0.5, 0.5
+
+
+class _Found(NamedTuple):
+    """What a search saw: pictures with outliers, and of each hidden unit (layers, F) the mean |activation| at outliers
+    and at ordinary patches, and the share of patches at which it is quiet."""
+
+    pictures: int
+    active: Tensor
+    ordinary: Tensor
+    quiet: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +42,23 @@ class RegisterNeuron(ThresholdDetector):
     best of all blocks in the first `highest` share of the depth, as released; a layer that holds none of them can't be
     scored. `sparse` keeps only neurons below 0.5 for half of the patches.
 
-    Score: mean |activation| of the neurons at the patch, over the picture's median of it, or over `silence` where that
-    is more; no unit, at most about 1 is ordinary.
+    Score: the mean vote of the neurons, in [0, 1], no unit. A neuron votes by its |activation| at the patch: 0 up to
+    its mean at ordinary patches of the search, 1 from its mean at the outliers on, in between evenly; one that is no
+    more active at the outliers has no vote. So the score does not hang on how loud the neurons of a layer are: after
+    the layer that makes the outliers, a LayerNorm leaves these little but the outliers' own channels, and the neurons
+    are quieter there than others are elsewhere.
     A picture with a nan or infinite value has nan scores and no outliers. Without `fitted` scoring raises ValueError.
     Source: Jiang et al., Vision transformers don't need trained registers, 2025; nickjiang2378/test-time-registers
-    860df43. Scoring tokens by the neurons is ours.
+    860df43. Scoring tokens by the neurons, and the vote, are ours.
     """
 
     published: ClassVar[str] = (
         "Released: the 10 best neurons of the first 6 of 12 blocks for CLIP B/16 (outliers: norm above 30 at the last "
         "layer), 50 of the first 18 of 24 for DINOv2-L (norm above 150 at the last but one). They move activations and "
-        "score no tokens, so the threshold is our choice."
+        "score no tokens: the vote and its threshold are our choice."
     )
     needs: ClassVar[tuple[str, ...]] = ("ffn_hidden",)
-    threshold: float = 3.0  # our choice
+    threshold: float = 0.5  # our choice: nearer to the outliers of the search than to its other patches
     top_k: int = 10  # released for CLIP B/16
     scope: Scope = "layer"  # our choice; the release is `model`
     highest: float = 0.5  # released for CLIP B/16: the first 6 of 12 blocks
@@ -53,9 +67,11 @@ class RegisterNeuron(ThresholdDetector):
     ratio: float = 3.0  # our choice, as for `relative-norm`
     # Deviation: the release ranks by the mean at outliers alone, which also finds neurons that are active everywhere.
     contrast: bool = True
-    silence: float = 0.17  # our choice: as deep as GELU goes below 0, so less than this is no activity
     sparse: bool = False  # optional in the release
-    neurons: tuple[tuple[int, int], ...] = ()  # (layer, hidden unit), best first; what `fitted` puts here
+    # What `fitted` puts here: (layer, hidden unit), best first, and each one's mean |activation| at ordinary patches
+    # and at outliers.
+    neurons: tuple[tuple[int, int], ...] = ()
+    levels: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -64,38 +80,56 @@ class RegisterNeuron(ThresholdDetector):
             raise ValueError(f"`scope` should be layer or model; got `{self.scope}`.")
         if not 0 < self.highest <= 1:
             raise ValueError(f"`highest` should be a share of the depth above 0, at most 1; got {self.highest}.")
-        limits = {
-            "threshold": self.threshold,
-            "ratio": self.ratio,
-            "silence": self.silence,
-            "norm": 1.0 if self.norm is None else self.norm,
-        }
-        for name, limit in limits.items():
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"`threshold` should be a share of the votes from 0 to 1; got {self.threshold}.")
+        for name, limit in {"ratio": self.ratio, "norm": 1.0 if self.norm is None else self.norm}.items():
             if not limit > 0:
                 raise ValueError(f"`{name}` should be above 0; got {limit}.")
+        if len(self.levels) != len(self.neurons):
+            raise ValueError(
+                f"`levels` should be two numbers for each of the {len(self.neurons)} neurons; got {len(self.levels)} "
+                "pairs. Let `fitted` find both: detector.fitted(backbone, images, layer)."
+            )
 
     def fitted(self, backbone: Backbone, images: Tensor, layer: int) -> Self:
         """The detector with the neurons that `images` show: normalised pictures (B, 3, h, w), one forward for each.
 
         ValueError for layer 0, which has no neurons, and where no picture has an outlier.
         """
-        layer = resolve_layer(layer, backbone.depth)
-        if not layer:
+        return self.fitted_to(backbone, images, [layer])[layer]
+
+    def fitted_to(self, backbone: Backbone, images: Tensor, layers: Iterable[int]) -> dict[int, Self]:
+        """`fitted` for several layers from one search: a forward for each picture serves them all."""
+        resolved = {layer: resolve_layer(layer, backbone.depth) for layer in layers}
+        if 0 in resolved.values():
             raise ValueError("layer 0 is the embedding and has no neurons; fit register-neuron to a layer from 1 on.")
-        last = max(1, int(backbone.depth * self.highest))
-        searched = [layer] if self.scope == "layer" else list(range(1, last + 1))
-        scores, pictures = self._search(backbone, images, searched)
-        if not pictures:
+        first = list(range(1, max(1, int(backbone.depth * self.highest)) + 1))
+        searched = sorted(set(resolved.values())) if self.scope == "layer" else first
+        found = self._search(backbone, images, searched)
+        if not found.pictures:
             limit = f"{self.ratio:g} x the picture's median" if self.norm is None else f"{self.norm:g}"
             raise ValueError(
                 f"register-neuron found no outlier to learn from: none of {len(images)} pictures has a patch whose "
                 f"norm at layer {resolve_layer(self.detect_at, backbone.depth)} is above {limit}. Give more pictures, "
                 "or another `detect_at`, `norm` or `ratio`."
             )
-        order = scores.flatten().argsort(descending=True, stable=True)
-        best = [int(place) for place in order[: self.top_k] if scores.flatten()[place] > 0]
-        width = scores.shape[1]
-        return replace(self, neurons=tuple((searched[place // width], place % width) for place in best))
+        scores = self._scores(found)
+        return {
+            layer: self._with_best(scores, found, searched, [at] if self.scope == "layer" else searched)
+            for layer, at in resolved.items()
+        }
+
+    def _with_best(self, scores: Tensor, found: _Found, searched: list[int], among: list[int]) -> Self:
+        """The detector with the best neurons of the layers `among` those searched."""
+        rows = [searched.index(layer) for layer in among]
+        order = scores[rows].flatten().argsort(descending=True, stable=True)[: self.top_k].tolist()
+        places = [(rows[place // scores.shape[1]], place % scores.shape[1]) for place in order]
+        best = [(row, unit) for row, unit in places if scores[row, unit] > 0]
+        return replace(
+            self,
+            neurons=tuple((searched[row], unit) for row, unit in best),
+            levels=tuple((float(found.ordinary[place]), float(found.active[place])) for place in best),
+        )
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         if not self.neurons:
@@ -105,23 +139,27 @@ class RegisterNeuron(ThresholdDetector):
             )
         layer = recording.layers("ffn_hidden")[0] if recording.layers("ffn_hidden") else None
         hidden = patch_features(recording, layout, "ffn_hidden")
-        units = [unit for place, unit in self.neurons if place == layer]
-        if not units:
+        here = [number for number, (place, _) in enumerate(self.neurons) if place == layer]
+        if not here:
             held = ", ".join(str(place) for place in sorted({place for place, _ in self.neurons}))
             raise ValueError(
                 f"none of the {len(self.neurons)} register neurons sits in layer {layer}; they are in layer(s) {held}. "
                 "Score one of those, or fit with scope=layer: detector.fitted(backbone, images, layer)."
             )
-        return score_whole(hidden[..., units], self._activity)
+        units = [self.neurons[number][1] for number in here]
+        ordinary, active = torch.tensor([self.levels[number] for number in here], device=hidden.device).T
+        return score_whole(hidden[..., units], lambda whole: _votes(whole.abs(), ordinary, active))
 
-    def _activity(self, hidden: Tensor) -> Tensor:
-        """(B, N, units) -> (B, N)."""
-        activity = hidden.abs().mean(dim=-1)
-        return activity / picture_median(activity).clamp_min(self.silence)
+    def _scores(self, found: _Found) -> Tensor:
+        """How good each hidden unit is that was searched: (layers, F)."""
+        scores = found.active - found.ordinary if self.contrast else found.active
+        if self.sparse:
+            scores = scores.where(found.quiet >= SPARSE_SHARE, 0.0)
+        return scores
 
     @torch.no_grad()
-    def _search(self, backbone: Backbone, images: Tensor, layers: list[int]) -> tuple[Tensor, int]:
-        """Summed scores of all hidden units (layers, F), and how many pictures have outliers."""
+    def _search(self, backbone: Backbone, images: Tensor, layers: list[int]) -> _Found:
+        """What all hidden units do at outliers and elsewhere, picture by picture."""
         layout = backbone.layout(images)
         detect_at = resolve_layer(self.detect_at, backbone.depth)
 
@@ -131,19 +169,27 @@ class RegisterNeuron(ThresholdDetector):
 
         hidden = Recorder("ffn_hidden", layers=layers, reduce=patches)
         out = Recorder("block_out", layers=[detect_at], reduce=patches)
-        total, sparse, pictures = torch.zeros(0), torch.zeros(0), 0
+        active, ordinary, quiet = [], [], []
         for image in images:
             backbone.trunk(image[None], stop=max(*layers, detect_at), tap=chain(hidden, out))
             norms = token_norms(out["block_out"])[None]
             outliers = (norms > (self.ratio * median_norm(norms)[:, None] if self.norm is None else self.norm))[0]
             if not outliers.any():
                 continue
-            active = torch.stack([hidden["ffn_hidden", layer].abs() for layer in layers])  # (layers, N, F)
-            pictures += 1
-            here, quiet = active[:, outliers].mean(dim=1), (active < SPARSE_LEVEL).float().mean(dim=1)
-            if self.contrast and not outliers.all():
-                here = here - active[:, ~outliers].mean(dim=1)
-            total, sparse = (here, quiet) if pictures == 1 else (total + here, sparse + quiet)
-        if self.sparse and pictures:
-            total = total.where(sparse / pictures >= SPARSE_SHARE, 0.0)
-        return total, pictures
+            sizes = torch.stack([hidden["ffn_hidden", layer].abs() for layer in layers])  # (layers, N, F)
+            active.append(sizes[:, outliers].mean(dim=1))
+            quiet.append((sizes < SPARSE_LEVEL).float().mean(dim=1))
+            if not outliers.all():
+                ordinary.append(sizes[:, ~outliers].mean(dim=1))
+        if not active:
+            return _Found(0, *(torch.zeros(0),) * 3)
+        # Without any ordinary patch the level of these is 0.
+        ordinary = ordinary or [torch.zeros_like(active[0])]
+        return _Found(len(active), *(torch.stack(values).mean(dim=0) for values in (active, ordinary, quiet)))
+
+
+def _votes(sizes: Tensor, ordinary: Tensor, active: Tensor) -> Tensor:
+    """Mean over neurons of where |activation| lies between the two levels: (B, N, n), (n), (n) -> (B, N) in [0, 1]."""
+    gap = active - ordinary
+    votes = ((sizes - ordinary) / gap.where(gap > 0, torch.inf)).clamp(0, 1)
+    return votes.mean(dim=-1)

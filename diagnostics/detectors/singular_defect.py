@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
@@ -32,22 +32,22 @@ def linear_fit(branch: Callable[[Tensor], Tensor], tokens: Tensor, inverse: Tens
     return (inverse @ branch(tokens[None])[0].double()).T
 
 
-def defect_direction(backbone: Backbone, layer: int, *, samples: int, seed: int) -> Tensor:
-    """Leading left singular vector of the product of blocks 1…layer made linear: (D) fp64, of length 1.
+def defect_directions(backbone: Backbone, layers: Collection[int], *, samples: int, seed: int) -> dict[int, Tensor]:
+    """Layer l of 1…L -> leading left singular vector of the product of blocks 1…l made linear: (D) fp64, of length 1.
 
     Each block is (I + W_ffn)(I + W_attn). Its two branches are fitted by least squares over `samples` times D normal
     tokens of unit spread, in pairs x and −x; norm, gain, activation and layer scale are thereby within the fit, biases
     without. The largest entry is positive. Attention: every token sees only itself.
     """
-    width, blocks = backbone.width, backbone.blocks[:layer]
+    width = backbone.width
     drawn = torch.randn(samples * width, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     tokens = torch.cat([drawn, -drawn])
     # Normal equations: the tokens are nearly orthogonal, and all branches share them.
     inverse = torch.linalg.solve(tokens.T @ tokens, tokens.T).to(backbone.device)
     fed = tokens.to(backbone.device, backbone.dtype)
     identity = torch.eye(width, dtype=torch.float64, device=backbone.device)
-    product = identity
-    for block in blocks:
+    product, found = identity, dict[int, Tensor]()
+    for layer, block in enumerate(backbone.blocks[: max(layers, default=0)], start=1):
 
         def attention(x: Tensor, block: Block = block) -> Tensor:
             return value_branch(block, x)
@@ -55,8 +55,10 @@ def defect_direction(backbone: Backbone, layer: int, *, samples: int, seed: int)
         for branch in (attention, block.ffn):
             product = (identity + linear_fit(branch, fed, inverse)) @ product
             product = product / product.norm()  # only the direction counts, and 40 blocks would overflow
-    leading = torch.linalg.svd(product).U[:, 0]
-    return leading * leading[leading.abs().argmax()].sign()
+        if layer in layers:
+            leading = torch.linalg.svd(product).U[:, 0]
+            found[layer] = leading * leading[leading.abs().argmax()].sign()
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +88,15 @@ class SingularDefect(ThresholdDetector):
 
     def fitted(self, backbone: Backbone, images: Tensor, layer: int) -> Self:
         """The detector with the direction of the backbone's blocks 1…layer. ValueError for layer 0, which has none."""
-        layer = resolve_layer(layer, backbone.depth)
-        if not layer:
+        return self.fitted_to(backbone, images, [layer])[layer]
+
+    def fitted_to(self, backbone: Backbone, images: Tensor, layers: Iterable[int]) -> dict[int, Self]:
+        """`fitted` for several layers from one way through the blocks, which they share."""
+        resolved = {layer: resolve_layer(layer, backbone.depth) for layer in layers}
+        if 0 in resolved.values():
             raise ValueError("layer 0 is before all blocks; fit singular-defect to a layer from 1 on.")
-        direction = defect_direction(backbone, layer, samples=self.samples, seed=self.seed)
-        return replace(self, direction=tuple(direction.tolist()))
+        found = defect_directions(backbone, set(resolved.values()), samples=self.samples, seed=self.seed)
+        return {layer: replace(self, direction=tuple(found[at].tolist())) for layer, at in resolved.items()}
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         if not self.direction:

@@ -6,15 +6,12 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
-import xarray as xr
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import diagnostics
-from commands.compare import planted_of
 from commands.main import app, main
 from commands.options import layers_of, numbers
 
@@ -106,43 +103,6 @@ def test_encode_writes_dense_tokens(folder):
     out = folder / "features.safetensors"
     assert str(out) in ran("encode", folder / "pictures", "-b", "tiny", "-l", 3, "-t", "value", "-o", out)
     assert load_file(out)["0.png"].shape == (4, 4, 2, 24)
-
-
-def test_compare_writes_tables_scores_and_findings(folder):
-    out = folder / "compared"
-    output = ran(
-        "compare", folder / "pictures", "-b", "tiny", "-d", "norm-topk:count=2,relative-norm,random", "--layers", "3,6",
-        "--plant", "k=1,3 clustered", "--truth-norm", "1", "--thresholds", "5", "-o", out, "--stability",
-        "--labels", folder / "labels", "--purify", "norm-topk:count=2", "--purifiers", "neighbour-mean,keep",
-    )  # fmt: skip
-    for word in ("tokens marked", "ROC-AUC against planted outliers", "· ", "norm-topk:count=2"):
-        assert word in output
-    tables = {path.stem: pd.read_parquet(path) for path in out.glob("*.parquet")}
-    assert tables.keys() == {
-        "thresholds", "agreement", "seconds", "truth", "planted", "whereabouts", "stability", "removal",
-    }  # fmt: skip
-    assert (tables["removal"].set_index("purifier").loc["keep", "delta_auc"] == 0).all()
-    assert "background_all" in tables["whereabouts"]
-    drawn = {path.name for path in (out / "figures").iterdir()}
-    assert {"thresholds.png", "removal.pdf"} <= drawn
-    assert [name for name in drawn if name.startswith("scores_")]
-    own = tables["thresholds"][tables["thresholds"]["own"]].set_index(["detector", "layer"])
-    assert own.loc[("norm-topk:count=2", 3), "tokens"] == 2
-    planted = tables["planted"].set_index(["detector", "planted", "layer"])
-    assert planted.loc[("relative-norm", 3, 3), "auc"] == 1
-    assert planted["clustered"].all()
-    scores = xr.open_zarr(out / "scores.zarr", consolidated=False)
-    assert scores["score"].dims == ("detector", "image", "layer", "row", "col")
-
-
-@pytest.mark.parametrize(
-    "text, planted",
-    [(None, ([], False)), ("k=1,4", ([1, 4], False)), ("k=35 clustered", ([35], True)), ("2", ([2], False))],
-)
-def test_what_to_plant_is_read_from_text(text, planted):
-    assert planted_of(text) == planted
-    with pytest.raises(ValueError, match="--plant"):
-        planted_of("many")
 
 
 @pytest.mark.parametrize(

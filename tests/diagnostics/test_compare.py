@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from diagnostics import Recorder, load_backbone
@@ -14,12 +17,15 @@ from diagnostics.compare import (
     agreement_table,
     best_f1,
     compare,
+    fit_detectors,
+    planted_scores,
     planted_vector,
     score_pictures,
     threshold_table,
     truth_table,
 )
 from diagnostics.detectors import DETECTORS
+from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.edits import EDITS, channel_vector
 from diagnostics.images import load_image
 from diagnostics.registry import UnknownName
@@ -57,9 +63,9 @@ def test_one_forward_pass_serves_all(tiny, pictures, monkeypatch):
 
 
 def test_detectors_that_learn_are_fitted_on_the_way():
-    pocket = load_backbone("pocket")
+    outlying = load_backbone("tiny:outliers=true")
     pictures = [np.full((32, 32, 3), 40 * n, np.uint8) for n in range(3)]
-    scores = score_pictures(pocket, pictures, ["register-neuron", "singular-defect"], layers=[6])
+    scores = score_pictures(outlying, pictures, ["register-neuron", "singular-defect"], layers=[6])
     assert np.isfinite(scores["score"]).all()
 
 
@@ -146,6 +152,9 @@ def test_agreement_by_hand():
     assert table.loc[("b", "c"), "jaccard"] == 0
     nobody = agreement_table(made(score, np.zeros_like(marked), ["a", "b", "c"]))
     assert nobody["jaccard"].isna().all()
+    alone = agreement_table(made(score[:1], marked[:1], ["a"]))
+    assert alone.empty
+    assert list(alone.columns) == list(nobody.columns)
 
 
 def test_truth_is_judged_as_scikit_learn_does():
@@ -182,13 +191,13 @@ def test_the_best_threshold_separates_perfectly_where_that_is_possible():
 
 def test_lof_goes_blind_once_a_cluster_exceeds_its_neighbours():
     """Known of density ratios: a cluster larger than the neighbourhood looks dense from inside."""
-    pocket = load_backbone("pocket")
+    outlying = load_backbone("tiny:outliers=true")
     generator = torch.Generator().manual_seed(0)
     picture = [torch.randint(0, 256, (224, 224, 3), generator=generator, dtype=torch.uint8).numpy()]
     found = {}
     for count in (10, 35):
         plant = EDITS["plant"](vector=channel_vector(64, (3,), 500.0), layers=(3,), count=count, clustered=True)
-        scores = score_pictures(pocket, picture, ["lof:neighbours=30", "relative-norm"], layers=[3], plant=plant)
+        scores = score_pictures(outlying, picture, ["lof:neighbours=30", "relative-norm"], layers=[3], plant=plant)
         table = truth_table(scores, scores["planted"]).set_index("detector")
         found[count] = table.loc["lof:neighbours=30", "auc"], table.loc["relative-norm", "auc"]
     assert found[10][0] > 0.95
@@ -207,12 +216,114 @@ def test_compare_gives_one_row_for_each_detector_layer_and_threshold(tiny, pictu
     assert natural["recall"].isna().all()
 
 
+def test_labels_tell_where_the_tokens_of_each_threshold_sit(tiny, pictures, monkeypatch):
+    """Counted by hand from the scores: background is the left half of every picture."""
+    labels = np.ones((64, 96), int)
+    labels[:, :48] = 0
+    labels[:16, 80:] = 255
+    maps = [labels] * 3
+    passes = []
+    trunk = type(tiny).trunk
+    monkeypatch.setattr(type(tiny), "trunk", lambda self, *a, **k: passes.append(1) or trunk(self, *a, **k))
+    settings = {"layers": [3, 6], "size": "96x64", "batch": 1}
+    table = compare(tiny, pictures, ["norm"], thresholds=4, labels=maps, **settings)
+    assert len(passes) == 3, "labels need no forward pass of their own"
+    scores = score_pictures(tiny, pictures, ["norm"], **settings)
+    assert set(table["background_all"]) == {12 / 23}
+    for row in table[~table["own"]].itertuples():
+        marked = scores["score"].sel(detector="norm", layer=row.layer).values > row.threshold
+        left, right = marked[:, :, :3].sum(), marked[:, :, 3:].sum() - marked[:, 0, 5].sum()
+        assert row.labelled == left + right
+        assert row.background == pytest.approx(left / (left + right) if left + right else np.nan, nan_ok=True)
+    assert {"contrast", "contrast_all", "border", "border_all"} <= set(table)
+    assert not {"labelled", "contrast"} & set(compare(tiny, pictures, ["norm"], **settings))
+
+
+def test_the_arguments_come_in_the_order_that_is_told(tiny, pictures):
+    table = compare(tiny, pictures, ["norm"], [3], [1.0, 2.0], None, [2])
+    assert table["layer"].unique().tolist() == [3]
+    assert table.loc[~table["own"], "threshold"].unique().tolist() == [1.0, 2.0]
+    assert set(table["planted"]) == {0, 2}
+
+
+def test_thresholds_may_be_given_for_all_detectors_or_for_each():
+    score = np.array([0.1, 0.2, 0.3, 0.4]).reshape(1, 1, 1, 2, 2).repeat(2, axis=0)
+    scores = made(score, score > 0.5, ["a", "b"])
+    both = threshold_table(scores, thresholds=[0.35, 0.15])
+    assert both.loc[~both["own"], ["detector", "threshold", "tokens"]].to_numpy().tolist() == [
+        ["a", 0.15, 3.0], ["a", 0.35, 1.0], ["b", 0.15, 3.0], ["b", 0.35, 1.0],
+    ]  # fmt: skip
+    one = threshold_table(scores, thresholds={"b": [0.25]})
+    assert one.loc[~one["own"], ["detector", "tokens"]].to_numpy().tolist() == [["b", 2.0]]
+    assert one["own"].sum() == 2
+
+
+@pytest.mark.parametrize("bad", [0, -3, True, 0.5, "many", [0.5, "high"], [np.nan], [np.inf], [None], [True]])
+def test_thresholds_that_are_no_numbers_are_refused(bad):
+    score = np.zeros((1, 1, 1, 2, 2))
+    with pytest.raises(ValueError, match="`thresholds` should be how many to sweep"):
+        threshold_table(made(score, score > 1, ["a"]), thresholds=bad)
+
+
+def test_detectors_are_fitted_once_and_taken_as_they_are(monkeypatch):
+    backbone = load_backbone("tiny:outliers=true")
+    pictures = [np.full((64, 64, 3), 40 * number, np.uint8) for number in range(3)]
+    specs = ["register-neuron", "norm", "adaptive:detector=register-neuron"]
+    learned = []
+    fit = RegisterNeuron.fitted_to
+    monkeypatch.setattr(RegisterNeuron, "fitted_to", lambda self, *a: learned.append(1) or fit(self, *a))
+    ready = fit_detectors(backbone, pictures, specs, layers=[6, 7])
+    assert len(learned) == 2
+    assert set(ready) == {(spec, layer) for spec in specs for layer in (6, 7)}
+    assert ready["register-neuron", 6].neurons != ready["register-neuron", 7].neurons
+    given = score_pictures(backbone, pictures, specs, layers=[6, 7], fitted=ready)
+    assert len(learned) == 2
+    alone = score_pictures(backbone, pictures, specs, layers=[6, 7])
+    assert np.array_equal(given["score"], alone["score"])
+    # What is given counts, even where it is another detector than learning would give.
+    swapped = {("register-neuron", 6): replace(ready["register-neuron", 6], threshold=0.0)}
+    other = score_pictures(backbone, pictures, specs[:1], layers=[6], fitted=swapped)
+    assert other["marked"].sum() > given["marked"].sel(detector="register-neuron", layer=6).sum()
+
+
+def test_pictures_that_cannot_be_read_are_left_out_with_a_reason(tiny, tmp_path):
+    for number in range(2):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+            tmp_path / f"{number}.png"
+        )
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    whole = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    scores = score_pictures(tiny, tmp_path, ["norm"], layers=[1])
+    assert list(scores["image"].values) == ["0.png", "1.png"]
+    assert sorted(scores.attrs["left_out"]) == ["bad.png", "cut.png"]
+    (tmp_path / "0.png").unlink()
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(ValueError, match="none of the 2 pictures"):
+        score_pictures(tiny, tmp_path, ["norm"], layers=[1])
+
+
+def test_what_looks_before_the_planted_outliers_has_no_number_there(tiny, pictures):
+    specs = ["som", "adaptive:detector=som", "relative-norm", "lof:neighbours=3,tap=block_in"]
+    ((plant, scores),) = planted_scores(tiny, pictures, specs, [2], layers=[3, 6], size="64")
+    assert plant.layers == (3,)
+    blind = [specs[0], specs[1], specs[3]]
+    assert scores["score"].sel(detector=blind, layer=3).isnull().all()
+    assert not scores["marked"].sel(detector=blind, layer=3).any()
+    assert scores["score"].sel(layer=6).notnull().all()
+    assert scores["score"].sel(detector="relative-norm").notnull().all()
+    table = truth_table(scores, scores["planted"]).set_index(["detector", "layer"])
+    judged = table.loc[[(spec, 3) for spec in blind], ["auc", "best_f1", "own_recall", "own_precision"]]
+    assert judged.isna().all(axis=None)
+    assert table.loc[("relative-norm", 3), "auc"] == 1
+
+
 def test_what_is_planted_is_the_model_s_own_outlier_where_it_has_some():
-    pocket = load_backbone("pocket")
+    outlying = load_backbone("tiny:outliers=true")
     pictures = [np.full((32, 32, 3), (123, 117, 104), np.uint8)]  # the mean colour: plain patches become outliers
-    own = np.abs(planted_vector(pocket, pictures, 8))
+    own = np.abs(planted_vector(outlying, pictures, 8))
     assert set(own.argsort()[-2:]) == {17, 44}
-    made_up = np.array(planted_vector(pocket, pictures, 2))
+    made_up = np.array(planted_vector(outlying, pictures, 2))
     assert (made_up != 0).sum() == 2
 
 

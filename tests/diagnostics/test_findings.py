@@ -39,6 +39,11 @@ def test_every_table_has_its_sentence():
     assert "b goes blind" not in said
 
 
+def test_two_detectors_alone_agree_neither_most_nor_least():
+    said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT.iloc[:1]})[-1]
+    assert said == "a and b mark the same tokens with a Jaccard of 0.90, mean over layers."
+
+
 def test_other_numbers_make_other_sentences():
     other = PLANTED.assign(auc=[0.99, 0.98, 0.5, 0.5])
     said = " ".join(findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "planted": other}))
@@ -68,3 +73,78 @@ def test_what_mending_does_is_told_beside_its_control():
     assert "the control, other patches of the picture, by +0.017" in said
     assert "chance" not in said
     assert "chance" in findings({**tables, "removal": removal.assign(low=-0.1)})[-1]
+    assert (
+        "Mending what som marks at layer 11 with" in findings({**tables, "removal": removal.assign(detector="som")})[-1]
+    )
+
+
+def test_of_many_layers_mending_is_told_of_the_best_and_the_last_and_of_none_where_nothing_is_marked():
+    change = {6: 0.01, 7: 0.03, 8: 0.02, 9: 0.01, 10: 0.0}
+    removal = pd.DataFrame(
+        {
+            "layer": list(change),
+            "mode": "in place",
+            "purifier": "zero",
+            "delta_auc": list(change.values()),
+            "low": -0.1,
+            "high": 0.1,
+        }
+    )
+    said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "removal": removal})
+    told = [sentence for sentence in said if "Mending" in sentence]
+    assert len(told) == 2
+    assert "layer 7" in told[0]
+    assert "layer 9" in told[1]
+
+
+def test_tokens_that_keep_to_the_grid_are_named():
+    stability = pd.DataFrame(
+        {
+            "detector": ["a", "b", "a", "b"],
+            "layer": [8, 8, 11, 11],
+            "change": "shift",
+            "jaccard": [0.0, 0.7, 0.1, 0.9],
+            "jaccard_grid": [0.9, 0.2, 0.7, 0.4],
+        }
+    )
+    said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "stability": stability})[-2:]
+    assert said[0] == "After a shift by one patch, b marks the same content most often (Jaccard 0.80)."
+    assert said[1].startswith(
+        "These keep to places of the grid, whatever is there: a (Jaccard 0.80 with the grid, 0.05"
+    )
+    moved = stability.assign(jaccard_grid=0.0)
+    assert "grid" not in findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "stability": moved})[-1]
+
+
+def test_the_detector_whose_tokens_lie_furthest_from_the_base_rate_is_named():
+    whereabouts = pd.DataFrame(
+        {
+            "detector": ["a", "b", "c"],
+            "layer": [8, 11, 11],
+            "labelled": [1, 400, 0],
+            "background": [1.0, 0.9, float("nan")],
+            "background_all": 0.6,
+        }
+    )
+    tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT}
+    said = findings({**tables, "whereabouts": whereabouts})[-1]
+    assert said == "Of the 400 labelled tokens that b marks at layer 11, 90% lie on background, and of all patches 60%."
+    unlabelled = whereabouts.drop(columns=["labelled", "background", "background_all"])
+    assert "background" not in findings({**tables, "whereabouts": unlabelled})[-1]
+
+
+def test_what_mending_does_to_the_accuracy_is_told():
+    removal = pd.DataFrame(
+        {
+            "layer": [8, 11],
+            "mode": "propagated",
+            "purifier": ["zero", "keep"],
+            "delta_auc": float("nan"),
+            "accuracy_before": 0.7,
+            "accuracy_after": [0.4, 0.7],
+        }
+    )
+    tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT}
+    said = findings({**tables, "removal": removal})[-1]
+    assert "accuracy is 0.700; mending layer 11 with keep makes it 0.700, layer 8 with zero 0.400" in said
+    assert "accuracy" not in findings({**tables, "removal": removal.assign(accuracy_after=float("nan"))})[-1]

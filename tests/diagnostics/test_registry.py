@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -124,3 +124,25 @@ def test_brackets_must_be_closed():
 def test_specs_with_brackets_stay_whole():
     text = "a:b=c(d=1,e=2),f=3,g:h=i(j=4) k"
     assert split_specs(text) == ["a:b=c(d=1,e=2),f=3", "g:h=i(j=4)", "k"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(Part):
+    """A part with a setting that needs no name."""
+
+    bare: ClassVar[str] = "name"
+
+
+@pytest.mark.parametrize(
+    "spec, built",
+    [
+        ("named", Named()),
+        ("named:ECOD", Named(name="ECOD")),
+        ("named:ECOD,count=2", Named(name="ECOD", count=2)),
+        ("named(ECOD)", Named(name="ECOD")),
+        ("named:name=ECOD", Named(name="ECOD")),
+        ("named:count=2", Named(count=2)),
+    ],
+)
+def test_a_part_may_take_one_setting_without_its_name(spec, built):
+    assert Registry("part", {"named": Named}).build(spec) == built

@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 
 from diagnostics.backbones import load_backbone
+from diagnostics.compare import fit_detectors
 from diagnostics.detectors import DETECTORS
+from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.edits.purify_at import PurifyAt
 from diagnostics.images import normalise, to_tensor
 from diagnostics.labels import patch_labels
@@ -239,10 +241,32 @@ def test_words_judge_pictures_as_the_two_towers_do(tiny, photos):
     assert np.isnan(row_of(found, LAYER, "shuffle", "in place")["accuracy_after"])
 
 
-def test_planted_outliers_of_the_pocket_model_are_mended(maps):
+def test_rows_of_the_classifier_judge_pictures_where_there_are_no_words(photos):
+    backbone = load_backbone("tiny:class_token=false")
+    rows = len(backbone.class_head())
+    classes = {"first": [0, 2], "second": [1, 3, rows - 1]}
+    names = list(classes)
+    truth = {f"picture-{number + 1:04d}": names[number % 2] for number in range(6)}
+    row = row_of(table_of(backbone, photos, classes=classes, truth=truth), LAYER, "shuffle", "propagated")
+    images = tensors(backbone, photos)
+    _, last, _ = passed(backbone, images, "shuffle")
+    for name, tokens in (("accuracy_before", backbone.trunk(images)), ("accuracy_after", last)):
+        outputs = backbone.pool(tokens)
+        right = 0
+        for number in range(6):
+            best = max(classes, key=lambda word, n=number: max(float(outputs[n, row]) for row in classes[word]))
+            right += best == names[number % 2]
+        assert row[name] == pytest.approx(right / 6)
+    with pytest.raises(ValueError, match=f"class `first` should name rows of the classifier, 0…{rows - 1}"):
+        table_of(backbone, photos, classes={"first": [rows]}, truth=[0] * 6)
+
+
+def test_planted_outliers_of_tiny_outliers_are_mended(maps):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     plain = np.full((64, 64, 3), 90, np.uint8)
-    found = table_of(load_backbone("pocket"), [noise, plain], size="224", layers=[6], detector="relative-norm")
+    found = table_of(
+        load_backbone("tiny:outliers=true"), [noise, plain], size="224", layers=[6], detector="relative-norm"
+    )
     row = row_of(found, 6, MENDING[0], "propagated")
     assert row["marked"] > 0
     assert row["norm_ratio_before"] > 5
@@ -251,7 +275,7 @@ def test_planted_outliers_of_the_pocket_model_are_mended(maps):
 
 
 def test_a_detector_that_learns_is_fitted_for_its_layer(tiny, photos):
-    learner = "register-neuron:ratio=1.05,threshold=1.1"
+    learner = "register-neuron:ratio=1.05,threshold=0.3"
     found = table_of(tiny, photos, detector=learner, layers=[LAYER])
     expected = DETECTORS.build(learner).fitted(tiny, tensors(tiny, photos), LAYER)
     recorder = Recorder(*expected.needs, layers=[LAYER])
@@ -259,6 +283,24 @@ def test_a_detector_that_learns_is_fitted_for_its_layer(tiny, photos):
     mask = expected(Recording(tiny.depth, recorder.recording.values), tiny.layout((64, 96))).mask
     assert mask.any()
     assert found["marked"].iloc[0] == pytest.approx(mask.sum(1).float().mean().item())
+
+
+def test_a_detector_that_has_learned_does_not_learn_again(tiny, photos, monkeypatch):
+    learner = "register-neuron:ratio=1.05,threshold=0.3"
+    ready = fit_detectors(tiny, photos, [learner], layers=[LAYER], size="native")
+    expected = table_of(tiny, photos, detector=learner, layers=[LAYER])
+    monkeypatch.setattr(RegisterNeuron, "fitted_to", None)
+    pd.testing.assert_frame_equal(table_of(tiny, photos, detector=learner, layers=[LAYER], fitted=ready), expected)
+
+
+@pytest.mark.parametrize(("at", "said"), [(1, "`norm` found tokens"), (12, "`tiny` makes tokens")])
+def test_tokens_that_are_no_numbers_are_told_with_picture_and_layer(photos, at, said):
+    broken = load_backbone("tiny")
+    with torch.no_grad():
+        broken.model.visual.transformer.resblocks[at - 1].mlp.c_proj.bias[0] = torch.nan
+    settings = {"purifiers": ["keep"], "layers": [1], "size": "native"}
+    with pytest.raises(ValueError, match=f"{said} that are no numbers in `picture-0001` at layer {at}"):
+        removal_table(broken, photos, detector="norm", **settings)
 
 
 def test_the_interval_of_a_mean_is_near_that_of_the_normal_distribution():
@@ -297,6 +339,8 @@ def test_the_interval_of_equal_values_is_a_point_and_of_none_is_nan():
         ({"classes": ["cat"]}, "`classes` and `truth` go together"),
         ({"classes": ["cat"], "truth": [0, 0, 0, 0, 0, 1]}, "`truth` should have a number in 0…0"),
         ({"classes": ["cat"], "truth": [0]}, "for each of the 6 pictures"),
+        ({"classes": ["cat"], "truth": {"picture-0001": "cat"}}, "5 of 6 have none, the first `picture-0002`"),
+        ({"classes": {"cat": [0]}, "truth": [0] * 6}, "has no classifier"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_was_expected(tiny, photos, settings, message):

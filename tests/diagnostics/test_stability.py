@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
 from PIL import Image
 from scipy.stats import spearmanr
 
-from diagnostics import stability
-from diagnostics.compare import score_pictures
+from diagnostics import load_backbone, stability
+from diagnostics.compare import fit_detectors, score_pictures
+from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.images import as_picture
 from diagnostics.layout import pad_to_patches
 from diagnostics.registry import UnknownName
@@ -30,10 +32,10 @@ def blocks(seed: int, rows: int = 4, cols: int = 6) -> np.ndarray:
     return np.repeat(greys.repeat(16, 0).repeat(16, 1)[..., None], 3, axis=2)
 
 
-def by_content(backbone, pictures, detectors, *, layers, size, batch):
+def by_content(backbone, pictures, detectors, *, layers, fitted, size, batch):
     """Stands in for score_pictures: a patch's score is its mean grey alone, and above 140 it is marked."""
     assert size == "native"
-    maps = [np.asarray(as_picture(picture)).astype(float).mean(-1) for picture in pictures]
+    maps = [np.asarray(as_picture(picture.source)).astype(float).mean(-1) for picture in pictures]
     maps = [grey.reshape(grey.shape[0] // 16, 16, -1, 16).mean((1, 3)) for grey in maps]
     rows, cols = (max(grey.shape[side] for grey in maps) for side in (0, 1))
     score = np.full((1, len(maps), 1, rows, cols), np.nan)
@@ -115,7 +117,7 @@ def test_the_other_size_has_more_patches_and_jpeg_a_little_noise():
 def test_a_detector_that_sees_only_the_patch_is_stable(tiny, monkeypatch):
     monkeypatch.setattr(stability, "score_pictures", by_content)
     pictures = [blocks(seed) for seed in range(3)]
-    table = stability_table(tiny, pictures, ["content"], layers=[6], size="96x64").set_index("change")
+    table = stability_table(tiny, pictures, ["content"], layers=[6], size="96x64", fitted={}).set_index("change")
     assert list(table.index) == list(CHANGES)
     for change in ("shift", "flip", "jpeg"):
         assert table.loc[change, "jaccard"] == 1, change
@@ -126,11 +128,58 @@ def test_a_detector_that_sees_only_the_patch_is_stable(tiny, monkeypatch):
     )
 
 
+def test_outliers_that_keep_to_the_grid_are_told_from_those_that_move_with_the_content(tiny, monkeypatch):
+    def corner(backbone, pictures, detectors, **settings):
+        """The patch in the second row and first column is marked, whatever the picture shows."""
+        scored = by_content(backbone, pictures, detectors, **settings)
+        marked = np.zeros_like(scored["marked"].values)
+        marked[..., 1, 0] = True
+        return scored.assign(marked=(scored["marked"].dims, marked))
+
+    monkeypatch.setattr(stability, "score_pictures", corner)
+    settings = {"layers": [6], "size": "96x64", "fitted": {}}
+    table = stability_table(tiny, blocks(0), ["corner"], **settings).set_index("change")
+    assert table.loc[["shift", "flip", "jpeg"], "jaccard_grid"].tolist() == [1, 1, 1]
+    assert table.loc[["shift", "flip", "jpeg"], "jaccard"].tolist() == [0, 0, 1]
+    assert np.isnan(table.loc["size", "jaccard_grid"])
+    monkeypatch.setattr(stability, "score_pictures", by_content)
+    content = stability_table(tiny, blocks(0), ["content"], **settings).set_index("change")
+    assert content.loc["shift", "jaccard"] == 1
+    assert content.loc["shift", "jaccard_grid"] < 0.5
+
+
+def test_detectors_that_learn_do_so_once_or_not_at_all(monkeypatch):
+    backbone = load_backbone("tiny:outliers=true")
+    pictures = [np.full((64, 64, 3), 40 * number, np.uint8) for number in range(3)]
+    spec = "register-neuron"
+    ready = fit_detectors(backbone, pictures, [spec], layers=[6])
+    learned = []
+    fit = RegisterNeuron.fitted_to
+    monkeypatch.setattr(RegisterNeuron, "fitted_to", lambda self, *a: learned.append(1) or fit(self, *a))
+    monkeypatch.setattr(stability, "PICTURES_AT_ONCE", 1)
+    alone = stability_table(backbone, pictures, [spec], layers=[6], changes=["flip"])
+    assert len(learned) == 1
+    given = stability_table(backbone, pictures, [spec], layers=[6], changes=["flip"], fitted=ready)
+    assert len(learned) == 1
+    pd.testing.assert_frame_equal(given, alone)
+
+
+def test_tokens_that_are_no_numbers_are_told_with_the_picture_and_the_change(tmp_path):
+    broken = load_backbone("tiny")
+    with torch.no_grad():
+        broken.model.visual.conv1.weight.mul_(1e38)
+    Image.fromarray(noise(0)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"`norm` found tokens that are no numbers in `a\.png.*` at layer 3"):
+        stability_table(broken, tmp_path, ["norm"], layers=[3])
+
+
 def test_another_size_keeps_places_on_a_coarse_picture(tiny, monkeypatch):
     monkeypatch.setattr(stability, "score_pictures", by_content)
     left = np.zeros((64, 64, 3), np.uint8)
     left[:, :32] = 255
-    table = stability_table(tiny, [left], ["content"], layers=[6], size="64", changes=["size"], more_patches=4)
+    table = stability_table(
+        tiny, [left], ["content"], layers=[6], size="64", changes=["size"], more_patches=4, fitted={}
+    )
     assert table.loc[0, ["jaccard", "tokens_before", "tokens_after"]].tolist() == [1, 8, 8]
 
 
@@ -160,7 +209,7 @@ def test_each_picture_goes_through_once_for_each_change(tiny, monkeypatch):
     monkeypatch.setattr(
         type(tiny), "trunk", lambda self, images, **k: seen.append(len(images)) or trunk(self, images, **k)
     )
-    monkeypatch.setattr(stability, "PICTURES_TO_FIT", 2)
+    monkeypatch.setattr(stability, "PICTURES_AT_ONCE", 2)
     pictures = [noise(0), noise(1, 64, 64), noise(2)]
     table = stability_table(tiny, pictures, ["norm", "random", "som"], layers=[3, 6], size="native", batch=4)
     assert sum(seen) == 3 * 5

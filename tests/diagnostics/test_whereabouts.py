@@ -11,7 +11,7 @@ from PIL import Image
 from diagnostics import picture_paths
 from diagnostics.compare import score_pictures
 from diagnostics.layout import Grid
-from diagnostics.whereabouts import border_distance, patch_contrast, whereabouts_table
+from diagnostics.whereabouts import border_distance, patch_contrast, patch_places, whereabouts_table
 
 PATCH = (16, 16)
 
@@ -21,6 +21,10 @@ def half_checkered(rows: int = 4, cols: int = 6) -> np.ndarray:
     y, x = np.mgrid[: rows * 16, : cols * 16]
     grey = np.where(x < cols * 8, 77, (x + y) % 2 * 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
+
+
+def table_of(scores, pictures, **settings):
+    return whereabouts_table(scores, patch_places(scores, pictures, **settings))
 
 
 def dataset(marks: dict[str, list[tuple[int, int, int]]], grids: list[Grid], *, size: str, names=None) -> xr.Dataset:
@@ -54,7 +58,7 @@ def test_shares_and_means_are_those_counted_by_hand():
     labels[:, 32:] = 5  # background in the first two columns of patches
     labels[:16, 80:] = 255  # one patch is ignored
     labels[48:, 80:] = 255  # and the one that `busy` marks
-    table = whereabouts_table(
+    table = table_of(
         dataset(marks, [Grid(4, 6)], size="96x64"), half_checkered(), patch_size=PATCH, labels=[labels]
     ).set_index("detector")
     assert table["tokens"].to_dict() == {"flat": 3, "busy": 2, "nothing": 0}
@@ -73,15 +77,13 @@ def test_the_classes_of_the_background_are_a_setting():
     labels = np.zeros((64, 96), int)
     labels[:, 48:] = 7
     scores = dataset({"busy": [(0, 1, 4), (0, 3, 1)]}, [Grid(4, 6)], size="96x64")
-    row = whereabouts_table(
-        scores, half_checkered(), patch_size=PATCH, labels=[labels], background=(7, 9), ignore=(0,)
-    ).loc[0]
+    row = table_of(scores, half_checkered(), patch_size=PATCH, labels=[labels], background=(7, 9), ignore=(0,)).loc[0]
     assert (row["labelled"], row["labelled_all"], row["background"], row["background_all"]) == (1, 12, 1, 1)
 
 
 def test_pictures_of_several_sizes_count_by_their_own_grid():
     scores = dataset({"one": [(0, 1, 1), (1, 2, 2)]}, [Grid(4, 6), Grid(5, 5)], size="native")
-    table = whereabouts_table(scores, [half_checkered(), half_checkered(5, 5)], patch_size=PATCH)
+    table = table_of(scores, [half_checkered(), half_checkered(5, 5)], patch_size=PATCH)
     assert table.loc[0, "tokens_all"] == 24 + 25
     assert table.loc[0, "border"] == pytest.approx((1 + 2) / 2)
     assert table.loc[0, "border_all"] == pytest.approx((8 + 8 + 2) / 49)
@@ -102,7 +104,7 @@ def test_files_are_found_again_by_the_names_of_the_run(tiny, tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     scores = score_pictures(tiny, paths, ["norm-topk:count=2"], layers=[3, 6])
     assert list(scores["image"].values) == list(picture_paths(paths))
-    table = whereabouts_table(scores.isel(image=[2, 0, 1]), paths, patch_size=PATCH, labels=tmp_path / "labels")
+    table = table_of(scores.isel(image=[2, 0, 1]), paths, patch_size=PATCH, labels=tmp_path / "labels")
     assert table["layer"].tolist() == [3, 6]
     assert (table["tokens"] == 6).all()
     assert (table["labelled"] == 4).all()  # the third picture has no label map
@@ -128,10 +130,10 @@ def test_the_border_is_at_distance_zero():
 def test_what_does_not_belong_together_is_refused():
     scores = dataset({"one": [(0, 0, 0)]}, [Grid(4, 6)], size="96x64")
     with pytest.raises(ValueError, match=r"not among them, the first `a\.png`"):
-        whereabouts_table(scores.assign_coords(image=["a.png"]), half_checkered(), patch_size=PATCH)
+        table_of(scores.assign_coords(image=["a.png"]), half_checkered(), patch_size=PATCH)
     with pytest.raises(ValueError, match=r"8x12 patches .* scored with 4x6"):
-        whereabouts_table(scores, half_checkered(), patch_size=(8, 8))
+        table_of(scores, half_checkered(), patch_size=(8, 8))
     with pytest.raises(ValueError, match="should have `inside`"):
-        whereabouts_table(scores.drop_vars("inside"), half_checkered(), patch_size=PATCH)
+        table_of(scores.drop_vars("inside"), half_checkered(), patch_size=PATCH)
     with pytest.raises(ValueError, match="how pictures were shown"):
-        whereabouts_table(scores.assign_attrs({}).drop_attrs(), half_checkered(), patch_size=PATCH)
+        table_of(scores.assign_attrs({}).drop_attrs(), half_checkered(), patch_size=PATCH)

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from diagnostics.compare import agreement_table, threshold_table
 from figures import compare_figures
+from figures.compare_report import planted_figures
 
 
 @pytest.fixture
@@ -81,3 +82,14 @@ def test_given_pictures_come_first_and_stand_beside_their_maps(few):
     assert list(found) == ["scores_birds_picture_2.jpg", "scores_birds_picture_0.jpg"]
     with_picture = {name for name, figure in found.items() if "picture" in [ax.get_label() for ax in figure.axes]}
     assert with_picture == {"scores_birds_picture_2.jpg"}
+
+
+def test_plantings_are_told_apart_by_number_and_arrangement(few):
+    found = dict(planted_figures(few, count=35, clustered=True)) | dict(planted_figures(few, count=4))
+    assert list(found) == [
+        "planted_roc_k35_clustered_layer_1",
+        "planted_roc_k35_clustered_layer_2",
+        "planted_roc_k4_scattered_layer_1",
+        "planted_roc_k4_scattered_layer_2",
+    ]
+    assert found["planted_roc_k4_scattered_layer_2"].get_suptitle() == "4 planted in each picture, scattered"

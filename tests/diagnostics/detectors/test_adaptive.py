@@ -179,3 +179,11 @@ def test_unknown_names_and_rules_are_refused():
         Adaptive(separation=float("nan"))
     with pytest.raises(ValueError, match="`detector` should name another detector"):
         Adaptive(detector="adaptive")
+    with pytest.raises(ValueError, match="`detector` should name another detector"):
+        Adaptive(detector="adaptive(rule=mad)")
+
+
+def test_the_inner_detector_may_carry_its_own_settings():
+    adaptive = Registry("detector", {"adaptive": Adaptive}).build("adaptive:detector=first(threshold=3.5),rule=mad")
+    assert adaptive.inner == FirstChannel(threshold=3.5)
+    assert adaptive.rule == "mad"

@@ -1,4 +1,4 @@
-"""The defect direction from the weights: exact for linear blocks, and that of the planted channels in `pocket`."""
+"""The defect direction from the weights: exact for linear blocks, and that of the channels planted in `tiny`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from diagnostics.backbones import load_backbone
 from diagnostics.backbones.base import Block
-from diagnostics.detectors.singular_defect import SingularDefect, defect_direction, linear_fit
+from diagnostics.detectors.singular_defect import SingularDefect, defect_directions, linear_fit
 from diagnostics.layout import Grid, Layout
 
 
@@ -53,7 +53,7 @@ def test_direction_of_linear_blocks_is_the_singular_vector_of_their_product():
     for attention, ffn in matrices[:2]:
         product = (eye + ffn) @ (eye + attention) @ product
     expected = torch.linalg.svd(product).U[:, 0]
-    found = defect_direction(backbone, 2, samples=4, seed=0)  # type: ignore[arg-type]
+    found = defect_directions(backbone, [2], samples=4, seed=0)[2]  # type: ignore[arg-type]
     torch.testing.assert_close(found, expected * expected[expected.abs().argmax()].sign())
 
 
@@ -65,16 +65,16 @@ def test_the_fit_leaves_the_bias_out_and_takes_the_slope_of_a_bend():
     torch.testing.assert_close(slopes, 0.5 * torch.eye(3, dtype=torch.float64), atol=0.05, rtol=0)
 
 
-def test_direction_in_pocket_is_of_unit_length_repeatable_and_that_of_the_planted_channels():
-    pocket = load_backbone("pocket")
-    first, second = (SingularDefect().fitted(pocket, torch.zeros(0, 3, 224, 224), 6) for _ in range(2))
+def test_direction_in_tiny_outliers_is_of_unit_length_repeatable_and_that_of_the_planted_channels():
+    outlying = load_backbone("tiny:outliers=true")
+    first, second = (SingularDefect().fitted(outlying, torch.zeros(0, 3, 224, 224), 6) for _ in range(2))
     assert first == second
     direction = torch.tensor(first.direction)
     assert direction.norm().item() == pytest.approx(1, abs=1e-5)
     written = torch.zeros(64)
     written[17], written[44] = 1.0, -1.0
     assert abs(F.cosine_similarity(direction, written, dim=0)) > 0.9
-    before = torch.tensor(SingularDefect().fitted(pocket, torch.zeros(0, 3, 224, 224), 5).direction)
+    before = torch.tensor(SingularDefect().fitted(outlying, torch.zeros(0, 3, 224, 224), 5).direction)
     assert abs(F.cosine_similarity(before, written, dim=0)) < 0.5
 
 
@@ -118,3 +118,10 @@ def test_errors_say_what_to_do(tiny, images, recording_of):
         SingularDefect(threshold=float("nan"))
     with pytest.raises(ValueError, match="`samples` should be"):
         SingularDefect(samples=0)
+
+
+def test_layers_fitted_together_are_those_fitted_alone(tiny):
+    together = SingularDefect(samples=1).fitted_to(tiny, torch.zeros(0, 3, 64, 64), [3, -1])
+    for layer in (3, -1):
+        alone = SingularDefect(samples=1).fitted(tiny, torch.zeros(0, 3, 64, 64), layer)
+        assert together[layer].direction == pytest.approx(alone.direction, abs=1e-5)

@@ -182,12 +182,12 @@ def test_clusters_hang_together_and_scattered_ones_do_not():
 
 
 def test_the_vector_of_natural_outliers_points_along_their_channels():
-    pocket = load_backbone("pocket")
+    outlying = load_backbone("tiny:outliers=true")
     images = torch.zeros(2, 3, 224, 224)
-    vector = torch.tensor(outlier_vector(pocket, images, 8))
+    vector = torch.tensor(outlier_vector(outlying, images, 8))
     assert set(vector.abs().topk(2).indices.tolist()) == {17, 44}
     with pytest.raises(ValueError, match="channel_vector"):
-        outlier_vector(pocket, images, 2)
+        outlier_vector(outlying, images, 2)
 
 
 def test_a_vector_of_channels_has_the_norm_asked_for():

@@ -22,6 +22,9 @@ KEEPS_WHEN_ALL_ARE_MARKED = [
     spec for spec in SPECS if spec.split(":")[0] not in ("zero", "sfp-sum", "class-token", "low-pass")
 ]
 
+# Of equally near neighbours the first row by row is copied, and the control draws by place.
+BOUND_TO_PLACES = ("neighbour-nearest", "shuffle")
+
 every = pytest.mark.parametrize("spec", SPECS)
 
 
@@ -92,6 +95,19 @@ def test_a_batch_equals_its_pictures_one_by_one(spec):
         purifier(patches[b : b + 1], mask[b : b + 1], layout, class_token=token[b : b + 1]) for b in range(len(patches))
     ]
     torch.testing.assert_close(together, torch.cat(singles), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)], ids=["rows", "columns", "both"])
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.split(":")[0] not in BOUND_TO_PLACES])
+def test_the_result_follows_a_flip_of_the_grid(spec, axes):
+    patches, mask, token, layout = inputs(Grid(4, 6))
+    purifier = PURIFIERS.build(spec)
+
+    def flipped(values: Tensor) -> Tensor:
+        return layout.to_patches(layout.to_map(values).flip(axes))
+
+    found = purifier(flipped(patches), flipped(mask), layout, class_token=token)
+    torch.testing.assert_close(found, flipped(purifier(patches, mask, layout, class_token=token)))
 
 
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.split(":")[0] not in READS_MARKED])

@@ -1,24 +1,11 @@
-"""`pocket`: the model inside the package, for a machine without a network.
-
-For now it is not trained: seeded random weights with planted outliers, so that the measurements have something to
-find. Its attention maps show positions and colours, not objects.
-"""
+"""Outliers written into the weights of `tiny`: a neuron that fires on plain patches, and queries that look there."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from diagnostics.backbones.base import Backbone
-from diagnostics.backbones.tiny import build_tiny
-
-NOTE = (
-    "pocket is not trained yet: its weights are random, with outliers planted in block 6 (channels 17 and 44). "
-    "It shows how the tools work, not what a real model does."
-)
-
 # All constants below are our choice: they give most photographs 2 to 10 outliers of 10 to 30 times the usual norm.
-WIDTH, HEADS, SIZE = 64, 2, 224
 LAYER = 6
 CHANNELS, SIGNS = (17, 44), (1.0, -1.0)
 # Positions that may become outliers, and how strongly their embedding carries the planted direction: a patch of little
@@ -30,31 +17,30 @@ THRESHOLD, GAIN, HEIGHT = 2.1, 8.0, 90.0
 LEAN = 3.0
 
 
-def load_pocket(argument: str) -> Backbone:
-    """The small model inside the package (not trained yet: random weights with planted outliers)."""
-    if argument:
-        raise ValueError(f"`pocket` has no settings; got `{argument}`. For sizes of your own take `tiny:width=…`.")
-    backbone = build_tiny(width=WIDTH, heads=HEADS, size=SIZE)
-    backbone.spec, backbone.note = "pocket", NOTE
-    _plant(backbone.model.get_submodule("visual"))
-    return backbone
+def write_outliers(visual: nn.Module) -> None:
+    """Writes outliers into a tower's weights: one neuron that fires on few patches, and later queries that look there.
 
-
-def _plant(visual: nn.Module) -> None:
-    """Writes outliers into the weights: one neuron that fires on few patches, and later queries that look there."""
+    Raises ValueError where the tower has too few blocks, channels or patches for it.
+    """
+    positions = visual.get_parameter("positional_embedding")
+    width, depth = positions.shape[1], len(visual.get_submodule("transformer.resblocks"))  # type: ignore[arg-type]
+    if depth <= LAYER or width <= max(CHANNELS) or len(positions) <= PLACES:
+        raise ValueError(
+            f"`outliers` of backbone `tiny` need more than {LAYER} blocks, {max(CHANNELS)} channels and {PLACES} "
+            f"patches; got depth={depth}, width={width} and {len(positions) - 1} patches."
+        )
     generator = torch.Generator().manual_seed(1)
-    direction = torch.randn(WIDTH, generator=generator)
+    direction = torch.randn(width, generator=generator)
     direction -= direction.mean()
     direction /= direction.norm()
-    positions = visual.get_parameter("positional_embedding")
     places = 1 + torch.randperm(len(positions) - 1, generator=generator)[:PLACES]
-    written = torch.zeros(WIDTH)
+    written = torch.zeros(width)
     written[list(CHANNELS)] = torch.tensor(SIGNS)
     with torch.no_grad():
         positions[places] += PLACE_STRENGTH * direction
         block = visual.get_submodule(f"transformer.resblocks.{LAYER - 1}")
         _make_neuron(block, direction, written)
-        for number in range(LAYER, 12):
+        for number in range(LAYER, depth):
             _lean_queries(visual.get_submodule(f"transformer.resblocks.{number}"), written)
 
 
@@ -72,4 +58,5 @@ def _make_neuron(block: nn.Module, direction: Tensor, written: Tensor) -> None:
 def _lean_queries(block: nn.Module, written: Tensor) -> None:
     """Adds to every query what the key of a token made of `written` alone looks like."""
     weight, bias = block.get_parameter("attn.in_proj_weight"), block.get_parameter("attn.in_proj_bias")
-    bias[:WIDTH] += LEAN * weight[WIDTH : 2 * WIDTH] @ (written / written.norm())
+    width = len(written)
+    bias[:width] += LEAN * weight[width : 2 * width] @ (written / written.norm())

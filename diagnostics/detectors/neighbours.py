@@ -1,0 +1,69 @@
+"""What detectors of lonely patches share: the nearest patches of each, and their number as a setting."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor
+
+from diagnostics.detectors.base import Detector
+from diagnostics.detectors.features import TokenTap, patch_features, score_whole
+from diagnostics.layout import Layout
+from diagnostics.taps import Recording
+
+
+class NeighbourDetector(Detector):
+    """A detector that compares each patch of a tap with its `neighbours` nearest patches.
+
+    A part derives from this interface, has both settings as fields, and says in `loneliness` what it makes of them.
+    """
+
+    neighbours: int
+    tap: TokenTap
+
+    def __post_init__(self) -> None:
+        if isinstance(self.neighbours, bool) or not isinstance(self.neighbours, int) or self.neighbours < 1:
+            raise ValueError(f"`neighbours` should be a whole number of at least 1, such as 20; got {self.neighbours}.")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.tap,)
+
+    @final
+    def refusal(self, layout: Layout) -> str | None:
+        if layout.count > self.neighbours:
+            return None
+        return (
+            f"{layout.count} patches can't have {self.neighbours} neighbours each. "
+            f"Ask for at most {layout.count - 1}, or take a larger picture"
+        )
+
+    @final
+    def score(self, recording: Recording, layout: Layout) -> Tensor:
+        return score_whole(patch_features(recording, layout, self.tap), self.loneliness)
+
+    @abstractmethod
+    def loneliness(self, features: Tensor) -> Tensor:
+        """Scores of whole pictures: (B, N, D) -> (B, N), higher is more outlying."""
+
+
+def pairwise_distances(features: Tensor) -> Tensor:
+    """Euclidean distance of every two patches: (B, N, D) -> (B, N, N).
+
+    From the differences themselves: the usual way through scalar products loses the digits of small distances
+    between long tokens, which is where outliers are.
+    """
+    return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def nearest_others(features: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+    """Distances to the nearest other patches, ascending, and which they are: (B, N, D) -> two of (B, N, neighbours).
+
+    A copy of a patch counts as another patch, at distance 0.
+    """
+    distances = pairwise_distances(features)
+    distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    nearest = distances.topk(neighbours, dim=-1, largest=False)
+    return nearest.values, nearest.indices

@@ -1,0 +1,77 @@
+"""What each picture shows, as one class: read from a table, and matched to the pictures of a run by name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from diagnostics.registry import unknown_name
+
+# Words over the second column of a table, which are no class.
+HEADINGS = ("class", "label", "category")
+
+
+def read_classes(path: str | Path) -> dict[str, str]:
+    """Picture's name -> class's name: a CSV file with these two columns, or a JSON object.
+
+    A first row of CSV that heads its second column `class`, `label` or `category` is skipped. ValueError for a file
+    that can't be read so, and for a picture that has two classes.
+    """
+    path = Path(path).expanduser()
+    advice = 'It should be a CSV file with the columns picture,class, or a JSON object {"a.jpg": "cat"}.'
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"`{path}` can't be read: {error}. {advice}") from error
+    if path.suffix.lower() == ".json":
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"`{path}` is no JSON: {error}. {advice}") from error
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise ValueError(f"`{path}` should hold one object with a text for each picture. {advice}")
+        pairs = list(found.items())
+    else:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(map(str.strip, row))]
+        for number, row in enumerate(rows, start=1):
+            if len(row) != 2 or not all(row):
+                raise ValueError(f"row {number} of `{path}` should have two columns; got {row}. {advice}")
+        pairs = [(row[0], row[1]) for row in rows]
+        if pairs and pairs[0][1].casefold() in HEADINGS:
+            pairs = pairs[1:]
+    if not pairs:
+        raise ValueError(f"`{path}` names no picture. {advice}")
+    classes: dict[str, str] = {}
+    for name, label in pairs:
+        if classes.setdefault(name, label) != label:
+            raise ValueError(f"`{path}` gives `{name}` two classes, `{classes[name]}` and `{label}`; keep one.")
+    return classes
+
+
+def classes_of(pictures: Sequence[str], truth: Mapping[str, str], classes: Sequence[str]) -> list[int]:
+    """The number of each picture's class among `classes`, in the pictures' order.
+
+    `truth` names a picture as the run does, by its file's name, or by that without suffix, tried in this order; classes
+    are compared without regard to case. ValueError for a picture that it does not name, or a class that is not there.
+    """
+    numbers = {name.casefold(): number for number, name in enumerate(classes)}
+    found: list[int] = []
+    missing: list[str] = []
+    for picture in pictures:
+        path = PurePosixPath(picture)
+        label = next((truth[name] for name in (picture, path.name, path.stem) if name in truth), None)
+        if label is None:
+            missing.append(picture)
+        elif label.casefold() not in numbers:
+            raise unknown_name(f"class for the picture `{picture}`", label, classes)
+        else:
+            found.append(numbers[label.casefold()])
+    if missing:
+        raise ValueError(
+            f"`truth` should have a class for every picture; {len(missing)} of {len(pictures)} have none, the first "
+            f"`{missing[0]}`. Name them, or leave them out of the run."
+        )
+    return found

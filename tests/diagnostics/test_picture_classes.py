@@ -1,0 +1,56 @@
+"""A table of what pictures show is read and matched by name, and what does not fit is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from diagnostics.picture_classes import classes_of, read_classes
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "a.jpg,cat\nval/b.jpg, dog\n\n"),
+        ("t.csv", "\ufeffpicture,class\r\na.jpg,cat\r\nval/b.jpg,dog\r\n"),
+        ("t.json", '{"a.jpg": "cat", "val/b.jpg": "dog"}'),
+    ],
+)
+def test_tables_of_both_kinds_are_read(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_classes(tmp_path / name) == {"a.jpg": "cat", "val/b.jpg": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("t.csv", "a.jpg,cat,1\n", "row 1 of .* should have two columns"),
+        ("t.csv", "a.jpg\n", "row 1"),
+        ("t.csv", "", "names no picture"),
+        ("t.csv", "picture,class\n", "names no picture"),
+        ("t.csv", "a.jpg,cat\na.jpg,dog\n", "gives `a.jpg` two classes, `cat` and `dog`"),
+        ("t.json", "{", "is no JSON"),
+        ("t.json", '{"a.jpg": 3}', "a text for each picture"),
+        ("t.json", "[]", "a text for each picture"),
+    ],
+)
+def test_tables_that_cannot_be_understood_are_refused_with_the_form(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=said):
+        read_classes(tmp_path / name)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.csv` can't be read"):
+        read_classes(tmp_path / "none.csv")
+
+
+def test_pictures_are_found_by_path_then_file_then_stem():
+    truth = {"val/a.jpg": "cat", "a.jpg": "dog", "b": "DOG", "c.png": "cat"}
+    assert classes_of(["val/a.jpg", "test/a.jpg", "x/b.png", "c.png"], truth, ["Cat", "dog"]) == [0, 1, 1, 0]
+
+
+def test_missing_pictures_and_unknown_classes_are_told():
+    with pytest.raises(ValueError, match=r"1 of 2 have none, the first `b\.jpg`"):
+        classes_of(["a.jpg", "b.jpg"], {"a.jpg": "cat"}, ["cat"])
+    with pytest.raises(ValueError, match=r"no class for the picture `a\.jpg` `caat`\. Did you mean `cat`"):
+        classes_of(["a.jpg"], {"a.jpg": "caat"}, ["cat", "dog"])
