@@ -45,6 +45,11 @@ def _pieces(text: str) -> list[str]:
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
+def spec_name(spec: str) -> str:
+    """What stands before the first colon or bracket: `lof:neighbours=20` -> "lof"."""
+    return re.split(r"[:(]", spec.strip(), maxsplit=1)[0].strip()
+
+
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
     """`lof:neighbours=20,contamination=0.1` -> ("lof", {"neighbours": "20", "contamination": "0.1"}).
 
@@ -143,7 +148,7 @@ class Registry(dict[str, P], Generic[P]):
         `given` are settings beside those of the spec, as values: paths, for example, which a spec can't hold. A part
         with a class attribute `bare` takes the setting of that name without its `name=`: `pyod:ECOD`.
         """
-        name = re.split(r"[:(]", spec.strip(), maxsplit=1)[0].strip()
+        name = spec_name(spec)
         part: Any = self[name]
         if bare := getattr(part, "bare", ""):
             spec = re.sub(r"([:(])\s*(\w+)\s*(?=[,)]|$)", rf"\g<1>{bare}=\g<2>", spec.strip(), count=1)

@@ -19,7 +19,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def load_pocket(argument: str) -> Backbone:
-    """The small model that comes with the package: pocket"""
+    """The small trained CLIP inside the package: pocket, or pocket:planted, with outliers in its weights"""
     from diagnostics.backbones.pocket import load_pocket as load
 
     return load(argument)

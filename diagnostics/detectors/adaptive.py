@@ -13,7 +13,7 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.features import picture_median
 from diagnostics.layout import Layout
-from diagnostics.registry import Registry, parse_spec
+from diagnostics.registry import Registry, spec_name
 from diagnostics.taps import Recording
 
 Rule = Literal["otsu", "mad", "mixture", "knee"]
@@ -133,7 +133,7 @@ class Adaptive(Detector):
             raise ValueError(f"`rule` should be one of {', '.join(RULES)}; got `{self.rule}`.")
         if not self.separation >= 0:
             raise ValueError(f"`separation` should be at least 0 robust spreads, such as 5; got {self.separation}.")
-        if parse_spec(self.detector)[0] == "adaptive":
+        if spec_name(self.detector) == "adaptive":
             raise ValueError(
                 "`detector` should name another detector; `adaptive` in `adaptive` has no scores to split."
             )
