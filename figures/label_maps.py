@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -90,7 +91,7 @@ def method_sheet(
     *,
     background: int | None = None,
     truth: np.ndarray | None = None,
-    scores: Mapping[str, float] | None = None,
+    scores: Mapping[str, float] | pd.Series | None = None,
     title: str = "",
     with_picture: bool = True,
     columns: int = 4,
@@ -141,7 +142,7 @@ def method_sheet(
     return figure
 
 
-def _head(name: str, scores: Mapping[str, float] | None) -> str:
+def _head(name: str, scores: Mapping[str, float] | pd.Series | None) -> str:
     """What stands over a cell: its name, and its mean IoU if that is known."""
     return f"{name}  mIoU {scores[name]:.2f}" if scores is not None and name in scores else name
 
