@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint types bench clean help
 
 help:
-	@echo "make demo    measure and draw two sample pictures with the embedded model, into results/"
+	@echo "make demo    measure, find, mend and segment with the embedded model, into results/"
 	@echo "make test    lint, types, and all tests"
 	@echo "make bench   time the trunk and the measures against the stock forward"
 	@echo "make clean   remove the environment and what was drawn"

@@ -45,7 +45,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     (tmp_path / "pictures").mkdir()
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "pictures" / "a.png")
     monkeypatch.chdir(tmp_path)
-    first, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    first, second, third = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names: dict[str, object] = {}
     exec(first.replace("open_clip:ViT-B-16/openai", "tiny:outliers=true"), names)
     import torch
@@ -54,3 +54,6 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     exec(second, names)
     assert names["tokens"].shape == (1, 197, 64)
     assert names["recorder"]["attention"].shape == (1, 2, 197, 197)
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    exec(third, names)
+    assert names["labels"]["sc-clip"].shape == (40, 60)
