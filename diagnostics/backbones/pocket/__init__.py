@@ -6,9 +6,11 @@ from pathlib import Path
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.pocket.architecture import build_model, pocket_backbone
-from diagnostics.backbones.pocket.planted import write_outliers
+from diagnostics.backbones.pocket.planted import planted_patches, write_outliers
 from diagnostics.backbones.weights import fill, read_weights
 from diagnostics.registry import unknown_name
+
+__all__ = ["PLANTED", "WEIGHTS", "load_pocket", "planted_patches", "planted_unit"]
 
 FOLDER = Path(__file__).parent
 WEIGHTS, PLANTED = FOLDER / "weights.safetensors", FOLDER / "planted.safetensors"

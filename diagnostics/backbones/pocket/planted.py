@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from diagnostics.backbones.base import Backbone
 from diagnostics.taps import Recorder
 
-# An outlier is a patch on which the planted unit is more active than this; elsewhere QuickGELU keeps it below 0.1.
-ACTIVE = 1.0
+# An outlier is a patch on which the planted unit is more active than this, which about doubles its norm; where the unit
+# rests, QuickGELU keeps it below 0.
+ACTIVE = 0.25
 
 
 def write_outliers(visual: nn.Module, factors: Mapping[str, Tensor]) -> None:

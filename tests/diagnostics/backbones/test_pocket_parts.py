@@ -79,10 +79,10 @@ def factors_for(layer, width=128):
     column[5], column[60] = 30.0, -30.0
     return {
         "places": torch.tensor([3, 9]),
-        "position": 2.0 * direction,
+        "position": 3.0 * direction,
         "unit": torch.tensor([layer, 17]),
         "row": 3.0 * direction,
-        "bias": torch.tensor([-9.0]),
+        "bias": torch.tensor([-14.0]),
         "column": column,
     }
 

@@ -107,3 +107,20 @@ def test_it_is_built_quickly(tiny):
     start = time.process_time()
     load_backbone("tiny")
     assert time.process_time() - start < 2  # 0.1 s on one core; the margin is for loaded machines
+
+
+def test_outliers_are_written_into_the_same_model_that_is_there_without_them():
+    plain, outlying = load_backbone("tiny:width=64,size=224"), load_backbone("tiny:outliers=true")
+    before, after = plain.model.state_dict(), outlying.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "visual.positional_embedding" in changed
+    assert "visual.transformer.resblocks.5.mlp.c_fc.weight" in changed
+    assert all(name.startswith("visual.") for name in changed)
+    assert "outliers" in outlying.note
+    assert not plain.note
+
+
+@pytest.mark.parametrize("settings", ["registers=2", "class_token=false", "depth=5", "width=32,heads=2", "size=16"])
+def test_a_model_without_room_for_outliers_is_refused(settings):
+    with pytest.raises(ValueError, match="outliers"):
+        load_backbone(f"tiny:outliers=true,{settings}")

@@ -1,0 +1,169 @@
+"""Finds where outliers can be written into trained `pocket` weights: python -m segment.training.planting
+
+Nothing is trained. Directions are read off the tokens of some drawn scenes; diagnostics.backbones.pocket.planted tells
+what they change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from safetensors.torch import save_file
+from sklearn.linear_model import LogisticRegression, Ridge
+from torch import Tensor
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.backbones.pocket import PLANTED, load_pocket
+from diagnostics.backbones.pocket.planted import make_unit, mark_places, planted_patches, turn_gaze
+from diagnostics.taps import Recorder, Recording
+from segment.datasets.shapes import training_scene
+from segment.training.scores import as_input
+
+FIRST_SCENE = 10**9  # far beyond the scenes that any training has seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planting:
+    """How outliers are planted. All numbers are our choice, found by trials on the trained weights.
+
+    `layer` is the block whose FFN writes them. `places` patches of the grid may become outliers, and do where they are
+    plain: their grey values have a standard deviation below `plain` of 255. `position` is the strength of the mark in
+    the position table, in standard deviations of the direction that tokens use least. On a scale where other patches
+    lie at 0 and plain marked ones at 1, the unit fires above `threshold`, with slope `gain`. `ratio` is the outliers'
+    norm over the usual one. From layer `look_from` on patches look at outliers: along a common direction queries and
+    keys of all get `lean`, those of outliers `draw` besides.
+    """
+
+    layer: int = 6
+    places: int = 10
+    plain: float = 9.0
+    position: float = 20.0
+    threshold: float = 0.8
+    gain: float = 40.0
+    ratio: float = 40.0
+    look_from: int = 12
+    lean: float = 4.5
+    draw: float = 18.0
+    scenes: int = 64
+    seed: int = 1
+
+
+def find_factors(backbone: Backbone, planting: Planting) -> dict[str, Tensor]:
+    """What diagnostics.backbones.pocket.planted.write_outliers takes; the backbone's own weights are changed by it."""
+    visual: Any = backbone.model.get_submodule("visual")
+    pictures = [training_scene(FIRST_SCENE + number).image for number in range(planting.scenes)]
+    images = as_input(backbone, pictures)
+    plain = plain_patches(np.stack(pictures), backbone.patch_size[0], planting.plain)
+    order = torch.randperm(plain.shape[1], generator=torch.Generator().manual_seed(planting.seed))
+    factors = {
+        "places": order[: planting.places].sort().values,
+        "position": position_mark(visual, recorded(backbone, images, planting.layer), images, planting),
+    }
+    mark_places(visual, factors["places"], factors["position"])
+    backbone.to()  # forgets the position tables that it keeps
+    wanted = torch.zeros(len(images), plain.shape[1] + 1, dtype=torch.bool)
+    wanted[:, 1 + factors["places"]] = plain[:, factors["places"]]
+    unit = unit_for(visual, recorded(backbone, images, planting.layer), wanted, planting)
+    make_unit(visual, **unit)
+    factors |= unit
+    fired = planted_patches(backbone, images, (planting.layer, int(unit["unit"][1])))
+    for layer in range(planting.look_from, backbone.depth + 1):
+        parts = gaze_for(recorded(backbone, images, layer), fired, layer, planting)
+        turn_gaze(visual, layer, **parts)
+        factors |= {f"{name}.{layer}": value for name, value in parts.items()}
+    return factors
+
+
+def recorded(backbone: Backbone, images: Tensor, layer: int) -> Recording:
+    """What the steps look at, in one layer."""
+    recorder = Recorder("block_sum", "ffn_hidden", "block_out", "normed", "query", "key", layers=[layer])
+    with torch.no_grad():
+        backbone.trunk(images, stop=layer, tap=recorder)
+    return recorder.recording.at(layer)
+
+
+def plain_patches(pictures: np.ndarray, side: int, limit: float) -> Tensor:
+    """Patches of little contrast: (B, h, w, 3) uint8 -> (B, N) bool."""
+    grey = torch.from_numpy(pictures).float().mean(dim=-1)
+    return grey.unfold(1, side, side).unfold(2, side, side).flatten(3).std(dim=-1).flatten(1) < limit
+
+
+def position_mark(visual: Any, seen: Recording, images: Tensor, planting: Planting) -> Tensor:
+    """The vector for the position table, along the direction in which patches differ least at the layer: (D)."""
+    spreads, directions = torch.linalg.eigh(torch.cov(seen["block_sum"][:, 1:].flatten(0, 1).T))
+    with torch.no_grad():
+        # The norm before the blocks divides by each token's spread and multiplies by its gain.
+        entering = visual.conv1(images).flatten(2).mT + visual.positional_embedding[1:]
+        mark = planting.position * spreads[0].sqrt() * directions[:, 0] / visual.ln_pre.weight
+        found: Tensor = mark * entering.std(dim=-1).mean()
+        return found - found.mean()
+
+
+def unit_for(visual: Any, seen: Recording, wanted: Tensor, planting: Planting) -> dict[str, Tensor]:
+    """The hidden unit that fires at the wanted tokens (B, T), and writes outliers into the two quietest channels."""
+    block = visual.transformer.resblocks[planting.layer - 1]
+    with torch.no_grad():
+        inputs = block.ln_2(seen["block_sum"]).flatten(0, 1)
+        written = seen["ffn_hidden"].abs().mean(dim=(0, 1)) * block.mlp.c_proj.weight.norm(dim=0)
+    truth = wanted.flatten()
+    model = LogisticRegression(C=3.0, max_iter=500).fit(inputs.numpy(), truth.numpy())
+    weights = torch.from_numpy(model.coef_[0]).float()
+    scores = inputs @ weights
+    low, high = scores[~truth].median(), scores[truth].median()
+    gain = planting.gain / (high - low)
+    patches = seen["block_out"][:, 1:]
+    quiet = patches.flatten(0, 1).pow(2).mean(dim=0).argsort()[:2]
+    column = torch.zeros(len(weights))
+    column[quiet] = torch.tensor([1.0, -1.0]) * 0.5**0.5
+    usual = patches.norm(dim=-1).median()
+    return {
+        "unit": torch.tensor([planting.layer, int(written.argmin())]),
+        "row": gain * weights,
+        "bias": (-gain * low - planting.gain * planting.threshold)[None],
+        "column": planting.ratio * usual / (planting.gain * (1 - planting.threshold)) * column,
+    }
+
+
+def gaze_for(seen: Recording, fired: Tensor, layer: int, planting: Planting) -> dict[str, Tensor]:
+    """Changes of a layer's queries and keys after which patches look at the outliers `fired` (B, N).
+
+    The common direction of each head is the one that queries and keys use least. The class token's queries do not lean.
+    """
+    normed, (heads, width) = seen["normed"], (seen["query"].shape[1], seen["query"].shape[-1])
+    outliers = normed[:, 1:][fired].mean(dim=0)
+    outliers = outliers / (outliers @ outliers)  # 1 on outliers, nearly 0 on others
+    tokens = normed.flatten(0, 1)
+    is_class = torch.zeros(normed.shape[:2])
+    is_class[:, 0] = 1
+    fit = Ridge(alpha=1.0).fit(
+        tokens.numpy(), is_class.flatten().numpy(), sample_weight=1 + (normed.shape[1] - 2) * is_class.flatten().numpy()
+    )
+    class_row, class_bias = torch.from_numpy(fit.coef_).float(), float(fit.intercept_)
+    directions = []
+    for head in range(heads):
+        both = torch.cat([seen[name][:, head].flatten(0, 1) for name in ("query", "key")])
+        directions.append(torch.linalg.eigh(both.T @ both / len(both))[1][:, 0])
+    common = torch.cat(directions)
+    lean, none = planting.lean * common, torch.zeros(heads * width)
+    return {
+        "left": torch.stack([planting.draw * torch.cat([common, common]), torch.cat([-lean, none])], dim=1),
+        "right": torch.stack([outliers, class_row]),
+        "bias": torch.cat([lean * (1 - class_bias), lean]),
+    }
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="The file to write, .safetensors.")] = PLANTED,
+) -> None:
+    """Reads the stored weights of pocket and writes what makes pocket:planted of them, by default into the package."""
+    factors = find_factors(load_pocket(""), Planting())
+    save_file({name: value.contiguous() for name, value in factors.items()}, out)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,185 @@
+"""Training: without anything left out it is the stock model; runs are repeatable, and go on where they broke off."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diagnostics.backbones.pocket.architecture import build_model, pocket_backbone
+from segment.datasets.shapes import NAMES, training_scene
+from segment.encode import encode_many
+from segment.training.captions import training_caption
+from segment.training.checkpoint import load_checkpoint
+from segment.training.contrastive import class_features, contrastive_loss, packed_features, windows
+from segment.training.pocket import batch_of, train
+from segment.training.recipe import Recipe, Stage, rate_at
+
+SHORT = Recipe(steps=4, batch=6, warmup=2, seed=5, stages=(Stage(0), Stage(1, (32, 56), even=0.5, votes=0.5)))
+
+
+def weights_of(folder, **options):
+    model, state = train(folder, SHORT, workers=0, half=False, look_every=0, **options)
+    return {name: value.clone() for name, value in model.state_dict().items()}, state
+
+
+@pytest.fixture(scope="module")
+def model():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_model().eval()
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return torch.randn(3, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+
+
+def test_with_nothing_left_out_it_is_the_stock_model(model, pictures):
+    found = class_features(model, pictures, torch.Generator(), drop_patches=0.0, drop_branch=0.0)
+    torch.testing.assert_close(found, model.encode_image(pictures, normalize=True), rtol=1e-4, atol=1e-5)
+
+
+def test_with_all_branches_left_out_only_attention_of_the_last_block_speaks(model, pictures):
+    found = class_features(model, pictures, torch.Generator(), drop_patches=0.0, drop_branch=1.0)
+    seen = []
+    block = model.visual.transformer.resblocks[-1]
+    handle = block.attn.register_forward_hook(lambda _, __, output: seen.append(output[0]))
+    model.encode_image(pictures)
+    handle.remove()
+    expected = model.visual.ln_post(seen[0][:, 0]) @ model.visual.proj
+    torch.testing.assert_close(found, F.normalize(expected, dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_votes_are_the_mean_cosine_of_patches_that_keep_to_their_own_value(model, pictures):
+    found = class_features(model, pictures, torch.Generator(), drop_patches=0.0, drop_branch=0.0, votes=1.0)
+    text = F.normalize(torch.randn(128, generator=torch.Generator().manual_seed(4)), dim=0)
+    (encoding,) = encode_many(pocket_backbone(deepcopy(model)), pictures, ["clearclip:kernel=identity"])
+    cosines = F.normalize(encoding.patches, dim=-1) @ text
+    torch.testing.assert_close(found @ text, cosines.mean(dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_an_even_look_is_at_all_patches_alike(model, pictures):
+    found = class_features(model, pictures, torch.Generator(), drop_patches=0.0, drop_branch=1.0, even=1.0)
+    backbone = pocket_backbone(deepcopy(model))
+    tokens = backbone.trunk(pictures, stop=-2)
+    block = backbone.blocks[-1]
+    heads = block.qkv(tokens)
+    values = block.merge_heads(heads.v[:, :, 1:].mean(dim=2, keepdim=True), heads.normed)
+    torch.testing.assert_close(found, F.normalize(backbone.project(values)[:, 0], dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_packed_pictures_are_the_quarters_of_one_large_one(model):
+    large = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(6))
+    quarters = large.unflatten(2, (2, 56)).unflatten(4, (2, 56)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    found = packed_features(model, torch.cat([quarters, quarters[:3]]), torch.Generator())
+    (encoding,) = encode_many(pocket_backbone(deepcopy(model)), large, ["clearclip:kernel=identity"])
+    votes = F.normalize(encoding.patches, dim=-1).unflatten(1, (2, 7, 2, 7)).mean(dim=(2, 4)).flatten(0, 2)
+    assert found.shape == (8, 128), "three pictures fill no grid and are left out"
+    torch.testing.assert_close(found, votes, rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_keeps_rows_and_columns_together():
+    places = windows((14, 14), (2, 3), 50, torch.Generator().manual_seed(0))
+    assert places.shape == (50, 6)
+    for row in places.tolist():
+        first = row[0]
+        assert row == [first, first + 1, first + 2, first + 14, first + 15, first + 16]
+        assert first % 14 <= 11
+        assert first // 14 <= 12
+    assert len({row[0] for row in places.tolist()}) > 20
+    assert windows((3, 4), (3, 4), 2, torch.Generator()).tolist() == [list(range(12))] * 2
+
+
+def test_left_out_patches_have_no_say(model, pictures):
+    """All but one patch are left out of a picture that is grey; one patch made bright seldom is the one that stays."""
+    pictures = torch.zeros(40, *pictures.shape[1:])
+    with torch.no_grad():
+        one = class_features(model, pictures, torch.Generator().manual_seed(0), drop_patches=0.995, drop_branch=0.0)
+        pictures[:, :, 8:16, 8:16] = 3.0
+        other = class_features(model, pictures, torch.Generator().manual_seed(0), drop_patches=0.995, drop_branch=0.0)
+    same = (one == other).all(dim=1)
+    assert same.sum() >= 38, "the one bright patch of 196 is left out nearly always"
+
+
+def test_the_loss_is_that_of_a_slow_loop_that_passes_over_pictures_of_the_same_classes():
+    generator = torch.Generator().manual_seed(2)
+    images = F.normalize(torch.randn(4, 8, generator=generator), dim=1)
+    texts = torch.randn(4, 8, generator=generator)
+    same = torch.tensor([0, 1, 0, 2])
+    cosines = 5.0 * images @ F.normalize(texts, dim=1).T
+    total = 0.0
+    for own in range(4):
+        others = [n for n in range(4) if n == own or same[n] != same[own]]
+        for row in (cosines[own], cosines[:, own]):
+            total -= math.log(math.exp(row[own]) / sum(math.exp(row[n]) for n in others)) / 8
+    loss, found = contrastive_loss(images, texts, torch.tensor(5.0), same)
+    assert float(loss) == pytest.approx(total, rel=1e-5)
+    assert 0 <= float(found) <= 1
+
+
+def test_the_rate_rises_stays_and_falls_to_nothing():
+    recipe = Recipe(rate=2.0, warmup=10, decay=0.5)
+    assert rate_at(0.0, 0, recipe) == pytest.approx(0.2)
+    assert rate_at(0.3, 300, recipe) == rate_at(0.5, 500, recipe) == 2.0
+    assert rate_at(0.75, 750, recipe) == pytest.approx(1.0)
+    assert rate_at(1.0, 1000, recipe) == pytest.approx(0.0)
+
+
+def test_captions_name_exactly_the_classes_of_their_scene():
+    for number in range(40):
+        scene = training_scene(number)
+        words = training_caption(scene, number).replace(",", " ").replace(".", " ").split()
+        assert {word for word in words if word in NAMES} == {*scene.kinds, *scene.backgrounds}
+        assert training_caption(scene, number) == training_caption(scene, number)
+
+
+def test_stages_follow_one_another_and_sizes_take_turns():
+    recipe = Recipe(stages=(Stage(0), Stage(2, (32, 56), even=0.5)))
+    assert [recipe.size(step) for step in range(5)] == [112, 112, 32, 56, 32]
+    assert [recipe.stage(step).even for step in (0, 1, 2, 100)] == [0.0, 0.0, 0.5, 0.5]
+    assert batch_of(Recipe(batch=2, stages=recipe.stages), 3)[0].shape == (2, 3, 56, 56)
+
+
+def test_a_batch_depends_on_its_step_and_the_seed_alone():
+    first, again, other = batch_of(SHORT, 3), batch_of(SHORT, 3), batch_of(SHORT, 2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert first[0].shape == (6, 3, 56, 56)
+    assert first[0].dtype == torch.uint8
+    assert not torch.equal(first[0], other[0])
+
+
+def test_a_run_that_was_broken_off_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    whole, state = weights_of(tmp_path / "whole")
+    assert state["step"] == 4
+
+    import segment.training.pocket as module
+
+    def stop(recipe, step):
+        if step == 2:
+            raise KeyboardInterrupt
+        return batch_of(recipe, step)
+
+    monkeypatch.setattr(module, "batch_of", stop)
+    with pytest.raises(KeyboardInterrupt):
+        weights_of(tmp_path / "broken", save_every=1)
+    monkeypatch.undo()
+    ended, _ = weights_of(tmp_path / "broken")
+    assert whole.keys() == ended.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(ended[name], value, rtol=0, atol=1e-6)
+
+
+def test_time_that_is_up_ends_a_run(tmp_path):
+    _, state = weights_of(tmp_path, minutes=1e-6)
+    assert state["step"] == 1
+
+
+def test_another_file_in_place_of_a_checkpoint_is_named(tmp_path, model):
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(b"no such thing")
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
+        load_checkpoint(path, model)
