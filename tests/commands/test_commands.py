@@ -175,10 +175,14 @@ def test_an_interrupt_says_that_the_run_can_go_on(folder, monkeypatch, capsys):
 
 def test_the_demo_needs_nothing_and_can_be_run_again(tmp_path):
     for _ in range(2):
-        output = ran("demo", "--out", tmp_path)
-        assert "planted" in output
-    assert diagnostics.open_run(tmp_path / "demo.zarr")["image"].values.tolist() == ["china.jpg", "flower.jpg"]
-    assert (tmp_path / "figures" / "layers.png").stat().st_size > 10_000
+        output = ran("demo", "--out", tmp_path, "--scenes", 2)
+        assert "planted outliers" in output
+        assert "mIoU over 16 classes, 2 scenes" in output
+    assert diagnostics.open_run(tmp_path / "demo" / "probe.zarr").sizes["image"] == 24
+    page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
+    assert page.count("<table") == 3
+    assert page.count("data:image/png;base64,") == 6
+    assert (tmp_path / "demo" / "view.html").stat().st_size > 100_000
 
 
 @pytest.mark.parametrize(
