@@ -13,6 +13,7 @@ from commands.datasets import datasets_app, prepare_dataset
 from commands.demo import demo
 from commands.encode import encode
 from commands.evaluate import evaluate
+from commands.figure import figure
 from commands.list import list_parts
 from commands.probe import probe
 from commands.reproduce import reproduce
@@ -43,6 +44,7 @@ app.command("table")(table)
 app.command("reproduce")(reproduce)
 app.add_typer(datasets_app, name="datasets")
 app.command("prepare")(prepare_dataset)
+app.command("figure")(figure)
 app.command("view")(view)
 app.command("list")(list_parts)
 app.command("demo")(demo)

@@ -1,0 +1,26 @@
+"""Every measured figure of the papers by name, `paper/fig-n`: gathered from a backbone and pictures, drawn by figures.
+
+A paper is a file; a figure is a function and a line there.
+"""
+
+from __future__ import annotations
+
+from commands.paper_figures import clearclip, cliptrase, ours, sc_clip, sfp
+from commands.paper_figures.inputs import Inputs, PaperFigure
+from diagnostics.registry import unknown_name
+
+PAPERS = {"clearclip": clearclip, "cliptrase": cliptrase, "sc-clip": sc_clip, "sfp": sfp, "ours": ours}
+
+CATALOGUE: dict[str, PaperFigure] = {
+    f"{paper}/{name}": figure for paper, module in PAPERS.items() for name, figure in module.FIGURES.items()
+}
+
+
+def paper_figure(name: str) -> PaperFigure:
+    """The figure of this name; ValueError with the near one for a name that is not known."""
+    if name not in CATALOGUE:
+        raise unknown_name("figure", name, CATALOGUE)
+    return CATALOGUE[name]
+
+
+__all__ = ["CATALOGUE", "Inputs", "PaperFigure", "paper_figure"]

@@ -1,0 +1,160 @@
+"""What a figure of a paper is drawn from: pictures, backbones, and labels and words where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import diagnostics
+from diagnostics import Backbone, Layout, Recorder, Recording
+from diagnostics.feed import size_for
+from diagnostics.images import denormalise
+from segment.datasets.base import Dataset, Sample
+from segment.encode import encode_many
+from segment.method import Encoding, TextFeatures
+from segment.score_methods import score_methods
+from segment.segment_one import segment_one
+
+# Depth of the model in all the papers' figures; layers of other depths are the nearest in proportion (our choice).
+PAPER_DEPTH = 12
+
+
+class Labelled(Dataset):
+    """Pictures with their label maps, held in memory."""
+
+    def __init__(self, samples: Sequence[Sample], names: tuple[str, ...], ignore: int | None) -> None:
+        self.samples, self.names, self.ignore, self.background = list(samples), names, ignore, None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def sample_name(self, index: int) -> str:
+        return self.samples[index].name
+
+    def read(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Pictures, uint8 (h, w, 3), with their names; the backbone; and what only some figures need.
+
+    `labels` are label maps (h, w) of the pictures, `ignore` the label that is no class; `text` are words, whose order
+    is that of the labels' numbers; `second` is another backbone to stand beside the first.
+    """
+
+    backbone: Backbone
+    pictures: tuple[np.ndarray, ...]
+    names: tuple[str, ...]
+    labels: tuple[np.ndarray, ...] | None = None
+    ignore: int = 255
+    text: TextFeatures | None = None
+    second: Backbone | None = None
+
+    @property
+    def backbones(self) -> list[Backbone]:
+        return [self.backbone] if self.second is None else [self.backbone, self.second]
+
+    def only(self, number: int) -> Inputs:
+        """The same with one of the pictures alone."""
+        labels = None if self.labels is None else (self.labels[number],)
+        return replace(self, pictures=(self.pictures[number],), names=(self.names[number],), labels=labels)
+
+    def images(self, number: int = 0) -> Tensor:
+        """One picture as the backbone wants it, at its own size: (1, 3, h, w) on its device."""
+        model = self.backbone
+        size = size_for(model, None)
+        image = diagnostics.load_image(self.pictures[number], size=size, mean=model.mean, std=model.std)
+        return image[None].to(model.device)
+
+    def seen(self, number: int = 0) -> np.ndarray:
+        """What the backbone sees of a picture: (h, w, 3) in [0, 1]."""
+        pixels = denormalise(self.images(number).float(), self.backbone.mean, self.backbone.std).clamp(0, 1)
+        return np.asarray(pixels[0].permute(1, 2, 0).cpu())
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the tokens sit; the backbone's own size is the same for all pictures."""
+        return self.backbone.layout(self.images())
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return (self.layout.grid.rows, self.layout.grid.cols)
+
+    def layer(self, of_twelve: int) -> int:
+        """The layer of this model that stands where `of_twelve` stands among 12: at least 1."""
+        return max(1, min(self.backbone.depth, round(of_twelve * self.backbone.depth / PAPER_DEPTH)))
+
+    def layers(self, *of_twelve: int) -> list[int]:
+        return sorted({self.layer(one) for one in of_twelve})
+
+    def record(self, *taps: str, layers: Iterable[int] | None = None, number: int = 0) -> Recording:
+        """Taps of one picture's stock forward."""
+        recorder = Recorder(*taps, layers=None if layers is None else list(layers))
+        with torch.no_grad():
+            self.backbone.trunk(self.images(number), tap=recorder)
+        return recorder.recording
+
+    def probe(
+        self, *measures: Any, backbone: Backbone | None = None, labelled: bool = False, **more: Any
+    ) -> xr.Dataset:
+        """Measurements of all pictures, at the backbone's own size."""
+        if labelled and self.labels is not None:
+            more |= {"labels": list(self.labels), "ignore": (self.ignore,)}
+        return diagnostics.probe(
+            backbone or self.backbone, list(self.pictures), measures=list(measures) or None, **more
+        )
+
+    def encoded(self, *methods: str, number: int = 0) -> list[Encoding]:
+        """Dense features of one picture by each method."""
+        return encode_many(self.backbone, self.images(number), list(methods))
+
+    def label_maps(self, *methods: str, number: int = 0) -> dict[str, np.ndarray]:
+        """Label maps of one picture in its own size by each method, the picture seen whole."""
+        return segment_one(self.backbone, self.pictures[number], self.words, list(methods), **self.whole)
+
+    def scored(self, methods: Sequence[str], backbone: Backbone | None = None) -> dict[str, float]:
+        """Mean IoU of each method over all pictures, in per cent."""
+        if self.labels is None:
+            raise ValueError("this figure scores label maps; give --labels DIR and --classes, or --scenes N.")
+        pairs = zip(self.pictures, self.labels, self.names, strict=True)
+        samples = [Sample(picture, labels, name) for picture, labels, name in pairs]
+        dataset = Labelled(samples, self.words.names, self.ignore)
+        other = backbone is not None and backbone is not self.backbone
+        text = None if other else self.words
+        found = score_methods(backbone or self.backbone, dataset, methods, text=text, **self.whole)
+        return {str(spec): 100 * float(value) for spec, value in found.table()["mIoU"].items()}
+
+    @property
+    def words(self) -> TextFeatures:
+        if self.text is None:
+            raise ValueError("this figure needs words; give --classes 'cat, dog, grass', or --scenes N.")
+        return self.text
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """Options of segmentation: the picture whole, in its own shape, its short side as the backbone's."""
+        return {"windows": "whole", "size": f"short:{min(self.backbone.native_size)}"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperFigure:
+    """A figure of a paper: how it is drawn, what it shows, and what the paper says is seen there.
+
+    `each`: it is about one picture, and drawn for each of those given. `needs` names what it can't do without: `words`,
+    `labels`.
+    """
+
+    draw: Callable[[Inputs], Figure]
+    shows: str
+    claim: str = ""
+    each: bool = False
+    needs: tuple[str, ...] = ()

@@ -1,0 +1,102 @@
+"""Maps of one picture that several figures show: attention, features as numbers and as colours, label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from commands.paper_figures.inputs import Inputs
+from diagnostics.backbones.base import Heads, attention_weights
+from diagnostics.class_colors import class_colors
+from diagnostics.layout import Layout
+from diagnostics.measures.pca import principal_components
+from figures.cell_grid import Cell
+from figures.label_maps import colored
+from figures.maps import pca_colors
+
+METHOD_SHEET = ("clip", "maskclip", "sclip", "clearclip", "naclip", "cliptrase", "sc-clip", "sfp")
+
+
+def picture(inputs: Inputs, number: int = 0, **more: Any) -> Cell:
+    """The picture as the backbone sees it, with room for stars and marks."""
+    return Cell(values=inputs.seen(number), grid=inputs.grid, **more)
+
+
+def folded(layout: Layout, patches: Tensor) -> np.ndarray:
+    """(N) -> (rows, cols) as an array."""
+    return np.asarray(layout.to_map(patches[None].float().cpu())[0])
+
+
+def attention(inputs: Inputs, layer: int, number: int = 0) -> Tensor:
+    """Attention of one picture, mean over heads: (T, T)."""
+    recording = inputs.record("query", "key", layers=[layer], number=number)
+    weights = attention_weights(recording["query", layer].float(), recording["key", layer].float())
+    return weights.mean(dim=1)[0]
+
+
+def heads_of(inputs: Inputs, tokens: Tensor, layer: int) -> Heads:
+    """Queries, keys and values of a block on such tokens."""
+    with torch.no_grad():
+        return inputs.backbone.blocks[layer - 1].qkv(tokens)
+
+
+def patch_row(inputs: Inputs, matrix: Tensor, patch: int) -> np.ndarray:
+    """What one patch has with every patch, from a whole map (T, T): (rows, cols)."""
+    return folded(inputs.layout, inputs.layout.patches(matrix[None], dim=2)[0, inputs.layout.prefix + patch])
+
+
+def class_row(inputs: Inputs, matrix: Tensor) -> np.ndarray:
+    """What the class token has with every patch; ValueError where there is none."""
+    layout = inputs.layout
+    if layout.class_index is None:
+        raise ValueError(f"`{inputs.backbone.spec}` has no class token; take a figure without its attention.")
+    return folded(layout, layout.patches(matrix[None], dim=2)[0, layout.class_index])
+
+
+def queries(inputs: Inputs, count: int = 3) -> list[int]:
+    """Patches to ask about: the middle, then towards the corners. Our choice; papers pick by eye or at random."""
+    rows, cols = inputs.grid
+    places = [(0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25)][:count]
+    return [min(int(rows * y), rows - 1) * cols + min(int(cols * x), cols - 1) for y, x in places]
+
+
+def place_of(inputs: Inputs, patch: int) -> tuple[int, int]:
+    """(row, col) of a patch."""
+    return divmod(patch, inputs.grid[1])
+
+
+def colors_of(layout: Layout, patches: Tensor) -> np.ndarray:
+    """Features (N, D) as colours, their first three principal components: (rows, cols, 3) in [0, 1]."""
+    found = principal_components(patches[None].float().cpu())
+    scores = layout.to_map(found.scores)[0]
+    return pca_colors(np.asarray(scores.permute(2, 0, 1)))
+
+
+def tinted(inputs: Inputs, labels: np.ndarray, number: int = 0) -> np.ndarray:
+    """The picture with the colours of its labels."""
+    return colored(inputs.pictures[number], labels, class_colors(len(inputs.words.names)))
+
+
+def cluster_colors(labels: np.ndarray) -> np.ndarray:
+    """Clusters (rows, cols), -1 for noise, as colours (rows, cols, 3): noise white, the rest far apart."""
+    palette = class_colors(int(labels.max(initial=0)) + 2)[1:] / 255
+    return np.where((labels >= 0)[..., None], palette[np.maximum(labels, 0)], 1.0).astype(np.float32)
+
+
+def similarity_row(tokens: Tensor, layout: Layout, patch: int) -> np.ndarray:
+    """Cosine of a patch with all patches: (1, T, D) -> (rows, cols)."""
+    unit = torch.nn.functional.normalize(layout.patches(tokens).float(), dim=-1)[0]
+    return folded(layout, unit @ unit[patch])
+
+
+def mask_map(layout: Layout, mask: Tensor) -> np.ndarray:
+    """(N) bool -> (rows, cols) bool."""
+    return folded(layout, mask) > 0.5
+
+
+def numbers_text(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,281 @@
+"""The figures of SC-CLIP (Bai et al. 2024, arXiv:2411.15869)."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from commands.paper_figures.clearclip import sheet
+from commands.paper_figures.inputs import Inputs, PaperFigure
+from commands.paper_figures.maps import (
+    attention,
+    colors_of,
+    folded,
+    mask_map,
+    patch_row,
+    picture,
+    place_of,
+    queries,
+    similarity_row,
+)
+from diagnostics.backbones.base import attention_weights
+from diagnostics.detectors.lof_release import LofRelease
+from diagnostics.labels import patch_labels, resize_labels
+from diagnostics.measures.auc import pair_histogram, roc_from_histogram
+from diagnostics.purifiers.neighbour_mean import NeighbourMean
+from figures.cell_grid import Cell, cell_grid
+from figures.named_roc import named_roc
+from figures.token_scatter import token_scatter
+from segment.encoders.self_calibrate import POST, PRE, layer_at
+from segment.fusion import aggregate, cut_below, gate, similarity
+from segment.heatmaps import heat_maps
+
+BETA = 0.4  # supplement, Sec 6
+STEPS = {
+    "SCLIP attention, no residual or FFN": "sclip:residual=false,ffn=false",
+    "+ anomaly repair": "sclip:residual=false,ffn=false,purifier=neighbour-mean",
+    "+ self-adjusting": "sc-clip:second_branch=none",
+    "+ multi-level fusion (SC-CLIP)": "sc-clip",
+}
+SHEET = ("clip", "maskclip", "sclip", "clearclip", "proxyclip", "sc-clip")
+SHEET_ALONE = ("clip", "maskclip", "sclip", "clearclip", "sc-clip")
+
+
+def _mended(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens of layer L-1 as they are and with outliers mended as in the release, and which these are (N)."""
+    layer, layout = inputs.backbone.depth - 1, inputs.layout
+    recording = inputs.record("block_out", layers=[layer])
+    tokens = recording["block_out", layer]
+    mask = LofRelease()(recording.at(layer), layout).mask
+    class_token = None if layout.class_index is None else layout.class_token(tokens)
+    patches = NeighbourMean(isolated="keep")(layout.patches(tokens), mask, layout, class_token=class_token)
+    return tokens, torch.cat([tokens[:, : layout.prefix], patches], dim=1), mask[0]
+
+
+def _last_attention(inputs: Inputs, tokens: Tensor) -> Tensor:
+    """Attention of the last block on such tokens, mean over heads: (T, T)."""
+    with torch.no_grad():
+        heads = inputs.backbone.blocks[-1].qkv(tokens)
+    return attention_weights(heads.q.float(), heads.k.float()).mean(dim=1)[0]
+
+
+def attention_of_patches(inputs: Inputs) -> Figure:
+    matrix, chosen = attention(inputs, inputs.backbone.depth), queries(inputs, 5)
+    cells = [picture(inputs, head="queries", stars=[place_of(inputs, patch) for patch in chosen])]
+    for patch in chosen:
+        star = [place_of(inputs, patch)]
+        cells.append(Cell(values=patch_row(inputs, matrix, patch), head=f"patch {patch}", stars=star))
+    note = "Attention of the last block, mean over heads, of the patch at the star."
+    return cell_grid({"attention": cells}, note=note, title=inputs.names[0])
+
+
+def scatter(inputs: Inputs) -> Figure:
+    tokens, _, mask = _mended(inputs)
+    layout = inputs.layout
+    class_token = None if layout.class_index is None else layout.class_token(tokens)[0].float().cpu().numpy()
+    patches = layout.patches(tokens)[0].float().cpu().numpy()
+    title = f"layer {inputs.backbone.depth - 1}: {inputs.names[0]}"
+    return token_scatter(patches, mask.cpu().numpy(), class_token, title=title)
+
+
+def repair(inputs: Inputs) -> Figure:
+    tokens, mended, mask = _mended(inputs)
+    layout = inputs.layout
+    marked = mask_map(layout, mask)
+    normal, odd = queries(inputs, 1)[0], int(mask.float().argmax()) if mask.any() else queries(inputs, 2)[1]
+    rows: dict[str, list[Cell | None]] = {}
+    for words, some in (("before", tokens), ("after", mended)):
+        matrix = _last_attention(inputs, some)
+        means = folded(layout, layout.patches(some)[0].float().mean(dim=-1))
+        rows[words] = [
+            picture(inputs, head="picture", marked=marked),
+            Cell(values=means, head="mean of channels", marked=marked, log=False),
+            Cell(values=patch_row(inputs, matrix, normal), head=f"patch {normal} looks at",
+                 stars=[place_of(inputs, normal)]),
+            Cell(values=patch_row(inputs, matrix, odd), head=f"outlier {odd} looks at", stars=[place_of(inputs, odd)]),
+        ]  # fmt: skip
+    note = (
+        f"Layer {inputs.backbone.depth - 1}: outliers by local outlier factor are outlined, and filled from their "
+        "neighbours; attention is that of the last block, mean over heads."
+    )
+    return cell_grid(rows, shared=False, note=note, title=inputs.names[0])
+
+
+def similarity_maps(inputs: Inputs) -> Figure:
+    middle, depth = layer_at(inputs.backbone.depth, PRE, "line"), inputs.backbone.depth
+    recording = inputs.record("block_out", layers=[middle, depth])
+    rows: dict[str, list[Cell | None]] = {}
+    encodings = inputs.encoded("sc-clip")
+    for patch in queries(inputs, 3):
+        star = [place_of(inputs, patch)]
+        unit = torch.nn.functional.normalize(encodings[0].patches.float(), dim=-1)[0]
+        own = folded(inputs.layout, unit @ unit[patch])
+        rows[f"patch {patch}"] = [
+            picture(inputs, stars=star, head="picture"),
+            *(
+                Cell(values=similarity_row(recording["block_out", layer], inputs.layout, patch), head=words, stars=star,
+                     log=False)
+                for layer, words in ((depth, f"last layer, {depth}"), (middle, f"middle layer, {middle}"))
+            ),
+            Cell(values=own, head="SC-CLIP", stars=star, log=False),
+        ]  # fmt: skip
+    note = "Cosine similarity to the patch at the star."
+    return cell_grid(rows, shared=False, note=note, title=inputs.names[0])
+
+
+def _curves(inputs: Inputs, steps: dict[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """ROC of same-class pairs of patches, pooled over the pictures: the last and a middle layer, and these methods."""
+    if inputs.labels is None:
+        raise ValueError("this figure compares pairs of labelled patches; give --labels DIR, or --scenes N.")
+    model, depth = inputs.backbone, inputs.backbone.depth
+    middle = layer_at(depth, PRE, "line")
+    total: dict[str, Tensor] = {}
+    for number, labels in enumerate(inputs.labels):
+        height, width = inputs.images(number).shape[-2:]
+        resized = torch.as_tensor(resize_labels(labels, int(height), int(width)))[None].long()
+        known = patch_labels(resized, model.patch_size, ignore=(inputs.ignore,)).to(model.device)
+        recording = inputs.record("block_out", layers=[middle, depth], number=number)
+        features = {
+            f"{model.spec[:16]}, last layer ({depth})": inputs.layout.patches(recording["block_out", depth]),
+            f"{model.spec[:16]}, middle layer ({middle})": inputs.layout.patches(recording["block_out", middle]),
+        }
+        if steps:
+            encodings = inputs.encoded(*steps.values(), number=number)
+            features |= {name: one.patches for name, one in zip(steps, encodings, strict=True)}
+        for name, patches in features.items():
+            counts = pair_histogram(patches.float(), known)[0]
+            total[name] = counts if name not in total else total[name] + counts
+    curves = {name: roc_from_histogram(counts.cpu().numpy()) for name, counts in total.items()}
+    return {name: curve for name, curve in curves.items() if np.isfinite(curve).all()}
+
+
+def layer_roc(inputs: Inputs) -> Figure:
+    curves = _curves(inputs, {})
+    if inputs.second is not None:
+        from dataclasses import replace
+
+        curves |= _curves(replace(inputs, backbone=inputs.second, second=None), {})
+    return named_roc(curves, title=f"same class? pairs of patches, {len(inputs.pictures)} pictures")
+
+
+def step_roc(inputs: Inputs) -> Figure:
+    curves = _curves(inputs, STEPS)
+    return named_roc(curves, title=f"same class? pairs of patches, {len(inputs.pictures)} pictures")
+
+
+def self_adjusting(inputs: Inputs) -> Figure:
+    _, mended, _ = _mended(inputs)
+    layout = inputs.layout
+    pre = layer_at(inputs.backbone.depth, PRE, "line")
+    patches = layout.patches(mended).float()
+    affinity = similarity(layout.patches(inputs.record("block_out", layers=[pre])["block_out", pre]))
+    adjusted = aggregate(cut_below(affinity, BETA), patches)
+    weights = gate(affinity, shift=1.0, scale=3.0)  # SuleBai/SC-CLIP 0417ba9
+    own = _last_attention(inputs, mended)
+    patch = queries(inputs, 1)[0]
+    star = [place_of(inputs, patch)]
+    before: list[Cell | None] = [
+        picture(inputs, head="picture", stars=star),
+        Cell(values=colors_of(layout, patches[0]), head="features"),
+        Cell(values=patch_row(inputs, own, patch), head="attention", stars=star),
+    ]
+    after: list[Cell | None] = [
+        None,
+        Cell(values=colors_of(layout, adjusted[0]), head="aggregated features"),
+        Cell(values=folded(layout, weights[0, patch]), head="enhanced attention", stars=star),
+    ]
+    note = f"Similarity is that of layer {pre}. Colours are three principal components and do not compare between maps."
+    return cell_grid({"before": before, "after": after}, shared=False, note=note, title=inputs.names[0])
+
+
+def shallow_and_deep(inputs: Inputs) -> Figure:
+    layers = sorted({layer_at(inputs.backbone.depth, POST, "line"), *inputs.layers(5, 8, 9)})
+    recording = inputs.record("block_out", layers=layers)
+    rows: dict[str, list[Cell | None]] = {}
+    for patch in queries(inputs, 3):
+        star = [place_of(inputs, patch)]
+        cells: list[Cell | None] = [picture(inputs, stars=star, head="picture")]
+        for layer in layers:
+            values = similarity_row(recording["block_out", layer], inputs.layout, patch)
+            cells.append(Cell(values=values, head=f"layer {layer}", stars=star, log=False))
+        rows[f"patch {patch}"] = cells
+    return cell_grid(rows, note="Cosine similarity to the patch at the star.", title=inputs.names[0])
+
+
+def prompts(inputs: Inputs) -> Figure:
+    """Heat maps of the words, the first few of them, by CLIP and by SC-CLIP; each map from 0 to 1."""
+    text, rows = inputs.words, {}
+    chosen = text.names[:4]
+    size = inputs.images().shape[-2:]
+    for spec, encoding in zip(("clip", "sc-clip"), inputs.encoded("clip", "sc-clip"), strict=True):
+        unit = torch.nn.functional.normalize(encoding.patches.float(), dim=-1)
+        cosines = (unit @ text.features.to(unit).mT).cpu()
+        best = torch.stack([cosines[..., text.owners.cpu() == number].amax(dim=-1) for number in range(len(chosen))], 2)
+        maps = heat_maps(encoding.layout.to_map(best).permute(0, 3, 1, 2), (size[0], size[1]))[0].numpy()
+        cells: list[Cell | None] = [Cell(values=inputs.seen(), head="picture")]
+        cells += [Cell(values=one, head=name, log=False) for name, one in zip(chosen, maps, strict=True)]
+        rows[spec] = cells
+    return cell_grid(rows, note="Cosine with the word, each map stretched from 0 to 1.", title=inputs.names[0])
+
+
+qualitative = functools.partial(sheet, methods=SHEET_ALONE)
+
+FIGURES = {
+    "fig-2a": PaperFigure(
+        draw=attention_of_patches,
+        shows="attention of several patches in the last layer",
+        claim="all are hot at the same places",
+        each=True,
+    ),
+    "fig-2b": PaperFigure(
+        draw=scatter,
+        shows="tokens of layer L-1 in the plane of their principal components, outliers marked",
+        claim="anomaly tokens lie apart; the class token lies with the normal ones",
+        each=True,
+    ),
+    "fig-3": PaperFigure(
+        draw=repair,
+        shows="features and attention before and after anomaly tokens are repaired",
+        claim="attention spreads to what belongs to the patch",
+        each=True,
+    ),
+    "fig-4": PaperFigure(
+        draw=similarity_maps,
+        shows="similarity to patches in the last and a middle layer, and of SC-CLIP",
+        claim="middle layers are coherent where the last one is not",
+        each=True,
+    ),
+    "fig-4-roc": PaperFigure(
+        draw=layer_roc,
+        shows="ROC of same-class pairs: last and middle layer, of two backbones with --second",
+        claim="AUC 0.66 last, 0.76 middle, DINO 0.77",
+        needs=("labels",),
+    ),
+    "fig-5": PaperFigure(
+        draw=self_adjusting,
+        shows="features before and after aggregation, and attention from similarity",
+        claim="features become coherent, attention follows objects",
+        each=True,
+    ),
+    "fig-6": PaperFigure(draw=qualitative, shows="label maps by several methods", each=True, needs=("words",)),
+    "fig-7": PaperFigure(
+        draw=shallow_and_deep,
+        shows="similarity maps of shallow and deep middle layers",
+        claim="shallow layers are local, deep ones broad",
+        each=True,
+    ),
+    "fig-8": PaperFigure(
+        draw=step_roc,
+        shows="ROC of same-class pairs, step by step from the baseline to SC-CLIP",
+        claim="AUC 0.66, 0.76, then 0.69, 0.74, 0.80, 0.81",
+        needs=("labels",),
+    ),
+    "fig-9": PaperFigure(
+        draw=prompts, shows="heat maps of the first words, by CLIP and SC-CLIP", each=True, needs=("words",)
+    ),
+    "fig-10": PaperFigure(draw=qualitative, shows="more pictures of fig-6", each=True, needs=("words",)),
+}  # fmt: skip

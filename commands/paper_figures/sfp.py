@@ -1,0 +1,192 @@
+"""The figures of SFP (Jin et al., ICCV 2025): main paper and supplement."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from commands.paper_figures.clearclip import sheet
+from commands.paper_figures.inputs import Inputs, PaperFigure
+from commands.paper_figures.maps import (
+    attention,
+    class_row,
+    colors_of,
+    folded,
+    mask_map,
+    patch_row,
+    picture,
+    place_of,
+    queries,
+)
+from diagnostics import Recorder, chain
+from diagnostics.detectors.som import Som
+from diagnostics.edits.purify_at import PurifyAt
+from diagnostics.purifiers.sfp_sum import SfpSum
+from figures.cell_grid import Cell, cell_grid
+from segment.fusion import aggregate, cut_below, similarity
+
+MAIN = "main"
+BETA = 0.4
+SHEET = ("clip", "sclip", "clearclip", "sc-clip", "sfp")
+MOST_PICTURES = 4
+
+
+def _detector(inputs: Inputs) -> Som:
+    detector = Som()
+    reason = detector.refusal(inputs.layout)
+    if reason:
+        raise ValueError(f"SFP's detector can't run on `{inputs.backbone.spec}`: {reason}.")
+    return detector
+
+
+def _marks(inputs: Inputs, layer: int, number: int = 0) -> Tensor:
+    """Which patches SFP's test marks at a layer: (N) bool."""
+    detector = _detector(inputs)
+    recording = inputs.record(*detector.needs, layers=[layer], number=number)
+    return detector(recording.at(layer), inputs.layout).mask[0]
+
+
+def _object_and_background(inputs: Inputs) -> tuple[int, int]:
+    """A patch in the middle, for the object, and one near a corner, for the background. Our choice."""
+    return queries(inputs, 1)[0], inputs.grid[1] + 1
+
+
+def overview(inputs: Inputs) -> Figure:
+    layer = inputs.layer(11)
+    layout, matrix, mask = inputs.layout, attention(inputs, layer), _marks(inputs, layer)
+    thing, ground = _object_and_background(inputs)
+    own = layout.patches(layout.patches(matrix[None], dim=1), dim=2)[0].diagonal()
+    above: list[Cell | None] = [
+        picture(inputs, head="picture", stars=[place_of(inputs, thing), place_of(inputs, ground)]),
+        Cell(values=patch_row(inputs, matrix, thing), head="a  middle token", stars=[place_of(inputs, thing)]),
+        Cell(values=patch_row(inputs, matrix, ground), head="b  corner token", stars=[place_of(inputs, ground)]),
+        Cell(values=class_row(inputs, matrix), head="c  class token"),
+        Cell(values=folded(layout, own), head="d  to itself"),
+    ]
+    below: list[Cell | None] = [picture(inputs, head=f"e  {int(mask.sum())} outliers", marked=mask_map(layout, mask))]
+    specs = ("clip", "sclip", "sfp")
+    for letter, spec, encoding in zip("fgh", specs, inputs.encoded(*specs), strict=True):
+        below.append(Cell(values=colors_of(encoding.layout, encoding.patches[0]), head=f"{letter}  {spec}"))
+    note = (
+        f"Attention of layer {layer}, mean over heads; outliers by Eq 4. Features as their first three principal "
+        "components, which do not compare between maps."
+    )
+    return cell_grid({"attention": above, "features": below}, shared=False, note=note, title=inputs.names[0])
+
+
+def _with_som(inputs: Inputs, layers: list[int]) -> dict[int, Tensor]:
+    """What leaves these layers (1, T, D) where SOM mends each of them on the way."""
+    recorder = Recorder("block_out", layers=layers)
+    edit = PurifyAt(layers=tuple(layers), detector=_detector(inputs), purifier=SfpSum())
+    with torch.no_grad():
+        inputs.backbone.trunk(inputs.images(), tap=chain(edit, recorder))
+    return {layer: recorder.recording["block_out", layer] for layer in layers}
+
+
+def _channel_mean(inputs: Inputs, tokens: Tensor) -> Tensor:
+    return inputs.layout.patches(tokens)[0].float().mean(dim=-1)
+
+
+def steps(inputs: Inputs) -> Figure:
+    layer = inputs.layer(9)
+    layout = inputs.layout
+    stock = inputs.record("block_out", layers=[layer])["block_out", layer]
+    mended = _with_som(inputs, inputs.layers(*range(2, 10)))[layer]
+    patches = layout.patches(mended).float()
+    enhanced = aggregate(cut_below(similarity(patches), BETA), patches)[0]
+    marked = mask_map(layout, _marks(inputs, layer))
+    named = {"features": layout.patches(stock)[0].float(), "with SOM": patches[0], "with SOM and SAE": enhanced}
+    norms: list[Cell | None] = [picture(inputs, head="picture", marked=marked)]
+    colors: list[Cell | None] = [None]
+    for words, one in named.items():
+        norms.append(Cell(values=folded(layout, one.norm(dim=-1)), head=words))
+        colors.append(Cell(values=colors_of(layout, one), head=words))
+    note = (
+        f"Layer {layer}. SOM mends outliers (outlined) at layers 2 to 9 on the way; SAE takes means weighted by cosine "
+        "similarity. Colours: three principal components, which do not compare between maps."
+    )
+    return cell_grid({"norm": norms, "as colours": colors}, note=note, title=inputs.names[0])
+
+
+def layers_with_som(inputs: Inputs) -> Figure:
+    layers = inputs.layers(*range(2, 10))
+    recording, mended = inputs.record("block_out", layers=layers), _with_som(inputs, layers)
+
+    def row(tokens: dict[int, Tensor]) -> list[Cell | None]:
+        return [
+            Cell(values=folded(inputs.layout, _channel_mean(inputs, tokens[layer])), head=f"layer {layer}", log=False)
+            for layer in layers
+        ]
+
+    rows = {"without SOM": row({layer: recording["block_out", layer] for layer in layers}), "with SOM": row(mended)}
+    return cell_grid(rows, note="Mean over channels of what leaves the layer.", title=inputs.names[0])
+
+
+def bands(inputs: Inputs) -> Figure:
+    layers = inputs.layers(2, 4, 6, 8, 10, 12)
+    maps = {layer: attention(inputs, layer) for layer in layers}
+    prefix = inputs.layout.prefix
+    rows: dict[str, list[Cell | None]] = {
+        "between patches": [
+            Cell(values=maps[layer][prefix:, prefix:].cpu().numpy(), head=f"layer {layer}", log=True)
+            for layer in layers
+        ]
+    }
+    for patch in queries(inputs, 3)[1:]:
+        star = [place_of(inputs, patch)]
+        rows[f"of patch {patch}"] = [Cell(values=patch_row(inputs, maps[layer], patch), stars=star) for layer in layers]
+    if inputs.layout.class_index is not None:
+        rows["of the class token"] = [Cell(values=class_row(inputs, maps[layer])) for layer in layers]
+    return cell_grid(rows, note="Attention, mean over heads; rows look at columns.", title=inputs.names[0])
+
+
+def detected(inputs: Inputs) -> Figure:
+    layer = inputs.layer(11)
+    rows: dict[str, list[Cell | None]] = {}
+    for number, name in enumerate(inputs.names[:MOST_PICTURES]):
+        tokens = inputs.record("block_out", layers=[layer], number=number)["block_out", layer]
+        mask = _marks(inputs, layer, number)
+        values = folded(inputs.layout, inputs.layout.patches(tokens)[0].float().norm(dim=-1))
+        marked = mask_map(inputs.layout, mask)
+        rows[name] = [
+            picture(inputs, number, head="picture"),
+            Cell(values=values, head="norm"),
+            picture(inputs, number, head=f"{int(mask.sum())} outliers", marked=marked),
+        ]
+    note = f"Layer {layer}; outliers are patches that see themselves less than the class token sees them (Eq 4)."
+    return cell_grid(rows, shared=False, note=note, title=inputs.backbone.spec)
+
+
+FIGURES = {
+    f"{MAIN}-fig-1": PaperFigure(
+        draw=overview,
+        shows="attention of tokens and the class token, to itself, detected outliers, and output features",
+        claim="a-c are hot at the same places, d is not",
+        each=True,
+    ),
+    f"{MAIN}-fig-3": PaperFigure(
+        draw=steps, shows="features before and after SOM and SAE", claim="outliers vanish, objects stand out", each=True
+    ),
+    f"{MAIN}-fig-5": PaperFigure(
+        draw=layers_with_som,
+        shows="features of layers 2 to 9, without SOM and with it at each of them",
+        claim="outliers grow from layer 6 to 9 without SOM, and are suppressed with it",
+        each=True,
+    ),
+    "supp-fig-1": PaperFigure(
+        draw=bands,
+        shows="attention between patches, of two patches and of the class token, by layer",
+        claim="bands from layer 6 on, at the same places for every query",
+        each=True,
+    ),
+    "supp-fig-2": PaperFigure(
+        draw=detected, shows="norms and detected outliers of several pictures", claim="their number differs by picture"
+    ),
+    "supp-fig-3": PaperFigure(
+        draw=functools.partial(sheet, methods=SHEET), shows="label maps by several methods", each=True,
+        needs=("words",),
+    ),
+}  # fmt: skip

@@ -1,0 +1,63 @@
+"""The same measurement of several backbones, a panel for each, on one value axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.channels import FEW_LAYERS, draw_channel_means
+from figures.labels import present, shortened
+from figures.layer_axis import chosen_layers
+from figures.layer_curves import draw_layer_curve
+from figures.style import COLUMN, FULL, SMALL_SIZE, drawing
+
+NAME = 44  # characters of a backbone's name
+
+
+def curves_side_by_side(
+    datasets: Mapping[str, xr.Dataset], variable: str, *, log: bool | None = None, title: str = ""
+) -> Figure:
+    """One variable layer by layer, a panel for each data set, named after it: median and quartiles, a line per stream.
+
+    All panels share the value axis. Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 a and b.
+    """
+    with _panels(datasets, variable, title) as (figure, axes):
+        for ax, (name, dataset) in zip(axes, datasets.items(), strict=True):
+            draw_layer_curve(ax, dataset[variable], log=log, most_ticks=8)
+            ax.set_title(shortened(name, NAME), fontsize=SMALL_SIZE, parse_math=False)
+        for ax in axes[1:]:
+            ax.set_ylabel("")  # the axis is shared, and so is what it says
+        handles, names = axes[0].get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, names, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def channels_side_by_side(
+    datasets: Mapping[str, xr.Dataset], *, layers: Sequence[int] | None = None, title: str = ""
+) -> Figure:
+    """Sorted channel means by layer, a panel for each data set: a line that rises at its end has a few channels above
+    all others. Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 c.
+    """
+    with _panels(datasets, "channel_mean", title, shared=False) as (figure, axes):
+        for ax, (name, dataset) in zip(axes, datasets.items(), strict=True):
+            draw_channel_means(ax, dataset["channel_mean"], chosen_layers(dataset, layers, most=FEW_LAYERS))
+            ax.set_title(shortened(name, NAME), fontsize=SMALL_SIZE, parse_math=False)
+    return figure
+
+
+@contextmanager
+def _panels(
+    datasets: Mapping[str, xr.Dataset], variable: str, title: str, *, shared: bool = True
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with a panel for each data set, each of which should have the variable."""
+    if not datasets:
+        raise ValueError("panels of backbones should get at least one data set; got none.")
+    for dataset in datasets.values():
+        present(dataset, [variable], figure="panels of backbones")
+    with drawing((FULL if len(datasets) > 1 else COLUMN, 2.5), title=title) as figure:
+        yield figure, list(figure.subplots(1, len(datasets), squeeze=False, sharey=shared)[0])
