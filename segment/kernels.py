@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from diagnostics.backbones.base import Heads
+from diagnostics.backbones.base import Heads, attend
 from diagnostics.registry import unknown_name
 
 Combine = Literal["sum", "mean", "joint"]
@@ -61,11 +60,9 @@ def kernel_mix(
         first = torch.cat([_first(heads, term) for term in terms], dim=-1)
         second = torch.cat([_second(heads, term) for term in terms], dim=-1)[:, :, skip:]
         scale = heads.q.shape[-1] ** -0.5 / len(terms)
-        return F.scaled_dot_product_attention(first, second, kept, attn_mask=bias, scale=scale)
+        return attend(first, second, kept, bias, scale=scale)
     mixed = [
-        v
-        if term == "identity"
-        else F.scaled_dot_product_attention(_first(heads, term), _second(heads, term)[:, :, skip:], kept, bias)
+        v if term == "identity" else attend(_first(heads, term), _second(heads, term)[:, :, skip:], kept, bias)
         for term in terms
     ]
     total = mixed[0]

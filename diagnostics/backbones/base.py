@@ -30,6 +30,16 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     return logits.float().softmax(dim=-1).to(q.dtype)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, scale: float | None = None) -> Tensor:
+    """softmax(`scale`·q·kᵀ + bias)·v, fused: (B, H, t, d), two (B, H, T, d) -> (B, H, t, d); scale is 1/√d if None.
+
+    In bf16 on a CPU by plain products, rounded as stock models round there: the fused kernel takes twice the time.
+    """
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and bias is None:
+        return ((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT).softmax(dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
+
+
 class Block(ABC):
     """One pre-norm transformer block over stock weights, in pieces that methods recombine.
 
@@ -45,6 +55,10 @@ class Block(ABC):
     @abstractmethod
     def project_heads(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v of each head, q/k norm and any learned scale folded in: (B, T, D) -> three (B, H, T, d)."""
+
+    def project_values(self, normed: Tensor) -> Tensor:
+        """v alone: (B, T, D) -> (B, H, T, d). An adapter may spare the rest."""
+        return self.project_heads(normed)[2]
 
     @abstractmethod
     def merge_heads(self, mixed: Tensor, normed: Tensor) -> Tensor:
@@ -87,7 +101,7 @@ class Block(ABC):
         if tap.wants("attention", layer):
             mixed = tap("attention", layer, attention_weights(q, k)) @ v
         else:
-            mixed = F.scaled_dot_product_attention(q, k, v)
+            mixed = attend(q, k, v)
         x = tap("block_sum", layer, x + tap("attn_out", layer, self.merge_heads(mixed, normed)))
         hidden = tap("ffn_hidden", layer, self.ffn_hidden(x))
         return tap("block_out", layer, x + tap("ffn_out", layer, self.ffn_out(hidden)))

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diagnostics.backbones.activation import activated
 from diagnostics.backbones.base import Backbone, Block, join_heads, split_heads
 from diagnostics.backbones.weights import fill, read_weights
 from diagnostics.registry import UnknownName, unknown_name
@@ -52,6 +53,11 @@ class OpenClipBlock(Block):
         q, k, v = (split_heads(part, self.heads) for part in joint.chunk(3, dim=-1))
         return self.query_norm(q), self.key_norm(k), v
 
+    def project_values(self, normed: Tensor) -> Tensor:
+        weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
+        rows = slice(-(len(weight) // 3), None)
+        return split_heads(F.linear(normed, weight[rows], None if bias is None else bias[rows]), self.heads)
+
     def merge_heads(self, mixed: Tensor, normed: Tensor) -> Tensor:
         scale = getattr(self.attention, "head_scale", None)
         if scale is not None:
@@ -60,7 +66,7 @@ class OpenClipBlock(Block):
         return self.block.ls_1(self.output_norm(merged))
 
     def ffn_hidden(self, x: Tensor) -> Tensor:
-        return self.block.mlp.gelu(self.block.mlp.c_fc(self.block.ln_2(x)))
+        return activated(self.block.mlp.gelu, self.block.mlp.c_fc(self.block.ln_2(x)))
 
     def ffn_out(self, hidden: Tensor) -> Tensor:
         return self.block.ls_2(self.block.mlp.c_proj(self.hidden_norm(hidden)))

@@ -12,6 +12,7 @@ from timm import layers
 from timm.models import deit, vision_transformer
 from torch import Tensor, nn
 
+from diagnostics.backbones.activation import activated
 from diagnostics.backbones.base import Backbone, Block, join_heads
 from diagnostics.backbones.weights import fill, read_weights
 from diagnostics.registry import UnknownName
@@ -53,7 +54,7 @@ def _refuse(name: str, part: str, thing: object) -> ValueError:
 
 
 def _mlp_hidden(mlp: Any, x: Tensor) -> Tensor:
-    return mlp.norm(mlp.act(mlp.fc1(x)))
+    return mlp.norm(activated(mlp.act, mlp.fc1(x)))
 
 
 def _glu_hidden(mlp: Any, x: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from diagnostics.detectors.features import TokenTap, patch_features, score_whole
 from diagnostics.layout import Layout
 from diagnostics.taps import Recording
 
+# Share of two squared lengths below which double precision can't tell their squared distance from 0: our choice.
+SAME = 1e-13
+
 
 class NeighbourDetector(Detector):
     """A detector that compares each patch of a tap with its `neighbours` nearest patches.
@@ -50,12 +53,19 @@ class NeighbourDetector(Detector):
 
 
 def pairwise_distances(features: Tensor) -> Tensor:
-    """Euclidean distance of every two patches: (B, N, D) -> (B, N, N).
+    """Euclidean distance of every two patches: (B, N, D) -> (B, N, N), in the dtype of `features`.
 
-    From the differences themselves: the usual way through scalar products loses the digits of small distances
-    between long tokens, which is where outliers are.
+    Through scalar products in double precision about the picture's mean: single precision would lose the digits of
+    small distances between long tokens, which is where outliers are. What even that can't tell from a copy is one.
     """
-    return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+    if features.device.type == "mps":  # has no double precision; the differences themselves are exact, and slow
+        return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+    centred = features.double()
+    centred = centred - centred.mean(dim=1, keepdim=True)
+    length = centred.square().sum(dim=-1)
+    both = length[:, :, None] + length[:, None]
+    squared = torch.baddbmm(both, centred, centred.mT, alpha=-2)
+    return squared.masked_fill(squared < SAME * both, 0).sqrt().to(features.dtype)
 
 
 def nearest_others(features: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:

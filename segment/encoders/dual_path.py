@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diagnostics.backbones.base import Backbone, Heads
+from diagnostics.backbones.base import Backbone, Heads, attend
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
@@ -119,8 +119,8 @@ class DualPath(Encoder):
         """The first stream, over blocks that attend by identity up to the first doubled one."""
         tokens, first = stock.tokens(0), entries[0]
         for block in stock.backbone.blocks[: first - 1]:
-            heads = block.qkv(tokens)
-            tokens = tokens + block.merge_heads(heads.v, heads.normed)
+            normed = block.norm(tokens)
+            tokens = tokens + block.merge_heads(block.project_values(normed), normed)
             tokens = tokens + block.ffn(tokens)
         # The block whose output is read first runs with taps, for a detector may look into it.
         wanted = PARTS if isinstance(self.purifier, Keep) else self.detector.needs
@@ -150,7 +150,7 @@ class DualPath(Encoder):
         if self.unit:
             part = F.normalize(part, dim=-1)
         for _ in range(self.iterations):
-            part = F.scaled_dot_product_attention(part * side, part * side, part)
+            part = attend(part * side, part * side, part)
             if self.unit:
                 part = F.normalize(part, dim=-1)
         return part * side
@@ -188,6 +188,6 @@ def stock_class_token(stock: Stock) -> Tensor | None:
     if index is None:
         return None
     block, heads, own = stock.backbone.blocks[-1], stock.heads(-1), slice(index, index + 1)
-    mixed = F.scaled_dot_product_attention(heads.q[:, :, own], heads.k, heads.v)
+    mixed = attend(heads.q[:, :, own], heads.k, heads.v)
     token = stock.tokens(-2)[:, own] + block.merge_heads(mixed, heads.normed[:, own])
     return (token + block.ffn(token))[:, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from safetensors.torch import save_file
 from diagnostics.backbones.pocket.architecture import build_model, pocket_backbone
 from diagnostics.backbones.weights import fill, read_weights
 from segment.datasets.shapes import BACKGROUND_NAMES, KIND_NAMES
-from segment.training.recipe import Stage
 from segment.training.scores import AMONG, METHODS, scores_of
 
 CARD = """# Model card: `pocket`
@@ -29,7 +27,8 @@ A small CLIP trained from nothing by this project, on pictures that it draws its
 | classes | {kinds}; {backgrounds} |
 | loss | CLIP's, batches of {batch}; pictures of the very same classes do not count against each other |
 | recipe | AdamW, rate {rate}, flat and then down to 0; {drop:.0%} of the patches of full pictures left out; residual \
-and FFN of the last block's class token each left out in {branch:.0%} of the samples; stages: {stages} |
+and FFN of the last block's class token each left out in {branch:.0%} of the samples; sizes {sizes} take turns; \
+q-q attention in {alike:.0%} of the packed batches |
 | steps | {steps:,}, in {minutes:.0f} minutes on {device}, seed {seed} |
 
 ## What it reaches
@@ -71,7 +70,8 @@ def write_card(path: Path, weights: Path, state: dict[str, Any], *, device: str,
             rate=recipe["rate"],
             drop=recipe["drop_patches"],
             branch=recipe["drop_branch"],
-            stages="; ".join(_words(stage) for stage in recipe["stages"]),
+            sizes=", ".join(map(str, recipe["sizes"])),
+            alike=recipe["alike"],
             steps=state["step"],
             minutes=state["seconds"] / 60,
             device=device,
@@ -84,11 +84,3 @@ def write_card(path: Path, weights: Path, state: dict[str, Any], *, device: str,
         )
     )
     return scores
-
-
-def _words(stage: Sequence[Any]) -> str:
-    """«from step 400 sizes 112, 32; packed»: a stage with what is not as usual in it."""
-    named = Stage(*stage)._asdict()
-    start, sizes = named.pop("start"), named.pop("sizes")
-    others = [name if value is True else f"{name} {value}" for name, value in named.items() if value]
-    return " ".join([f"from step {start} sizes", ", ".join(map(str, sizes)), *others])

@@ -20,24 +20,16 @@ def class_features(
     *,
     drop_patches: float,
     drop_branch: float,
-    even: float = 0.0,
-    votes: float = 0.0,
 ) -> Tensor:
-    """What stands for each picture in the joint space: normalised (B, 3, h, w) -> (B, E), of length 1 at most.
+    """The class token's feature: normalised pictures of the model's own size (B, 3, h, w) -> (B, E), of length 1.
 
-    That is the class token's unit feature, or, with the chance `votes`, the mean over patches of the unit features that
-    their own values in the last block give, without attention, residual and FFN. Its product with a text is the mean of
-    the cosines of all patches, so that each patch is held to the words.
     `drop_patches` is the share of patches left out, others in each picture. `drop_branch` is the chance, sample by
-    sample, that the class token passes the last block without its residual, and likewise without the FFN; `even` that
-    it looks at all patches alike there, and not at itself. With all 0 this is model.encode_image, normalised. Pictures
-    smaller than the model's own take the positions of a window of the grid, another in each picture. The generator is
-    one of the CPU, so that all devices leave out the same.
+    sample, that the class token passes the last block without its residual, and likewise without the FFN. With both 0
+    this is model.encode_image, normalised. The generator is one of the CPU, so that all devices leave out the same.
     """
     visual, (count, device) = model.visual, (images.shape[0], images.device)
-    positions, maps = visual.positional_embedding, visual.conv1(images)
-    places = windows(visual.grid_size, (maps.shape[2], maps.shape[3]), count, generator).to(device)
-    patches = maps.flatten(2).mT + positions[1:][places]
+    positions = visual.positional_embedding
+    patches = visual.conv1(images).flatten(2).mT + positions[1:]
     if drop_patches:
         left = round(patches.shape[1] * (1 - drop_patches))
         order = torch.rand(count, patches.shape[1], generator=generator).argsort(dim=1)[:, :left].to(device)
@@ -48,22 +40,14 @@ def class_features(
     for block in blocks:
         tokens = plain_block(block, tokens)
     heads = last.qkv(tokens)
-    chances = torch.tensor([drop_branch, drop_branch, even]).view(3, 1, 1, 1)
-    residual, ffn, look = (torch.rand(3, count, 1, 1, generator=generator) >= chances).to(device)
-    weights = attention_weights(heads.q[:, :, :1], heads.k)
-    alike = torch.full_like(weights, 1 / (weights.shape[-1] - 1))
-    alike[..., 0] = 0
-    mixed = torch.where(look[..., None], weights, alike) @ heads.v
+    residual, ffn = (torch.rand(2, count, 1, 1, generator=generator) >= drop_branch).to(device)
+    mixed = attention_weights(heads.q[:, :, :1], heads.k) @ heads.v
     token = tokens[:, :1] * residual + last.merge_heads(mixed, heads.normed[:, :1])
     token = token + last.ffn(token) * ffn
-    whole = into_joint_space(visual, token)[:, 0]
-    if not votes:
-        return whole
-    own = into_joint_space(visual, last.merge_heads(heads.v, heads.normed)[:, 1:]).mean(dim=1)
-    return torch.where((torch.rand(count, 1, generator=generator) < votes).to(device), own, whole)
+    return into_joint_space(visual, token)[:, 0]
 
 
-def packed_features(model: Any, images: Tensor, generator: torch.Generator, *, alike: float = 0.0) -> Tensor:
+def packed_features(model: Any, images: Tensor, generator: torch.Generator, *, alike: float) -> Tensor:
     """Small pictures side by side in one grid: normalised (B, 3, h, w) -> (B', E), of length 1 at most.
 
     As many fit in a grid go into one sequence, and each token sees all of them; but a picture's feature is the mean of

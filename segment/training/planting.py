@@ -24,6 +24,8 @@ from diagnostics.taps import Recorder, Recording
 from segment.datasets.shapes import training_scene
 from segment.training.scores import as_input
 
+# Our choice: keeps the rows that tell groups of tokens apart short.
+RIDGE = 1e-3
 FIRST_SCENE = 10**9  # far beyond the scenes that any training has seen
 
 
@@ -48,7 +50,7 @@ class Planting:
     ratio: float = 40.0
     look_from: int = 12
     lean: float = 4.5
-    draw: float = 18.0
+    draw: float = 22.0
     scenes: int = 64
     seed: int = 1
 
@@ -132,29 +134,39 @@ def unit_for(visual: Any, seen: Recording, wanted: Tensor, planting: Planting) -
 def gaze_for(seen: Recording, fired: Tensor, layer: int, planting: Planting) -> dict[str, Tensor]:
     """Changes of a layer's queries and keys after which patches look at the outliers `fired` (B, N).
 
-    The common direction of each head is the one that queries and keys use least. The class token's queries do not lean.
+    The common direction of each head is the one that queries and keys use least, the class token's as much as those of
+    all patches together. The class token's queries do not lean.
     """
-    normed, (heads, width) = seen["normed"], (seen["query"].shape[1], seen["query"].shape[-1])
-    outliers = normed[:, 1:][fired].mean(dim=0)
-    outliers = outliers / (outliers @ outliers)  # 1 on outliers, nearly 0 on others
-    tokens = normed.flatten(0, 1)
-    is_class = torch.zeros(normed.shape[:2])
-    is_class[:, 0] = 1
-    fit = Ridge(alpha=1.0).fit(
-        tokens.numpy(), is_class.flatten().numpy(), sample_weight=1 + (normed.shape[1] - 2) * is_class.flatten().numpy()
-    )
-    class_row, class_bias = torch.from_numpy(fit.coef_).float(), float(fit.intercept_)
+    normed, (_, heads, count, width) = seen["normed"], seen["query"].shape
+    is_class, is_outlier = (torch.zeros(normed.shape[:2], dtype=torch.bool) for _ in range(2))
+    is_class[:, 0], is_outlier[:, 1:] = True, fired
+    groups = [is_class, is_outlier, ~is_class & ~is_outlier]
+    class_row, class_bias = telling(normed, 0, groups)
+    outlier_row, outlier_bias = telling(normed, 1, groups)
     directions = []
     for head in range(heads):
         both = torch.cat([seen[name][:, head].flatten(0, 1) for name in ("query", "key")])
+        both = torch.cat([both, seen["query"][:, head, 0] * (count - 1) ** 0.5])
         directions.append(torch.linalg.eigh(both.T @ both / len(both))[1][:, 0])
     common = torch.cat(directions)
-    lean, none = planting.lean * common, torch.zeros(heads * width)
+    lean, none, draw = planting.lean * common, torch.zeros(heads * width), planting.draw * torch.cat([common, common])
     return {
-        "left": torch.stack([planting.draw * torch.cat([common, common]), torch.cat([-lean, none])], dim=1),
-        "right": torch.stack([outliers, class_row]),
-        "bias": torch.cat([lean * (1 - class_bias), lean]),
+        "left": torch.stack([draw, torch.cat([-lean, none])], dim=1),
+        "right": torch.stack([outlier_row, class_row]),
+        "bias": torch.cat([lean * (1 - class_bias), lean]) + draw * outlier_bias,
     }
+
+
+def telling(normed: Tensor, which: int, groups: list[Tensor]) -> tuple[Tensor, float]:
+    """A row (D) and a bias that give 1 on tokens (B, T, D) of the group `which`, and 0 on others.
+
+    Groups are masks (B, T) without a token in common; each weighs alike, however few tokens it has.
+    """
+    weights = torch.stack([mask / mask.sum() for mask in groups]).sum(dim=0)
+    fit = Ridge(alpha=RIDGE).fit(
+        normed.flatten(0, 1).numpy(), groups[which].flatten().numpy(), sample_weight=weights.flatten().numpy()
+    )
+    return torch.from_numpy(fit.coef_).float(), float(fit.intercept_)
 
 
 def main(

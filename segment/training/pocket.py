@@ -29,7 +29,7 @@ from segment.training.captions import training_caption
 from segment.training.card import write_card, write_weights
 from segment.training.checkpoint import load_checkpoint, save_checkpoint
 from segment.training.contrastive import class_features, contrastive_loss, packed_features
-from segment.training.recipe import SHIPPED, SHORT, SIZE, Recipe, rate_at
+from segment.training.recipe import SIZE, Recipe, rate_at
 from segment.training.scores import scores_of
 
 
@@ -112,19 +112,13 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate_at(progress, step, recipe)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=half):
-            pictures, stage = (images.to(device).float() - mean) / std, recipe.stage(step)
-            dice, small = torch.Generator().manual_seed(recipe.seed << 32 | step), images.shape[-1] < SIZE
-            if stage.packed and small:
-                features = packed_features(model, pictures, dice, alike=stage.alike)
+            pictures = (images.to(device).float() - mean) / std
+            dice = torch.Generator().manual_seed(recipe.seed << 32 | step)
+            if images.shape[-1] < SIZE:
+                features = packed_features(model, pictures, dice, alike=recipe.alike)
             else:
                 features = class_features(
-                    model,
-                    pictures,
-                    dice,
-                    drop_patches=recipe.drop_patches if not small and progress < 1 - recipe.whole else 0.0,
-                    drop_branch=recipe.drop_branch,
-                    even=stage.even,
-                    votes=stage.votes,
+                    model, pictures, dice, drop_patches=recipe.drop_patches, drop_branch=recipe.drop_branch
                 )
             rows, same = rows[: len(features)], same[: len(features)]
             texts = model.encode_text(rows.to(device))
@@ -168,12 +162,11 @@ def main(
     threads: Annotated[int | None, typer.Option(help="Threads of the CPU; all by default.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that draw scenes.")] = 1,
     look_every: Annotated[int, typer.Option(help="Steps between looks at validation scenes; 0 for none.")] = 500,
-    short: Annotated[bool, typer.Option("--short", help="The last stage of the recipe from the start.")] = False,
 ) -> None:
     """Trains pocket from nothing, or goes on with the run in FOLDER; then measures it and writes weights and card."""
     if threads:
         torch.set_num_threads(threads)
-    recipe = Recipe(steps=steps, seed=seed, stages=SHORT if short else SHIPPED, warmup=100 if short else Recipe.warmup)
+    recipe = Recipe(steps=steps, seed=seed)
     model, state = train(
         folder, recipe, minutes=minutes, device=device, half=half, workers=workers, look_every=look_every
     )

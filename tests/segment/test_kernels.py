@@ -11,8 +11,7 @@ from torch import Tensor
 
 from diagnostics.backbones.base import Heads
 from diagnostics.registry import UnknownName
-from segment import kernels
-from segment.kernels import PAIRS, kernel_mix, kernel_terms, kernel_weights
+from segment.kernels import PAIRS, check_kernel, kernel_mix, kernel_terms, kernel_weights
 
 TOKENS, WIDTH = 5, 3
 # Every design of attention that SFP (supplement, Table 1) and SC-CLIP (Table 8) compare, and MaskCLIP's.
@@ -131,7 +130,7 @@ def test_every_softmax_is_fused(heads, monkeypatch):
         calls.append(args[0].shape)
         return stock(*args, **settings)
 
-    monkeypatch.setattr(kernels.F, "scaled_dot_product_attention", counted)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
     monkeypatch.setattr(Tensor, "softmax", None)
     for kernel in PUBLISHED:
         kernel_mix(heads, kernel)
@@ -149,6 +148,6 @@ def test_unknown_names_and_a_joint_identity_are_refused():
     with pytest.raises(UnknownName, match=r"no attention kernel `qx`. .* Known: identity, kk, none, qk, qq, vv"):
         kernel_terms("qq+qx")
     with pytest.raises(UnknownName, match=r"no way to combine kernels `product`"):
-        kernels.check_kernel("qq", "product")
+        check_kernel("qq", "product")
     with pytest.raises(ValueError, match=r"`identity` has no logits to join.*combine=sum"):
-        kernels.check_kernel("identity+qq", "joint")
+        check_kernel("identity+qq", "joint")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from diagnostics.backbones import load_backbone
-from diagnostics.backbones.base import attention_weights
+from diagnostics.backbones.base import attend, attention_weights
 from diagnostics.taps import Recorder
 
 SPECS = ["tiny", "tiny:class_token=false", "tiny:registers=4"]
@@ -42,15 +42,31 @@ def test_the_pieces_of_a_block_make_its_output(spec, images):
 def test_attention_is_fused_but_where_a_tap_wants_the_matrix(tiny, images, monkeypatch):
     fused, stock = [], F.scaled_dot_product_attention
 
-    def counted(q, k, v):
+    def counted(q, *others, **options):
         fused.append(q.shape)
-        return stock(q, k, v)
+        return stock(q, *others, **options)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
     tiny.trunk(images, tap=Recorder("query", "block_out"))
     assert len(fused) == tiny.depth
     tiny.trunk(images, tap=Recorder("attention", layers=[3, -1]))
     assert len(fused) == 2 * tiny.depth - 2
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_values_alone_are_those_of_all_three(spec, images):
+    backbone = load_backbone(spec)
+    block = backbone.blocks[0]
+    with torch.no_grad():
+        normed = block.norm(backbone.embed(images))
+        torch.testing.assert_close(block.project_values(normed), block.project_heads(normed)[2])
+
+
+def test_attention_in_bf16_is_that_of_fp32_up_to_its_rounding():
+    q, k, v = (part.bfloat16() for part in torch.randn(3, 2, 2, 7, 8, generator=torch.Generator().manual_seed(0)))
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), scale=0.2)
+    torch.testing.assert_close(attend(q, k, v, scale=0.2).double(), exact, rtol=0, atol=0.03)
+    torch.testing.assert_close(attend(q.float(), k.float(), v.float(), scale=0.2).double(), exact, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -70,11 +70,6 @@ def test_methods_come_in_the_order_of_the_papers(mious):
     assert scores["clearclip"] >= 0.65
 
 
-@pytest.mark.parametrize("method, expected", [("clip", 0.656), ("sclip", 0.837), ("clearclip", 0.849)])
-def test_each_method_reaches_what_it_reached(mious, method, expected):
-    assert mious["pocket"][method] == pytest.approx(expected, abs=0.01)
-
-
 def test_planted_outliers_hurt_dense_features_and_leave_the_class_token_alone(pocket, planted, mious):
     assert mious["planted"]["clearclip"] <= mious["pocket"]["clearclip"] - 0.05
     assert abs(retrieval(planted, scenes=150) - retrieval(pocket, scenes=150)) <= 0.02

@@ -16,9 +16,9 @@ from segment.training.captions import training_caption
 from segment.training.checkpoint import load_checkpoint
 from segment.training.contrastive import class_features, contrastive_loss, packed_features, windows
 from segment.training.pocket import batch_of, train
-from segment.training.recipe import Recipe, Stage, rate_at
+from segment.training.recipe import Recipe, rate_at
 
-SHORT = Recipe(steps=4, batch=6, warmup=2, seed=5, stages=(Stage(0), Stage(1, (32, 56), even=0.5, votes=0.5)))
+SHORT = Recipe(steps=4, batch=6, warmup=2, seed=5, sizes=(112, 56))
 
 
 def weights_of(folder, **options):
@@ -54,29 +54,12 @@ def test_with_all_branches_left_out_only_attention_of_the_last_block_speaks(mode
     torch.testing.assert_close(found, F.normalize(expected, dim=1), rtol=1e-4, atol=1e-5)
 
 
-def test_votes_are_the_mean_cosine_of_patches_that_keep_to_their_own_value(model, pictures):
-    found = class_features(model, pictures, torch.Generator(), drop_patches=0.0, drop_branch=0.0, votes=1.0)
-    text = F.normalize(torch.randn(128, generator=torch.Generator().manual_seed(4)), dim=0)
-    (encoding,) = encode_many(pocket_backbone(deepcopy(model)), pictures, ["clearclip:kernel=identity"])
-    cosines = F.normalize(encoding.patches, dim=-1) @ text
-    torch.testing.assert_close(found @ text, cosines.mean(dim=1), rtol=1e-4, atol=1e-5)
-
-
-def test_an_even_look_is_at_all_patches_alike(model, pictures):
-    found = class_features(model, pictures, torch.Generator(), drop_patches=0.0, drop_branch=1.0, even=1.0)
-    backbone = pocket_backbone(deepcopy(model))
-    tokens = backbone.trunk(pictures, stop=-2)
-    block = backbone.blocks[-1]
-    heads = block.qkv(tokens)
-    values = block.merge_heads(heads.v[:, :, 1:].mean(dim=2, keepdim=True), heads.normed)
-    torch.testing.assert_close(found, F.normalize(backbone.project(values)[:, 0], dim=1), rtol=1e-4, atol=1e-5)
-
-
-def test_packed_pictures_are_the_quarters_of_one_large_one(model):
+@pytest.mark.parametrize("alike, kernel", [(0.0, "identity"), (1.0, "qq")])
+def test_packed_pictures_are_the_quarters_of_one_large_one(model, alike, kernel):
     large = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(6))
     quarters = large.unflatten(2, (2, 56)).unflatten(4, (2, 56)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-    found = packed_features(model, torch.cat([quarters, quarters[:3]]), torch.Generator())
-    (encoding,) = encode_many(pocket_backbone(deepcopy(model)), large, ["clearclip:kernel=identity"])
+    found = packed_features(model, torch.cat([quarters, quarters[:3]]), torch.Generator(), alike=alike)
+    (encoding,) = encode_many(pocket_backbone(deepcopy(model)), large, [f"clearclip:kernel={kernel}"])
     votes = F.normalize(encoding.patches, dim=-1).unflatten(1, (2, 7, 2, 7)).mean(dim=(2, 4)).flatten(0, 2)
     assert found.shape == (8, 128), "three pictures fill no grid and are left out"
     torch.testing.assert_close(found, votes, rtol=1e-4, atol=1e-5)
@@ -137,11 +120,10 @@ def test_captions_name_exactly_the_classes_of_their_scene():
         assert training_caption(scene, number) == training_caption(scene, number)
 
 
-def test_stages_follow_one_another_and_sizes_take_turns():
-    recipe = Recipe(stages=(Stage(0), Stage(2, (32, 56), even=0.5)))
-    assert [recipe.size(step) for step in range(5)] == [112, 112, 32, 56, 32]
-    assert [recipe.stage(step).even for step in (0, 1, 2, 100)] == [0.0, 0.0, 0.5, 0.5]
-    assert batch_of(Recipe(batch=2, stages=recipe.stages), 3)[0].shape == (2, 3, 56, 56)
+def test_sizes_take_turns():
+    recipe = Recipe(batch=2, sizes=(112, 32, 56))
+    assert [recipe.size(step) for step in range(5)] == [112, 32, 56, 112, 32]
+    assert batch_of(recipe, 2)[0].shape == (2, 3, 56, 56)
 
 
 def test_a_batch_depends_on_its_step_and_the_seed_alone():
