@@ -4,18 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types bench clean help
+.PHONY: demo test lint types bench docs clean help
 
 help:
 	@echo "make demo    measure, find, mend and segment with the embedded model, into results/"
 	@echo "make test    lint, types, and all tests"
+	@echo "make docs    the documents with gallery and reference, into docs/_build/html"
 	@echo "make bench   time the trunk and the measures against the stock forward"
 	@echo "make clean   remove the environment and what was drawn"
 
 # Made anew when the dependencies change.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,notebooks,cluster]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,notebooks,cluster,docs]"
 	touch $(READY)
 
 demo: $(READY)
@@ -34,5 +35,9 @@ types: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
 
+docs: $(READY)
+	$(BIN)/python docs/gallery.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) results docs/_build docs/generated

@@ -32,28 +32,46 @@ def test_the_readme_names_every_family_of_backbones():
         assert f"`{family}" in README
 
 
-def test_links_of_the_readme_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    assert all((ROOT / link).exists() for link in links)
+PAGES = [ROOT / "README.md", *(path for path in (ROOT / "docs").rglob("*.md") if "generated" not in path.parts)]
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
-    import numpy as np
-    from PIL import Image
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_of_the_page_lead_somewhere(page):
+    """Pages of the reference are made when the documents are built, which looks at links to them."""
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not link.startswith("generated/") and not (page.parent / link).exists()] == []
 
-    (tmp_path / "pictures").mkdir()
-    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "pictures" / "a.png")
-    monkeypatch.chdir(tmp_path)
-    first, second, third = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    names: dict[str, object] = {}
-    exec(first.replace("open_clip:ViT-B-16/openai", "tiny:outliers=true"), names)
-    import torch
 
-    names["images"] = torch.zeros(1, 3, 224, 224)
-    exec(second, names)
-    assert names["tokens"].shape == (1, 197, 64)
-    assert names["recorder"]["attention"].shape == (1, 2, 197, 197)
-    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "photo.jpg")
-    exec(third, names)
-    assert names["labels"]["sc-clip"].shape == (40, 60)
+def test_numbers_of_the_readme_are_those_of_the_registries():
+    """«24 measures», «22 detectors»: counted again, as are papers, data sets and protocols."""
+    from diagnostics.detectors import DETECTORS
+    from diagnostics.purifiers import PURIFIERS
+    from segment import METHODS
+    from segment.datasets import DATASETS
+    from segment.protocols import PROTOCOLS
+
+    counted = {
+        "measures": MEASURES, "detectors": DETECTORS, "purifiers": PURIFIERS, "methods": METHODS,
+        "data sets": DATASETS, "protocols": PROTOCOLS, "papers": {one.paper.title for one in METHODS.values()},
+    }  # fmt: skip
+    for name, parts in counted.items():
+        assert re.search(rf"\b{len(parts)} {name}\b", README), f"README should say {len(parts)} {name}"
+
+
+METHOD_PAGES = [page for page in (ROOT / "docs" / "methods").glob("*.md") if page.stem != "index"]
+
+
+@pytest.mark.parametrize("page", METHOD_PAGES, ids=lambda page: page.stem)
+def test_each_method_page_sets_paper_against_release_and_says_how_near_we_are(page):
+    text = page.read_text(encoding="utf-8")
+    assert "## Paper against release" in text
+    section = re.search(r"## (?:Against the authors' code|Not verified)\n(.*?)(?=\n## |\Z)", text, flags=re.DOTALL)
+    assert section is not None
+    assert re.search(r"\d\.\de-\d", section[1]) or "No outputs of the release were at hand" in section[1]
+
+
+def test_every_method_has_a_page_that_is_named_in_the_index():
+    from segment import METHODS
+
+    index = (ROOT / "docs" / "methods" / "index.md").read_text(encoding="utf-8")
+    assert all(f"`{name.removesuffix('-paper')}`" in index for name in METHODS)
