@@ -22,8 +22,9 @@ from rich.table import Table
 from torch import Tensor
 
 import diagnostics
+from benchmarks import evaluation
 from benchmarks.methods import bf16_speed, method_speed
-from benchmarks.ratios import crops, ratios
+from benchmarks.ratios import crops, random_clip, ratios
 from diagnostics import Backbone
 from diagnostics.compare import score_pictures, threshold_table
 from diagnostics.measures import DEFAULT_MEASURES, measures_of
@@ -31,18 +32,12 @@ from diagnostics.measures import DEFAULT_MEASURES, measures_of
 
 def backbones() -> dict[str, Backbone]:
     """ViT-B/16 of both libraries, with random weights: speed does not depend on them."""
-    import open_clip
     import timm
 
-    from diagnostics.backbones.openclip import clip_backbone
     from diagnostics.backbones.timm import timm_backbone
 
-    torch.manual_seed(0)
-    clip = open_clip.create_model("ViT-B-16", force_quick_gelu=True)
     return {
-        "open_clip ViT-B/16": clip_backbone(
-            clip, spec="ViT-B/16", mean=(0.5,) * 3, std=(0.5,) * 3, make_tokenizer=open_clip.SimpleTokenizer
-        ),
+        "open_clip ViT-B/16": random_clip(),
         "timm ViT-B/16": timm_backbone(timm.create_model("vit_base_patch16_224"), "ViT-B/16"),
     }
 
@@ -125,7 +120,39 @@ def draw_pictures(count: int, folder: Path) -> None:
         Image.fromarray(small).resize((512, 384)).save(folder / f"{number:05d}.jpg")
 
 
-PARTS = ("measures", "methods", "bf16", "compare", "memory")
+def tell_evaluation(console: Console, backbone: Backbone, *, pictures: int, batch: int, rounds: int) -> None:
+    """Prints what an evaluation costs beside the network, in time for a picture."""
+    costs = evaluation.end_to_end(backbone, pictures=pictures, batch=batch, rounds=rounds)
+    table = Table(
+        title=f"evaluate: from JPEG to counts, {evaluation.DATASET} of 500x375, {backbone.device}, one thread"
+    )
+    table.add_column("method")
+    table.add_column("x stock forward", justify="right")
+    table.add_column("x its own forward", justify="right")
+    table.add_column("ms a picture", justify="right")
+    for method, cost in costs.items():
+        table.add_row(method, f"{cost.to_stock:.3f}", f"{cost.to_own:.3f}", f"{1000 * cost.seconds:.1f}")
+    console.print(table)
+
+
+def tell_evaluation_memory(console: Console, few: int, many: int) -> None:
+    """Prints peaks of memory over few and many pictures, and over large ones of many classes."""
+    with tempfile.TemporaryDirectory() as folder:
+        evaluation.draw_voc(Path(folder), many)
+        less, more = (evaluation.peak_memory(count, Path(folder)) for count in (few, many))
+    console.print(
+        f"peak memory of evaluate, open_clip ViT-B/16: {less.peak:.0f} MB over {few} pictures, {more.peak:.0f} MB over "
+        f"{many}: x {more.peak / less.peak:.3f}"
+    )
+    large = evaluation.peak_memory()
+    width, height = evaluation.LARGE
+    console.print(
+        f"{evaluation.CLASSES} classes, pictures of {width}x{height}: {large.peak - large.model:.0f} MB over the "
+        f"model's {large.model:.0f}"
+    )
+
+
+PARTS = ("measures", "methods", "bf16", "compare", "evaluate", "memory")
 
 
 def main() -> None:
@@ -134,6 +161,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="timings of each")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--memory", type=int, nargs=2, default=(50, 500), help="picture counts whose peaks to compare")
+    parser.add_argument("--pictures", type=int, default=8, help="pictures of an evaluation")
+    parser.add_argument("--evaluated", type=int, nargs=2, default=(10, 60), help="the same for the peaks of evaluate")
     parser.add_argument("--no-memory", action="store_true", help="leave the memory part out (it takes minutes)")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts alone")
     parser.add_argument("--device", default="cpu")
@@ -179,6 +208,13 @@ def main() -> None:
                 "comparing detectors, open_clip ViT-B/16, 8 pictures",
                 comparison(clip, Path(folder), rounds=max(1, options.rounds // 3)),
             )
+    if wanted("evaluate"):
+        torch.set_num_threads(1)  # as a worker has it by default, one on each core
+        rounds = max(1, options.rounds // 3)
+        tell_evaluation(console, clip, pictures=options.pictures, batch=options.batch, rounds=rounds)
+        if not options.no_memory:
+            tell_evaluation_memory(console, *options.evaluated)
+        torch.set_num_threads(options.threads)
     if wanted("memory"):
         few, many = options.memory
         with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from commands.options import Batch, Device, Precision
+from diagnostics.registry import unknown_name
 
 if TYPE_CHECKING:
+    from segment.experiments.experiment import Experiment
     from segment.experiments.needs import Need
 
 LIST = "list"
@@ -36,6 +39,10 @@ def reproduce(
     data_sets: Annotated[
         str, typer.Option("--data-sets", help="Only the columns of these data sets: voc21,ade150.")
     ] = "",
+    rows: Annotated[
+        list[str] | None,
+        typer.Option("--rows", help="Only this row, by its name or a part of it: --rows SC-CLIP. Repeat."),
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Drawn scenes for every data set and, unless --backbone, pocket for all.")
     ] = False,
@@ -71,13 +78,11 @@ def reproduce(
     if name == LIST:
         _list()
         return
-    chosen = experiments_named(name)
-    choice = Choice(
-        data_sets=tuple(text.strip() for text in data_sets.split(",") if text.strip()),
-        backbone=backbone,
-        offline=offline,
-        limit=limit,
-    )
+    columns = [text.strip() for text in data_sets.split(",") if text.strip()]
+    chosen = [
+        (experiment, Choice(data_sets=some, backbone=backbone, offline=offline, limit=limit))
+        for experiment, some in narrowed(experiments_named(name), rows or [], columns)
+    ]
     roots = roots_of(root or [])
     how = How(
         device=device,
@@ -88,19 +93,45 @@ def reproduce(
         progress=not dry_run,
     )
     if dry_run:
-        for experiment in chosen:
+        for experiment, choice in chosen:
             _say(f"{experiment.key}: {experiment.title}")
             _tell_needs(needs(experiment, choice, roots=roots, how=how))
         return
     if out is None:
         raise ValueError("say where results are kept, with --out FOLDER; or look at what is needed, with --dry-run.")
     nothing = True
-    for number, experiment in enumerate(chosen):
+    for number, (experiment, choice) in enumerate(chosen):
         found = run(experiment, choice, out=out, roots=roots, how=how)
         nothing = nothing and not found.ours
         _say(("\n" if number else "") + rendered(side_by_side(found), form))
     if nothing:
         raise typer.Exit(1)
+
+
+def narrowed(
+    tables: Sequence[Experiment], rows: Sequence[str], data_sets: Sequence[str]
+) -> list[tuple[Experiment, tuple[str, ...]]]:
+    """The tables that have any of the rows and any of the data sets, with these rows alone, and these data sets.
+
+    Nothing asked for is everything. ValueError for what no table has, and where no table has both.
+    """
+    for row in rows:
+        if not any(table.rows_named(row) for table in tables):
+            raise unknown_name("row", row, {one.name for table in tables for one in table.rows})
+    for data_set in data_sets:
+        if not any(data_set in table.data_sets for table in tables):
+            raise unknown_name("data set", data_set, {name for table in tables for name in table.data_sets})
+    found = []
+    for table in tables:
+        own = [row for row in rows if table.rows_named(row)]
+        some = tuple(name for name in data_sets if name in table.data_sets)
+        if bool(own) == bool(rows) and bool(some) == bool(data_sets):
+            found.append((table.only(own) if own else table, some))
+    if not found:
+        raise ValueError(
+            f"no table has rows {', '.join(rows)} on {', '.join(data_sets)}. See `outliers reproduce list`."
+        )
+    return found
 
 
 def roots_of(texts: list[str]) -> dict[str, Path]:

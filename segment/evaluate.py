@@ -99,7 +99,8 @@ def evaluate(
             torch.cuda.empty_cache()
     _work(engine, plan, missing, total, keep, progress=progress)
     if not total.names:
-        first = next(iter(total.broken.values()))
+        nothing = f"`{min(total.skipped, default='')}` shows nothing but background, which empty=skipped leaves out"
+        first = next(iter(total.broken.values()), nothing)
         raise ValueError(f"none of the {job.pictures} pictures can be scored. The first: {first}")
     cells = _cells(plan, total)
     write_cells(storage, cells)
@@ -289,11 +290,10 @@ def _work(
     job = plan.job
     partly: dict[Shard, int] = {}
     convention, matching = job.protocol.metric, job.protocol.matching
-    already = len(total.names) + len(total.broken)
-    with progress_bar(f"evaluate {job.dataset_name}", job.pictures, done=already, shown=progress) as bar:
+    with progress_bar(f"evaluate {job.dataset_name}", job.pictures, done=total.done, shown=progress) as bar:
 
         def tell() -> None:
-            bar.update(len(total.names) + len(total.broken) + sum(partly.values()) - bar.n)
+            bar.update(total.done + sum(partly.values()) - bar.n)
 
         def seen(shard: Shard, done: int) -> None:
             partly[shard] = done
@@ -335,6 +335,7 @@ def _cells(plan: _Plan, total: Total) -> list[Cell]:
                 pictures={
                     "scored": len(total.names),
                     "broken": len(total.broken),
+                    "skipped": len(total.skipped),
                     "asked": job.pictures,
                     "has": told["dataset"]["has"],
                 },

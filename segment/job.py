@@ -138,6 +138,15 @@ def prepared(sample: Sample, protocol: Protocol) -> tuple[Image.Image, np.ndarra
     return vision.center_crop(picture, [side, side]), np.asarray(vision.center_crop(labels, [side, side]))
 
 
+def is_empty(labels: np.ndarray, dataset: Dataset) -> bool:
+    """Whether labels (h, w) are the background's alone or, in a data set without one, those of unscored pixels alone.
+
+    Source: leaves162/CLIPtrase 2b7de61, where both are the value 255.
+    """
+    only = dataset.ignore if dataset.background is None else dataset.background
+    return only is not None and bool((labels == only).all())
+
+
 class Worker:
     """A loaded backbone and all else that shards are done with; made once, used for many.
 
@@ -175,7 +184,8 @@ class Worker:
         truths: dict[str, np.ndarray] = {}
         classes = len(job.dataset.names)
         tallies = {method: Tally.empty(classes) for method in job.methods}
-        pictures = self._readable(range(shard.start, shard.stop), truths, broken)
+        skipped: list[str] = []
+        pictures = self._readable(range(shard.start, shard.stop), truths, broken, skipped)
         first = next(pictures, None)
 
         def take(name: str, found: Sequence[Segmentation], coming: Future[Any]) -> None:
@@ -189,7 +199,7 @@ class Worker:
                     self._export(method, name, one.labels)
                 names.append(name)
             if report is not None:
-                report(len(names) + len(broken))
+                report(len(names) + len(broken) + len(skipped))
 
         # Counted in other threads, while the network has the next pictures.
         with ThreadPoolExecutor(COUNTERS) as pool:
@@ -204,7 +214,7 @@ class Worker:
         if report is not None:
             report(shard.stop - shard.start)
         seconds = time.monotonic() - started
-        return ShardResult(shard, job.run, names, broken, tallies, seconds, job.export)
+        return ShardResult(shard, job.run, names, broken, tallies, seconds, job.export, skipped)
 
     def _counted(self, found: Sequence[Segmentation], truth: np.ndarray) -> list[tuple[np.ndarray, Counts | None]]:
         job = self.job
@@ -225,18 +235,24 @@ class Worker:
             storage_at(job.export).write(f"{file_name(method)}/{name}.png", content)
 
     def _readable(
-        self, numbers: range, truths: dict[str, np.ndarray], broken: dict[str, str]
+        self, numbers: range, truths: dict[str, np.ndarray], broken: dict[str, str], skipped: list[str]
     ) -> Iterator[tuple[str, Image.Image]]:
-        """Names and pictures, read ahead; labels go into `truths`, what can't be read into `broken`."""
+        """Names and pictures, read ahead; labels go into `truths`, what can't be read into `broken`, and what the
+        protocol leaves out into `skipped`.
+        """
         for name, found in self._read_ahead(numbers):
             if isinstance(found, Exception):
                 broken[name] = str(found)
                 continue
-            picture, truths[name] = found
+            picture, labels = found
+            if self.job.protocol.empty == "skipped" and is_empty(labels, self.job.dataset):
+                skipped.append(name)
+                continue
+            truths[name] = labels
             yield name, picture
 
     def _first_pictures(self) -> Iterator[tuple[str, Image.Image]]:
-        return self._readable(range(self.job.pictures), {}, {})
+        return self._readable(range(self.job.pictures), {}, {}, [])
 
     def _read_ahead(
         self, numbers: range

@@ -29,9 +29,9 @@ class Cell:
     """The numbers of one method on one data set. All but counts are shares in [0, 1]; None where undefined.
 
     `low` and `high` are the ends of the 95 % interval of the mean IoU over other pictures. `classes` has for each class
-    its name, `iou`, `accuracy`, `boundary_iou`, and the `true` and `predicted` pixels. `pictures` counts those `scored`
-    and `broken`, and those that the data set `has`. `protocol` is its name, and `hash` that of its content; `run`
-    that of everything.
+    its name, `iou`, `accuracy`, `boundary_iou`, and the `true` and `predicted` pixels. `pictures` counts those
+    `scored`, `broken`, and `skipped` by the protocol, those `asked` for, and those that the data set `has`. `protocol`
+    is its name, and `hash` that of its content; `run` that of everything.
     """
 
     method: str
@@ -61,8 +61,8 @@ class Cell:
 
     @property
     def whole(self) -> bool:
-        """Whether all pictures of the data set were scored."""
-        return self.pictures["scored"] == self.pictures["has"]
+        """Whether all pictures of the data set were scored, but for those that the protocol skips."""
+        return self.pictures["scored"] + self.pictures["skipped"] == self.pictures["has"]
 
 
 def cell_numbers(

@@ -105,9 +105,11 @@ def _notes(
 
 
 def _pictures(cells: Sequence[Cell]) -> str:
-    counts = sorted({(cell.pictures["scored"], cell.pictures["has"], cell.pictures["broken"]) for cell in cells})
-    said = [f"{scored} of {has} pictures" + (f", {broken} broken" if broken else "") for scored, has, broken in counts]
-    return " and ".join(said)
+    said = []
+    for cell in cells:
+        left_out = "".join(f", {cell.pictures[why]} {why}" for why in ("broken", "skipped") if cell.pictures[why])
+        said.append(f"{cell.pictures['scored']} of {cell.pictures['has']} pictures{left_out}")
+    return " and ".join(sorted(set(said)))
 
 
 def rendered(sheet: Sheet, form: Form = "text") -> str:

@@ -99,7 +99,10 @@ class Tally:
 
 @dataclass
 class ShardResult:
-    """A finished shard: names of the pictures that were scored, those that are broken with the reason, the tallies."""
+    """A finished shard: names of the pictures that were scored, those that are broken with the reason, the tallies.
+
+    `skipped` are the names of pictures that the protocol leaves out.
+    """
 
     shard: Shard
     run: str
@@ -108,14 +111,20 @@ class ShardResult:
     tallies: dict[str, Tally]
     seconds: float = 0.0
     exported: str = ""
+    skipped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        both = [*self.names, *self.broken]
-        if len(set(both)) != len(both) or len(both) != self.shard.stop - self.shard.start:
+        every = self.pictures
+        if len(set(every)) != len(every) or len(every) != self.shard.stop - self.shard.start:
             raise DamagedShard(
                 f"shard {self.shard.number} should have each of its {self.shard.stop - self.shard.start} pictures "
-                f"once; it has {len(self.names)} and {len(self.broken)} broken ones."
+                f"once; it has {len(self.names)}, {len(self.broken)} broken and {len(self.skipped)} skipped ones."
             )
+
+    @property
+    def pictures(self) -> list[str]:
+        """Names of all its pictures."""
+        return [*self.names, *self.broken, *self.skipped]
 
 
 class DamagedShard(ValueError):
@@ -129,6 +138,7 @@ def encode(result: ShardResult) -> bytes:
         "run": result.run,
         "names": result.names,
         "broken": result.broken,
+        "skipped": result.skipped,
         "methods": list(result.tallies),
         "seconds": result.seconds,
         "exported": result.exported,
@@ -163,6 +173,7 @@ def decode(content: bytes) -> ShardResult:
         tallies=tallies,
         seconds=about["seconds"],
         exported=about["exported"],
+        skipped=about["skipped"],
     )
     for method, tally in tallies.items():
         total = np.zeros_like(tally.matrix)

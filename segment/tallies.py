@@ -20,13 +20,13 @@ class Total:
         self.tallies = {method: Tally.empty(classes) for method in methods}
         self.broken: dict[str, str] = {}
         self.names: set[str] = set()
+        self.skipped: set[str] = set()
         self.seconds = 0.0
         self._shards: set[int] = set()
 
     def add(self, result: ShardResult) -> None:
         """One finished shard."""
-        both = {*result.names, *result.broken}
-        again = both & (self.names | self.broken.keys())
+        again = set(result.pictures) & (self.names | self.skipped | self.broken.keys())
         if result.shard.number in self._shards or again:
             raise ValueError(
                 f"shard {result.shard.number} would count again: {', '.join(sorted(again)[:3]) or 'all of it'}. The "
@@ -35,10 +35,16 @@ class Total:
         self._shards.add(result.shard.number)
         self.names |= set(result.names)
         self.broken |= result.broken
+        self.skipped |= set(result.skipped)
         self.seconds += result.seconds
         for method, tally in result.tallies.items():
             self.tallies[method].matrix += tally.matrix
             self.tallies[method].boundary += tally.boundary
+
+    @property
+    def done(self) -> int:
+        """Pictures that are done, scored or not."""
+        return len(self.names) + len(self.broken) + len(self.skipped)
 
     def miou(self, convention: Convention, matching: Matching) -> dict[str, float]:
         """Mean IoU of each method so far."""

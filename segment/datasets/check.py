@@ -59,7 +59,7 @@ def check(spec: str, root: str | Path, *, every: bool = False, progress: bool = 
             f"{len(pairs)} pictures instead of the {dataset.expected} of the whole data set: numbers can't be compared "
             "with published ones"
         )
-    problems += _missing([pair.mask for pair in pairs], "pictures have no label map", "the first should be")
+    problems += _missing([pair.mask for pair in pairs], "pictures without a label map", "the first should be")
     problems += _missing([pair.picture for pair in pairs], "pictures of the list are not there", "the first should be")
     if listing.orphans:
         problems.append(f"{len(listing.orphans)} label maps have no picture: {_some(listing.orphans)}")

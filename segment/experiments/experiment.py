@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
+
+from diagnostics.registry import parse_spec, unknown_name
 
 Kind = Literal["segment", "classify", "cost"]
 Settings = tuple[tuple[str, str], ...]
@@ -69,6 +71,35 @@ class Experiment:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     doubts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """Names of the data sets that its columns are measured on, each once."""
+        return tuple(dict.fromkeys(parse_spec(column.dataset)[0] for column in self.columns if column.dataset))
+
+    def rows_named(self, text: str) -> list[str]:
+        """Names of the rows that a text means: the one of that name or, without, those that have it in theirs.
+
+        Upper or lower case is the same.
+        """
+        asked = text.strip().casefold()
+        names = [row.name for row in self.rows]
+        same = [name for name in names if name.casefold() == asked]
+        return same or [name for name in names if asked and asked in name.casefold()]
+
+    def only(self, texts: Sequence[str]) -> Experiment:
+        """The table with only the rows that some texts mean, in its own order. UnknownName where a text means none."""
+        wanted: set[str] = set()
+        for text in texts:
+            names = self.rows_named(text)
+            if not names:
+                raise unknown_name(f"row of `{self.key}`", text, [row.name for row in self.rows])
+            wanted |= set(names)
+        return replace(
+            self,
+            rows=tuple(row for row in self.rows if row.name in wanted),
+            doubts={where: why for where, why in self.doubts.items() if where[0] in wanted},
+        )
 
     def column(self, name: str) -> Column:
         """The column of that name."""

@@ -93,12 +93,12 @@ class Group(NamedTuple):
 def groups(experiment: Experiment, choice: Choice) -> tuple[dict[Group, list[Place]], dict[tuple[str, str], str]]:
     """The cells by run, in the table's order; and (row, column) -> why, of those that no protocol has a setting for.
 
-    ValueError where a data set is asked for that the table does not have, or none of its cells can be run.
+    ValueError where a data set is asked for that the table does not have.
     """
-    there = {parse_spec(column.dataset)[0] for column in experiment.columns if column.dataset}
     for name in choice.data_sets:
-        if name not in there:
-            raise ValueError(f"`{experiment.key}` has no data set `{name}`; it has {', '.join(sorted(there))}.")
+        if name not in experiment.data_sets:
+            known = ", ".join(sorted(experiment.data_sets))
+            raise ValueError(f"`{experiment.key}` has no data set `{name}`; it has {known}.")
     found: dict[Group, list[Place]] = {}
     left_out: dict[tuple[str, str], str] = {}
     for place in experiment.places():

@@ -23,6 +23,7 @@ from segment.windows import Slide, Windows
 
 Scored = Literal["original", "crop"]
 Matching = Literal["none", "hungarian"]
+Empty = Literal["scored", "skipped"]
 
 # How `departures` begin that were asked for.
 CHANGED = "set: "
@@ -44,7 +45,8 @@ class Protocol:
     `threshold`, `smallest_area`: as in segment.method.Decode. `refine`: after the scores are made. `scored`: at the
     picture's `original` size, or on the middle square (`crop`) of the picture brought to its short side `size`, which
     is then all that the network sees. `metric`: see segment.metrics.summarise. `matching`: `hungarian` for the
-    unsupervised setting. `positions`: one interpolation of the position table for all methods, or None for each
+    unsupervised setting. `empty`: whether pictures count that show nothing but background, or no scored pixel at all.
+    `positions`: one interpolation of the position table for all methods, or None for each
     method's own. `method_fields`: settings that the paper's own method has on this data set:
     (("cliptrase", "class_prior=true"),); fields that a spec sets itself win. `dataset_fields`: settings of the data
     set, such as the paper's own convention for its labels.
@@ -70,6 +72,7 @@ class Protocol:
     scored: Scored = "original"
     metric: Convention = "mmseg"
     matching: Matching = "none"
+    empty: Empty = "scored"
     positions: str | None = None
     method_fields: tuple[tuple[str, str], ...] = ()
     dataset_fields: tuple[tuple[str, str], ...] = ()

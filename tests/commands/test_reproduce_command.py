@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from commands.main import app
-from commands.reproduce import in_words, roots_of
-from segment.experiments import experiments
+from commands.reproduce import in_words, narrowed, roots_of
+from segment.experiments import experiments, experiments_named
 
 runner = CliRunner()
 TINY = ("--offline", "--backbone", "tiny", "--limit", "1", "--workers", "1", "--device", "cpu")
@@ -32,6 +32,30 @@ def test_a_table_is_run_and_printed_in_the_form_asked_for(tmp_path):
     assert "| method | VOC21 | printed | ADE | printed | Avg | printed |" in told
     assert "| layer 5 |" in told
     assert "every data set is `shapes`" in told
+
+
+def test_only_the_rows_that_were_asked_for_are_run_and_shown(tmp_path):
+    told = ran("sfp/start-layer", *TINY, "--out", tmp_path, "--form", "markdown", "--rows", "layer 5")
+    assert "| layer 5 |" in told
+    assert "| layer 8 |" not in told
+    assert len(list(tmp_path.glob("**/cells/*.json"))) == 1
+
+
+def test_of_several_tables_those_are_taken_that_have_what_was_asked_for():
+    tables = experiments_named("sc-clip")
+    assert [one.key for one, _ in narrowed(tables, ["resolve (5)"], [])] == ["sc-clip/table-3"]
+    found = narrowed(tables, [], ["cityscapes", "voc21"])
+    assert [(one.key, some) for one, some in found if one.key in ("sc-clip/table-1", "sc-clip/table-2")] == [
+        ("sc-clip/table-1", ("cityscapes", "voc21")),
+        ("sc-clip/table-2", ("voc21",)),
+    ]
+    assert len(narrowed(tables, [], [])) == 9
+    with pytest.raises(ValueError, match="no row `SCCLIP`"):
+        narrowed(tables, ["SCCLIP"], [])
+    with pytest.raises(ValueError, match="no data set `camvid`"):
+        narrowed(tables, [], ["voc21", "camvid"])
+    with pytest.raises(ValueError, match=r"no table has rows resolve \(5\) on cityscapes"):
+        narrowed(tables, ["resolve (5)"], ["cityscapes"])
 
 
 def test_a_dry_run_says_what_is_needed_and_runs_nothing(tmp_path):

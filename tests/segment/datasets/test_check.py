@@ -34,7 +34,7 @@ def test_everything_that_is_wrong_is_listed_at_once(miniature):
     found = check("coco-stuff", root)
     told = "\n".join(found.problems)
     assert not found.complete
-    assert "1 pictures have no label map; the first should be" in told
+    assert "1 pictures without a label map; the first should be" in told
     assert "000000000139.png" in told
     assert "1 label maps have no picture:" in told
     assert "000000000285.png" in told

@@ -14,7 +14,7 @@ from diagnostics.backbones import load_backbone
 from diagnostics.store import DiskFull, OtherRun
 from segment.engines import Local
 from segment.evaluate import evaluate
-from segment.job import segmenter_of
+from segment.job import is_empty, segmenter_of
 from segment.protocols import protocol_for, vocabulary_for
 from segment.results import read_cells
 from segment.shards import Shard, cut, read_shard, shard_size
@@ -49,7 +49,7 @@ def test_counts_are_those_of_a_plain_loop_and_scikit_learn(faulty, here, tmp_pat
         union = matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix)
         assert cell.miou == pytest.approx((np.diag(matrix)[union > 0] / union[union > 0]).mean())
         assert cell.pacc == pytest.approx(np.diag(matrix).sum() / matrix.sum())
-        assert cell.pictures == {"scored": 5, "broken": 0, "asked": 5, "has": 5}
+        assert cell.pictures == {"scored": 5, "broken": 0, "skipped": 0, "asked": 5, "has": 5}
     shards = [read_shard(storage_at(tmp_path / "out"), shard, found.cells[0].run) for shard in cut(5, 2)]
     for method, matrix in total.items():
         assert np.array_equal(sum(shard.tallies[method].matrix for shard in shards), matrix)
@@ -86,7 +86,7 @@ def test_a_broken_picture_is_named_and_the_others_count(faulty, here, counts):
     found = here(faulty(scenes=5, broken=(1, 2)))
     assert found.broken.keys() == {"scene-1", "scene-2"}
     assert "is damaged" in found.broken["scene-1"]
-    assert found.cells[0].pictures == {"scored": 3, "broken": 2, "asked": 5, "has": 5}
+    assert found.cells[0].pictures == {"scored": 3, "broken": 2, "skipped": 0, "asked": 5, "has": 5}
     assert not found.cells[0].whole
     whole = here(faulty(scenes=5), out="whole")
     pixels = 48 * 64
@@ -97,6 +97,50 @@ def test_a_broken_picture_is_named_and_the_others_count(faulty, here, counts):
 def test_a_run_without_any_readable_picture_says_why(faulty, here):
     with pytest.raises(ValueError, match=r"none of the 2 pictures can be scored.*is damaged"):
         here(faulty(scenes=2, broken=(0, 1)))
+
+
+@pytest.fixture
+def with_background(faulty):
+    """Scenes of which class 15 is the background; those in `only` show nothing else."""
+
+    def make(scenes, only=(1,)):
+        class WithBackground(faulty):
+            def read(self, index):
+                sample = super().read(index)
+                return sample._replace(labels=np.full_like(sample.labels, 15)) if index in only else sample
+
+        return WithBackground(scenes=scenes, background=15)
+
+    return make
+
+
+def test_pictures_of_background_alone_are_skipped_where_the_protocol_says_so(with_background, here, counts):
+    skipping = {"empty": "skipped"}
+    every = here(with_background(3), out="every").cells[0]
+    found = here(with_background(3), settings=skipping).cells[0]
+    assert found.pictures == {"scored": 2, "broken": 0, "skipped": 1, "asked": 3, "has": 3}
+    assert found.whole
+    pixels = 48 * 64
+    assert sum(entry["true"] for entry in every.classes) == 3 * pixels
+    assert sum(entry["true"] for entry in found.classes) == 2 * pixels
+    assert every.classes[15]["true"] - found.classes[15]["true"] == pixels
+    before = counts()
+    assert here(with_background(3), settings=skipping).cells[0].pictures == found.pictures  # nothing to be done
+    assert counts() == before
+
+
+def test_a_run_of_skipped_pictures_alone_says_so(with_background, here):
+    with pytest.raises(ValueError, match=r"`scene-0` shows nothing but background, which empty=skipped leaves out"):
+        here(with_background(2, only=(0, 1)), settings={"empty": "skipped"})
+
+
+def test_what_is_empty_depends_on_whether_there_is_a_background(faulty):
+    ones, void = np.ones((2, 3), np.uint8), np.full((2, 3), 255, np.uint8)
+    mixed = np.where(np.arange(6).reshape(2, 3) < 2, ones, void)
+    with_one = faulty(background=1, ignore=255)
+    assert [is_empty(labels, with_one) for labels in (ones, void, mixed)] == [True, False, False]
+    assert [is_empty(labels, faulty(ignore=255)) for labels in (ones, void, mixed)] == [False, True, False]
+    assert not is_empty(ones, faulty())
 
 
 def test_a_label_map_of_another_encoding_is_a_broken_picture(faulty, here):
@@ -237,7 +281,7 @@ def test_wrong_arguments_say_what_was_expected(faulty, here, settings, said):
 
 def test_the_first_pictures_are_taken_up_to_the_limit(faulty, here):
     found = here(faulty(scenes=6), limit=3)
-    assert found.cells[0].pictures == {"scored": 3, "broken": 0, "asked": 3, "has": 6}
+    assert found.cells[0].pictures == {"scored": 3, "broken": 0, "skipped": 0, "asked": 3, "has": 6}
 
 
 def test_a_centre_crop_is_cut_from_picture_and_labels_alike(faulty):

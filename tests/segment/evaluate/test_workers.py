@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import random
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 
 import pytest
 
 from segment.engines import Local, ShardFailed
 from segment.engines.local import device_of
+from segment.evaluate import evaluate
+from segment.methods import METHODS
 
 
 @pytest.fixture
@@ -60,6 +67,41 @@ def test_a_run_that_is_killed_three_times_ends_with_the_same_counts(run, counts,
     assert "24 of 24 pictures" in done.stdout
     assert "%|" not in done.stderr  # no progress bar where nobody looks
     assert counts() == counts("expected")
+
+
+@pytest.mark.slow
+def test_every_method_finds_the_same_by_one_worker_and_by_two_of_which_one_dies(faulty, counts, tmp_path):
+    # A method with a second backbone takes the first one for it, so that nothing is fetched.
+    second = {name for name, method in METHODS.items() if "vfm" in method.settings()}
+    specs = [f"{name}:vfm=self" if name in second else name for name in METHODS]
+    fast = {"size": "short:112", "windows": "whole"}
+    settings = {"methods": specs, "shard": 1, "boundary": False, "settings": fast}
+    expected = evaluate("pocket", dataset=faulty(scenes=2), out=tmp_path / "one", engine=Local(workers=1), **settings)
+    dying = faulty(scenes=2, folder=str(tmp_path), deadly=1)
+    found = evaluate("pocket", dataset=dying, out=tmp_path / "two", engine=Local(workers=2), **settings)
+    assert (tmp_path / "death-0").exists()
+    assert counts("two") == counts("one")
+    assert [cell.method for cell in found.cells] == specs
+    assert [cell.classes for cell in found.cells] == [cell.classes for cell in expected.cells]
+
+
+@pytest.mark.slow
+def test_on_a_terminal_a_line_tells_speed_time_left_and_mean_iou(tmp_path):
+    command = [sys.executable, "-m", "commands", "evaluate", "--dataset", "shapes:scenes=6,height=48,width=64"]
+    command += ["--method", "clip", "--backbone", "tiny", "--workers", "1", "--shard", "1", "--out", str(tmp_path)]
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))  # one of no width shows no line
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the end of a terminal
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 0
+    assert re.search(
+        r"evaluate shapes: 100%.* 6/6 \[\d\d:\d\d<\d\d:\d\d, .*pict.*, mIoU clip \d+\.\d\d\]", shown.decode()
+    )
 
 
 @pytest.mark.slow

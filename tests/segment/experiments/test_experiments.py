@@ -187,6 +187,16 @@ def test_a_paper_names_all_its_tables_and_a_wrong_name_is_told():
         experiments_named("scclip/table-3")
 
 
+def test_rows_are_chosen_by_their_name_or_a_part_of_it():
+    table = experiments()["cliptrase/table-3"]
+    assert [row.name for row in table.only(["sam", "CLIP"]).rows] == ["CLIP", "SCR+D+SAM"]
+    assert [row.name for row in table.only(["scr"]).rows] == ["SCR+PC+D", "SCR+D+SAM"]
+    assert set(table.only(["CLIP"]).doubts) == {("CLIP", "Avg.")}
+    assert len(groups(table.only(["CLIP"]), Choice())[0]) == 9
+    with pytest.raises(UnknownName, match=r"no row of `cliptrase/table-3` `DINO`.*Known: CLIP, SCR"):
+        table.only(["CLIP", "DINO"])
+
+
 def test_offline_the_second_backbone_is_the_first():
     found, _ = groups(experiments()["sfp/table-1"], Choice(offline=True))
     methods = {place.row.method for places in found.values() for place in places}

@@ -22,6 +22,9 @@ B16, L14 = "open_clip:ViT-B-16/openai", "open_clip:ViT-L-14/openai"
         ("cliptrase", "voc21:convention=cliptrase", B16, "cliptrase", 53.04),
         ("cliptrase", "ade847", B16, "cliptrase-224", 6.31),
         ("sclip", "coco-stuff-10k", B16, "sclip", 25.91),
+        ("sclip", "voc20", B16, "clearclip", 78.2),
+        ("sclip", "coco-object", B16, "clearclip", 30.0),
+        ("sclip", "voc20", L14, "clearclip", 60.3),
         ("naclip", "voc21", B16, "naclip", 64.07),
     ],
 )
@@ -36,7 +39,9 @@ def test_numbers_of_another_protocol_say_so_and_a_papers_own_comes_first():
     found = published("sfp", "voc20", B16, "ours")
     assert [(one.miou, one.same_protocol) for one in found] == [(84.5, False)]
     assert published("clearclip", "voc20", B16)[0].key.startswith("clearclip/")
-    # Rows that a table quotes were not made under its protocol.
+    # Rows that a table quotes were not made under its protocol. ClearCLIP quotes SCLIP's own numbers, and has others.
+    quoted = {one.miou: one.same_protocol for one in published("sclip", "voc21", B16, "clearclip")}
+    assert (quoted[51.4], quoted[59.1]) == (True, False)
     assert not published("lavg", "voc21", B16, "sfp")[0].same_protocol
 
 

@@ -93,6 +93,11 @@ def test_cliptrase_scores_the_middle_square_with_its_own_metric_and_labels():
     assert protocol_for("cliptrase", "voc20").method_fields == (("cliptrase", "class_prior=true"),)
 
 
+def test_only_cliptrase_skips_pictures_of_background_alone():
+    skipping = {name for name, _, found in settings_table() if found.empty == "skipped"}
+    assert skipping == {"cliptrase", "cliptrase-224"}
+
+
 def test_ours_has_the_same_settings_on_every_data_set():
     known = ["voc20", "voc21", "context59", "coco-object", "ade847", "cityscapes", "folder", "shapes", "camvid"]
     settings = [protocol_for("ours", dataset).settings() for dataset in known]
