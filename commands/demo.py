@@ -36,7 +36,7 @@ METHODS = (
     "clearclip",
     "naclip",
     "clip-surgery",
-    "gem-paper",
+    "gem",
     "cliptrase",
     "sc-clip",
     "sfp",
