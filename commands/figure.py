@@ -64,6 +64,7 @@ def figure(
         tell_list()
         return
     from commands.paper_figures import paper_figure
+    from commands.paper_figures.inputs import takes_words
 
     entry = paper_figure(name)
     if bool(pictures) == bool(scenes):
@@ -82,7 +83,7 @@ def figure(
             f"`{name}` needs {' and '.join(missing)}; give {' and '.join(options[one] for one in missing)}, or "
             "--scenes 24 for drawn scenes that bring both."
         )
-    if named or (scenes and _takes_words(model)):
+    if named or (scenes and takes_words(model)):
         from dataclasses import replace
 
         words = words_of(model, classes or (None if classes_file else _scene_words()), classes_file, None, templates,
@@ -162,15 +163,6 @@ def _scene_words() -> str:
     from segment.datasets.shapes import NAMES
 
     return ", ".join(NAMES)
-
-
-def _takes_words(model: diagnostics.Backbone) -> bool:
-    """Whether the model has a text tower."""
-    try:
-        model.encode_text(["a"])
-    except ValueError:
-        return False
-    return True
 
 
 def _with_second(inputs: Inputs, other: diagnostics.Backbone) -> Inputs:

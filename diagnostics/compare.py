@@ -6,6 +6,7 @@ afterwards.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import numbers
 import time
@@ -50,6 +51,8 @@ THRESHOLDS = 20
 
 # (spec, layer) -> the detector ready for that layer
 Fitted = Mapping[tuple[str, int], Detector]
+# Specs, parts, or both; a single one may stand alone.
+Detectors = str | Detector | Sequence[str | Detector]
 # How many thresholds of a sweep to find among the scores; or the thresholds, for all detectors or by spec.
 Thresholds = int | Sequence[float] | Mapping[str, Sequence[float]]
 
@@ -91,7 +94,7 @@ class _Scorer:
 def score_pictures(
     backbone: Backbone,
     pictures: Any,
-    detectors: Sequence[str],
+    detectors: Detectors,
     *,
     layers: Sequence[int] | None = None,
     fitted: Fitted | None = None,
@@ -103,10 +106,10 @@ def score_pictures(
 ) -> xr.Dataset:
     """Every detector's scores and marks for every patch, from one forward pass a picture.
 
-    `detectors` are specs. The data set has `score` (float32) and `marked` (bool, by each detector's own threshold),
-    dims detector, image, layer, row, col; with `plant` also `planted` (image, row, col), the truth; and `seconds`
-    (detector), the time it took for a picture. Detectors that learn take what `fitted`, of `fit_detectors`, holds of
-    them; others are fitted for each layer on the first pictures.
+    `detectors` are specs or parts, which go by their `detector_name`. The data set has `score` (float32) and `marked`
+    (bool, by each detector's own threshold), dims detector, image, layer, row, col; with `plant` also `planted` (image,
+    row, col), the truth; and `seconds` (detector), the time it took for a picture. Detectors that learn take what
+    `fitted`, of `fit_detectors`, holds of them; others are fitted for each layer on the first pictures.
     Pictures of several sizes share one grid; `inside` (image, row, col) says which patches a picture has. Those that
     can't be read are left out; attribute `left_out` has name and reason.
     """
@@ -206,23 +209,20 @@ class Run:
 def prepared(
     backbone: Backbone,
     pictures: Any,
-    detectors: Sequence[str],
+    detectors: Detectors,
     layers: Sequence[int] | None,
     size: str | Size | None,
     *,
     strict: bool,
 ) -> Run:
     """Pictures, detectors and layers of a run; ValueError for what does not go together."""
-    specs = list(dict.fromkeys([detectors] if isinstance(detectors, str) else detectors))
-    if not specs:
-        raise ValueError(f"`detectors` should name at least one detector; known: {', '.join(DETECTORS)}.")
+    parts = named_detectors(detectors)
     asked = list(range(1, backbone.depth + 1) if layers is None else layers)
     chosen = sorted({resolve_layer(layer, backbone.depth) for layer in asked})
     if not chosen or chosen[0] == 0:
         raise ValueError(f"`layers` should be among 1…{backbone.depth} (or negative); got {asked}.")
     shown = size_for(backbone, size)
     listed = list_pictures(pictures, shown, strict=strict)
-    parts = {spec: DETECTORS.build(spec) for spec in specs}
     layouts = layouts_of(backbone, listed)
     for spec, part in parts.items():
         if isinstance(threshold := getattr(part, "threshold", None), float) and np.isnan(threshold):
@@ -231,6 +231,40 @@ def prepared(
             raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
     return Run(listed, parts, chosen, layouts, loader, shown)
+
+
+def named_detectors(detectors: Detectors) -> dict[str, Detector]:
+    """Each detector by its name in tables: a spec as it was given, a part by its `detector_name`.
+
+    ValueError for no detector at all, for an unknown one, and for two different ones of one name.
+    """
+    parts: dict[str, Detector] = {}
+    for one in [detectors] if isinstance(detectors, str | Detector) else detectors:
+        if not isinstance(one, str | Detector):
+            raise TypeError(f'`detectors` should be specs or detectors, such as "lof" or Lof(); got {one!r}.')
+        name, part = (one, DETECTORS.build(one)) if isinstance(one, str) else (detector_name(one), one)
+        if parts.setdefault(name, part) != part:
+            raise ValueError(f"two different detectors are called `{name}`; give each a class name of its own.")
+    if not parts:
+        raise ValueError(f"`detectors` should name at least one detector; known: {', '.join(DETECTORS)}.")
+    return parts
+
+
+def detector_name(part: Detector) -> str:
+    """What a detector is called in tables: its name in `DETECTORS`, or that of its class, and the settings that differ
+    from the defaults, as a spec would have them: `lof:neighbours=10`, `PeakShare:threshold=0.9`.
+
+    Settings that are no numbers or words, such as what a detector learned, are left out.
+    """
+    names = [name for name, known in DETECTORS.items() if known is type(part)]
+    settings = []
+    entries: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
+    for entry in entries:
+        value = getattr(part, entry.name)
+        if isinstance(value, bool | int | float | str) and value != entry.default:
+            settings.append(f"{entry.name}={value}")
+    name = names[0] if names else type(part).__name__
+    return f"{name}:{','.join(settings)}" if settings else name
 
 
 def layouts_of(backbone: Backbone, listed: Sequence[Picture]) -> set[Layout]:
@@ -255,7 +289,7 @@ def refuse_no_numbers(values: Tensor, names: Sequence[str], who: str, layer: int
 def fit_detectors(
     backbone: Backbone,
     pictures: Any,
-    detectors: Sequence[str],
+    detectors: Detectors,
     *,
     layers: Sequence[int] | None = None,
     size: str | Size | None = None,
@@ -293,7 +327,7 @@ def ready_detectors(backbone: Backbone, run: Run, fitted: Fitted) -> dict[tuple[
 def compare(
     backbone: Backbone,
     pictures: Any,
-    detectors: Sequence[str],
+    detectors: Detectors,
     layers: Sequence[int] | None = None,
     thresholds: Thresholds = THRESHOLDS,
     labels: Any = None,
@@ -336,7 +370,7 @@ def compare(
 def planted_scores(
     backbone: Backbone,
     pictures: Any,
-    detectors: Sequence[str],
+    detectors: Detectors,
     counts: Sequence[int],
     *,
     clustered: bool = False,
@@ -371,7 +405,7 @@ def planted_scores(
         plant = Plant(vector=vector, layers=(first,), count=count, clustered=clustered, seed=seed)
         scores = score_pictures(backbone, pictures, detectors, plant=plant, **options)
         scores["inside"] = scores["inside"] & (scores["planted"] | ~natural.values)
-        blind = [spec for spec in scores["detector"].values if "block_out" not in DETECTORS.build(spec).needs]
+        blind = [spec for spec, part in named_detectors(detectors).items() if "block_out" not in part.needs]
         if first in scores["layer"].values:
             where = {"detector": blind, "layer": first}
             scores["score"].loc[where], scores["marked"].loc[where] = np.nan, False
@@ -379,7 +413,7 @@ def planted_scores(
 
 
 def planted_truth(
-    backbone: Backbone, pictures: Any, detectors: Sequence[str], counts: Sequence[int], **options: Any
+    backbone: Backbone, pictures: Any, detectors: Detectors, counts: Sequence[int], **options: Any
 ) -> pd.DataFrame:
     """Detectors against planted outliers: `truth_table` for each count, with columns `planted` and `clustered`.
 

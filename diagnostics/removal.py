@@ -172,7 +172,7 @@ def removal_table(
     backbone: Backbone,
     pictures: Any,
     *,
-    detector: str,
+    detector: str | Detector,
     purifiers: Sequence[str],
     layers: Sequence[int],
     labels: str | Path | Sequence[np.ndarray] | None = None,
@@ -227,7 +227,8 @@ def removal_table(
     source = label_source(labels, listed)
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, source, ignore)
     ready = ready_detectors(backbone, door, fitted or {})
-    run = _Run(backbone, detector, {layer: ready[detector, layer] for layer in chosen}, mending, classifiers)
+    (named,) = door.parts
+    run = _Run(backbone, named, {layer: ready[named, layer] for layer in chosen}, mending, classifiers)
 
     def work(some: list[Loaded]) -> list[pd.DataFrame]:
         patch_labels = [item.labels for item in some if item.labels is not None]

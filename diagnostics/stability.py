@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.compare import Fitted, fit_detectors, score_pictures
+from diagnostics.compare import Detectors, Fitted, fit_detectors, score_pictures
 from diagnostics.feed import Picture, list_pictures, progress_bar, size_for
 from diagnostics.images import PictureError, Size, as_picture, resize
 from diagnostics.labels import resize_labels
@@ -78,7 +78,7 @@ class _Tally:
 def stability_table(
     backbone: Backbone,
     pictures: Any,
-    detectors: Sequence[str],
+    detectors: Detectors,
     *,
     layers: Sequence[int] | None = None,
     changes: Sequence[str] = CHANGES,

@@ -9,14 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.labels import short_number
+from figures.labels import folded, short_number
 from figures.style import FULL, PALETTE, SMALL_SIZE, drawing
 
 PANEL_HEIGHT = 2.0  # inches
 MOST_NUMBERS = 12  # bars of a panel that have their number above them
+ACROSS = 2  # panels side by side
+NAME_LETTER = 0.06  # inches of a letter of a panel's name, generously
 
 
-def draw_bars(ax: Axes, table: pd.DataFrame, *, ylabel: str) -> None:
+def draw_bars(ax: Axes, table: pd.DataFrame, *, ylabel: str, legend: bool = True) -> None:
     """A group for each row, a bar for each column in its colour; a value that is nan has none."""
     thick = 0.8 / table.shape[1]
     for place, column in enumerate(table.columns):
@@ -31,25 +33,43 @@ def draw_bars(ax: Axes, table: pd.DataFrame, *, ylabel: str) -> None:
     ax.grid(False, axis="x")
     ax.set_ylabel(ylabel)
     ax.margins(y=0.12)
-    if table.shape[1] > 1:
+    if legend and table.shape[1] > 1:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=min(table.shape[1], 4), columnspacing=1.0)
 
 
-def bar_panels(panels: Mapping[str, pd.DataFrame], *, xlabel: str = "", title: str = "") -> Figure:
-    """A panel for each table, named after what its axis counts: rows are groups, columns are bars.
+def bar_panels(panels: Mapping[str, pd.DataFrame], *, xlabel: str = "", ylabel: str = "", title: str = "") -> Figure:
+    """A panel for each table, rows of which are groups and columns bars; two panels stand side by side.
 
-    Every table has at least one row and column; values that are nan have no bar.
+    A panel's name says what its axis counts, or, with `ylabel`, which says so for all, stands above it; panels then
+    share the axis, and the legend if their bars are of the same kinds, and those with more groups are wider. Every
+    table has at least one row and column; values that are nan have no bar.
     """
     if not panels or any(not table.size for table in panels.values()):
         raise ValueError(f"panels of bars should get tables with rows and columns; got {list(panels)}.")
-    wide = FULL if len(panels) > 1 or next(iter(panels.values())).size > 6 else FULL / 2
-    with drawing((wide, PANEL_HEIGHT + 0.55), title=title) as figure:
-        for ax, (name, table) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-            draw_bars(ax, table, ylabel=name)
+    tables = list(panels.values())
+    wide = FULL if len(panels) > 1 or tables[0].size > 6 else FULL / 2
+    columns = min(len(panels), ACROSS)
+    rows = -(-len(panels) // columns)
+    shares = [len(table) ** 0.5 if ylabel and rows == 1 else 1.0 for table in tables[:columns]]
+    together = bool(ylabel) and all(list(table.columns) == list(tables[0].columns) for table in tables)
+    with drawing((wide, rows * (PANEL_HEIGHT + 0.55)), title=title) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=bool(ylabel), width_ratios=shares)
+        for ax in grid.flat[len(panels) :]:
+            ax.remove()
+        for place, (ax, (name, table)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
+            draw_bars(ax, table, ylabel=ylabel or name, legend=not together)
             ax.set_xlabel(xlabel)
+            width = wide * shares[place % columns] / sum(shares)
+            if ylabel:
+                ax.set_title(folded(name, int(width / NAME_LETTER)), fontsize=SMALL_SIZE, parse_math=False)
+                if place % columns:
+                    ax.set_ylabel("")  # the axis is shared, and so is what it counts
             # Settings' names are words, which would run into each other side by side.
-            if sum(len(str(label)) + 2 for label in table.index) > wide / len(panels) * 14:
+            if sum(len(str(label)) + 2 for label in table.index) > width * 14:
                 ax.tick_params(axis="x", labelrotation=30)
                 for label in ax.get_xticklabels():
                     label.set(ha="right", rotation_mode="anchor")
+        handles, names = grid.flat[0].get_legend_handles_labels()
+        if together and len(names) > 1:
+            figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), columnspacing=1.0)
     return figure

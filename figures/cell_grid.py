@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 
 from figures.heatmap import draw_color_bar
@@ -22,14 +24,16 @@ SIDE = SIDE_CHARACTERS * CHARACTER + 0.08
 LARGEST, SMALLEST = 1.25, 0.42  # inches of a cell
 BAR_BELOW = BAR + LINE + 0.03
 STAR = 6.5  # points
+TINT = 0.3  # opacity of the colour over marked patches of a picture: it tells which side of an outline they are on
+LEGEND_COLUMNS, LEGEND_LINE = 6, 0.17  # inches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One place of the grid: a map (rows, cols) with a number for each patch, or a picture (h, w, 3).
 
-    `stars` are (row, col) of patches that the map is about, `marked` (rows, cols) bool is outlined. `grid` is (rows,
-    cols) of the patches of a picture, for its stars and marks. `head` stands above it.
+    `stars` are (row, col) of patches that the map is about, `marked` (rows, cols) bool is outlined, and tinted in a
+    picture. `grid` is (rows, cols) of the patches of a picture, for its stars and marks. `head` stands above it.
     """
 
     values: np.ndarray
@@ -49,14 +53,18 @@ class Cell:
         return self.grid or (int(np.shape(self.values)[0]), int(np.shape(self.values)[1]))
 
 
-def draw_cell(ax: Axes, cell: Cell, scale: object = None) -> None:
+def draw_cell(ax: Axes, cell: Cell, scale: Normalize | None = None) -> None:
     """One cell into given axes, without ticks."""
     if cell.is_map:
-        draw_map(ax, cell.values, scale=scale, log=cell.log)  # type: ignore[arg-type]
+        draw_map(ax, cell.values, scale=scale, log=cell.log)
     else:
         rows, cols = cell.shape
         extent = (-0.5, cols - 0.5, rows - 0.5, -0.5)
         ax.imshow(as_rgb(cell.values), interpolation="antialiased", aspect="auto", extent=extent)
+        if cell.marked is not None:
+            tint = np.zeros((*cell.marked.shape, 4))
+            tint[..., :3], tint[..., 3] = to_rgb(SKY), TINT * cell.marked
+            ax.imshow(tint, interpolation="nearest", aspect="auto", extent=extent)
         _bare(ax)
     draw_marks(ax, cell.marked)
     for row, col in cell.stars:
@@ -65,13 +73,21 @@ def draw_cell(ax: Axes, cell: Cell, scale: object = None) -> None:
 
 
 def cell_grid(
-    rows: Mapping[str, Sequence[Cell | None]], *, shared: bool = True, note: str = "", title: str = ""
+    rows: Mapping[str, Sequence[Cell | None]],
+    *,
+    shared: bool = True,
+    limits: tuple[float, float] | None = None,
+    legend: Sequence[Artist] = (),
+    note: str = "",
+    title: str = "",
 ) -> Figure:
     """Rows of cells under their heads; a row's name stands on its left.
 
     `shared`: the maps of a row have one colour scale, whose bar stands on the right, so that they can be compared;
-    otherwise each map has its own bar below it. Pictures have none. `note`: small words under the grid that say what is
-    drawn. Grids need not be square; all cells of a figure have one width. A place that is None stays empty.
+    otherwise each map has its own bar below it. Pictures have none. `limits`: the ends of all scales, then linear.
+    `legend`: handles of what colours of pictures mean. `note`: small words under the grid that say what is drawn. Grids
+    need not be square; all cells of a figure have one width. A place that is None stays empty. Heads stand once over
+    rows that have the same.
     """
     lines = {name: list(cells) for name, cells in rows.items()}
     known = [cell for cells in lines.values() for cell in cells if cell is not None]
@@ -88,6 +104,11 @@ def cell_grid(
         name: [folded(cell.head, max(int(width / CHARACTER), 6)) if cell else "" for cell in cells]
         for name, cells in lines.items()
     }
+    before: list[str] | None = None
+    for name, texts in heads.items():
+        again, before = texts == before, list(texts)
+        if again:
+            heads[name] = [""] * len(texts)
     tall = {
         name: max(width * min(cell.shape[0] / cell.shape[1], 2.0) for cell in cells if cell is not None)
         for name, cells in lines.items()
@@ -99,7 +120,8 @@ def cell_grid(
     name_lines = {name: folded(name, SIDE_CHARACTERS) for name in lines}
     steps = {name: max(above[name] + tall[name] + below, LINE * (name_lines[name].count("\n") + 2)) for name in lines}
     height = MARGIN + (TITLE if title else 0) + sum(steps.values()) + (words.count("\n") + 1) * LINE * bool(words)
-    height += MARGIN
+    key = LEGEND_LINE * -(-len(legend) // LEGEND_COLUMNS)
+    height += key + MARGIN
     with drawing((total_width, height), layout=None) as figure:
         sheet = _Sheet(figure, total_width, height)
         if title:
@@ -111,7 +133,7 @@ def cell_grid(
             maps = [cell.values for cell in cells if cell is not None and cell.is_map]
             log = next((cell.log for cell in cells if cell is not None and cell.is_map), None)
             everything = np.concatenate([np.ravel(one) for one in maps]) if maps else np.empty(0)
-            together = color_scale(everything, log) if shared and maps else None
+            together = (Normalize(*limits) if limits else color_scale(everything, log)) if shared and maps else None
             for place, cell in enumerate(cells):
                 if cell is None:
                     continue
@@ -120,7 +142,9 @@ def cell_grid(
                 spare = above[name] / LINE - (heads[name][place].count("\n") + 1)
                 sheet.text(x, top + max(spare, 0) * LINE - 0.02, heads[name][place])
                 ax = sheet.axes(x, first, width, own)
-                scale = together or (color_scale(np.asarray(cell.values, float), cell.log) if cell.is_map else None)
+                scale = together
+                if cell.is_map and scale is None:
+                    scale = Normalize(*limits) if limits else color_scale(np.asarray(cell.values, float), cell.log)
                 draw_cell(ax, cell, scale)
                 ax.set_label(f"{name} {cell.head}".strip() or "map")
                 if cell.is_map and not shared and scale is not None:
@@ -132,6 +156,9 @@ def cell_grid(
                 draw_color_bar(bar, together, everything)
                 bar.tick_params(labelsize=SMALL_SIZE - 1)
             top += steps[name]
+        if legend:
+            figure.legend(handles=list(legend), loc="lower left", ncols=LEGEND_COLUMNS, columnspacing=1.0,
+                          bbox_to_anchor=(0.0, MARGIN / height))  # fmt: skip
         if words:
-            sheet.text(MARGIN, height - MARGIN - (words.count("\n") + 1) * LINE, words, color=QUIET)
+            sheet.text(MARGIN, height - key - MARGIN - (words.count("\n") + 1) * LINE, words, color=QUIET)
     return figure

@@ -13,15 +13,15 @@ from matplotlib.patches import Patch
 from diagnostics.class_colors import class_colors
 from figures.labels import folded, shortened
 from figures.pictures import as_rgb
-from figures.style import FULL, drawing
+from figures.style import FULL, TITLE_LETTER, drawing
 
 OPACITY = 0.6  # of the colours over the picture
 MOST_NAMES = 24  # in a legend; the rest is counted
 LEGEND_ROW, TITLE_ROW, NEXT_ROW = 0.17, 0.2, 0.14  # inches; of a title the first line and those that follow
 CELL = 1.62  # inches: four columns across a page
 NAME = 22  # characters of a class name
-# Inches of a character, in our style: of the title, of the head of a cell, and of the legend, with what a colour takes.
-TITLE_LETTER, HEAD_LETTER, LEGEND_LETTER, LEGEND_COLOR = 0.075, 0.06, 0.055, 0.32
+# Inches of a character, in our style: of the head of a cell, and of the legend, with what a colour takes.
+HEAD_LETTER, LEGEND_LETTER, LEGEND_COLOR = 0.06, 0.055, 0.32
 
 
 def colored(picture: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY) -> np.ndarray:
@@ -99,7 +99,7 @@ def method_sheet(
     """Label maps of several methods on one picture, side by side, with one legend.
 
     `labels`: method -> (H, W) class numbers. The picture itself comes first, then the `truth`, if given. `scores` are
-    mean IoUs in [0, 1], to stand behind the methods' names.
+    mean IoUs in [0, 1], to stand behind the methods' names. At most `columns` stand side by side.
     """
     if not labels:
         raise ValueError("a sheet of methods should get at least one label map; got none.")
@@ -108,8 +108,8 @@ def method_sheet(
     if truth is not None:
         cells.append(("truth", truth))
     cells += list(labels.items())
-    columns = max(1, min(columns, len(cells)))
-    rows = -(-len(cells) // columns)
+    rows = -(-len(cells) // max(1, min(columns, len(cells))))
+    columns = -(-len(cells) // rows)  # as few places as can be stay empty
     height, width = picture.shape[:2]
     single = len(cells) == 1
     cell_width = FULL * 0.75 if single else FULL / columns

@@ -64,6 +64,17 @@ def shortened(text: str, most: int) -> str:
     return f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
 
 
+def without_folders(spec: str) -> str:
+    """A spec whose file has lost its folders: `timm:vit@/data/a.safetensors` -> `timm:vit@a.safetensors`.
+
+    So have `openai:` and `local-dir:`; names that hold a slash of their own, as `open_clip:ViT-B-16/openai`, stay.
+    """
+    before, mark, path = spec.partition("@")
+    if not mark and re.match(r"(openai|local-dir):", spec):
+        before, mark, path = spec.partition(":")
+    return before + mark + re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
 def present(dataset: xr.Dataset, names: Iterable[str], *, figure: str) -> list[str]:
     """Those of `names` that the data set has; ValueError if it has none of them, or no picture."""
     names = list(names)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import COLUMN, FULL, INK, PALETTE, SMALL_SIZE, drawing
+from figures.style import COLUMN, FULL, INK, PALETTE, QUIET, SMALL_SIZE, drawing
 from figures.tables import needs_columns, short_specs, spec_in_lines
 
 # The change, the ends of its interval, and its words: at the layer that was mended, or at the last one.
@@ -43,7 +43,8 @@ def draw_removal_bars(
 ) -> None:
     """One layer's changes: a group for each purifier, the first on top, a bar for each mode, a line at 0.
 
-    Whiskers run from `low` to `high`; none where these are nan, and no bar where the change itself is.
+    Whiskers run from `low` to `high`; none where these are nan, and no bar where the change itself is. Where no token
+    was marked, so that nothing can change, words say so.
     """
     *columns, words = VALUES[at]
     thick = 0.8 / len(modes)
@@ -56,6 +57,9 @@ def draw_removal_bars(
         known = np.isfinite(change) & np.isfinite(low) & np.isfinite(high)
         ax.hlines(where[known], low[known], high[known], color=INK, linewidth=0.8, label=f"_{mode} interval")
     ax.axvline(0, color=INK, linewidth=0.8)
+    if "marked" in table and not table["marked"].any():
+        ax.text(0.5, 0.5, "no token was marked", transform=ax.transAxes, ha="center", va="center", fontsize=SMALL_SIZE,
+                color=QUIET, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
     ax.set_yticks(range(len(purifiers)))
     ax.set_ylim(len(purifiers) - 0.5, -0.5)
     ax.grid(False, axis="y")

@@ -10,6 +10,9 @@ LOG_SPAN = 30.0
 # Share of the values, in per cent, that may lie below a logarithmic colour scale, so that one attention weight that
 # is nearly 0 does not use up the colours. Our choice.
 BELOW_SCALE = 1.0
+# The widest range of a logarithmic colour scale: weights below a ten-thousandth of the largest are all next to nothing,
+# and would take the colours from the rest. Our choice.
+MOST_SPAN = 1e4
 
 
 def wants_log(values: np.ndarray, log: bool | None = None) -> bool:
@@ -28,14 +31,16 @@ def wants_log(values: np.ndarray, log: bool | None = None) -> bool:
 def color_scale(values: np.ndarray, log: bool | None = None) -> Normalize:
     """The colour scale that holds all the values: LogNorm for a wide range of positive ones, else linear.
 
-    Zeros do not stand against a log scale: they and the lowest per cent of the rest take its lowest colour.
+    Zeros do not stand against a log scale: they and the lowest per cent of the rest take its lowest colour, and so does
+    all that is more than ten thousand times smaller than the largest value.
     """
     finite = values[np.isfinite(values)]
     if not finite.size:
         return Normalize(0, 1)
     positive = finite[finite > 0]
     if log is not False and positive.size and (log or finite.min() >= 0):
-        low, high = float(np.percentile(positive, BELOW_SCALE)), float(positive.max())
+        high = float(positive.max())
+        low = max(float(np.percentile(positive, BELOW_SCALE)), high / MOST_SPAN)
         if high > low and (log or high > LOG_SPAN * low):
             return LogNorm(low, high)
     low, high = float(finite.min()), float(finite.max())

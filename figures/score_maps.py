@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from diagnostics.registry import unknown_name
 from figures.heatmap import draw_color_bar
@@ -18,7 +19,7 @@ from figures.layer_axis import chosen_layers
 from figures.maps import BAR, CHARACTER, GAP, LINE, MARGIN, PICTURE_GAP, TITLE, _bare, _picture_size, _Sheet, draw_map
 from figures.pictures import as_rgb, one_picture
 from figures.scales import color_scale
-from figures.style import COLUMN, FULL, SKY, SMALL_SIZE, drawing
+from figures.style import COLUMN, FULL, INK, SKY, SMALL_SIZE, drawing
 from figures.tables import short_specs, spec_in_lines
 
 MOST_LAYERS = 4  # rows when no layer is asked for
@@ -58,6 +59,7 @@ def draw_marks(ax: Axes, marked: np.ndarray | None = None, planted: np.ndarray |
     """Outlines the marked patches of a map, and draws a small square into each planted one."""
     if marked is not None:
         lines = LineCollection(outline(marked), colors=MARKED_COLOR, linewidths=0.9, clip_on=False)
+        lines.set_path_effects([withStroke(linewidth=1.9, foreground=INK)])  # a picture may have the colour of the line
         lines.set_label("marked")
         ax.add_collection(lines, autolim=False)
     if planted is not None:

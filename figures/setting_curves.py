@@ -6,25 +6,47 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from figures.labels import short_number
 from figures.scales import wants_log
 from figures.style import NARROW, PALETTE, drawing
 
+MOST_TICKS = 12  # settings that have a tick each
+CLOSEST = 0.07  # share of the axis between two ticks, so that their numbers do not touch
+
+
+def apart(values: np.ndarray, *, log: bool, least: float = CLOSEST) -> list[float]:
+    """Values, ascending, at least this share of the axis apart; of two that are closer the first stays."""
+    where = np.log(values) if log else values
+    span = float(np.ptp(where)) or 1.0
+    kept: list[int] = []
+    for place in np.argsort(where).tolist():
+        if not kept or where[place] - where[kept[-1]] >= least * span:
+            kept.append(place)
+    return [float(values[place]) for place in kept]
+
 
 def draw_setting_curves(ax: Axes, table: pd.DataFrame, *, xlabel: str, ylabel: str) -> None:
-    """A line for each column over the index; the axis is logarithmic where the index spans more than 30 times."""
+    """A line for each column over the index; the axis is logarithmic where the index spans more than 30 times.
+
+    Each of the settings has a tick, as far as there is room for its number; of many, round numbers have.
+    """
     where = table.index.to_numpy(dtype=np.float64)
     for place, column in enumerate(table.columns):
         color = PALETTE[place % len(PALETTE)]
         ax.plot(where, table[column].to_numpy(dtype=np.float64), "o-", markersize=3, color=color, label=str(column))
-    if wants_log(where, None):
+    log = wants_log(where, None)
+    if log:
         ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(list(where)))
+    if len(where) <= MOST_TICKS:
+        shown = apart(where, log=log)
+        ax.xaxis.set_major_locator(FixedLocator(shown))
+        ax.set_xticks(shown, [short_number(value) for value in shown])
+    else:
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xticks(where, [short_number(value) for value in where])
     ax.set(xlabel=xlabel, ylabel=ylabel)
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.channels import FEW_LAYERS, draw_channel_means
-from figures.labels import present, shortened
+from figures.labels import present, shortened, without_folders
 from figures.layer_axis import chosen_layers
 from figures.layer_curves import draw_layer_curve
 from figures.style import COLUMN, FULL, SMALL_SIZE, drawing
@@ -28,7 +28,7 @@ def curves_side_by_side(
     with _panels(datasets, variable, title) as (figure, axes):
         for ax, (name, dataset) in zip(axes, datasets.items(), strict=True):
             draw_layer_curve(ax, dataset[variable], log=log, most_ticks=8)
-            ax.set_title(shortened(name, NAME), fontsize=SMALL_SIZE, parse_math=False)
+            ax.set_title(shortened(without_folders(name), NAME), fontsize=SMALL_SIZE, parse_math=False)
         for ax in axes[1:]:
             ax.set_ylabel("")  # the axis is shared, and so is what it says
         handles, names = axes[0].get_legend_handles_labels()
@@ -46,7 +46,7 @@ def channels_side_by_side(
     with _panels(datasets, "channel_mean", title, shared=False) as (figure, axes):
         for ax, (name, dataset) in zip(axes, datasets.items(), strict=True):
             draw_channel_means(ax, dataset["channel_mean"], chosen_layers(dataset, layers, most=FEW_LAYERS))
-            ax.set_title(shortened(name, NAME), fontsize=SMALL_SIZE, parse_math=False)
+            ax.set_title(shortened(without_folders(name), NAME), fontsize=SMALL_SIZE, parse_math=False)
     return figure
 
 

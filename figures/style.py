@@ -12,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
+from figures.labels import folded
+
 # Widths in inches: one column and both columns of a two-column paper on US letter (CVPR, ICCV).
 COLUMN = 3.3
 FULL = 6.9
@@ -29,6 +31,8 @@ MISSING = "#D9D9D9"
 
 # One colour per stream, the same in all figures. Streams of other names take the rest of the palette.
 STREAM_COLORS = {"block_in": VERMILION, "attn_out": GREEN, "block_sum": BLUE}
+# The names that ClearCLIP (arXiv:2407.12442) gives to them.
+STREAM_COLORS |= {"X_res": VERMILION, "X_attn": GREEN, "X_sum": BLUE}
 
 # Perceptually uniform, and light on the side of large values, where the outliers are.
 MAP_COLORS = "magma"
@@ -36,6 +40,7 @@ ORDER_COLORS = "viridis"
 
 TEXT_SIZE = 8.0
 SMALL_SIZE = 7.0
+TITLE_LETTER = 0.075  # inches of a letter of the title, generously
 
 LOOK: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -98,14 +103,15 @@ def drawing(
     """A new Figure of (width, height) inches, drawn in our style.
 
     The figure belongs to no window: it has an Agg canvas and pyplot does not know it. `layout` None leaves the axes
-    where they are put.
+    where they are put. A title that is wider than the figure goes on in another line.
     """
     with style():
         figure = Figure(figsize=size, layout=layout or "none")  # type: ignore[arg-type]
         FigureCanvasAgg(figure)
         yield figure
         if title:
-            figure.suptitle(title, parse_math=False)  # a file name may hold dollar signs
+            lines = [folded(line, int(size[0] / TITLE_LETTER)) for line in title.splitlines()]
+            figure.suptitle("\n".join(lines), parse_math=False)  # a file name may hold dollar signs
         # matplotlib makes ticks when they are first asked for, with the settings of that moment; later ones are
         # copies of the first. So one of each is made now, while the style is on.
         for ax in figure.axes:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from matplotlib.figure import Figure
 
-from commands.paper_figures.inputs import Inputs, PaperFigure
+from commands.paper_figures.comparison import scores_beside_printed
+from commands.paper_figures.inputs import Inputs, PaperFigure, takes_words
 from commands.paper_figures.maps import colors_of, folded, heads_of, picture, tinted
+from diagnostics import Backbone
+from diagnostics.class_colors import class_colors
 from figures.bar_panels import bar_panels
 from figures.cell_grid import Cell, cell_grid
-from figures.label_maps import method_sheet
+from figures.label_maps import legend_of, method_sheet
+from figures.labels import without_folders
 from figures.setting_curves import setting_curves
 from figures.side_by_side import channels_side_by_side, curves_side_by_side
 from segment.kernels import kernel_mix
@@ -22,29 +30,45 @@ STREAMS = {
     "X_res": "clearclip:kernel=qk,residual=true,ffn=false,alpha=0",
     "X_attn": "clearclip:kernel=qk,residual=false,ffn=false",
 }
+# What is left of the last block: residual, FFN.
+AS_TRAINED, WITHOUT_RESIDUAL, WITHOUT_BOTH = "as trained", "w/o residual", "w/o residual, FFN"
+SETTINGS = {AS_TRAINED: (True, True), WITHOUT_RESIDUAL: (False, True), WITHOUT_BOTH: (False, False)}
 ALPHAS = (0.1, 0.5, 1, 2, 10, 100)  # Fig 6; its text also speaks of 0.5
 SHEET = ("clip", "maskclip", "sclip", "clearclip")
+# Fig 1, left: CLIP's map and what it is made of, and the maps it is compared with.
+DECOMPOSED = {"CLIP": "clip", "X_res alone": STREAMS["X_res"], "X_attn alone": STREAMS["X_attn"],
+              "MaskCLIP": "maskclip", "ClearCLIP": "clearclip"}  # fmt: skip
+NAMES = {"block_in": "X_res", "attn_out": "X_attn", "block_sum": "X_sum"}
+MOST_PICTURES, MOST_WITH_WORDS = 4, 2
 
 
 def streams(inputs: Inputs) -> Figure:
     layer, layout = inputs.backbone.depth, inputs.layout
-    rows = {}
-    for number, name in enumerate(inputs.names[:4]):
+    rows: dict[str, list[Cell | None]] = {}
+    maps: list[np.ndarray] = []
+    shown = inputs.names[: MOST_PICTURES if inputs.text is None else MOST_WITH_WORDS]
+    for number, name in enumerate(shown):
         recording = inputs.record("block_in", "attn_out", layers=[layer], number=number)
-        cells = [picture(inputs, number, head="picture")]
+        cells: list[Cell | None] = [picture(inputs, number, head="picture")]
         for tap, words in (("block_in", "X_res"), ("attn_out", "X_attn")):
             patches = layout.patches(recording[tap, layer]).float()[0]
             cells.append(Cell(values=folded(layout, patches.norm(dim=-1)), head=f"norm of {words}"))
             cells.append(Cell(values=colors_of(layout, patches), head=f"{words} as colours"))
-        if inputs.text is not None:
-            for method, labels in inputs.label_maps("clip", "maskclip", "clearclip", number=number).items():
-                cells.append(Cell(values=tinted(inputs, labels, number), head=method, grid=inputs.grid))
         rows[name] = cells
+        if inputs.text is not None:
+            found = inputs.label_maps(*DECOMPOSED.values(), number=number)
+            maps += found.values()
+            rows[f"label maps of {name}"] = [
+                Cell(values=tinted(inputs, found[spec], number), head=head, grid=inputs.grid)
+                for head, spec in DECOMPOSED.items()
+            ]
+    handles = legend_of(maps, inputs.words.names, class_colors(len(inputs.words.names))) if maps else ()
     note = "Last block. Colours are the first three principal components; they do not compare between maps."
-    return cell_grid(rows, shared=False, note=note, title=f"X_res and X_attn, {inputs.backbone.spec}")
+    return cell_grid(rows, shared=False, legend=handles, note=note, title=f"X_res and X_attn, {inputs.model}")
 
 
-def norms_by_kind(inputs: Inputs) -> Figure:
+def norm_table(inputs: Inputs) -> pd.DataFrame:
+    """Frobenius norms of X_res and X_attn of the last block by attention kind, mean over pictures."""
     layer, block = inputs.backbone.depth, inputs.backbone.blocks[-1]
     norms = {kind: [0.0, 0.0] for kind in KINDS}
     for number in range(len(inputs.pictures)):
@@ -55,64 +79,103 @@ def norms_by_kind(inputs: Inputs) -> Figure:
                 found = block.merge_heads(kernel_mix(heads, kind), heads.normed)
             norms[kind] = [residual + tokens.float().norm().item(), attended + found.float().norm().item()]
     table = pd.DataFrame(norms, index=["X_res", "X_attn"]).T / len(inputs.pictures)
-    panels = {"Frobenius norm of the last block": table.rename(index=KINDS)}
-    if inputs.labels is not None and inputs.text is not None:
-        specs = {f"clearclip:kernel={kind},residual=true,ffn=true": name for kind, name in KINDS.items()}
-        scores = pd.DataFrame({"mIoU": inputs.scored(list(specs))}).rename(index=specs)
-        panels["mIoU, per cent"] = scores
-    return bar_panels(panels, xlabel="attention kind", title=inputs.backbone.spec)
+    return table.rename(index=KINDS)
+
+
+def norms_by_kind(inputs: Inputs) -> Figure:
+    panels = {}
+    specs = {f"clearclip:kernel={kind},residual=true,ffn=true": name for kind, name in KINDS.items()}
+    for model in inputs.backbones:
+        one = inputs if model is inputs.backbone else inputs.with_backbone(model)
+        behind = f"\n{one.model}" if inputs.second is not None else ""
+        panels[f"Frobenius norm{behind}"] = norm_table(one)
+        if inputs.labels is not None and inputs.text is not None and takes_words(model):
+            scores = pd.DataFrame({"mIoU": inputs.scored(list(specs), model)}).rename(index=specs)
+            panels[f"mIoU, per cent{behind}"] = scores
+    title = "Last block" if inputs.second is not None else f"Last block, {inputs.model}"
+    return bar_panels(panels, xlabel="attention kind", title=title)
 
 
 def stream_features(inputs: Inputs) -> Figure:
     found = inputs.scored(list(STREAMS.values()))
     table = pd.DataFrame({"mIoU": {name: found[spec] for name, spec in STREAMS.items()}})
-    return bar_panels({"mIoU, per cent": table}, xlabel="features of the last block", title=inputs.backbone.spec)
+    return bar_panels({"mIoU, per cent": table}, xlabel="features of the last block", title=inputs.model)
+
+
+def stream_maps(inputs: Inputs) -> Figure:
+    return sheet(inputs, STREAMS)
+
+
+def _by_backbone(inputs: Inputs, measure: str) -> dict[str, xr.Dataset]:
+    """A measurement of every backbone by its name, streams under the names that the paper gives them."""
+    found = {one.spec: inputs.probe(measure, backbone=one) for one in inputs.backbones}
+    return {
+        spec: data.assign_coords(stream=[NAMES[str(one)] for one in data["stream"].values])
+        if "stream" in data.dims
+        else data
+        for spec, data in found.items()
+    }
 
 
 def entropy(inputs: Inputs) -> Figure:
-    found = {one.spec: inputs.probe("entropy", backbone=one) for one in inputs.backbones}
-    return curves_side_by_side(found, "entropy", log=False)
+    return curves_side_by_side(_by_backbone(inputs, "entropy"), "entropy", log=False)
 
 
 def maxima(inputs: Inputs) -> Figure:
-    found = {one.spec: inputs.probe("peak", backbone=one) for one in inputs.backbones}
-    return curves_side_by_side(found, "peak", log=True)
+    return curves_side_by_side(_by_backbone(inputs, "peak"), "peak", log=True)
 
 
 def channels(inputs: Inputs) -> Figure:
-    return channels_side_by_side({one.spec: inputs.probe("channel-mean", backbone=one) for one in inputs.backbones})
+    return channels_side_by_side(_by_backbone(inputs, "channel-mean"))
+
+
+def performance(inputs: Inputs) -> Figure:
+    return scores_beside_printed(inputs, SHEET, ("clearclip/table-2-b16", "clearclip/table-3"))
+
+
+def architecture_table(
+    inputs: Inputs, model: Backbone | None = None, *, settings: Sequence[str] = tuple(SETTINGS)
+) -> pd.DataFrame:
+    """mIoU in per cent, attention kinds by what is left of the last block; of the first backbone by default."""
+    columns = {}
+    for name in settings:
+        residual, ffn = SETTINGS[name]
+        specs = {f"clearclip:kernel={kind},residual={residual},ffn={ffn}".lower(): words
+                 for kind, words in KINDS.items()}  # fmt: skip
+        found = inputs.scored(list(specs), model)
+        columns[name] = {words: found[spec] for spec, words in specs.items()}
+    return pd.DataFrame(columns)
 
 
 def architectures(inputs: Inputs) -> Figure:
-    panels = {}
-    settings = {"as trained": (True, True), "w/o residual": (False, True), "w/o residual, FFN": (False, False)}
-    for model in inputs.backbones:
-        columns = {}
-        for name, (residual, ffn) in settings.items():
-            specs = {f"clearclip:kernel={kind},residual={residual},ffn={ffn}".lower(): words
-                     for kind, words in KINDS.items()}  # fmt: skip
-            found = inputs.scored(list(specs), model)
-            columns[name] = {words: found[spec] for spec, words in specs.items()}
-        panels[f"mIoU, per cent\n{model.spec[:40]}"] = pd.DataFrame(columns)
-    return bar_panels(panels, xlabel="attention kind")
+    panels = {without_folders(model.spec): architecture_table(inputs, model) for model in inputs.backbones}
+    return bar_panels(panels, xlabel="attention kind", ylabel="mIoU, per cent")
 
 
-def scaling(inputs: Inputs) -> Figure:
+def scaling_table(inputs: Inputs) -> pd.DataFrame:
+    """mIoU in per cent, alpha by kinds."""
     specs = {
         (alpha, words): f"clearclip:kernel={kind},residual=true,ffn=false,alpha={alpha}"
         for alpha in ALPHAS
         for kind, words in KINDS.items()
     }
     found = inputs.scored(list(specs.values()))
-    table = pd.DataFrame({words: {alpha: found[specs[alpha, words]] for alpha in ALPHAS} for words in KINDS.values()})
-    return setting_curves(
-        table, xlabel="alpha in X_res + alpha X_attn (log scale)", ylabel="mIoU, per cent", title=inputs.backbone.spec
-    )
+    return pd.DataFrame({words: {alpha: found[specs[alpha, words]] for alpha in ALPHAS} for words in KINDS.values()})
 
 
-def sheet(inputs: Inputs, methods: tuple[str, ...] = SHEET) -> Figure:
-    """Label maps of one picture by several methods, with the truth and scores where there are labels."""
-    labels = inputs.label_maps(*methods)
+def scaling(inputs: Inputs) -> Figure:
+    xlabel = "alpha in X_res + alpha X_attn (log scale)"
+    return setting_curves(scaling_table(inputs), xlabel=xlabel, ylabel="mIoU, per cent", title=inputs.model)
+
+
+def sheet(inputs: Inputs, methods: Sequence[str] | Mapping[str, str] = SHEET) -> Figure:
+    """Label maps of one picture by several methods, with the truth and scores where there are labels.
+
+    `methods`: specs, or specs by the name that stands above them.
+    """
+    specs = dict(methods) if isinstance(methods, Mapping) else {spec: spec for spec in methods}
+    found = inputs.label_maps(*specs.values())
+    labels = {name: found[spec] for name, spec in specs.items()}
     names = inputs.words.names
     truth, scores = None, None
     if inputs.labels is not None:
@@ -129,6 +192,12 @@ FIGURES = {
         shows="maps of X_res and X_attn of the last block, with label maps where there are words",
         claim="noise is in X_res; X_attn is clean",
     ),
+    "fig-1b": PaperFigure(
+        draw=performance,
+        shows="mIoU of CLIP, MaskCLIP, SCLIP and ClearCLIP, beside the printed numbers",
+        claim="ClearCLIP is above CLIP and MaskCLIP on all eight data sets, and above SCLIP on six",
+        needs=("labels", "words"),
+    ),
     "fig-2": PaperFigure(
         draw=norms_by_kind,
         shows="norms of X_res and X_attn by attention kind, with mIoU where there are labels and words",
@@ -139,6 +208,13 @@ FIGURES = {
         shows="mIoU of X_sum, X_res and X_attn of the last block as features",
         claim="X_res is near 0, X_attn is above X_sum",
         needs=("labels", "words"),
+    ),
+    "fig-3-maps": PaperFigure(
+        draw=stream_maps,
+        shows="label maps from X_sum, X_res and X_attn of the last block",
+        claim="the noise of CLIP's map is that of X_res",
+        each=True,
+        needs=("words",),
     ),
     "fig-4a": PaperFigure(
         draw=entropy,

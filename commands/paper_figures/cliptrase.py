@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from commands.paper_figures.comparison import scores_beside_printed
 from commands.paper_figures.inputs import Inputs, PaperFigure
 from commands.paper_figures.maps import (
     attention,
@@ -13,6 +15,7 @@ from commands.paper_figures.maps import (
     cluster_colors,
     folded,
     heads_of,
+    named_after,
     patch_row,
     picture,
     place_of,
@@ -39,10 +42,10 @@ def recovered(inputs: Inputs, number: int = 0) -> Tensor:
     return correlation_map(heads_of(inputs, tokens, layer)[:3])[0]
 
 
-def _pair(inputs: Inputs, patch: int, number: int, before: Tensor, after: Tensor) -> list[Cell | None]:
+def _pair(inputs: Inputs, patch: int, number: int, before: Tensor, after: Tensor, head: str = "") -> list[Cell | None]:
     star = [place_of(inputs, patch)]
     return [
-        picture(inputs, number, head=f"patch {patch}", stars=star),
+        picture(inputs, number, head=head or f"patch {patch}", stars=star),
         Cell(values=patch_row(inputs, before, patch), head="attention", stars=star),
         Cell(values=patch_row(inputs, after, patch), head="SCR", stars=star, log=False),
     ]
@@ -53,7 +56,7 @@ NOTE_PAIR = "Last block. Left: attention, mean over heads. Right: recovered corr
 
 def patches_before_after(inputs: Inputs) -> Figure:
     before, after = attention(inputs, inputs.backbone.depth), recovered(inputs)
-    rows = {f"patch {patch}": _pair(inputs, patch, 0, before, after) for patch in queries(inputs, 4)}
+    rows = {f"patch {patch}": _pair(inputs, patch, 0, before, after, "picture") for patch in queries(inputs, 4)}
     return cell_grid(rows, shared=False, note=NOTE_PAIR, title=inputs.names[0])
 
 
@@ -62,7 +65,7 @@ def before_after(inputs: Inputs) -> Figure:
     for number, name in enumerate(inputs.names[:MOST_PICTURES]):
         before, after = attention(inputs, inputs.backbone.depth, number), recovered(inputs, number)
         rows[name] = [cell for patch in queries(inputs, 2) for cell in _pair(inputs, patch, number, before, after)]
-    return cell_grid(rows, shared=False, note=NOTE_PAIR, title=f"before and after SCR, {inputs.backbone.spec}")
+    return cell_grid(rows, shared=False, note=NOTE_PAIR, title=f"before and after SCR, {inputs.model}")
 
 
 def global_patches(inputs: Inputs) -> Figure:
@@ -84,7 +87,7 @@ def global_patches(inputs: Inputs) -> Figure:
     return cell_grid(rows, note=note, title=inputs.names[0])
 
 
-def _clusters(inputs: Inputs, number: int, spec: str) -> Tensor:
+def clusters_of(inputs: Inputs, number: int, spec: str) -> Tensor:
     encoding = encode_many(inputs.backbone, inputs.images(number), [spec])[0]
     # The same eps before and after, as the paper has it, though a denoised affinity has smaller distances.
     return Dbscan().clusters(encoding).labels[0]
@@ -94,15 +97,24 @@ def clusters(inputs: Inputs) -> Figure:
     rows: dict[str, list[Cell | None]] = {}
     denoise = METHODS["cliptrase"].settings()["denoise"] if inputs.layout.class_index is not None else "self"
     for number, name in enumerate(inputs.names[:MOST_PICTURES]):
-        cells: list[Cell | None] = [picture(inputs, number, head="picture")]
-        for how, words in (("none", "before"), (denoise, "after denoising")):
-            labels = _clusters(inputs, number, f"cliptrase:denoise={how}")
-            shown = folded(inputs.layout, labels).astype(int)
-            cells.append(Cell(values=cluster_colors(shown), head=f"{words}: {labels.max().item() + 1} clusters"))
-        rows[name] = cells
+        before, after = (
+            folded(inputs.layout, clusters_of(inputs, number, f"cliptrase:denoise={how}")).astype(int)
+            for how in ("none", denoise)
+        )
+        after = named_after(after, before)
+        counts = [len(np.unique(one[one >= 0])) for one in (before, after)]
+        shades = cluster_colors(np.concatenate([before, after]))
+        rows[name] = [
+            picture(inputs, number, head="picture"),
+            Cell(values=shades[: len(before)], head=f"{counts[0]} clusters"),
+            Cell(values=shades[len(before) :], head=f"denoised: {counts[1]}"),
+        ]
     eps, fewest = density_settings(inputs.layout.count)
-    note = f"DBSCAN of the patches' correlations, eps {eps:.2g}, {fewest} samples; white is noise."
-    return cell_grid(rows, shared=False, note=note, title=f"clusters, {inputs.backbone.spec}")
+    note = (
+        f"DBSCAN of the patches' correlations, eps {eps:.2g}, {fewest} samples; white is noise. Clusters that share "
+        "most of their patches have one colour before and after."
+    )
+    return cell_grid(rows, shared=False, note=note, title=f"clusters, {inputs.model}")
 
 
 def local_and_global(inputs: Inputs) -> Figure:
@@ -115,17 +127,32 @@ def local_and_global(inputs: Inputs) -> Figure:
     return cell_grid(rows, shared=False, note=NOTE_PAIR, title=inputs.names[0])
 
 
-def density_landscape(inputs: Inputs) -> Figure:
+def density_table(inputs: Inputs) -> pd.DataFrame:
+    """mIoU in per cent, eps by min_samples."""
     specs = {
         (eps, fewest): f"cliptrase:masks=dbscan(eps={eps},min_samples={fewest})" for eps in EPS for fewest in FEWEST
     }
     found = inputs.scored(list(specs.values()))
-    table = pd.DataFrame({fewest: {eps: found[specs[eps, fewest]] for eps in EPS} for fewest in FEWEST})
+    return pd.DataFrame({fewest: {eps: found[specs[eps, fewest]] for eps in EPS} for fewest in FEWEST})
+
+
+def density_landscape(inputs: Inputs) -> Figure:
     value = f"mIoU, per cent, {len(inputs.pictures)} pictures"
-    return landscape(table, xlabel="min_samples", ylabel="eps", value=value, digits=1, title=inputs.backbone.spec)
+    table, title = density_table(inputs), inputs.model
+    return landscape(table, xlabel="min_samples", ylabel="eps", value=value, digits=1, title=title)
+
+
+def performance(inputs: Inputs) -> Figure:
+    return scores_beside_printed(inputs, ("clip", "cliptrase"), ("cliptrase/table-1",))
 
 
 FIGURES = {
+    "fig-1a": PaperFigure(
+        draw=performance,
+        shows="mIoU of CLIP and CLIPtrase, beside the printed numbers",
+        claim="CLIPtrase is far above CLIP on all nine data sets",
+        needs=("labels", "words"),
+    ),
     "fig-1b": PaperFigure(
         draw=patches_before_after,
         shows="what several patches look at, in CLIP and after semantic correlation recovery",

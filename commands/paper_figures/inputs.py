@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ import diagnostics
 from diagnostics import Backbone, Layout, Recorder, Recording
 from diagnostics.feed import size_for
 from diagnostics.images import denormalise
+from figures.labels import without_folders
 from segment.datasets.base import Dataset, Sample
 from segment.encode import encode_many
 from segment.method import Encoding, TextFeatures
@@ -58,10 +59,21 @@ class Inputs:
     ignore: int = 255
     text: TextFeatures | None = None
     second: Backbone | None = None
+    # mIoU by backbone and method, kept since several figures ask for the same.
+    known: dict[tuple[str, str], float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def model(self) -> str:
+        """The backbone's spec for titles, a file without its folders."""
+        return without_folders(self.backbone.spec)
 
     @property
     def backbones(self) -> list[Backbone]:
         return [self.backbone] if self.second is None else [self.backbone, self.second]
+
+    def with_backbone(self, backbone: Backbone) -> Inputs:
+        """The same pictures for another backbone, without words: those were read by the first one's text tower."""
+        return replace(self, backbone=backbone, text=None, second=None)
 
     def only(self, number: int) -> Inputs:
         """The same with one of the pictures alone."""
@@ -125,13 +137,16 @@ class Inputs:
         """Mean IoU of each method over all pictures, in per cent."""
         if self.labels is None:
             raise ValueError("this figure scores label maps; give --labels DIR and --classes, or --scenes N.")
-        pairs = zip(self.pictures, self.labels, self.names, strict=True)
-        samples = [Sample(picture, labels, name) for picture, labels, name in pairs]
-        dataset = Labelled(samples, self.words.names, self.ignore)
-        other = backbone is not None and backbone is not self.backbone
-        text = None if other else self.words
-        found = score_methods(backbone or self.backbone, dataset, methods, text=text, **self.whole)
-        return {str(spec): 100 * float(value) for spec, value in found.table()["mIoU"].items()}
+        model = backbone or self.backbone
+        missing = [spec for spec in dict.fromkeys(methods) if (model.spec, spec) not in self.known]
+        if missing:
+            pairs = zip(self.pictures, self.labels, self.names, strict=True)
+            samples = [Sample(picture, labels, name) for picture, labels, name in pairs]
+            dataset = Labelled(samples, self.words.names, self.ignore)
+            text = self.words if model is self.backbone else None
+            found = score_methods(model, dataset, missing, text=text, **self.whole).table()["mIoU"]
+            self.known.update({(model.spec, spec): 100 * float(found[spec]) for spec in missing})
+        return {spec: self.known[model.spec, spec] for spec in methods}
 
     @property
     def words(self) -> TextFeatures:
@@ -158,3 +173,12 @@ class PaperFigure:
     claim: str = ""
     each: bool = False
     needs: tuple[str, ...] = ()
+
+
+def takes_words(model: Backbone) -> bool:
+    """Whether the model has a text tower."""
+    try:
+        model.encode_text(["a"])
+    except ValueError:
+        return False
+    return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from commands.paper_figures.inputs import Inputs
@@ -18,7 +20,9 @@ from figures.cell_grid import Cell
 from figures.label_maps import colored
 from figures.maps import pca_colors
 
-METHOD_SHEET = ("clip", "maskclip", "sclip", "clearclip", "naclip", "cliptrase", "sc-clip", "sfp")
+METHOD_SHEET = (
+    "clip", "maskclip", "sclip", "clearclip", "naclip", "clip-surgery", "gem", "cliptrase", "sc-clip", "sfp",
+)  # fmt: skip
 
 
 def picture(inputs: Inputs, number: int = 0, **more: Any) -> Cell:
@@ -85,6 +89,26 @@ def cluster_colors(labels: np.ndarray) -> np.ndarray:
     """Clusters (rows, cols), -1 for noise, as colours (rows, cols, 3): noise white, the rest far apart."""
     palette = class_colors(int(labels.max(initial=0)) + 2)[1:] / 255
     return np.where((labels >= 0)[..., None], palette[np.maximum(labels, 0)], 1.0).astype(np.float32)
+
+
+def named_after(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Clusters (rows, cols), -1 for noise, with the numbers of the clusters of `others` that they share most with.
+
+    Each number is given once, so that the patches in common are as many as can be (the Hungarian method); a cluster
+    that has none takes a new number.
+    """
+    mine, theirs = np.unique(labels[labels >= 0]), np.unique(others[others >= 0])
+    shared = np.array([[np.sum((labels == a) & (others == b)) for b in theirs] for a in mine]).reshape(
+        len(mine), len(theirs)
+    )
+    named = {
+        int(mine[i]): int(theirs[j]) for i, j in zip(*linear_sum_assignment(-shared), strict=True) if shared[i, j] > 0
+    }
+    fresh = itertools.count(int(others.max(initial=-1)) + 1)
+    renamed = np.full_like(labels, -1)
+    for one in mine.tolist():
+        renamed[labels == one] = named[one] if one in named else next(fresh)
+    return renamed
 
 
 def similarity_row(tokens: Tensor, layout: Layout, patch: int) -> np.ndarray:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import functools
 
+import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
 from commands.paper_figures.clearclip import sheet
 from commands.paper_figures.inputs import Inputs, PaperFigure
-from commands.paper_figures.maps import METHOD_SHEET
+from commands.paper_figures.maps import METHOD_SHEET, class_row, colors_of, folded, mask_map, picture
+from diagnostics import Recorder, chain
+from diagnostics.backbones.base import attention_weights
 from diagnostics.compare import agreement_table, planted_scores, score_pictures, threshold_table
 from diagnostics.detectors import DETECTORS
+from diagnostics.detectors.relative_norm import RelativeNorm
+from diagnostics.edits.purify_at import PurifyAt
+from diagnostics.purifiers import PURIFIERS as PURIFIER_PARTS
 from diagnostics.removal import removal_table
 from figures.agreement import agreement
+from figures.cell_grid import Cell, cell_grid
 from figures.layer_curves import layer_curve
 from figures.planted_roc import planted_roc
 from figures.removal_bars import removal_bars
@@ -36,25 +43,29 @@ def _scores(inputs: Inputs, layers: list[int] | None = None) -> xr.Dataset:
 def agreeing(inputs: Inputs) -> Figure:
     layer = inputs.backbone.depth - 1
     table = agreement_table(_scores(inputs, [layer]))
-    return agreement(table, layer=layer, title=inputs.backbone.spec)
+    return agreement(table, layer=layer, title=inputs.model)
 
 
 def sweep(inputs: Inputs) -> Figure:
     table = threshold_table(_scores(inputs, inputs.layers(3, 6, 9, 11)))
-    return threshold_sweep(table, title=inputs.backbone.spec)
+    return threshold_sweep(table, title=inputs.model)
 
 
 def planted(inputs: Inputs) -> Figure:
     layers = [inputs.layer(7), inputs.layer(9)]
     found = planted_scores(inputs.backbone, list(inputs.pictures), _usable(inputs), [PLANTED], layers=layers)
-    return planted_roc(next(found)[1], title=inputs.backbone.spec)
+    return planted_roc(next(found)[1], title=inputs.model)
 
 
 def timeline(inputs: Inputs) -> Figure:
     marked = _scores(inputs)["marked"].sel(detector=["relative-norm"])
     counts = marked.sum(("row", "col")).isel(detector=0, drop=True).rename("outliers")
     counts.attrs = {"long_name": "outliers in a picture, by relative norm", "units": "1"}
-    return layer_curve(counts, title=inputs.backbone.spec)
+    figure = layer_curve(counts, title=inputs.model)
+    (axes,) = figure.axes
+    top = max(1.0, axes.get_ylim()[1])
+    axes.set_ylim(-0.04 * top, top)  # none at all is 0 at the bottom, not in the middle
+    return figure
 
 
 def purified(inputs: Inputs) -> Figure:
@@ -63,7 +74,39 @@ def purified(inputs: Inputs) -> Figure:
         layers=inputs.layers(8, 11), labels=None if inputs.labels is None else list(inputs.labels),
         ignore=(inputs.ignore,),
     )  # fmt: skip
-    return removal_bars(table, title=inputs.backbone.spec)
+    return removal_bars(table, title=inputs.model)
+
+
+def purified_maps(inputs: Inputs) -> Figure:
+    layer, depth, layout = inputs.backbone.depth - 1, inputs.backbone.depth, inputs.layout
+    detector = RelativeNorm()
+    recorded = inputs.record("block_out", layers=[layer])
+    mask = detector(recorded.at(layer), layout).mask[0]
+    marked = mask_map(layout, mask)
+    rows: dict[str, list[Cell | None]] = {}
+    for words, purifier in {"before": "keep", **{name: name for name in PURIFIERS}}.items():
+        recorder = Recorder("block_out", "query", "key", layers=[layer, depth])
+        edit = PurifyAt(layers=(layer,), detector=detector, purifier=PURIFIER_PARTS.build(purifier))
+        with torch.no_grad():
+            inputs.backbone.trunk(inputs.images(), tap=chain(edit, recorder))
+        seen = recorder.recording
+        weights = attention_weights(seen["query", depth].float(), seen["key", depth].float()).mean(dim=1)
+        received = layout.patches(layout.patches(weights, dim=1), dim=2)[0].mean(dim=0)
+        mended, last = (layout.patches(seen["block_out", at]).float()[0] for at in (layer, depth))
+        cells: list[Cell | None] = [
+            picture(inputs, head=f"{int(mask.sum())} outliers", marked=marked),
+            Cell(values=folded(layout, mended.norm(dim=-1)), head=f"norm, layer {layer}"),
+            Cell(values=folded(layout, received), head=f"received, layer {depth}"),
+        ]
+        if layout.class_index is not None:
+            cells.append(Cell(values=class_row(inputs, weights[0]), head=f"class token, layer {depth}"))
+        rows[words] = [*cells, Cell(values=colors_of(layout, last), head=f"features, layer {depth}")]
+    note = (
+        f"Patches with a norm above 3 x the median at layer {layer} are mended there, and the last block sees it. "
+        "Attention that patches receive from patches and that of the class token, mean over heads. Features as three "
+        "principal components, which do not compare between maps."
+    )
+    return cell_grid(rows, shared=False, note=note, title=inputs.names[0])
 
 
 FIGURES = {
@@ -74,8 +117,11 @@ FIGURES = {
     "purification": PaperFigure(
         draw=purified, shows="change of the same-class AUC by each purifier", needs=("labels",)
     ),
+    "purification-maps": PaperFigure(
+        draw=purified_maps, shows="norm, attention and features before and after each purifier", each=True
+    ),
     "method-sheet": PaperFigure(
-        draw=functools.partial(sheet, methods=METHOD_SHEET), shows="label maps of all methods", each=True,
+        draw=functools.partial(sheet, methods=METHOD_SHEET), shows="label maps of ten methods", each=True,
         needs=("words",),
     ),
 }  # fmt: skip

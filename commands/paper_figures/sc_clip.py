@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from commands.paper_figures.clearclip import sheet
+from commands.paper_figures.comparison import scores_beside_printed
 from commands.paper_figures.inputs import Inputs, PaperFigure
 from commands.paper_figures.maps import (
     attention,
@@ -28,6 +29,7 @@ from diagnostics.labels import patch_labels, resize_labels
 from diagnostics.measures.auc import pair_histogram, roc_from_histogram
 from diagnostics.purifiers.neighbour_mean import NeighbourMean
 from figures.cell_grid import Cell, cell_grid
+from figures.labels import shortened
 from figures.named_roc import named_roc
 from figures.token_scatter import token_scatter
 from segment.encoders.self_calibrate import POST, PRE, layer_at
@@ -35,6 +37,7 @@ from segment.fusion import aggregate, cut_below, gate, similarity
 from segment.heatmaps import heat_maps
 
 BETA = 0.4  # supplement, Sec 6
+NAME = 30  # characters of a backbone's name in a legend
 STEPS = {
     "SCLIP attention, no residual or FFN": "sclip:residual=false,ffn=false",
     "+ anomaly repair": "sclip:residual=false,ffn=false,purifier=neighbour-mean",
@@ -45,7 +48,7 @@ SHEET = ("clip", "maskclip", "sclip", "clearclip", "proxyclip", "sc-clip")
 SHEET_ALONE = ("clip", "maskclip", "sclip", "clearclip", "sc-clip")
 
 
-def _mended(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+def mended_tokens(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens of layer L-1 as they are and with outliers mended as in the release, and which these are (N)."""
     layer, layout = inputs.backbone.depth - 1, inputs.layout
     recording = inputs.record("block_out", layers=[layer])
@@ -56,7 +59,7 @@ def _mended(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     return tokens, torch.cat([tokens[:, : layout.prefix], patches], dim=1), mask[0]
 
 
-def _last_attention(inputs: Inputs, tokens: Tensor) -> Tensor:
+def last_attention(inputs: Inputs, tokens: Tensor) -> Tensor:
     """Attention of the last block on such tokens, mean over heads: (T, T)."""
     with torch.no_grad():
         heads = inputs.backbone.blocks[-1].qkv(tokens)
@@ -74,7 +77,7 @@ def attention_of_patches(inputs: Inputs) -> Figure:
 
 
 def scatter(inputs: Inputs) -> Figure:
-    tokens, _, mask = _mended(inputs)
+    tokens, _, mask = mended_tokens(inputs)
     layout = inputs.layout
     class_token = None if layout.class_index is None else layout.class_token(tokens)[0].float().cpu().numpy()
     patches = layout.patches(tokens)[0].float().cpu().numpy()
@@ -83,13 +86,13 @@ def scatter(inputs: Inputs) -> Figure:
 
 
 def repair(inputs: Inputs) -> Figure:
-    tokens, mended, mask = _mended(inputs)
+    tokens, mended, mask = mended_tokens(inputs)
     layout = inputs.layout
     marked = mask_map(layout, mask)
     normal, odd = queries(inputs, 1)[0], int(mask.float().argmax()) if mask.any() else queries(inputs, 2)[1]
     rows: dict[str, list[Cell | None]] = {}
     for words, some in (("before", tokens), ("after", mended)):
-        matrix = _last_attention(inputs, some)
+        matrix = last_attention(inputs, some)
         means = folded(layout, layout.patches(some)[0].float().mean(dim=-1))
         rows[words] = [
             picture(inputs, head="picture", marked=marked),
@@ -127,11 +130,11 @@ def similarity_maps(inputs: Inputs) -> Figure:
     return cell_grid(rows, shared=False, note=note, title=inputs.names[0])
 
 
-def _curves(inputs: Inputs, steps: dict[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def same_class_curves(inputs: Inputs, steps: dict[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """ROC of same-class pairs of patches, pooled over the pictures: the last and a middle layer, and these methods."""
     if inputs.labels is None:
         raise ValueError("this figure compares pairs of labelled patches; give --labels DIR, or --scenes N.")
-    model, depth = inputs.backbone, inputs.backbone.depth
+    model, depth, name = inputs.backbone, inputs.backbone.depth, shortened(inputs.model, NAME)
     middle = layer_at(depth, PRE, "line")
     total: dict[str, Tensor] = {}
     for number, labels in enumerate(inputs.labels):
@@ -140,42 +143,42 @@ def _curves(inputs: Inputs, steps: dict[str, str]) -> dict[str, tuple[np.ndarray
         known = patch_labels(resized, model.patch_size, ignore=(inputs.ignore,)).to(model.device)
         recording = inputs.record("block_out", layers=[middle, depth], number=number)
         features = {
-            f"{model.spec[:16]}, last layer ({depth})": inputs.layout.patches(recording["block_out", depth]),
-            f"{model.spec[:16]}, middle layer ({middle})": inputs.layout.patches(recording["block_out", middle]),
+            f"{name}, last layer ({depth})": inputs.layout.patches(recording["block_out", depth]),
+            f"{name}, middle layer ({middle})": inputs.layout.patches(recording["block_out", middle]),
         }
         if steps:
             encodings = inputs.encoded(*steps.values(), number=number)
-            features |= {name: one.patches for name, one in zip(steps, encodings, strict=True)}
-        for name, patches in features.items():
+            features |= {step: one.patches for step, one in zip(steps, encodings, strict=True)}
+        for what, patches in features.items():
             counts = pair_histogram(patches.float(), known)[0]
-            total[name] = counts if name not in total else total[name] + counts
-    curves = {name: roc_from_histogram(counts.cpu().numpy()) for name, counts in total.items()}
-    return {name: curve for name, curve in curves.items() if np.isfinite(curve).all()}
+            total[what] = counts if what not in total else total[what] + counts
+    curves = {what: roc_from_histogram(counts.cpu().numpy()) for what, counts in total.items()}
+    return {what: curve for what, curve in curves.items() if np.isfinite(curve).all()}
 
 
 def layer_roc(inputs: Inputs) -> Figure:
-    curves = _curves(inputs, {})
+    curves = same_class_curves(inputs, {})
     if inputs.second is not None:
         from dataclasses import replace
 
-        curves |= _curves(replace(inputs, backbone=inputs.second, second=None), {})
+        curves |= same_class_curves(replace(inputs, backbone=inputs.second, second=None), {})
     return named_roc(curves, title=f"same class? pairs of patches, {len(inputs.pictures)} pictures")
 
 
 def step_roc(inputs: Inputs) -> Figure:
-    curves = _curves(inputs, STEPS)
+    curves = same_class_curves(inputs, STEPS)
     return named_roc(curves, title=f"same class? pairs of patches, {len(inputs.pictures)} pictures")
 
 
 def self_adjusting(inputs: Inputs) -> Figure:
-    _, mended, _ = _mended(inputs)
+    _, mended, _ = mended_tokens(inputs)
     layout = inputs.layout
     pre = layer_at(inputs.backbone.depth, PRE, "line")
     patches = layout.patches(mended).float()
     affinity = similarity(layout.patches(inputs.record("block_out", layers=[pre])["block_out", pre]))
     adjusted = aggregate(cut_below(affinity, BETA), patches)
     weights = gate(affinity, shift=1.0, scale=3.0)  # SuleBai/SC-CLIP 0417ba9
-    own = _last_attention(inputs, mended)
+    own = last_attention(inputs, mended)
     patch = queries(inputs, 1)[0]
     star = [place_of(inputs, patch)]
     before: list[Cell | None] = [
@@ -206,25 +209,48 @@ def shallow_and_deep(inputs: Inputs) -> Figure:
     return cell_grid(rows, note="Cosine similarity to the patch at the star.", title=inputs.names[0])
 
 
+def _asked(inputs: Inputs) -> list[int]:
+    """Numbers of at most four words: those that the picture shows, the largest first, where it has labels."""
+    names = inputs.words.names
+    seen: list[int] = []
+    if inputs.labels is not None:
+        numbers, areas = np.unique(inputs.labels[0], return_counts=True)
+        seen = [int(numbers[place]) for place in np.argsort(-areas, kind="stable")]
+        seen = [number for number in seen if number != inputs.ignore and 0 <= number < len(names)]
+    return [*seen, *(number for number in range(len(names)) if number not in seen)][:4]
+
+
 def prompts(inputs: Inputs) -> Figure:
-    """Heat maps of the words, the first few of them, by CLIP and by SC-CLIP; each map from 0 to 1."""
+    """Heat maps of four words by CLIP and by SC-CLIP; each map from 0 to 1."""
     text, rows = inputs.words, {}
-    chosen = text.names[:4]
+    chosen = _asked(inputs)
     size = inputs.images().shape[-2:]
     for spec, encoding in zip(("clip", "sc-clip"), inputs.encoded("clip", "sc-clip"), strict=True):
         unit = torch.nn.functional.normalize(encoding.patches.float(), dim=-1)
         cosines = (unit @ text.features.to(unit).mT).cpu()
-        best = torch.stack([cosines[..., text.owners.cpu() == number].amax(dim=-1) for number in range(len(chosen))], 2)
+        best = torch.stack([cosines[..., text.owners.cpu() == number].amax(dim=-1) for number in chosen], 2)
         maps = heat_maps(encoding.layout.to_map(best).permute(0, 3, 1, 2), (size[0], size[1]))[0].numpy()
         cells: list[Cell | None] = [Cell(values=inputs.seen(), head="picture")]
-        cells += [Cell(values=one, head=name, log=False) for name, one in zip(chosen, maps, strict=True)]
+        heads = [text.names[number] for number in chosen]
+        cells += [Cell(values=one, head=head) for head, one in zip(heads, maps, strict=True)]
         rows[spec] = cells
-    return cell_grid(rows, note="Cosine with the word, each map stretched from 0 to 1.", title=inputs.names[0])
+    note = "Cosine with the word, each map stretched from 0 to 1."
+    return cell_grid(rows, limits=(0, 1), note=note, title=inputs.names[0])
+
+
+def performance(inputs: Inputs) -> Figure:
+    return scores_beside_printed(inputs, SHEET_ALONE, ("sc-clip/table-1-b16",))
 
 
 qualitative = functools.partial(sheet, methods=SHEET_ALONE)
 
 FIGURES = {
+    "fig-1": PaperFigure(
+        draw=performance,
+        shows="mIoU of CLIP, MaskCLIP, SCLIP, ClearCLIP and SC-CLIP, beside the printed numbers",
+        claim="SC-CLIP is above the others on all eight data sets",
+        needs=("labels", "words"),
+    ),
     "fig-2a": PaperFigure(
         draw=attention_of_patches,
         shows="attention of several patches in the last layer",
@@ -275,7 +301,7 @@ FIGURES = {
         needs=("labels",),
     ),
     "fig-9": PaperFigure(
-        draw=prompts, shows="heat maps of the first words, by CLIP and SC-CLIP", each=True, needs=("words",)
+        draw=prompts, shows="heat maps of four words, by CLIP and SC-CLIP", each=True, needs=("words",)
     ),
     "fig-10": PaperFigure(draw=qualitative, shows="more pictures of fig-6", each=True, needs=("words",)),
 }  # fmt: skip

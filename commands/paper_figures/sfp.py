@@ -42,22 +42,22 @@ def _detector(inputs: Inputs) -> Som:
     return detector
 
 
-def _marks(inputs: Inputs, layer: int, number: int = 0) -> Tensor:
+def marks_of(inputs: Inputs, layer: int, number: int = 0) -> Tensor:
     """Which patches SFP's test marks at a layer: (N) bool."""
     detector = _detector(inputs)
     recording = inputs.record(*detector.needs, layers=[layer], number=number)
     return detector(recording.at(layer), inputs.layout).mask[0]
 
 
-def _object_and_background(inputs: Inputs) -> tuple[int, int]:
+def object_and_background(inputs: Inputs) -> tuple[int, int]:
     """A patch in the middle, for the object, and one near a corner, for the background. Our choice."""
     return queries(inputs, 1)[0], inputs.grid[1] + 1
 
 
 def overview(inputs: Inputs) -> Figure:
     layer = inputs.layer(11)
-    layout, matrix, mask = inputs.layout, attention(inputs, layer), _marks(inputs, layer)
-    thing, ground = _object_and_background(inputs)
+    layout, matrix, mask = inputs.layout, attention(inputs, layer), marks_of(inputs, layer)
+    thing, ground = object_and_background(inputs)
     own = layout.patches(layout.patches(matrix[None], dim=1), dim=2)[0].diagonal()
     above: list[Cell | None] = [
         picture(inputs, head="picture", stars=[place_of(inputs, thing), place_of(inputs, ground)]),
@@ -77,7 +77,7 @@ def overview(inputs: Inputs) -> Figure:
     return cell_grid({"attention": above, "features": below}, shared=False, note=note, title=inputs.names[0])
 
 
-def _with_som(inputs: Inputs, layers: list[int]) -> dict[int, Tensor]:
+def with_som(inputs: Inputs, layers: list[int]) -> dict[int, Tensor]:
     """What leaves these layers (1, T, D) where SOM mends each of them on the way."""
     recorder = Recorder("block_out", layers=layers)
     edit = PurifyAt(layers=tuple(layers), detector=_detector(inputs), purifier=SfpSum())
@@ -94,10 +94,10 @@ def steps(inputs: Inputs) -> Figure:
     layer = inputs.layer(9)
     layout = inputs.layout
     stock = inputs.record("block_out", layers=[layer])["block_out", layer]
-    mended = _with_som(inputs, inputs.layers(*range(2, 10)))[layer]
+    mended = with_som(inputs, inputs.layers(*range(2, 10)))[layer]
     patches = layout.patches(mended).float()
     enhanced = aggregate(cut_below(similarity(patches), BETA), patches)[0]
-    marked = mask_map(layout, _marks(inputs, layer))
+    marked = mask_map(layout, marks_of(inputs, layer))
     named = {"features": layout.patches(stock)[0].float(), "with SOM": patches[0], "with SOM and SAE": enhanced}
     norms: list[Cell | None] = [picture(inputs, head="picture", marked=marked)]
     colors: list[Cell | None] = [None]
@@ -113,7 +113,7 @@ def steps(inputs: Inputs) -> Figure:
 
 def layers_with_som(inputs: Inputs) -> Figure:
     layers = inputs.layers(*range(2, 10))
-    recording, mended = inputs.record("block_out", layers=layers), _with_som(inputs, layers)
+    recording, mended = inputs.record("block_out", layers=layers), with_som(inputs, layers)
 
     def row(tokens: dict[int, Tensor]) -> list[Cell | None]:
         return [
@@ -148,7 +148,7 @@ def detected(inputs: Inputs) -> Figure:
     rows: dict[str, list[Cell | None]] = {}
     for number, name in enumerate(inputs.names[:MOST_PICTURES]):
         tokens = inputs.record("block_out", layers=[layer], number=number)["block_out", layer]
-        mask = _marks(inputs, layer, number)
+        mask = marks_of(inputs, layer, number)
         values = folded(inputs.layout, inputs.layout.patches(tokens)[0].float().norm(dim=-1))
         marked = mask_map(inputs.layout, mask)
         rows[name] = [
@@ -157,7 +157,7 @@ def detected(inputs: Inputs) -> Figure:
             picture(inputs, number, head=f"{int(mask.sum())} outliers", marked=marked),
         ]
     note = f"Layer {layer}; outliers are patches that see themselves less than the class token sees them (Eq 4)."
-    return cell_grid(rows, shared=False, note=note, title=inputs.backbone.spec)
+    return cell_grid(rows, shared=False, note=note, title=inputs.model)
 
 
 FIGURES = {

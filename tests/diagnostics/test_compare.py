@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,14 +18,19 @@ from diagnostics.compare import (
     agreement_table,
     best_f1,
     compare,
+    detector_name,
     fit_detectors,
+    named_detectors,
     planted_scores,
     planted_vector,
     score_pictures,
     threshold_table,
     truth_table,
 )
-from diagnostics.detectors import DETECTORS
+from diagnostics.detectors import DETECTORS, ThresholdDetector
+from diagnostics.detectors.adaptive import Adaptive
+from diagnostics.detectors.lof import LocalOutlierFactor
+from diagnostics.detectors.received_attention import ReceivedAttention
 from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.edits import EDITS, channel_vector
 from diagnostics.images import load_image
@@ -337,3 +343,69 @@ def test_thresholds_and_tokens_that_are_no_numbers_are_refused(tiny, pictures):
         broken.model.visual.conv1.weight.mul_(1e38)
     with pytest.raises(ValueError, match=r"picture-0001.*layer 1"):
         score_pictures(broken, pictures, ["norm"], layers=[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSums(ThresholdDetector):
+    """A detector that no registry knows: the sum over a patch's channels."""
+
+    needs: ClassVar[tuple[str, ...]] = ("block_out",)
+    published: ClassVar[str] = "not at all"
+    threshold: float = 1.0
+
+    def score(self, recording, layout):
+        return layout.patches(recording["block_out"]).float().sum(dim=-1)
+
+
+def test_a_detector_of_one_s_own_stands_beside_specs(tiny, pictures):
+    table = compare(tiny, pictures, [RowSums(), "relative-norm"], [3], thresholds=[2.0], size="96x64")
+    assert list(table["detector"].unique()) == ["RowSums", "relative-norm"]
+    own = table[(table["detector"] == "RowSums") & table["own"]]
+    recorder = Recorder("block_out", layers=[3])
+    counts = []
+    for picture in pictures:
+        image = load_image(picture, size="96x64", mean=tiny.mean, std=tiny.std)[None]
+        tiny.trunk(image, tap=recorder)
+        patches = tiny.layout(image).patches(recorder["block_out"])
+        counts.append(int((patches.sum(-1) > 1.0).sum()))
+    assert own["tokens"].item() == pytest.approx(np.mean(counts))
+    assert own["threshold"].item() == 1.0
+
+
+def test_a_part_and_its_spec_give_the_same_table(tiny, pictures):
+    spec, part = "lof:neighbours=5", LocalOutlierFactor(neighbours=5)
+    tables = [compare(tiny, pictures, one, [3], thresholds=4, planted=[2], size="96x64") for one in (spec, part)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (RowSums(), "RowSums"),
+        (RowSums(threshold=0.5), "RowSums:threshold=0.5"),
+        (LocalOutlierFactor(neighbours=5), "lof:neighbours=5"),
+        (Adaptive(detector="lof(neighbours=5)"), "adaptive:detector=lof(neighbours=5)"),
+    ],
+)
+def test_a_part_goes_by_the_spec_that_would_make_it(part, name):
+    assert detector_name(part) == name
+    if name.partition(":")[0] in DETECTORS:
+        assert DETECTORS.build(name) == part
+
+
+def test_a_part_that_only_sees_attention_is_blind_where_outliers_are_planted(tiny, pictures):
+    _, scores = next(planted_scores(tiny, pictures, [ReceivedAttention(), RowSums()], [2], layers=[3, 4], size="96x64"))
+    assert np.isnan(scores["score"].sel(detector="received-attention", layer=3)).all()
+    assert not np.isnan(scores["score"].sel(detector="RowSums", layer=3)).any()
+
+
+def test_two_detectors_of_one_name_are_refused_and_the_same_one_twice_is_one(tiny, pictures):
+    other = type("RowSums", (RowSums,), {})
+    with pytest.raises(ValueError, match="two different detectors are called `RowSums`"):
+        score_pictures(tiny, pictures, [RowSums(), other()])
+    assert list(named_detectors(["lof", LocalOutlierFactor(), "lof"])) == ["lof"]
+
+
+def test_a_class_in_place_of_a_detector_is_refused(tiny, pictures):
+    with pytest.raises(TypeError, match="specs or detectors"):
+        score_pictures(tiny, pictures, [RowSums])

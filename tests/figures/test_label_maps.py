@@ -49,6 +49,13 @@ def test_a_sheet_has_a_cell_for_picture_truth_and_each_method(picture, labels):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["background", "cat"]
 
 
+def test_a_sheet_leaves_as_few_places_empty_as_it_can(picture, labels):
+    figure = method_sheet(picture, {f"method {k}": labels for k in range(5)}, NAMES)
+    figure.canvas.draw()
+    tops = [round(ax.get_position().y0, 3) for ax in figure.axes]
+    assert sorted(tops.count(top) for top in set(tops)) == [3, 3]
+
+
 def test_one_map_has_the_shape_of_its_picture_and_a_title(picture, labels):
     figure = label_map(picture, labels, NAMES, background=0, title="a $b$.png")
     figure.canvas.draw()

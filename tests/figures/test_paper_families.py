@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib.patches import Patch
 
 from figures.bar_panels import bar_panels
 from figures.cell_grid import Cell, cell_grid
 from figures.landscape import landscape
 from figures.named_roc import named_roc
-from figures.setting_curves import setting_curves
+from figures.setting_curves import apart, setting_curves
 from figures.side_by_side import curves_side_by_side
 from figures.token_scatter import principal_plane, token_scatter
 
@@ -39,6 +40,40 @@ def test_a_star_stands_at_the_query_patch_of_a_map_and_of_a_picture():
     assert places == [(2, 1), (2, 1)]
 
 
+def test_heads_stand_once_over_rows_that_have_the_same():
+    cells = [Cell(values=MAP, head="norm"), Cell(values=MAP, head="features")]
+    other = [Cell(values=MAP, head="attention"), Cell(values=MAP, head="features")]
+    shown = [text.get_text() for text in cell_grid({"a": cells, "b": cells, "c": other}).texts]
+    assert [shown.count(head) for head in ("norm", "attention", "features")] == [1, 1, 2]
+    assert [shown.count(name) for name in "abc"] == [1, 1, 1]
+
+
+def test_limits_are_the_ends_of_every_scale():
+    for shared in (True, False):
+        figure = cell_grid({"a": [Cell(values=MAP + 0.1), Cell(values=MAP)]}, shared=shared, limits=(0, 8))
+        ends = {(axes.images[0].norm.vmin, axes.images[0].norm.vmax) for axes in figure.axes if axes.images}
+        assert ends == {(0, 8)}
+
+
+def test_a_legend_says_what_colours_of_pictures_mean():
+    picture = np.zeros((4, 6, 3), np.uint8)
+    figure = cell_grid({"a": [Cell(values=picture)]}, legend=[Patch(color="red", label="tiger")], note="a note")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tiger"]
+    figure.canvas.draw()
+    note = next(text for text in figure.texts if text.get_text() == "a note")
+    assert figure.legends[0].get_window_extent().y1 <= note.get_window_extent().y0
+
+
+def test_marked_patches_of_a_picture_are_tinted_and_outlined():
+    marked = np.zeros((2, 3), bool)
+    marked[0, 1] = True
+    (axes,) = cell_grid({"a": [Cell(values=np.zeros((20, 30, 3), np.uint8), grid=(2, 3), marked=marked)]}).axes
+    tint = np.asarray(axes.images[1].get_array())
+    assert (tint[..., 3] > 0).tolist() == marked.tolist()
+    assert axes.images[1].get_extent() == axes.images[0].get_extent()
+    assert len(axes.collections[0].get_segments()) == 4
+
+
 def test_a_grid_without_cells_is_refused():
     with pytest.raises(ValueError, match="at least one cell"):
         cell_grid({"a": [None]})
@@ -50,6 +85,50 @@ def test_bars_have_the_heights_of_the_table():
     assert sorted(bar.get_height() for bar in axes.patches) == [1.0, 2.0, 3.0, 4.0]
     assert axes.get_ylabel() == "norm"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["q-k", "q-q"]
+
+
+def test_panels_with_one_label_share_axis_and_legend_and_are_named_above():
+    table = pd.DataFrame({"a": [2.0, 3.0], "b": [1.0, 4.0]}, index=["q-k", "q-q"])
+    figure = bar_panels({"one": table, "two": 10 * table}, ylabel="mIoU, per cent", xlabel="kind")
+    left, right = figure.axes
+    assert [axes.get_title(loc="left") for axes in (left, right)] == ["one", "two"]
+    assert [axes.get_ylabel() for axes in (left, right)] == ["mIoU, per cent", ""]
+    assert left.get_ylim() == right.get_ylim()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert left.get_legend() is None
+
+
+def test_the_third_panel_of_bars_starts_a_row():
+    table = pd.DataFrame({"a": [2.0, 3.0]}, index=["q-k", "q-q"])
+    figure = bar_panels(dict.fromkeys("xyz", table))
+    figure.canvas.draw()
+    first, second, third = (axes.get_position() for axes in figure.axes)
+    assert first.y0 == pytest.approx(second.y0)
+    assert third.y1 < first.y0
+    assert third.x0 == pytest.approx(first.x0)
+
+
+def test_a_panel_of_more_groups_is_wider():
+    few, many = (pd.DataFrame({"a": np.arange(1.0, count + 1)}) for count in (1, 9))
+    figure = bar_panels({"few": few, "many": many}, ylabel="mIoU")
+    figure.canvas.draw()
+    narrow, wide = (axes.get_position().width for axes in figure.axes)
+    assert wide == pytest.approx(3 * narrow, rel=0.05)
+
+
+def test_numbers_of_settings_do_not_touch():
+    assert apart(np.array([1.0, 1.02, 2.0, 10.0]), log=False, least=0.05) == [1.0, 2.0, 10.0]
+    assert apart(np.array([1.0, 1.5, 1.6, 100.0]), log=True, least=0.08) == [1.0, 1.5, 100.0]
+    assert apart(np.array([3.0]), log=True) == [3.0]
+
+
+def test_many_settings_have_round_ticks_that_are_few():
+    table = pd.DataFrame({"f1": np.linspace(0, 1, 40)}, index=np.geomspace(0.5, 100, 40))
+    figure = setting_curves(table, xlabel="threshold", ylabel="share")
+    figure.canvas.draw()
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert 2 <= len(shown) <= 7
+    assert {"1", "10", "100"} <= set(shown)
 
 
 def test_curves_over_a_wide_setting_have_a_log_axis_and_a_line_for_each_column():

@@ -98,3 +98,9 @@ def test_the_table_stays_as_it_was(table):
     before = table.copy(deep=True)
     removal_bars(table).canvas.draw()
     pd.testing.assert_frame_equal(table, before)
+
+
+def test_where_nothing_was_marked_words_say_so(table):
+    first, second = removal_bars(table.assign(marked=np.where(table["layer"] == 8, 0.0, 4.0))).axes
+    assert [text.get_text() for text in first.texts] == ["no token was marked"]
+    assert not second.texts

@@ -31,12 +31,23 @@ def test_a_drawing_keeps_its_small_ticks_when_shown_later():
     assert matplotlib.pyplot.get_fignums() == []
 
 
+def test_a_long_title_goes_on_in_another_line_inside_the_figure():
+    with drawing((3.3, 2.4), title="timm:vit_tiny_patch16_224@a_file_with_a_long_name.safetensors") as figure:
+        figure.subplots()
+    figure.canvas.draw()
+    box = figure._suptitle.get_window_extent()
+    assert "\n" in figure.get_suptitle()
+    assert figure.bbox.x0 <= box.x0
+    assert box.x1 <= figure.bbox.x1
+
+
 def test_each_stream_has_a_colour_of_its_own():
     colors = [stream_color(stream) for stream in ("block_in", "attn_out", "block_sum")]
     assert len(set(colors)) == 3
     assert stream_color("other", 0) not in STREAM_COLORS.values()
     assert stream_color("other", 1) != stream_color("other", 0)
     assert set(colors) <= set(PALETTE)
+    assert [stream_color(stream) for stream in ("X_res", "X_attn", "X_sum")] == colors
 
 
 def test_missing_values_have_a_grey_that_the_global_colour_map_lacks():

@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 from matplotlib.colors import LogNorm
 
-from figures.labels import label_of, short_number, shortened
+from figures.labels import label_of, short_number, shortened, without_folders
 from figures.layer_axis import chosen_layers, some_layers, ticks_among
 from figures.quantiles import median, median_keeping
 from figures.scales import bar_ticks, color_scale, wants_log
@@ -123,6 +123,27 @@ def test_a_colour_scale_holds_all_values_but_the_lowest_of_a_log_scale():
     assert log.vmax == 1.0
     assert 0.009 < log.vmin < 0.011
     assert bar_ticks(LogNorm(1, 100)) == pytest.approx([1, 10, 100])
+
+
+def test_a_log_scale_of_colours_spans_four_decades_at_most():
+    scale = color_scale(np.geomspace(1e-12, 0.5, 1000))
+    assert (scale.vmin, scale.vmax) == pytest.approx((0.5e-4, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("spec", "short"),
+    [
+        ("timm:vit_tiny_patch16_224@/data/my/a.safetensors", "timm:vit_tiny_patch16_224@a.safetensors"),
+        ("open_clip:ViT-B-16@C:\\data\\a.pt", "open_clip:ViT-B-16@a.pt"),
+        ("openai:/data/ViT-B-16.pt", "openai:ViT-B-16.pt"),
+        ("local-dir:/data/mine/", "local-dir:mine"),
+        ("open_clip:ViT-B-16/openai", "open_clip:ViT-B-16/openai"),
+        ("hf-hub:org/name", "hf-hub:org/name"),
+        ("pocket:planted", "pocket:planted"),
+    ],
+)
+def test_a_spec_loses_the_folders_of_its_file_and_nothing_else(spec, short):
+    assert without_folders(spec) == short
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [3.0, 3.0], [0.0, 0.0]])

@@ -1,0 +1,206 @@
+"""What the figures of ClearCLIP claim, in numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from commands.paper_figures.claims.maps import labels_of
+from commands.paper_figures.claims.method_scores import method_scores, scorable
+from commands.paper_figures.claims.seen import Seen, verdict
+from commands.paper_figures.clearclip import (
+    AS_TRAINED,
+    KINDS,
+    SHEET,
+    STREAMS,
+    WITHOUT_BOTH,
+    WITHOUT_RESIDUAL,
+    architecture_table,
+    norm_table,
+    scaling_table,
+)
+from commands.paper_figures.inputs import Inputs
+from diagnostics.measures.auc import pair_auc
+
+# «Near 0» and «near 1» of an entropy, «near 0» of a mIoU as a share of the best stream's, how often the largest value
+# of the first layer «about 90 times» is at least, and the share of channels that are «a few». Our choice.
+LOW_ENTROPY, HIGH_ENTROPY = 0.2, 0.9
+NEARLY_NOTHING = 0.1
+GROWN = 10.0
+DOMINANT, FEW = 0.1, 0.05
+# Rank correlation from which one thing is said to follow another. Our choice.
+FOLLOWS = 0.5
+RISES = 0.8
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation; nan where one of them is constant."""
+    from scipy.stats import spearmanr
+
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(spearmanr(first, second).statistic)
+
+
+def fig_1(inputs: Inputs) -> list[Seen]:
+    layer, layout = inputs.backbone.depth, inputs.layout
+    taps = {"X_res": "block_in", "X_attn": "attn_out"}
+    ratios: dict[str, list[float]] = {name: [] for name in taps}
+    areas: dict[str, list[float]] = {name: [] for name in taps}
+    for number in range(len(inputs.pictures)):
+        recording, labels = inputs.record(*taps.values(), layers=[layer], number=number), labels_of(inputs, number)
+        for name, tap in taps.items():
+            patches = layout.patches(recording[tap, layer]).float()
+            norms = patches.norm(dim=-1)
+            ratios[name].append(float(norms.max() / norms.quantile(0.5)))
+            if labels is not None:
+                areas[name].append(float(pair_auc(patches, labels[None])))
+    ratio = {name: float(np.mean(found)) for name, found in ratios.items()}
+    noisier = verdict(ratio["X_res"] > ratio["X_attn"], *ratio.values())
+    seen = [
+        Seen(measured="largest over median patch norm, X_res", paper="larger than X_attn's", here=ratio["X_res"],
+             holds=noisier),
+        Seen(measured="largest over median patch norm, X_attn", here=ratio["X_attn"]),
+    ]  # fmt: skip
+    if inputs.labels is not None:
+        area = {name: float(np.nanmean(found)) for name, found in areas.items()}
+        cleaner = verdict(area["X_attn"] > area["X_res"], *area.values())
+        seen += [
+            Seen(measured="same-class AUC of patches, X_res", here=area["X_res"]),
+            Seen(measured="same-class AUC of patches, X_attn", paper="above X_res's", here=area["X_attn"],
+                 holds=cleaner),
+        ]  # fmt: skip
+    return seen
+
+
+def fig_2(inputs: Inputs) -> list[Seen]:
+    norms = norm_table(inputs)
+    residual_share = float((norms["X_res"] / norms["X_attn"])[KINDS["qk"]])
+    seen = [
+        Seen(measured="norm of X_res over norm of X_attn, q-k", paper="larger in L/14 than in B/16",
+             here=residual_share)
+    ]  # fmt: skip
+    if scorable(inputs):
+        scores = architecture_table(inputs, settings=[AS_TRAINED])[AS_TRAINED]
+        together = rank_correlation(norms["X_attn"].to_numpy(), scores[norms.index].to_numpy())
+        seen += [
+            Seen(measured="rank correlation of mIoU and norm of X_attn, over kinds", paper="mIoU follows the norm",
+                 here=together, holds=verdict(together > FOLLOWS, together)),
+            Seen(measured="mIoU of q-k, per cent", paper="4.4 (B/16, COCO-Stuff)", here=scores[KINDS["qk"]]),
+            Seen(measured="mIoU of the best kind, per cent", paper="nearly 20", here=float(scores.max()),
+                 holds=verdict(scores.max() > scores[KINDS["qk"]], *scores)),
+        ]  # fmt: skip
+    return seen
+
+
+def fig_3(inputs: Inputs) -> list[Seen]:
+    if not scorable(inputs):
+        return []
+    found = inputs.scored(list(STREAMS.values()))
+    whole, residual, attended = (found[STREAMS[name]] for name in ("X_sum", "X_res", "X_attn"))
+    return [
+        Seen(measured="mIoU of X_res, per cent", paper="near 0", here=residual,
+             holds=verdict(residual < NEARLY_NOTHING * attended, residual, attended)),
+        Seen(measured="mIoU of X_sum, per cent", here=whole),
+        Seen(measured="mIoU of X_attn, per cent", paper="above X_sum's", here=attended,
+             holds=verdict(attended > whole, attended, whole)),
+    ]  # fmt: skip
+
+
+def fig_4a(inputs: Inputs) -> list[Seen]:
+    entropy = inputs.probe("entropy")["entropy"].mean("image")
+    lowest = {stream: float(entropy.sel(stream=stream).min()) for stream in ("block_in", "block_sum", "attn_out")}
+    where = int(entropy.sel(stream="block_in").idxmin("layer"))
+    there = float(entropy.sel(stream="attn_out", layer=where))
+    return [
+        Seen(measured="lowest entropy of X_res over layers", paper="near 0 (CLIP), near 1 (DINO)",
+             here=lowest["block_in"], holds=verdict(lowest["block_in"] < LOW_ENTROPY, lowest["block_in"])),
+        Seen(measured="layer of that entropy", paper="from the middle on", here=where,
+             holds=where > inputs.backbone.depth / 2),
+        Seen(measured="entropy of X_attn in that layer", paper="near 1", here=there,
+             holds=verdict(there > HIGH_ENTROPY, there)),
+        Seen(measured="lowest entropy of X_sum over layers", paper="near 0 (CLIP), near 1 (DINO)",
+             here=lowest["block_sum"], holds=verdict(lowest["block_sum"] < LOW_ENTROPY, lowest["block_sum"])),
+        Seen(measured="lowest entropy of X_attn over layers", paper="near 1", here=lowest["attn_out"],
+             holds=verdict(lowest["attn_out"] > HIGH_ENTROPY, lowest["attn_out"])),
+    ]  # fmt: skip
+
+
+def fig_4b(inputs: Inputs) -> list[Seen]:
+    peak = inputs.probe("peak")["peak"].mean("image")
+    residual = peak.sel(stream="block_in")
+    first, last = float(residual.isel(layer=0)), float(residual.isel(layer=-1))
+    grown = last / first if first > 0 else float("nan")
+    return [
+        Seen(measured="largest value of X_res, first layer", here=first),
+        Seen(measured="largest value of X_res, last layer", paper="below 10 (DINO)", here=last),
+        Seen(measured="the last over the first", paper="about 90 (CLIP)", here=grown,
+             holds=verdict(grown >= GROWN, grown)),
+    ]  # fmt: skip
+
+
+def fig_4c(inputs: Inputs) -> list[Seen]:
+    means = abs(inputs.probe("channel-mean")["channel_mean"].mean("image").isel(layer=-1))
+    most = means / means.max()
+    few = float((most > DOMINANT).mean())
+    return [
+        Seen(measured="channels with a mean above a tenth of the largest, last layer, per cent", paper="a few",
+             here=100 * few, holds=verdict(few < FEW, few)),
+        Seen(measured="largest over median channel mean", here=float(1 / most.median())),
+    ]  # fmt: skip
+
+
+def fig_5(inputs: Inputs) -> list[Seen]:
+    if not scorable(inputs):
+        return []
+    table = architecture_table(inputs)
+    own, pairs = KINDS["qk"], KINDS["qq"]
+    gain = table[WITHOUT_BOTH] - table[AS_TRAINED]
+    gaining, both = int((gain > 0).sum()), table[WITHOUT_BOTH]
+    averages = "mean of 5 data sets"
+    return [
+        Seen(measured="mIoU of q-q, as trained, per cent", paper=f"27.3 ({averages})", here=table[AS_TRAINED][pairs]),
+        Seen(measured="mIoU of q-q, w/o residual", paper=f"33.7 ({averages})", here=table[WITHOUT_RESIDUAL][pairs],
+             holds=verdict(table[WITHOUT_RESIDUAL][pairs] > table[AS_TRAINED][pairs], *table.loc[pairs])),
+        Seen(measured="mIoU of q-q, w/o residual and FFN", paper=f"37.5 ({averages})", here=both[pairs],
+             holds=verdict(both[pairs] > table[WITHOUT_RESIDUAL][pairs], *table.loc[pairs])),
+        Seen(measured="mIoU of q-k, w/o residual and FFN", paper=f"27.6 ({averages}), below q-q", here=both[own],
+             holds=verdict(both[own] < both[pairs], both[own], both[pairs])),
+        Seen(measured=f"kinds of {len(gain)} that gain w/o residual and FFN", paper="all", here=gaining,
+             holds=gaining == len(gain)),
+        Seen(measured="kind that gains most", paper="not identity or v-v (B/16)", here=str(gain.idxmax()),
+             holds=gain.idxmax() not in (KINDS["identity"], KINDS["vv"])),
+    ]  # fmt: skip
+
+
+def fig_6(inputs: Inputs) -> list[Seen]:
+    if not scorable(inputs):
+        return []
+    table = scaling_table(inputs)
+    mean = table.mean(axis=1)
+    rising = rank_correlation(mean.index.to_numpy(float), mean.to_numpy())
+    fall, above = float(mean[1] - mean[0.5]), float(mean[2] - mean[1])
+    return [
+        Seen(measured="rank correlation of alpha and mIoU, mean of the kinds", paper="1: rises with alpha", here=rising,
+             holds=verdict(rising > RISES, rising)),
+        Seen(measured="mIoU lost from alpha 1 to 0.5, points", paper="a sharp fall, more than from 2 to 1", here=fall,
+             holds=verdict(fall > max(above, 0), fall, above)),
+        Seen(measured="mIoU lost from alpha 2 to 1, points", here=above),
+    ]  # fmt: skip
+
+
+def fig_1b(inputs: Inputs) -> list[Seen]:
+    return method_scores(inputs, SHEET, "clearclip/table-2-b16")
+
+
+CLAIMS = {
+    "fig-1": fig_1,
+    "fig-1b": fig_1b,
+    "fig-2": fig_2,
+    "fig-3": fig_3,
+    "fig-4a": fig_4a,
+    "fig-4b": fig_4b,
+    "fig-4c": fig_4c,
+    "fig-5": fig_5,
+    "fig-6": fig_6,
+    "fig-7": fig_1b,
+}

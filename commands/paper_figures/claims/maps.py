@@ -1,0 +1,101 @@
+"""Numbers of attention maps and of other maps between patches, mean over the pictures given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from commands.paper_figures.inputs import Inputs
+from diagnostics.backbones.base import attention_weights
+from diagnostics.labels import patch_labels, resize_labels
+from diagnostics.measures import UNLABELLED
+
+HOT = 5  # patches that most is looked at; our choice
+ALIKE = 0.5  # correlation above which maps are said to be alike; our choice
+# Largest over median attention that a patch receives, above which a map is said to have stripes. Our choice.
+STRIPES = 5.0
+
+
+def mean_over(inputs: Inputs, number_of: Callable[[int], float]) -> float:
+    """Mean over the pictures of a number of each; pictures where it is nan are left out, nan where it always is."""
+    found = np.array([number_of(number) for number in range(len(inputs.pictures))], np.float64)
+    known = found[np.isfinite(found)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def attention_maps(inputs: Inputs, layers: Iterable[int], number: int = 0) -> dict[int, Tensor]:
+    """Attention of one picture at several layers, mean over heads, from one forward: layer -> (T, T)."""
+    wanted = list(layers)
+    recording = inputs.record("query", "key", layers=wanted, number=number)
+    return {
+        layer: attention_weights(recording["query", layer].float(), recording["key", layer].float()).mean(dim=1)[0]
+        for layer in wanted
+    }
+
+
+def between_patches(inputs: Inputs, matrix: Tensor) -> Tensor:
+    """The patch-patch part of a map: (T, T) -> (N, N)."""
+    layout = inputs.layout
+    return layout.patches(layout.patches(matrix[None], dim=1), dim=2)[0]
+
+
+def of_class_token(inputs: Inputs, matrix: Tensor) -> Tensor | None:
+    """What the class token has with each patch, (T, T) -> (N); None where there is none."""
+    index = inputs.layout.class_index
+    return None if index is None else inputs.layout.patches(matrix[None], dim=2)[0, index]
+
+
+def likeness(rows: Tensor) -> float:
+    """Mean correlation of every two rows: (R, N) -> in [-1, 1]; nan for fewer than two rows.
+
+    1: all look at the same; near 0: what one looks at says nothing of what another does. A constant row has 0 with all.
+    """
+    if len(rows) < 2:
+        return float("nan")
+    unit = F.normalize(rows.float() - rows.float().mean(dim=1, keepdim=True), dim=1)
+    total = (unit @ unit.mT).sum() - unit.square().sum()
+    return float(total / (len(rows) * (len(rows) - 1)))
+
+
+def stripe_contrast(between: Tensor) -> float:
+    """Largest over median of what patches receive from patches: (N, N) -> at least 1. Our measure of stripes."""
+    received = between.float().mean(dim=0)
+    return float(received.max() / received.quantile(0.5))
+
+
+def hottest(received: Tensor, count: int = HOT) -> Tensor:
+    """Numbers of the patches with the largest values: (N) -> (count)."""
+    return received.topk(min(count, len(received))).indices
+
+
+def first_above(values: dict[int, float], line: float) -> float:
+    """The first layer whose value is above the line; nan where none is."""
+    return next((float(layer) for layer in sorted(values) if values[layer] > line), float("nan"))
+
+
+def labels_of(inputs: Inputs, number: int) -> Tensor | None:
+    """The class of each patch by majority vote, (N) int; None where the pictures have no labels."""
+    if inputs.labels is None:
+        return None
+    height, width = inputs.images(number).shape[-2:]
+    resized = torch.as_tensor(resize_labels(inputs.labels[number], int(height), int(width)))[None].long()
+    return patch_labels(resized, inputs.backbone.patch_size, ignore=(inputs.ignore,))[0]
+
+
+def same_class_auc(matrix: Tensor, labels: Tensor) -> float:
+    """AUC of a map's entries as a score of «same class», pairs i != j of labelled patches: (N, N), (N) -> in [0, 1].
+
+    0.5 is chance; nan where all pairs are of one kind.
+    """
+    labels = labels.cpu()
+    known = labels != UNLABELLED
+    pairs = (known[:, None] & known) & ~torch.eye(len(labels), dtype=torch.bool)
+    same = (labels[:, None] == labels)[pairs].numpy()
+    if same.all() or not same.any():
+        return float("nan")
+    return float(roc_auc_score(same, matrix.float().cpu()[pairs].numpy()))

@@ -1,0 +1,44 @@
+"""What methods score, set against the order in which a paper's table has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from commands.paper_figures.claims.seen import Seen, verdict
+from commands.paper_figures.inputs import Inputs
+from segment.experiments.published import row_of
+
+DATASET = "voc20"  # whose numbers are quoted: all the papers have it, without a background class, as drawn scenes
+
+
+def scorable(inputs: Inputs) -> bool:
+    """Whether there are labels and words, without which no mIoU is had."""
+    return inputs.labels is not None and inputs.text is not None
+
+
+def printed_score(source: str, method: str) -> float | None:
+    """What the source prints for the method, in per cent; None where it has no such row or column."""
+    try:
+        return row_of(source, method).get(DATASET)
+    except KeyError:
+        return None
+
+
+def method_scores(inputs: Inputs, methods: Sequence[str], source: str) -> list[Seen]:
+    """mIoU of methods over all pictures, beside those that a source prints for PASCAL VOC without background.
+
+    As claimed: above or below the method before it, as the source has it. Nothing without labels or words.
+    """
+    if not scorable(inputs):
+        return []
+    found, seen = inputs.scored(list(methods)), []
+    former: tuple[float, float] | None = None
+    for method in methods:
+        here, printed = found[method], printed_score(source, method)
+        holds = None
+        if printed is not None and former is not None:
+            holds = verdict((here > former[0]) == (printed > former[1]), here, former[0])
+        paper = "" if printed is None else f"{printed} (VOC20)"
+        seen.append(Seen(measured=f"mIoU of {method}, per cent", paper=paper, here=here, holds=holds))
+        former = former if printed is None else (here, printed)
+    return seen

@@ -1,0 +1,29 @@
+"""What methods score on the given pictures, beside what their paper prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from commands.paper_figures.inputs import Inputs
+from figures.bar_panels import bar_panels
+from segment.experiments.published import row_of
+
+
+def scores_beside_printed(
+    inputs: Inputs, methods: Sequence[str], sources: Sequence[str], *, printed: str = "printed, ViT-B/16"
+) -> Figure:
+    """Mean IoU of the methods on all pictures, and what the sources of published numbers have for them by data set.
+
+    The two panels are of other pictures and another model: what can be compared is the order of the methods.
+    """
+    found = pd.Series(inputs.scored(methods))
+    rows: dict[str, dict[str, float]] = {method: {} for method in methods}
+    for source in sources:
+        for method in methods:
+            rows[method] |= row_of(source, method)
+    ours = pd.DataFrame([found[list(methods)]], index=[f"{len(inputs.pictures)} pictures"])
+    theirs = pd.DataFrame({method: rows[method] for method in methods})
+    return bar_panels({inputs.model: ours, printed: theirs}, ylabel="mIoU, per cent")

@@ -1,0 +1,138 @@
+"""A paper walked through figure by figure, for its notebook: each one drawn, and its claim set against what is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from commands.figure import pictures_of, scenes_of
+from commands.paper_figures import paper_figure
+from commands.paper_figures.claims import claims_table
+from commands.paper_figures.inputs import Inputs, takes_words
+from diagnostics import Backbone, load_backbone
+from figures.labels import shortened
+from segment.text import text_features
+
+NAME = 24  # characters of a backbone's name in a title
+SCENES = 8  # drawn where no pictures are given: what a notebook has time for
+EXAMPLE = 7  # the scene among them with four classes, two of them plain
+# What stands beside a backbone unless it is said: outliers are in the weights of the second.
+BESIDE = {"pocket": "pocket:planted"}
+
+
+def gather(
+    backbone: Backbone,
+    pictures: str | Path | Sequence[str | Path] | None = None,
+    *,
+    labels: str | Path | None = None,
+    classes: str | Sequence[str] | None = None,
+    templates: str = "openai-80",
+    ignore: int = 255,
+    scenes: int = SCENES,
+) -> Inputs:
+    """What figures are drawn from: pictures (files, folders, globs) with a folder of label maps and the classes' words.
+
+    `classes` number the labels. Without pictures, drawn scenes with labels; their words come along if the backbone has
+    a text tower.
+    """
+    if pictures is None:
+        from segment.datasets.shapes import NAMES
+
+        found = scenes_of(scenes, backbone)
+        classes = classes or (NAMES if takes_words(backbone) else None)
+    else:
+        given = [pictures] if isinstance(pictures, str | Path) else pictures
+        folder = None if labels is None else Path(labels)
+        found = pictures_of([str(one) for one in given], backbone, folder, ignore)
+    if classes is None:
+        return found
+    words = classes if isinstance(classes, str) else list(classes)
+    return replace(found, text=text_features(backbone, words, templates, progress=False))
+
+
+def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None = "auto", **more: Any) -> Walk:
+    """A walk through a paper with a backbone, and one beside it: `auto` is `pocket:planted` beside `pocket`, else none.
+
+    The rest goes to `gather`, which is asked for the same pictures and words by each of the two.
+    """
+    first = load_backbone(backbone) if isinstance(backbone, str) else backbone
+    if beside == "auto":
+        beside = BESIDE.get(first.spec)
+    second = load_backbone(beside) if isinstance(beside, str) else beside
+    return Walk(
+        paper=paper,
+        inputs=gather(first, **more),
+        beside=None if second is None else gather(second, **more),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """A paper (`clearclip`, `cliptrase`, `sc-clip`, `sfp`) on some pictures.
+
+    `beside`: the same pictures with another backbone, whose numbers stand beside the first one's. `example`: the
+    picture for which figures about one picture are drawn, counted on from the start if there are fewer.
+    """
+
+    paper: str
+    inputs: Inputs = field(repr=False)
+    beside: Inputs | None = field(default=None, repr=False)
+    example: int = EXAMPLE
+
+    @property
+    def backbone(self) -> Backbone:
+        """The first backbone."""
+        return self.inputs.backbone
+
+    @cached_property
+    def both(self) -> Inputs:
+        """The first backbone's, with the other one as second; made once, since scores are kept with it."""
+        return self.inputs if self.beside is None else replace(self.inputs, second=self.beside.backbone)
+
+    def draw(self, figure: str, *, start: int | None = None, beside: bool = False) -> Figure | str:
+        """A figure of the paper, such as `fig-4a`; where something is lacking, a sentence that says what.
+
+        `start`: the first picture that is drawn, the example by default where the figure is about one, else the first
+        one. `beside`: with the backbone that stands beside; figures that set two side by side do so anyway.
+        """
+        name = f"{self.paper}/{figure}"
+        entry = paper_figure(name)
+        given = self.beside if beside else self.both
+        if given is None:
+            return f"{name} is not drawn: no backbone stands beside."
+        lacking = {"words": given.text is None, "labels": given.labels is None}
+        missing = [need for need in entry.needs if lacking[need]]
+        if missing:
+            return f"{name} is not drawn: it needs {' and '.join(missing)}; see `gather`."
+        if given.second is not None and "words" in entry.needs and not takes_words(given.second):
+            given = self.inputs
+        given = turned(given, start if start is not None else self.example if entry.each else 0)
+        if entry.each:  # the title is the picture's name: the backbone is told there, since there may be two
+            given = replace(given.only(0), names=(f"{given.names[0]}, {shortened(given.model, NAME)}",))
+        return entry.draw(given)
+
+    def seen(self, figure: str) -> pd.DataFrame | str:
+        """What the figure claims against what is seen over all pictures, as `claims_table` says, or why it is empty."""
+        name = f"{self.paper}/{figure}"
+        views = [self.both] if self.beside is None else [self.both, self.beside]
+        table = claims_table(name, *views)
+        return table if len(table) else f"{name} has no numbers here: it may need labels and words; see `gather`."
+
+
+def turned(inputs: Inputs, first: int) -> Inputs:
+    """The same pictures from number `first` on, those before it at the end."""
+    first %= len(inputs.pictures)
+    if not first:
+        return inputs
+
+    def turn(some: tuple) -> tuple:
+        return some[first:] + some[:first]
+
+    labels = None if inputs.labels is None else turn(inputs.labels)
+    return replace(inputs, pictures=turn(inputs.pictures), names=turn(inputs.names), labels=labels)

@@ -1,0 +1,180 @@
+"""What figures claim, in numbers: worked out by hand on small maps, and had for every figure on a tiny backbone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from commands.figure import scenes_of
+from commands.paper_figures import CATALOGUE
+from commands.paper_figures.claims import CLAIMS, Seen, claims_table
+from commands.paper_figures.claims.maps import (
+    first_above,
+    hottest,
+    likeness,
+    mean_over,
+    same_class_auc,
+    stripe_contrast,
+)
+from commands.paper_figures.claims.method_scores import method_scores
+from commands.paper_figures.claims.seen import verdict
+from commands.paper_figures.walk import NAME, Walk, gather, walk
+from diagnostics import load_backbone
+from figures.labels import shortened
+from segment.datasets.shapes import NAMES
+from segment.text import text_features
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    backbone = load_backbone("tiny:outliers=true,size=96")
+    text = text_features(backbone, list(NAMES), "plain", progress=False)
+    return replace(scenes_of(2, backbone), text=text)
+
+
+@pytest.fixture(scope="module")
+def bare(inputs):
+    return replace(inputs, labels=None, text=None)
+
+
+def test_maps_that_are_the_same_have_a_likeness_of_1_and_opposite_ones_of_minus_1():
+    row = torch.tensor([0.1, 0.2, 0.7])
+    assert likeness(torch.stack([row, 3 * row + 1, row])) == pytest.approx(1)
+    assert likeness(torch.stack([row, -row])) == pytest.approx(-1)
+    # Correlations of the three pairs: 1, -1, -1.
+    assert likeness(torch.stack([row, row, -row])) == pytest.approx(-1 / 3)
+    assert math.isnan(likeness(row[None]))
+
+
+def test_stripe_contrast_is_the_largest_over_the_median_column_mean():
+    between = torch.tensor([[0.1, 0.6, 0.3], [0.3, 0.6, 0.1], [0.2, 0.6, 0.2]])
+    assert stripe_contrast(between) == pytest.approx(0.6 / 0.2)
+    assert hottest(between.mean(dim=0), 1).tolist() == [1]
+
+
+def test_the_area_of_same_class_counts_ordered_pairs_and_leaves_out_the_patch_itself_and_the_unlabelled():
+    labels = torch.tensor([0, 0, 1, -1])
+    matrix = torch.zeros(4, 4)
+    matrix[0, 1], matrix[1, 0] = 0.9, 0.2  # same class
+    matrix[0, 2], matrix[2, 0], matrix[1, 2], matrix[2, 1] = 0.1, 0.3, 0.1, 0.1  # different ones
+    matrix[3], matrix.diagonal()[:] = 5.0, 7.0
+    # 0.9 is above all four, 0.2 above three of them: 7 of 8 pairs of pairs.
+    assert same_class_auc(matrix, labels) == pytest.approx(7 / 8)
+    assert math.isnan(same_class_auc(matrix, torch.zeros(4, dtype=torch.long)))
+
+
+def test_the_first_layer_above_a_line_is_nan_where_there_is_none():
+    assert first_above({3: 9.0, 1: 0.0, 2: 6.0}, 5.0) == 2
+    assert math.isnan(first_above({1: 0.0}, 5.0))
+
+
+def test_a_mean_over_pictures_leaves_out_those_that_cannot_be_measured(inputs):
+    assert mean_over(inputs, lambda number: [float("nan"), 3.0][number]) == 3.0
+    assert math.isnan(mean_over(inputs, lambda number: float("nan")))
+
+
+def test_nothing_is_said_of_numbers_that_could_not_be_had():
+    assert verdict(True, 1.0, float("nan")) is None
+    assert verdict(False, 1.0) is False
+
+
+def test_methods_are_as_claimed_where_their_order_is_the_printed_one():
+    scores = {"clip": 30.0, "sclip": 20.0, "clearclip": 25.0, "sc-clip": 1.0, "sfp": 60.0}
+    some = SimpleNamespace(labels=(), text=object(), scored=lambda methods: {one: scores[one] for one in methods})
+    found = method_scores(some, tuple(scores), "sfp/table-1")
+    # SFP prints 49.4, 81.5, 80.9, nothing and 84.5.
+    assert [one.holds for one in found] == [None, False, False, None, True]
+    assert found[0].paper == "49.4 (VOC20)"
+    assert found[3].paper == ""
+
+
+@pytest.mark.parametrize("name", sorted(CLAIMS))
+def test_every_claim_has_numbers_on_labelled_scenes(name, inputs):
+    assert name in CATALOGUE
+    seen = CLAIMS[name](inputs)
+    assert seen
+    assert len({one.measured for one in seen}) == len(seen)
+    assert all(isinstance(one.here, str) or math.isfinite(one.here) or one.holds is None for one in seen)
+
+
+@pytest.mark.parametrize("name", sorted(CLAIMS))
+def test_without_labels_and_words_a_claim_is_short_or_empty_but_no_error(name, bare):
+    assert not [one for one in CLAIMS[name](bare) if "mIoU" in one.measured or "AUC" in one.measured]
+
+
+def test_outliers_in_the_weights_are_seen_in_the_numbers(bare):
+    plain = replace(bare, backbone=load_backbone("tiny:size=96"))
+    ratio, ordinary = (CLAIMS["clearclip/fig-1"](one)[0] for one in (bare, plain))
+    assert ratio.measured == ordinary.measured == "largest over median patch norm, X_res"
+    assert ratio.here > 2 * ordinary.here
+
+
+def test_a_table_has_a_pair_of_columns_for_each_backbone(monkeypatch, inputs, bare):
+    monkeypatch.setitem(
+        CLAIMS,
+        "clearclip/fig-2",
+        lambda given: [
+            Seen(measured="a", paper="near 1", here=0.98765, holds=True),
+            *([Seen(measured="b", here="q-q")] if given.text is not None else []),
+        ],
+    )
+    other = replace(bare, backbone=load_backbone("tiny:seed=1,size=96"))
+    table = claims_table("clearclip/fig-2", inputs, other)
+    first, second = inputs.backbone.spec, other.backbone.spec
+    assert list(table.columns) == [
+        ("", "the paper"), (first, "seen"), (first, "as claimed"), (second, "seen"), (second, "as claimed"),
+    ]  # fmt: skip
+    assert table.loc["a"].tolist() == ["near 1", 0.988, "yes", 0.988, "yes"]
+    assert table.loc["b"].tolist() == ["", "q-q", "", "", ""]
+
+
+def test_a_walk_draws_and_counts_from_scenes_that_it_makes_itself():
+    tour = walk("sfp", "tiny", scenes=2, templates="plain")
+    assert tour.beside is None
+    assert tour.inputs.text is not None
+    assert isinstance(tour.draw("main-fig-5"), Figure)
+    assert isinstance(tour.seen("main-fig-5"), pd.DataFrame)
+    assert tour.draw("main-fig-5", beside=True) == "sfp/main-fig-5 is not drawn: no backbone stands beside."
+
+
+def test_a_walk_over_pictures_says_what_a_figure_lacks(tmp_path):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    tour = walk("clearclip", "tiny", pictures=tmp_path)
+    assert "it needs labels and words" in tour.draw("fig-3")
+    assert "may need labels and words" in tour.seen("fig-3")
+
+
+def test_words_number_the_labels_of_given_pictures(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "masks").mkdir()
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "pictures" / "a.png")
+    Image.new("L", (64, 64), 1).save(tmp_path / "masks" / "a.png")
+    found = gather(load_backbone("tiny"), tmp_path / "pictures", labels=tmp_path / "masks", classes="cat, dog",
+                   templates="plain")  # fmt: skip
+    assert found.text.names == ("cat", "dog")
+    assert found.labels[0].max() == 1
+
+
+def test_a_figure_about_one_picture_is_drawn_for_the_example_and_one_of_several_from_the_start(monkeypatch, inputs):
+    drawn = {}
+
+    def note(name):
+        return lambda given: drawn.setdefault(name, given.names)
+
+    for name in ("sfp/main-fig-1", "sfp/supp-fig-2"):
+        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], draw=note(name)))
+    tour = Walk(paper="sfp", inputs=inputs, example=3)  # of two pictures: the second
+    tour.draw("main-fig-1")
+    tour.draw("supp-fig-2")
+    named = f"{inputs.names[1]}, {shortened(inputs.model, NAME)}"
+    assert drawn == {"sfp/main-fig-1": (named,), "sfp/supp-fig-2": inputs.names}
+    drawn.clear()
+    tour.draw("supp-fig-2", start=1)
+    assert drawn["sfp/supp-fig-2"] == inputs.names[::-1]
