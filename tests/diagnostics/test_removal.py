@@ -354,3 +354,10 @@ def test_a_part_that_needs_a_class_token_is_refused_by_name(photos, settings):
     spec = spec if isinstance(spec, str) else spec[0]
     with pytest.raises(ValueError, match=f"`{spec}` can't run on `tiny:class_token=false`"):
         table_of(load_backbone("tiny:class_token=false"), photos, **settings)
+
+
+def test_a_detector_of_ones_own_does_what_its_spec_does(tiny, photos, table):
+    wanted = {"purifiers": ["zero"], "layers": [LAYER], "labels": None}
+    by_spec = table_of(tiny, photos, **wanted).drop(columns="detector", errors="ignore")
+    by_object = table_of(tiny, photos, detector=DETECTORS.build(DETECTOR), **wanted)
+    pd.testing.assert_frame_equal(by_object.drop(columns="detector", errors="ignore"), by_spec)

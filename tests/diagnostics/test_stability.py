@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from diagnostics import load_backbone, stability
 from diagnostics.compare import fit_detectors, score_pictures
+from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.images import as_picture
 from diagnostics.layout import pad_to_patches
@@ -250,3 +251,11 @@ def test_bad_settings_are_named(tiny):
         stability_table(tiny, noise(0), ["norm"], layers=[6], more_patches=0)
     with pytest.raises(ValueError, match="one shape"):
         compared("shift", np.zeros((2, 2)), np.zeros((2, 3)))
+
+
+def test_a_detector_of_ones_own_does_what_its_spec_does(tiny):
+    settings = {"layers": [6], "changes": ["flip"], "size": "96x64"}
+    pictures = [noise(1), blocks(2)]
+    by_spec = stability_table(tiny, pictures, ["relative-norm:threshold=1.1"], **settings)
+    by_object = stability_table(tiny, pictures, DETECTORS.build("relative-norm:threshold=1.1"), **settings)
+    pd.testing.assert_frame_equal(by_object.drop(columns="detector"), by_spec.drop(columns="detector"))
