@@ -30,6 +30,7 @@ from diagnostics.feed import (
     Loaded,
     Loader,
     Picture,
+    first_alike,
     in_batches,
     list_pictures,
     opened_ahead,
@@ -310,13 +311,7 @@ def ready_detectors(backbone: Backbone, run: Run, fitted: Fitted) -> dict[tuple[
         if (spec, layer) not in known and type(run.parts[spec]).fitted is not Detector.fitted:
             missing.setdefault(spec, []).append(layer)
     if missing:
-        readable = [number for number, picture in enumerate(run.listed) if not picture.reason]
-        opened = [item.image for item in map(run.loader, readable[:PICTURES_TO_FIT]) if item.image is not None]
-        if not opened:
-            raise ValueError(f"none of the first {PICTURES_TO_FIT} pictures can be opened, from which detectors learn.")
-        shapes = [tuple(image.shape) for image in opened]
-        common = max(set(shapes), key=shapes.count)
-        images = torch.stack([image for image in opened if tuple(image.shape) == common])
+        images = first_alike(run.loader, PICTURES_TO_FIT)
         for spec, layers in missing.items():
             ready |= {
                 (spec, layer): part for layer, part in run.parts[spec].fitted_to(backbone, images, layers).items()

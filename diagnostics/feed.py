@@ -319,6 +319,20 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
+def first_alike(loader: Loader, most: int) -> Tensor:
+    """Pictures to learn from, (B, 3, h, w): of the first `most` that can be read, those of the most common shape.
+
+    Raises ValueError where none of them can be opened.
+    """
+    readable = [number for number, picture in enumerate(loader.pictures) if not picture.reason]
+    opened = [item.image for item in map(loader, readable[:most]) if item.image is not None]
+    if not opened:
+        raise ValueError(f"none of the first {most} pictures can be opened, from which detectors learn.")
+    shapes = [tuple(image.shape) for image in opened]
+    common = max(set(shapes), key=shapes.count)
+    return torch.stack([image for image in opened if tuple(image.shape) == common])
+
+
 def stacked(some: Sequence[Loaded]) -> Tensor:
     """The pictures of a batch: (B, 3, h, w)."""
     return torch.stack([item.image for item in some if item.image is not None])

@@ -15,11 +15,23 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector
 from diagnostics.edits.purify_at import PurifyAt
-from diagnostics.feed import Loaded, Loader, in_batches, list_pictures, opened_ahead, progress_bar, size_for, stacked
+from diagnostics.feed import (
+    Loaded,
+    Loader,
+    first_alike,
+    in_batches,
+    list_pictures,
+    opened_ahead,
+    progress_bar,
+    size_for,
+    stacked,
+)
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
-from diagnostics.taps import Tap
+from diagnostics.taps import Tap, resolve_layer
+from segment.layerwise import fitted_layerwise
 from segment.method import TextFeatures
+from segment.segmenter import PICTURES_TO_FIT
 
 STOCK = "stock"
 
@@ -47,20 +59,27 @@ def classify(
     probability (softmax of the trained scale times the cosine, best of a class's queries), and `right` where `truth`
     knows the picture: class names by the picture's name in the run, its file's name, or that without suffix.
     A purifier mends what `detector` marks after the blocks `layers` (all by default), on the way, so later blocks see
-    it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`. Detectors that learn raise ValueError
-    unless fitted.
+    it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`. A detector that
+    learns does so on the first pictures, layer by layer.
     """
     found_detector = DETECTORS.build(detector) if isinstance(detector, str) else detector
+    listed = list_pictures(pictures, size_for(backbone, size), strict=strict)
+    names = list(text.names)
+    right = {} if truth is None else _answers(truth, names, [picture.name for picture in listed])
+    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
+    if purifiers and type(found_detector).fitted is not Detector.fitted:
+        images = first_alike(loader, PICTURES_TO_FIT).to(backbone.device)
+        chosen = range(1, backbone.depth + 1) if layers is None else layers
+        with torch.no_grad():
+            found_detector = fitted_layerwise(
+                found_detector, backbone, images, [resolve_layer(layer, backbone.depth) for layer in chosen]
+            )
     ways: dict[str, Tap | None] = {STOCK: None}
     for purifier in purifiers:
         part = PURIFIERS.build(purifier) if isinstance(purifier, str) else purifier
         ways[str(purifier)] = PurifyAt(
             detector=found_detector, purifier=part, layers=None if layers is None else tuple(layers)
         )
-    listed = list_pictures(pictures, size_for(backbone, size), strict=strict)
-    names = list(text.names)
-    right = {} if truth is None else _answers(truth, names, [picture.name for picture in listed])
-    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
     blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}

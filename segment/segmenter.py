@@ -231,7 +231,7 @@ class Segmenter:
 
     def fitted(self, pictures: Any) -> Segmenter:
         """The segmenter with detectors that learn fitted once, on the first of these pictures."""
-        if not any(map(_learns, self.methods)):
+        if not any(map(learns, self.methods)):
             return self
         ready = copy.copy(self)
         ready.methods = self._ready(list(islice(self._opened(pictures, {}), PICTURES_TO_FIT)))
@@ -285,7 +285,7 @@ class Segmenter:
 
     def _ready(self, first: Sequence[_Opened]) -> tuple[Method, ...]:
         """The methods, with detectors that learn fitted on windows of the first pictures, those of one shape."""
-        if self._are_fitted or not any(map(_learns, self.methods)) or not first:
+        if self._are_fitted or not any(map(learns, self.methods)) or not first:
             return self.methods
         cut = [window for opened in first for window in opened.places.cut(opened.shown)]
         alike = [window for window in cut if window.shape == cut[0].shape]
@@ -300,7 +300,7 @@ class Segmenter:
     def _run(self, pictures: Any, left_out: dict[str, str]) -> Iterator[tuple[Segmentation, ...]]:
         opened = self._opened(pictures, left_out)
         first: list[_Opened] = []
-        if not self._are_fitted and any(map(_learns, self.methods)):
+        if not self._are_fitted and any(map(learns, self.methods)):
             first = list(islice(opened, PICTURES_TO_FIT))
         methods = self._ready(first)
         for block in self._blocks(chain(first, opened)):
@@ -428,7 +428,8 @@ def check_text(text: TextFeatures) -> None:
         raise ValueError(f"`background` should be one of the classes 0…{classes - 1}; got {text.background}.")
 
 
-def _learns(method: Method) -> bool:
+def learns(method: Method) -> bool:
+    """Whether its detector has to be made ready on pictures or weights first."""
     detector = getattr(method.encoder, "detector", None)
     own = type(method.encoder).fitted is not Encoder.fitted
     return own or (isinstance(detector, Detector) and type(detector).fitted is not Detector.fitted)

@@ -91,7 +91,9 @@ def train(
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
     if path.exists():
         state = load_checkpoint(path, model, optimizer)
-    state |= {"recipe": asdict(recipe), "minutes": minutes}
+        check_recipe(path, state.get("recipe", {}), recipe)
+    threads = sorted({*state.get("threads", []), torch.get_num_threads()})
+    state |= {"recipe": asdict(recipe), "minutes": minutes, "threads": threads}
     before, began = state["seconds"], time.monotonic()
     backbone = pocket_backbone(model)
     mean, std = (torch.tensor(values).view(3, 1, 1).to(device) * 255 for values in (backbone.mean, backbone.std))
@@ -147,6 +149,16 @@ def train(
     return model, state
 
 
+def check_recipe(path: Path, stored: dict[str, Any], recipe: Recipe) -> None:
+    """Refuses to go on with a run of another recipe: its weights and its card would be of neither."""
+    asked = json.loads(json.dumps(asdict(recipe)))
+    other = [name for name, value in asked.items() if stored.get(name, value) != value]
+    if other:
+        was = ", ".join(f"{name} {stored[name]}" for name in other)
+        now = ", ".join(f"{name} {asked[name]}" for name in other)
+        raise ValueError(f"{path} is of a run with {was}, not {now}. Go on with the former, or take another folder.")
+
+
 def _log(folder: Path, **values: float) -> None:
     with (folder / "log.jsonl").open("a") as file:
         file.write(json.dumps({name: round(value, 5) for name, value in values.items()}) + "\n")
@@ -171,8 +183,9 @@ def main(
         folder, recipe, minutes=minutes, device=device, half=half, workers=workers, look_every=look_every
     )
     write_weights(model, folder / "weights.safetensors")
-    threads_used = f"{torch.get_num_threads()} threads of a CPU" if device == "cpu" else device
-    write_card(folder / "CARD.md", folder / "weights.safetensors", state, device=threads_used)
+    threads_used = " and ".join(map(str, state["threads"]))
+    place = f"a CPU, {threads_used} thread{'s' * (threads_used != '1')}" if device == "cpu" else device
+    write_card(folder / "CARD.md", folder / "weights.safetensors", state, device=place)
     typer.echo((folder / "CARD.md").read_text())
 
 

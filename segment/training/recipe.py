@@ -32,6 +32,12 @@ class Recipe:
     alike: float = 0.5
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        # So that each batch of small pictures fills a grid: as many as there are windows of the smallest size.
+        least = (SIZE // min(self.sizes)) ** 2
+        if self.batch < least:
+            raise ValueError(f"`batch` should be at least {least}, which fill a picture of {SIZE}; got {self.batch}.")
+
     def size(self, step: int) -> int:
         """Height and width in pixels of the pictures of a step's batch."""
         return self.sizes[step % len(self.sizes)]

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from diagnostics.backbones import load_backbone
+from diagnostics.detectors import DETECTORS
 from diagnostics.images import normalise
 from segment.classify import accuracy_table, class_probabilities, classify
+from segment.layerwise import fitted_layerwise
 from segment.method import TextFeatures
 
 
@@ -110,3 +112,16 @@ def test_accuracy_by_hand():
 def test_a_truth_that_is_no_class_is_refused(tiny, text, pictures):
     with pytest.raises(ValueError, match="one of the classes cat, dog, grass; got `horse`"):
         classify(tiny, pictures, text, truth={"picture-0001": "horse"})
+
+
+@pytest.mark.parametrize("detector", ["register-neuron", "singular-defect"])
+def test_detectors_that_learn_are_made_ready_on_the_first_pictures(text, pictures, detector):
+    tiny = load_backbone("tiny:outliers=true")
+    answers, _ = classify(tiny, pictures, text, detector=detector, purifiers=["zero"], layers=[3, -2], size="native")
+    ready = fitted_layerwise(DETECTORS.build(detector), tiny, as_tensor(tiny, pictures), [3, tiny.depth - 1])
+    expected, _ = classify(tiny, pictures, text, detector=ready, purifiers=["zero"], layers=[3, -2], size="native")
+    pd.testing.assert_frame_equal(answers, expected)
+
+
+def as_tensor(backbone, pictures):
+    return normalise(torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,9 +122,9 @@ def test_captions_name_exactly_the_classes_of_their_scene():
 
 
 def test_sizes_take_turns():
-    recipe = Recipe(batch=2, sizes=(112, 32, 56))
+    recipe = Recipe(batch=9, sizes=(112, 32, 56))
     assert [recipe.size(step) for step in range(5)] == [112, 32, 56, 112, 32]
-    assert batch_of(recipe, 2)[0].shape == (2, 3, 56, 56)
+    assert batch_of(recipe, 2)[0].shape == (9, 3, 56, 56)
 
 
 def test_a_batch_depends_on_its_step_and_the_seed_alone():
@@ -153,6 +154,17 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(tmp_path, monkeypatc
     assert whole.keys() == ended.keys()
     for name, value in whole.items():
         torch.testing.assert_close(ended[name], value, rtol=0, atol=1e-6)
+
+
+def test_a_run_of_another_recipe_is_not_gone_on_with(tmp_path):
+    weights_of(tmp_path, minutes=1e-6)
+    with pytest.raises(ValueError, match=r"of a run with seed 5, not seed 6\. Go on with the former"):
+        train(tmp_path, replace(SHORT, seed=6), workers=0, half=False, look_every=0)
+
+
+def test_a_batch_too_small_to_fill_a_grid_is_refused():
+    with pytest.raises(ValueError, match="at least 9"):
+        Recipe(batch=8)
 
 
 def test_time_that_is_up_ends_a_run(tmp_path):

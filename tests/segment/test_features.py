@@ -1,0 +1,35 @@
+"""A method's dense features in a file: those of the method, also where its detector learns."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diagnostics.backbones import load_backbone
+from diagnostics.images import normalise
+from segment.encode import encode_many
+from segment.features import encode_pictures
+from segment.methods import METHODS
+
+
+@pytest.fixture(scope="module")
+def outlying():
+    return load_backbone("tiny:outliers=true")
+
+
+@pytest.fixture
+def pictures():
+    return list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("detector", ["lof(neighbours=5)", "register-neuron", "singular-defect"])
+def test_features_are_those_of_the_method_made_ready_on_the_first_pictures(outlying, pictures, detector, tmp_path):
+    spec = f"clearclip:detector={detector},purifier=zero"
+    options = {"size": "native", "out": tmp_path / "features.safetensors"}
+    assert encode_pictures(outlying, pictures, spec, **options) == {}
+    images = normalise(torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255, outlying.mean, outlying.std)
+    (expected,) = encode_many(outlying, images, [METHODS.build(spec).fitted(outlying, images)])
+    stored = load_file(options["out"])
+    for number in range(3):
+        found = stored[f"picture-{number + 1:04d}"]
+        torch.testing.assert_close(found, expected.layout.to_map(expected.patches)[number], rtol=1e-4, atol=1e-4)
