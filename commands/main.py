@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version as version_of
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -34,6 +36,22 @@ app = typer.Typer(
         "[bold]outliers probe PICTURES --backbone open_clip:ViT-B-16/openai --out run.zarr --plots figures/[/bold]"
     ),
 )
+
+
+def tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"attention-outliers {version_of('attention-outliers')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=tell_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
 app.command("probe")(probe)
 app.command("compare")(compare)
 app.command("encode")(encode)

@@ -71,8 +71,11 @@ def probe(
 
     In Python, the store opens with diagnostics.open_run("run.zarr").
     """
+    model = backbone_of(backbone, device, precision, positions)
+    if model.note:
+        Console().print(model.note, markup=False, highlight=False, soft_wrap=True)
     dataset = diagnostics.probe(
-        backbone_of(backbone, device, precision, positions),
+        model,
         pictures,
         measures=None if measures is None else split_specs(measures),
         layers=layers_of(layers),
@@ -92,7 +95,8 @@ def probe(
 def report(dataset: xr.Dataset, out: Path) -> None:
     """Prints the table of layers, the pictures that were left out, and where the data are."""
     console = Console()
-    title = f"{dataset.sizes['image']} pictures, {dataset.backbone}"
+    count = dataset.sizes["image"]
+    title = f"{count} picture{'s' * (count != 1)}, {dataset.backbone}"
     console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)
     frame = diagnostics.layer_table(dataset)
     if frame.columns.size:

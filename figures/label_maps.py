@@ -15,6 +15,8 @@ from figures.labels import folded, shortened
 from figures.pictures import as_rgb
 from figures.style import FULL, TITLE_LETTER, drawing
 
+# ITU-R BT.601: how bright red, green and blue look.
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 OPACITY = 0.6  # of the colours over the picture
 MOST_NAMES = 24  # in a legend; the rest is counted
 LEGEND_ROW, TITLE_ROW, NEXT_ROW = 0.17, 0.2, 0.14  # inches; of a title the first line and those that follow
@@ -25,7 +27,11 @@ HEAD_LETTER, LEGEND_LETTER, LEGEND_COLOR = 0.06, 0.055, 0.32
 
 
 def colored(picture: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY) -> np.ndarray:
-    """The picture (H, W, 3) with each pixel tinted by its class's colour: (H, W, 3) in [0, 1]. Labels < 0 stay bare."""
+    """The picture (H, W, 3) in greys, each pixel tinted by its class's colour: (H, W, 3) in [0, 1].
+
+    Colours of the picture would mix with those of the classes, which could then not be told from the legend. Labels
+    below 0 leave the picture as it is.
+    """
     rgb = as_rgb(picture)
     if labels.shape != rgb.shape[:2]:
         raise ValueError(
@@ -33,7 +39,8 @@ def colored(picture: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opac
             "Resize the picture, or ask for labels at its own size."
         )
     tint = np.asarray(colors, np.float32)[np.maximum(labels, 0)] / 255
-    return np.where((labels >= 0)[..., None], (1 - opacity) * rgb + opacity * tint, rgb)
+    grey = (rgb @ LUMA)[..., None]
+    return np.where((labels >= 0)[..., None], (1 - opacity) * grey + opacity * tint, rgb)
 
 
 def draw_label_map(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_measures_without_table_or_figure_say_so(folder):
         "probe", folder / "pictures" / "0.png", "-b", "tiny", "-m", "prefix-attention", "-o", folder / "run.zarr",
         "--plots", folder / "figures",
     )  # fmt: skip
-    assert "1 pictures, tiny" in output
+    assert "1 picture, tiny" in output
     assert "figures:  none" in output
     assert not (folder / "figures").exists()
 
@@ -200,3 +201,7 @@ def test_ignored_labels_are_read_from_text():
 def test_the_console_script_is_installed():
     done = subprocess.run([sys.executable, "-m", "commands", "--help"], capture_output=True, text=True, check=True)
     assert "probe" in done.stdout
+
+
+def test_the_version_is_told():
+    assert runner.invoke(app, ["--version"]).stdout.strip() == f"attention-outliers {version('attention-outliers')}"

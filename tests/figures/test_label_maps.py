@@ -27,9 +27,17 @@ def labels():
 
 def test_each_pixel_is_mixed_with_its_class_colour_and_unscored_ones_stay(picture, labels):
     tinted = colored(picture, labels, COLORS, opacity=0.5)
-    assert tinted[1, 2].tolist() == [1.0, 0.5, 0.5]
-    assert tinted[3, 3].tolist() == [0.5, 0.5, 0.5]
+    assert tinted[1, 2] == pytest.approx([1.0, 0.5, 0.5])
+    assert tinted[3, 3] == pytest.approx([0.5, 0.5, 0.5])
     assert tinted[0, 0].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_picture_under_a_tint_is_grey_so_that_the_colour_is_the_class_s(labels):
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[..., 1] = 255  # green
+    tinted = colored(picture, labels, COLORS, opacity=0.5)
+    assert tinted[3, 3] == pytest.approx([0.2935] * 3), "the background is black"
+    assert tinted[0, 0].tolist() == [0, 1, 0]
 
 
 def test_labels_of_another_size_are_refused(picture):
