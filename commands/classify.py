@@ -22,7 +22,7 @@ from commands.options import (
     backbone_of,
     layers_of,
 )
-from commands.output import tell_left_out
+from commands.output import tell_left_out, tell_note
 from commands.tables import as_rich
 from commands.words import (
     BackgroundClass,
@@ -87,8 +87,7 @@ def classify(
 
     model = backbone_of(backbone, device, precision, positions)
     console = Console()
-    if model.note:
-        console.print(model.note, markup=False, highlight=False, soft_wrap=True)
+    tell_note(model)
     text = words_of(
         model,
         classes,

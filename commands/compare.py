@@ -25,7 +25,7 @@ from commands.options import (
     layers_of,
     numbers,
 )
-from commands.output import first_pictures, tell_left_out, write_figures
+from commands.output import first_pictures, tell_left_out, tell_note, write_figures
 from commands.tables import as_rich
 from commands.words import Rows
 from diagnostics import Backbone
@@ -148,8 +148,7 @@ def compare(
     no_class, no_object = numbers(ignore, "--ignore"), numbers(background, "--background")
     check_accuracy(classes, truth, rows, mending)
     model = backbone_of(backbone, device, precision, positions)
-    if model.note:
-        Console().print(model.note, markup=False, highlight=False, soft_wrap=True)
+    tell_note(model)
     # The norms that --truth-norm asks for come from the same pass.
     scored = list(dict.fromkeys([*specs, "norm"])) if truth_norm is not None else specs
     door = prepared(model, pictures, [*scored, *mending], chosen, size, strict=False)

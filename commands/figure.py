@@ -12,7 +12,7 @@ from rich.console import Console
 
 import diagnostics
 from commands.options import BackboneSpec, Device, Positions, Precision, backbone_of
-from commands.output import write_figures
+from commands.output import tell_note, write_figures
 from commands.words import Classes, ClassesFile, Rows, Templates, words_of
 from diagnostics.images import PictureError, open_picture
 from diagnostics.labels import find_label, read_labels
@@ -72,8 +72,7 @@ def figure(
     model = backbone_of(backbone, device, precision, positions)
     other = None if second is None else backbone_of(second, device, precision, positions)
     console = Console()
-    if model.note:
-        console.print(model.note, markup=False, highlight=False, soft_wrap=True)
+    tell_note(model)
     named = classes is not None or classes_file is not None
     inputs = scenes_of(scenes, model) if scenes else pictures_of(pictures or [], model, labels, ignore)
     lacking = {"words": not (named or scenes), "labels": inputs.labels is None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,28 @@ import xarray as xr
 from rich.console import Console
 
 import diagnostics
+from diagnostics.backbones.base import Backbone
 from diagnostics.images import open_picture
 
 if TYPE_CHECKING:  # a plotting library is not loaded until something is drawn
     from matplotlib.figure import Figure
+
+
+def tell_note(backbone: Backbone) -> None:
+    """Prints what has to be known about a backbone before its numbers are believed; nothing for most."""
+    if backbone.note:
+        Console().print(backbone.note, markup=False, highlight=False, soft_wrap=True)
+
+
+def write_whole(path: Path, page: str) -> None:
+    """Writes a page as a whole or not at all; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def tell_left_out(reasons: Mapping[str, str]) -> None:

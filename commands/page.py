@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from commands.output import write_whole
 
 STYLE = """
 :root { color-scheme: light; }
@@ -50,13 +51,7 @@ def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, page)
 
 
 def _paragraphs(texts: Sequence[str]) -> list[str]:

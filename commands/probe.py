@@ -25,7 +25,7 @@ from commands.options import (
     layers_of,
     numbers,
 )
-from commands.output import first_pictures, tell_left_out, write_figures
+from commands.output import first_pictures, tell_left_out, tell_note, write_figures
 from diagnostics.registry import split_specs
 from diagnostics.store import left_out
 
@@ -72,8 +72,7 @@ def probe(
     In Python, the store opens with diagnostics.open_run("run.zarr").
     """
     model = backbone_of(backbone, device, precision, positions)
-    if model.note:
-        Console().print(model.note, markup=False, highlight=False, soft_wrap=True)
+    tell_note(model)
     dataset = diagnostics.probe(
         model,
         pictures,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commands.options import BackboneSpec, Device, Pictures, Positions, Precision, Strict, backbone_of
-from commands.output import tell_left_out
+from commands.output import tell_left_out, tell_note
 from commands.words import (
     Background,
     BackgroundClass,
@@ -104,8 +104,7 @@ def segment(
 
     model = backbone_of(backbone, device, precision, positions)
     console = Console()
-    if model.note:
-        console.print(model.note, markup=False, highlight=False, soft_wrap=True)
+    tell_note(model)
     vocabulary = vocabulary_of(
         classes, classes_file, background, separator=separator, background_class=background_class, repeats=repeats
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +21,7 @@ from commands.options import (
     backbone_of,
     layers_of,
 )
-from commands.output import tell_left_out
+from commands.output import tell_left_out, tell_note, write_whole
 from commands.words import Background, Classes, ClassesFile, Rows, Templates, words_of
 from diagnostics import Backbone
 from diagnostics.registry import split_specs
@@ -96,8 +95,7 @@ def view(
     """
     model = backbone_of(backbone, device, precision, positions)
     console = Console()
-    if model.note:
-        console.print(model.note, markup=False, highlight=False, soft_wrap=True)
+    tell_note(model)
     named = classes is not None or classes_file is not None
     if not named and model.spec == "pocket":
         from segment.datasets.shapes import NAMES
@@ -163,13 +161,7 @@ def view_page(
     )
     seen = _seen(model, inside, methods, text, windows)
     page = page_html(seen, title=f"Inside {public_spec(model.spec)}", note=model.note)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    growing = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        growing.write_text(page, encoding="utf-8")
-        growing.replace(out)
-    finally:
-        growing.unlink(missing_ok=True)
+    write_whole(out, page)
     return inside.left_out
 
 

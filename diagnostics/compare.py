@@ -308,7 +308,7 @@ def ready_detectors(backbone: Backbone, run: Run, fitted: Fitted) -> dict[tuple[
     known = {place: fitted[place] for place in ready if place in fitted}
     missing: dict[str, list[int]] = {}
     for spec, layer in ready:
-        if (spec, layer) not in known and type(run.parts[spec]).fitted is not Detector.fitted:
+        if (spec, layer) not in known and run.parts[spec].learns:
             missing.setdefault(spec, []).append(layer)
     if missing:
         images = first_alike(run.loader, PICTURES_TO_FIT)

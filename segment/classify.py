@@ -59,15 +59,15 @@ def classify(
     probability (softmax of the trained scale times the cosine, best of a class's queries), and `right` where `truth`
     knows the picture: class names by the picture's name in the run, its file's name, or that without suffix.
     A purifier mends what `detector` marks after the blocks `layers` (all by default), on the way, so later blocks see
-    it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`. A detector that
-    learns does so on the first pictures, layer by layer.
+    it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`.
+    A detector that learns does so on the first pictures, layer by layer.
     """
     found_detector = DETECTORS.build(detector) if isinstance(detector, str) else detector
     listed = list_pictures(pictures, size_for(backbone, size), strict=strict)
     names = list(text.names)
     right = {} if truth is None else _answers(truth, names, [picture.name for picture in listed])
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
-    if purifiers and type(found_detector).fitted is not Detector.fitted:
+    if purifiers and found_detector.learns:
         images = first_alike(loader, PICTURES_TO_FIT).to(backbone.device)
         chosen = range(1, backbone.depth + 1) if layers is None else layers
         with torch.no_grad():

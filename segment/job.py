@@ -23,6 +23,7 @@ from segment.method import Method, TextFeatures
 from segment.methods import METHODS
 from segment.metrics import Counts, boundary_counts, confusion_matrix
 from segment.protocols.base import Protocol
+from segment.read_ahead import read_ahead
 from segment.segment_pictures import file_name
 from segment.segmenter import PICTURES_TO_FIT, Segmentation, Segmenter
 from segment.shards import Shard, ShardResult, Tally, encode
@@ -240,7 +241,8 @@ class Worker:
         """Names and pictures, read ahead; labels go into `truths`, what can't be read into `broken`, and what the
         protocol leaves out into `skipped`.
         """
-        for name, found in self._read_ahead(numbers):
+        for number, found in read_ahead(numbers, self._read, READ_AHEAD):
+            name = self.job.dataset.sample_name(number)
             if isinstance(found, Exception):
                 broken[name] = str(found)
                 continue
@@ -253,23 +255,6 @@ class Worker:
 
     def _first_pictures(self) -> Iterator[tuple[str, Image.Image]]:
         return self._readable(range(self.job.pictures), {}, {}, [])
-
-    def _read_ahead(
-        self, numbers: range
-    ) -> Iterator[tuple[str, tuple[Image.Image, np.ndarray] | ValueError | OSError]]:
-        with ThreadPoolExecutor(READ_AHEAD) as pool:
-            waiting: deque[tuple[str, Future[Any]]] = deque()
-            try:
-                for number in numbers:
-                    waiting.append((self.job.dataset.sample_name(number), pool.submit(self._read, number)))
-                    if len(waiting) > READ_AHEAD:
-                        name, coming = waiting.popleft()
-                        yield name, coming.result()
-                while waiting:
-                    name, coming = waiting.popleft()
-                    yield name, coming.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, number: int) -> tuple[Image.Image, np.ndarray] | ValueError | OSError:
         try:

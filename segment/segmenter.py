@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
@@ -39,6 +37,7 @@ from segment.encode import encode_many
 from segment.merge import Gathering, ScoreMaps
 from segment.method import Decode, Encoder, Method, Scores, TextFeatures
 from segment.methods import METHODS
+from segment.read_ahead import read_ahead
 from segment.refine import REFINERS, Canvas, Refiner
 from segment.text import text_features
 from segment.vocabulary import Vocabulary
@@ -248,7 +247,7 @@ class Segmenter:
         """Pictures that could be read, opened some ahead of the work."""
         strict = self.strict if strict is None else strict
         seen = read = 0
-        for source, found in _ahead(_sources(pictures), self._open):
+        for source, found in read_ahead(_sources(pictures), self._open, min(4, os.cpu_count() or 1)):
             seen += 1
             if isinstance(found, _Opened):
                 read += 1
@@ -432,7 +431,7 @@ def learns(method: Method) -> bool:
     """Whether its detector has to be made ready on pictures or weights first."""
     detector = getattr(method.encoder, "detector", None)
     own = type(method.encoder).fitted is not Encoder.fitted
-    return own or (isinstance(detector, Detector) and type(detector).fitted is not Detector.fitted)
+    return own or (isinstance(detector, Detector) and detector.learns)
 
 
 def _plain(value: Any) -> Any:
@@ -470,23 +469,3 @@ def _sources(pictures: Any) -> Iterator[_Source]:
             yield _Source(next(numbers), name, Path(picture) if isinstance(picture, str) else picture)
         else:
             yield _Source(next(numbers), f"picture-{next(arrays):04d}", source)
-
-
-def _ahead(
-    sources: Iterator[_Source], work: Callable[[_Source], _Opened | PictureError]
-) -> Iterator[tuple[_Source, _Opened | PictureError]]:
-    """Does `work` in threads, a few pictures ahead of whoever asks, in order."""
-    threads = min(4, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[_Source, Future[_Opened | PictureError]]] = deque()
-        try:
-            for source in sources:
-                waiting.append((source, pool.submit(work, source)))
-                if len(waiting) > threads:
-                    first, found = waiting.popleft()
-                    yield first, found.result()
-            while waiting:
-                first, found = waiting.popleft()
-                yield first, found.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)

@@ -43,6 +43,11 @@ class Detector(ABC):
         """Why this detector can't run on such tokens (no class token, too few patches), or None if it can."""
         return None
 
+    @property
+    def learns(self) -> bool:
+        """Whether `fitted` makes something else of it, for which pictures or weights have to be at hand."""
+        return type(self).fitted is not Detector.fitted
+
     def fitted(self, backbone: Backbone, images: Tensor, layer: int) -> Self:
         """The detector made ready for a backbone and a layer, where it learns from weights or from pictures.
 
