@@ -123,6 +123,13 @@ def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     return labels[rows[:, None], cols]
 
 
+def patch_labels_at(
+    labels: np.ndarray, size: tuple[int, int], patch_size: tuple[int, int], *, ignore: Collection[int] = IGNORE
+) -> Tensor:
+    """`patch_labels` of one map (h, w) for its picture shown at `size`, (height, width): (1, N) int64."""
+    return patch_labels(torch.as_tensor(resize_labels(labels, *size))[None].long(), patch_size, ignore=ignore)
+
+
 def patch_labels(labels: Tensor, patch_size: tuple[int, int], *, ignore: Collection[int] = IGNORE) -> Tensor:
     """One label a patch by majority vote: (B, h, w), or (h, w) for a batch of one -> (B, N) int64.
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.feed import size_for
 from diagnostics.images import load_image
-from diagnostics.labels import patch_labels, resize_labels
+from diagnostics.labels import patch_labels_at
 from diagnostics.measures.auc import pair_auc
 from diagnostics.registry import spec_name
 from segment.datasets.base import Dataset
@@ -76,8 +75,8 @@ def _features(
         image = load_image(sample.image, size=size_for(backbone, None), mean=backbone.mean, std=backbone.std)[None]
         image = image.to(backbone.device)
         height, width = image.shape[-2:]
-        labels = torch.as_tensor(resize_labels(sample.labels, int(height), int(width)))[None].long()
-        known = patch_labels(labels, backbone.patch_size, ignore=ignore).to(backbone.device)
+        size = int(height), int(width)
+        known = patch_labels_at(sample.labels, size, backbone.patch_size, ignore=ignore).to(backbone.device)
         for place, one in enumerate(encode_many(backbone, image, specs)):
             areas[number, place] = float(pair_auc(one.patches.float(), known))
             if "outliers" in one.extras:

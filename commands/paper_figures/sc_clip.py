@@ -25,7 +25,7 @@ from commands.paper_figures.maps import (
 )
 from diagnostics.backbones.base import attention_weights
 from diagnostics.detectors.lof_release import LofRelease
-from diagnostics.labels import patch_labels, resize_labels
+from diagnostics.labels import patch_labels_at
 from diagnostics.measures.auc import pair_histogram, roc_from_histogram
 from diagnostics.purifiers.neighbour_mean import NeighbourMean
 from figures.cell_grid import Cell, cell_grid
@@ -139,8 +139,8 @@ def same_class_curves(inputs: Inputs, steps: dict[str, str]) -> dict[str, tuple[
     total: dict[str, Tensor] = {}
     for number, labels in enumerate(inputs.labels):
         height, width = inputs.images(number).shape[-2:]
-        resized = torch.as_tensor(resize_labels(labels, int(height), int(width)))[None].long()
-        known = patch_labels(resized, model.patch_size, ignore=(inputs.ignore,)).to(model.device)
+        size = int(height), int(width)
+        known = patch_labels_at(labels, size, model.patch_size, ignore=(inputs.ignore,)).to(model.device)
         recording = inputs.record("block_out", layers=[middle, depth], number=number)
         features = {
             f"{name}, last layer ({depth})": inputs.layout.patches(recording["block_out", depth]),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from commands.paper_figures.inputs import Inputs
 from diagnostics.backbones.base import attention_weights
-from diagnostics.labels import patch_labels, resize_labels
+from diagnostics.labels import patch_labels_at
 from diagnostics.measures import UNLABELLED
 
 HOT = 5  # patches that most is looked at; our choice
@@ -83,8 +83,8 @@ def labels_of(inputs: Inputs, number: int) -> Tensor | None:
     if inputs.labels is None:
         return None
     height, width = inputs.images(number).shape[-2:]
-    resized = torch.as_tensor(resize_labels(inputs.labels[number], int(height), int(width)))[None].long()
-    return patch_labels(resized, inputs.backbone.patch_size, ignore=(inputs.ignore,))[0]
+    size = int(height), int(width)
+    return patch_labels_at(inputs.labels[number], size, inputs.backbone.patch_size, ignore=(inputs.ignore,))[0]
 
 
 def same_class_auc(matrix: Tensor, labels: Tensor) -> float:
