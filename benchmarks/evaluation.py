@@ -24,17 +24,17 @@ from torch import Tensor
 
 from benchmarks.ratios import random_clip, ratio, timed
 from diagnostics import Backbone
-from diagnostics.fingerprint import fingerprint
+from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images import as_size, normalise, resize, to_tensor
 from segment.datasets import open_dataset
 from segment.datasets.base import Dataset, Sample
-from segment.encode import encode_many
-from segment.engines import Local
-from segment.evaluate import evaluate
-from segment.job import Job, Worker, packed
+from segment.encoders.encode_many import encode_many
+from segment.evaluation.engines import Local
+from segment.evaluation.evaluate import evaluate
+from segment.evaluation.job import Job, Worker, packed
+from segment.evaluation.protocols import Protocol, protocol_for, vocabulary_for
+from segment.evaluation.shards import Shard
 from segment.method import TextFeatures
-from segment.protocols import Protocol, protocol_for, vocabulary_for
-from segment.shards import Shard
 
 # A cheap method, of the last block alone; one with two passes; and a dear one, with a second stream over half of the
 # blocks.

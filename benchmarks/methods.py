@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.ratios import crops, ratios
 from diagnostics import Backbone
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
 from segment.methods import METHODS
 
 # Methods with a second network cost that network on top; they are timed apart.

@@ -26,8 +26,8 @@ from benchmarks import evaluation
 from benchmarks.methods import bf16_speed, method_speed
 from benchmarks.ratios import crops, random_clip, ratios
 from diagnostics import Backbone
-from diagnostics.compare import score_pictures, threshold_table
 from diagnostics.measures import DEFAULT_MEASURES, measures_of
+from diagnostics.studies.scoring import score_pictures, threshold_table
 
 
 def backbones() -> dict[str, Backbone]:

@@ -9,15 +9,15 @@ dataset["norm"].max(("row", "col"))
 
 from diagnostics.backbones import BACKBONES, load_backbone
 from diagnostics.backbones.base import Backbone, Block, Heads
-from diagnostics.encode import dense_tokens, encode
-from diagnostics.feed import picture_paths
+from diagnostics.backbones.positions import POSITIONS
 from diagnostics.images import load_image
+from diagnostics.images.feed import picture_paths
 from diagnostics.layout import Grid, Layout
 from diagnostics.measures import DEFAULT_MEASURES, MEASURES
-from diagnostics.positions import POSITIONS
-from diagnostics.probe import measure_images, probe
-from diagnostics.store import open_run
-from diagnostics.summary import layer_table
+from diagnostics.studies.dense_tokens import dense_tokens, encode
+from diagnostics.studies.probe import measure_images, probe
+from diagnostics.studies.store import open_run
+from diagnostics.studies.summary import layer_table
 from diagnostics.taps import TAPS, Recorder, Recording, Tap, chain
 
 __all__ = [

@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from commands.paper_figures import CATALOGUE, Inputs, PaperFigure
+from attention_outliers.papers.figures import CATALOGUE, Inputs, PaperFigure
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "generated" / "gallery"
@@ -60,7 +60,7 @@ def drawings(name: str) -> dict[str, str]:
 
 def inputs_of(spec: str) -> Inputs:
     """Drawn scenes with their labels and words, for a backbone inside the package."""
-    from commands.figure import scenes_of
+    from attention_outliers.commands.figure import scenes_of
     from diagnostics import load_backbone
     from segment import Vocabulary, text_features
     from segment.datasets.shapes import NAMES
@@ -72,7 +72,7 @@ def inputs_of(spec: str) -> Inputs:
 
 def draw_one(figure: PaperFigure, inputs: Inputs, path: Path) -> None:
     """One figure as a small PNG; one about single pictures is drawn for the first."""
-    from figures.style import style
+    from figures.look import style
 
     given = inputs.only(0) if figure.each else inputs
     drawn = figure.draw(given)

@@ -7,21 +7,21 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from diagnostics.registry import Registry
-from figures.agreement import agreement
-from figures.attention_heads import attention_heads
-from figures.channels import channel_heatmap, channel_means
-from figures.compare_report import compare_figures
-from figures.layer_curves import layer_curve, layer_overview
-from figures.layer_similarity import layer_similarity
-from figures.maps import maps_over_layers, pca_maps
-from figures.planted_roc import planted_roc
-from figures.probe_report import probe_figures
-from figures.removal_bars import removal_bars
-from figures.roc import roc_curves
-from figures.score_maps import score_maps
-from figures.style import style
-from figures.threshold_sweep import threshold_sweep
-from figures.write import write
+from figures.curves.layer_curves import layer_curve, layer_overview
+from figures.curves.planted_roc import planted_roc
+from figures.curves.probe_report import probe_figures
+from figures.curves.roc import roc_curves
+from figures.curves.threshold_sweep import threshold_sweep
+from figures.figure_files import write
+from figures.look import style
+from figures.maps.attention_heads import attention_heads
+from figures.maps.channels import channel_heatmap, channel_means
+from figures.maps.layer_maps import maps_over_layers, pca_maps
+from figures.maps.layer_similarity import layer_similarity
+from figures.maps.score_maps import score_maps
+from figures.tables.agreement import agreement
+from figures.tables.compare_report import compare_figures
+from figures.tables.purification_bars import removal_bars
 
 # A figure's first argument is named after what it takes: `dataset`, all that was probed, or `measurement`, one of its
 # variables, or `scores`, of detectors. All else has a default. Figures of tables are below, in `__all__`.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from figures.style import style
+from figures.look import style
 
 DPI = 200
 SUFFIXES = (".png", ".pdf")

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from figures.labels import folded
+from figures.text import folded
 
 # Widths in inches: one column and both columns of a two-column paper on US letter (CVPR, ICCV).
 COLUMN = 3.3

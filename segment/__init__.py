@@ -7,13 +7,13 @@ backbone = load_backbone("pocket")
 labels = segment.segment_one(backbone, "photo.jpg", "zebra, grass, sky", ["clip", "sc-clip"])
 """
 
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
 from segment.method import Decode, Method, TextFeatures
 from segment.methods import METHODS
 from segment.segment_one import segment_one
 from segment.segmenter import Segmentation, Segmenter
-from segment.text import text_features
-from segment.vocabulary import Vocabulary
+from segment.text.features import text_features
+from segment.text.vocabulary import Vocabulary
 
 __all__ = [
     "METHODS",

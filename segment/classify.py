@@ -15,7 +15,7 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector
 from diagnostics.edits.purify_at import PurifyAt
-from diagnostics.feed import (
+from diagnostics.images.feed import (
     Loaded,
     Loader,
     first_alike,
@@ -29,7 +29,7 @@ from diagnostics.feed import (
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
 from diagnostics.taps import Tap, resolve_layer
-from segment.layerwise import fitted_layerwise
+from segment.encoders.layerwise import fitted_layerwise
 from segment.method import TextFeatures
 from segment.segmenter import PICTURES_TO_FIT
 

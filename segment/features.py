@@ -11,9 +11,9 @@ from torch import Tensor
 
 import diagnostics
 from diagnostics.backbones.base import Backbone
-from diagnostics.encode import Features
-from diagnostics.feed import Loader, first_alike, list_pictures, size_for
-from segment.encode import encode_many
+from diagnostics.images.feed import Loader, first_alike, list_pictures, size_for
+from diagnostics.studies.dense_tokens import Features
+from segment.encoders.encode_many import encode_many
 from segment.method import Method
 from segment.methods import METHODS
 from segment.segmenter import PICTURES_TO_FIT, learns

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from diagnostics.feed import picture_paths, progress_bar, trace
-from diagnostics.fingerprint import fingerprint
+from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images import PictureError, read_size
-from diagnostics.store import OtherRun
-from segment.label_files import write_json, write_label_map
+from diagnostics.images.feed import picture_paths, progress_bar, trace
+from diagnostics.studies.store import OtherRun
+from segment.decoding.label_files import write_json, write_label_map
 from segment.segmenter import Segmentation, Segmenter, check_specs
 
 # Characters of a method's folder; file systems take 255. Our choice: room for what is put behind.

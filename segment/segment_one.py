@@ -11,8 +11,8 @@ import numpy as np
 from diagnostics.backbones.base import Backbone
 from segment.method import Method, TextFeatures
 from segment.segmenter import Segmenter, check_specs
-from segment.text import text_features
-from segment.vocabulary import Vocabulary
+from segment.text.features import text_features
+from segment.text.vocabulary import Vocabulary
 
 
 def segment_one(

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import Detector
-from diagnostics.feed import Loaded, in_batches, named, stacked
 from diagnostics.images import (
     OPENCV,
     RESAMPLING,
@@ -30,18 +29,19 @@ from diagnostics.images import (
     resize,
     to_tensor,
 )
+from diagnostics.images.feed import Loaded, in_batches, named, stacked
+from diagnostics.images.read_ahead import read_ahead
 from diagnostics.layout import Padding
 from diagnostics.registry import unknown_name
-from segment.decode import check_decode, decode
-from segment.encode import encode_many
-from segment.merge import Gathering, ScoreMaps
+from segment.decoding.decode import check_decode, decode
+from segment.decoding.merge import Gathering, ScoreMaps
+from segment.decoding.refine import REFINERS, Canvas, Refiner
+from segment.decoding.windows import WINDOWS, Places, Windows
+from segment.encoders.encode_many import encode_many
 from segment.method import Decode, Encoder, Method, Scores, TextFeatures
 from segment.methods import METHODS
-from segment.read_ahead import read_ahead
-from segment.refine import REFINERS, Canvas, Refiner
-from segment.text import text_features
-from segment.vocabulary import Vocabulary
-from segment.windows import WINDOWS, Places, Windows
+from segment.text.features import text_features
+from segment.text.vocabulary import Vocabulary
 
 # Detectors that learn look at the first pictures, and at no more windows of them. Our choice.
 PICTURES_TO_FIT = 8
@@ -137,13 +137,13 @@ class _Opened:
 class Segmenter:
     """Segments pictures by words with one method or several, which share one stock forward pass.
 
-    `methods`: specs or Methods, one or many. `text`: features of words (segment.text.text_features), or the words, as
-    Vocabulary.parse takes them: "cat, dog, grass". `windows`, a part or its spec, say which parts of a picture the
-    network sees; `size` what it is brought to before, the windows' own choice by default (short side 336 for windows of
-    224). `resampling` as diagnostics.images.resize; `opencv` is what the released codes of the SCLIP line use. `decode`
-    stands for the methods' own settings; `refine` is a refiner or its spec, such as `pamr`; `positions` names one
-    position interpolation for all methods. `batch` is how many windows go through the network at once, those of one
-    shape together, of several pictures if need be.
+    `methods`: specs or Methods, one or many. `text`: features of words (segment.text.features.text_features), or the
+    words, as Vocabulary.parse takes them: "cat, dog, grass". `windows`, a part or its spec, say which parts of a
+    picture the network sees; `size` what it is brought to before, the windows' own choice by default (short side 336
+    for windows of 224). `resampling` as diagnostics.images.resize; `opencv` is what the released codes of the SCLIP
+    line use. `decode` stands for the methods' own settings; `refine` is a refiner or its spec, such as `pamr`;
+    `positions` names one position interpolation for all methods. `batch` is how many windows go through the network at
+    once, those of one shape together, of several pictures if need be.
 
     The segmenter is never changed by its runs; detectors that learn are fitted at the start of each on its first
     pictures (8 at most, our choice), or once by `fitted`.

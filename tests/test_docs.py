@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diagnostics import BACKBONES, MEASURES
-from diagnostics.probe import POOLED
+from diagnostics.studies.probe import POOLED
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASUREMENTS = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def test_numbers_of_the_readme_are_those_of_the_registries():
     from diagnostics.purifiers import PURIFIERS
     from segment import METHODS
     from segment.datasets import DATASETS
-    from segment.protocols import PROTOCOLS
+    from segment.evaluation.protocols import PROTOCOLS
 
     counted = {
         "measures": MEASURES, "detectors": DETECTORS, "purifiers": PURIFIERS, "methods": METHODS,

@@ -25,8 +25,9 @@ import pytest
 import typer
 from PIL import Image
 
-import commands.paper_figures as paper_figures
-from commands.main import app
+import attention_outliers.papers.figures as paper_figures
+from attention_outliers.commands.main import app
+from attention_outliers.papers import experiments
 from diagnostics import BACKBONES, MEASURES
 from diagnostics.detectors import DETECTORS
 from diagnostics.purifiers import PURIFIERS
@@ -35,12 +36,11 @@ from figures import FIGURES
 from segment import METHODS
 from segment.datasets import DATASETS
 from segment.datasets.shapes import Shapes
-from segment.engines import ENGINES
-from segment.experiments import experiments
-from segment.protocols import PROTOCOLS
-from segment.refine import REFINERS
-from segment.templates import TEMPLATES, load_templates
-from segment.windows import WINDOWS
+from segment.decoding.refine import REFINERS
+from segment.decoding.windows import WINDOWS
+from segment.evaluation.engines import ENGINES
+from segment.evaluation.protocols import PROTOCOLS
+from segment.text.templates import TEMPLATES, load_templates
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.paper_figures import CATALOGUE
+from attention_outliers.papers.figures import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]
 

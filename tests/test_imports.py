@@ -14,7 +14,7 @@ ALLOWED = {
     "diagnostics": {"diagnostics"},
     "figures": {"figures", "diagnostics"},
     "segment": {"segment", "diagnostics"},
-    "commands": {"commands", "segment", "figures", "diagnostics"},
+    "attention_outliers": {"attention_outliers", "segment", "figures", "diagnostics"},
 }
 
 

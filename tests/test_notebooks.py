@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from commands.paper_figures import CATALOGUE
+from attention_outliers.papers.figures import CATALOGUE
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 YOUR_OWN = "your-own"  # tag of a cell that shows how a part is written

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from diagnostics.backbones.pocket.architecture import build_model, pocket_backbone
 from diagnostics.backbones.weights import fill, read_weights
 from segment.datasets.shapes import BACKGROUND_NAMES, KIND_NAMES
-from segment.training.scores import AMONG, METHODS, scores_of
+from training.scores import AMONG, METHODS, scores_of
 
 CARD = """# Model card: `pocket`
 

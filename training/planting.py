@@ -1,4 +1,4 @@
-"""Finds where outliers can be written into trained `pocket` weights: python -m segment.training.planting
+"""Finds where outliers can be written into trained `pocket` weights: python -m training.planting
 
 Nothing is trained. Directions are read off the tokens of some drawn scenes; diagnostics.backbones.pocket.planted tells
 what they change.
@@ -22,7 +22,7 @@ from diagnostics.backbones.pocket import PLANTED, load_pocket
 from diagnostics.backbones.pocket.planted import make_unit, mark_places, planted_patches, turn_gaze
 from diagnostics.taps import Recorder, Recording
 from segment.datasets.shapes import training_scene
-from segment.training.scores import as_input
+from training.scores import as_input
 
 # Our choice: keeps the rows that tell groups of tokens apart short.
 RIDGE = 1e-3

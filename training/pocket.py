@@ -1,4 +1,4 @@
-"""Trains `pocket` from nothing on drawn scenes and their captions: python -m segment.training.pocket --folder RUN
+"""Trains `pocket` from nothing on drawn scenes and their captions: python -m training.pocket --folder RUN
 
 No mask and no patch label is used. A run that was broken off goes on from its last checkpoint with the same command.
 At its end the folder holds weights.safetensors and CARD.md, the model card.
@@ -25,12 +25,12 @@ from tqdm.auto import tqdm
 from diagnostics.backbones.pocket.architecture import build_model, pocket_backbone
 from diagnostics.backbones.pocket.tokenizer import tokenizer
 from segment.datasets.shapes import training_scene
-from segment.training.captions import training_caption
-from segment.training.card import write_card, write_weights
-from segment.training.checkpoint import load_checkpoint, save_checkpoint
-from segment.training.contrastive import class_features, contrastive_loss, packed_features
-from segment.training.recipe import SIZE, Recipe, rate_at
-from segment.training.scores import scores_of
+from training.captions import training_caption
+from training.card import write_card, write_weights
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.contrastive import class_features, contrastive_loss, packed_features
+from training.recipe import SIZE, Recipe, rate_at
+from training.scores import scores_of
 
 
 class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor]]):

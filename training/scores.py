@@ -12,7 +12,7 @@ from torch import Tensor
 from diagnostics.backbones.base import Backbone
 from diagnostics.images import normalise
 from segment.datasets.shapes import NAMES, Scene, Shapes, caption, close_up
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
 
 # All our choice: the words around a class, the methods, and how many captions a picture's own one stands among.
 PROMPTS = ("a picture of a {}", "a photo of a {}.", "a {}", "a photo of the {}.")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.options import (
+from attention_outliers.commands.options import (
     BackboneSpec,
     Batch,
     Device,
@@ -22,9 +22,9 @@ from commands.options import (
     backbone_of,
     layers_of,
 )
-from commands.output import tell_left_out, tell_note
-from commands.tables import as_rich
-from commands.words import (
+from attention_outliers.commands.output import tell_left_out, tell_note
+from attention_outliers.commands.tables import as_rich
+from attention_outliers.commands.words import (
     BackgroundClass,
     Classes,
     ClassesFile,
@@ -35,7 +35,7 @@ from commands.words import (
     Templates,
     words_of,
 )
-from diagnostics.picture_classes import read_classes
+from diagnostics.images.image_classes import read_classes
 from diagnostics.registry import split_specs
 
 

@@ -13,7 +13,7 @@ import typer
 import xarray as xr
 from rich.console import Console
 
-from commands.options import (
+from attention_outliers.commands.options import (
     BackboneSpec,
     Batch,
     Device,
@@ -25,14 +25,14 @@ from commands.options import (
     layers_of,
     numbers,
 )
-from commands.output import first_pictures, tell_left_out, tell_note, write_figures
-from commands.tables import as_rich
-from commands.words import Rows
+from attention_outliers.commands.output import first_pictures, tell_left_out, tell_note, write_figures
+from attention_outliers.commands.tables import as_rich
+from attention_outliers.commands.words import Rows
 from diagnostics import Backbone
 from diagnostics.registry import split_specs
 
 if TYPE_CHECKING:
-    from diagnostics.compare import Run
+    from diagnostics.studies.scoring import Run
 
 DEFAULT = (
     "norm,relative-norm,norm-topk,massive,channel-peak,som,som-release,lof,lof-release,class-residual,"
@@ -126,7 +126,8 @@ def compare(
     Accuracy: outliers compare photos/ --classes "cat, dog" --truth shown.csv --out compared/, where shown.csv has a
     line for each picture: a.jpg,cat
     """
-    from diagnostics.compare import (
+    from diagnostics.studies.location import patch_places, whereabouts_table
+    from diagnostics.studies.scoring import (
         agreement_table,
         prepared,
         ready_detectors,
@@ -134,8 +135,7 @@ def compare(
         threshold_table,
         truth_table,
     )
-    from diagnostics.stability import stability_table
-    from diagnostics.whereabouts import patch_places, whereabouts_table
+    from diagnostics.studies.stability import stability_table
 
     specs, chosen = split_specs(detectors), layers_of(layers)
     if plant is not None:
@@ -237,9 +237,9 @@ def accuracy_of(
     """`classes` and `truth` of a removal table: names for the text tower, or rows of the classifier by name."""
     if classes is None or truth is None:
         return {}
-    from diagnostics.picture_classes import classes_of, read_classes
-    from segment.class_head import rows_of
-    from segment.vocabulary import Vocabulary
+    from diagnostics.images.image_classes import classes_of, read_classes
+    from segment.text.class_head import rows_of
+    from segment.text.vocabulary import Vocabulary
 
     names = list(Vocabulary.parse(classes).names)
     shown = classes_of(pictures, read_classes(truth), names)
@@ -259,7 +259,7 @@ def planted_tables(
     run: dict[str, Any],
 ) -> Iterator[tuple[xr.Dataset, pd.DataFrame]]:
     """Scores and the table against the truth, for each number of planted outliers and each arrangement."""
-    from diagnostics.compare import planted_scores, truth_table
+    from diagnostics.studies.scoring import planted_scores, truth_table
 
     for clustered in arrangements:
         for plant, found in planted_scores(model, pictures, specs, counts, clustered=clustered, **run):
@@ -269,7 +269,7 @@ def planted_tables(
 
 def removal_tables(model: Backbone, pictures: list[str], mending: list[str], settings: dict[str, Any]) -> pd.DataFrame:
     """What mending does, for each detector whose outliers are mended."""
-    from diagnostics.removal import removal_table
+    from diagnostics.studies.purification import removal_table
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is left out is told at the end, for all tables
@@ -282,7 +282,7 @@ def removal_tables(model: Backbone, pictures: list[str], mending: list[str], set
 
 def draw_planted(scores: xr.Dataset, table: pd.DataFrame, folder: Path) -> None:
     """Writes the ROC against planted outliers."""
-    from figures.compare_report import planted_figures
+    from figures.tables.compare_report import planted_figures
 
     count, clustered = int(table["planted"].iloc[0]), bool(table["clustered"].iloc[0])
     write_figures(planted_figures(scores, count=count, clustered=clustered), folder, source=scores.attrs["backbone"])
@@ -290,7 +290,7 @@ def draw_planted(scores: xr.Dataset, table: pd.DataFrame, folder: Path) -> None:
 
 def draw(scores: xr.Dataset, tables: dict[str, pd.DataFrame], pictures: list[str], folder: Path, maps: int) -> None:
     """Writes the figures of a comparison as PNG and PDF."""
-    from figures.compare_report import compare_figures
+    from figures.tables.compare_report import compare_figures
 
     shown = first_pictures(scores, pictures, maps)
     figures = compare_figures(scores, tables, pictures=shown, maps_for=maps)
@@ -316,7 +316,7 @@ def planted_of(text: str | None) -> tuple[list[int], list[bool]]:
 
 def tell_findings(tables: dict[str, pd.DataFrame]) -> None:
     """Prints what the tables say, in sentences."""
-    from diagnostics.findings import findings
+    from diagnostics.studies.findings import findings
 
     for sentence in findings(tables):
         Console().print(f"· {sentence}", markup=False, highlight=False, soft_wrap=True)

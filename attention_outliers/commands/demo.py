@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 
 import diagnostics
-from commands.page import Section, write_page
-from commands.probe import report
-from commands.tables import as_rich
+from attention_outliers.commands.page import Section, write_page
+from attention_outliers.commands.probe import report
+from attention_outliers.commands.tables import as_rich
 
 if TYPE_CHECKING:
     from diagnostics import Backbone
@@ -56,7 +56,7 @@ def demo(
     Needs no network and no data: the scenes are drawn, with labels known to the pixel. Ends with a page of tables and
     pictures, and one to point at patches.
     """
-    from commands.view import view_page
+    from attention_outliers.commands.view import view_page
     from segment.datasets.shapes import Shapes
 
     began = time.monotonic()
@@ -93,16 +93,16 @@ def _intro() -> list[str]:
 
 
 def _words(backbone: Backbone, names: tuple[str, ...]) -> TextFeatures:
-    from segment.text import text_features
+    from segment.text.features import text_features
 
     return text_features(backbone, list(names), progress=False)
 
 
 def _measured(console: Console, backbone: Backbone, samples: list[Sample], folder: Path) -> Section:
     """Every layer of the planted model, as a table, curves, and the maps of one scene."""
-    from figures.layer_curves import layer_overview
-    from figures.maps import maps_over_layers
-    from figures.write import write
+    from figures.curves.layer_curves import layer_overview
+    from figures.figure_files import write
+    from figures.maps.layer_maps import maps_over_layers
 
     store = folder / "probe.zarr"
     # Always made anew, so that a demo of last month's model is not in the way.
@@ -140,10 +140,10 @@ def _found(console: Console, backbone: Backbone, samples: list[Sample], folder: 
 
     from diagnostics.backbones.pocket import planted_unit
     from diagnostics.backbones.pocket.planted import planted_patches
-    from diagnostics.compare import score_pictures, truth_table
     from diagnostics.images import normalise
-    from figures.score_maps import score_maps
-    from figures.write import write
+    from diagnostics.studies.scoring import score_pictures, truth_table
+    from figures.figure_files import write
+    from figures.maps.score_maps import score_maps
 
     images = np.stack([sample.image for sample in samples])
     ready = normalise(torch.from_numpy(images).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
@@ -180,10 +180,10 @@ def _segmented(
     console: Console, plain: Backbone, planted: Backbone, world: Dataset, scenes: int, folder: Path
 ) -> Section:
     """Methods by mIoU: as trained, with outliers, and with these mended."""
-    from figures.label_maps import method_sheet
-    from figures.write import write
-    from segment.metrics.by_method import miou_by_method
-    from segment.score_methods import score_methods
+    from figures.figure_files import write
+    from figures.maps.label_maps import method_sheet
+    from segment.evaluation.metrics.by_method import miou_by_method
+    from segment.evaluation.score_methods import score_methods
     from segment.segment_one import segment_one
 
     mended = [f"{name}:detector={DETECTOR},purifier={PURIFIER}" for name in METHODS]

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import diagnostics
-from commands.options import (
+from attention_outliers.commands.options import (
     BackboneSpec,
     Batch,
     Device,
@@ -20,7 +20,7 @@ from commands.options import (
     Strict,
     backbone_of,
 )
-from commands.output import tell_left_out
+from attention_outliers.commands.output import tell_left_out
 from segment.features import encode_pictures
 
 

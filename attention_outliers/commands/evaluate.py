@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from commands.options import BackboneSpec, Batch, Device, Precision
-from commands.output import tell_left_out
-from commands.words import Rows
+from attention_outliers.commands.options import BackboneSpec, Batch, Device, Precision
+from attention_outliers.commands.output import tell_left_out
+from attention_outliers.commands.words import Rows
 
 
 def evaluate(
@@ -71,10 +71,10 @@ def evaluate(
     Example: outliers evaluate --dataset voc21 --root VOCdevkit/VOC2012 --method clip,sc-clip --protocol sc-clip
     --backbone open_clip:ViT-B-16/openai --out results/voc21
     """
-    from segment.engines import Engine, Local
-    from segment.engines.ray import RayCluster
-    from segment.evaluate import evaluate as run
-    from segment.results_table import rendered, sheets
+    from attention_outliers.papers.results_table import rendered, sheets
+    from segment.evaluation.engines import Engine, Local
+    from segment.evaluation.engines.ray import RayCluster
+    from segment.evaluation.evaluate import evaluate as run
 
     if address is not None and engine != "ray":
         raise ValueError(f"--address {address} is that of a Ray cluster: add --engine ray.")

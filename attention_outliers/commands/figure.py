@@ -11,14 +11,14 @@ import typer
 from rich.console import Console
 
 import diagnostics
-from commands.options import BackboneSpec, Device, Positions, Precision, backbone_of
-from commands.output import tell_note, write_figures
-from commands.words import Classes, ClassesFile, Rows, Templates, words_of
+from attention_outliers.commands.options import BackboneSpec, Device, Positions, Precision, backbone_of
+from attention_outliers.commands.output import tell_note, write_figures
+from attention_outliers.commands.words import Classes, ClassesFile, Rows, Templates, words_of
 from diagnostics.images import PictureError, open_picture
-from diagnostics.labels import find_label, read_labels
+from diagnostics.images.label_maps import find_label, read_labels
 
 if TYPE_CHECKING:
-    from commands.paper_figures import Inputs
+    from attention_outliers.papers.figures import Inputs
 
 MOST_DRAWN = 3  # pictures that a figure about one picture is drawn for
 
@@ -63,8 +63,8 @@ def figure(
     if name == "list":
         tell_list()
         return
-    from commands.paper_figures import paper_figure
-    from commands.paper_figures.inputs import takes_words
+    from attention_outliers.papers.figures import paper_figure
+    from attention_outliers.papers.inputs import takes_words
 
     entry = paper_figure(name)
     if bool(pictures) == bool(scenes):
@@ -104,7 +104,7 @@ def figure(
 
 def tell_list() -> None:
     """Prints every figure with its line, and what it needs beyond pictures."""
-    from commands.paper_figures import CATALOGUE
+    from attention_outliers.papers.figures import CATALOGUE
 
     console = Console()
     width = max(map(len, CATALOGUE))
@@ -115,7 +115,7 @@ def tell_list() -> None:
 
 def scenes_of(count: int, model: diagnostics.Backbone) -> Inputs:
     """Drawn scenes with their labels."""
-    from commands.paper_figures import Inputs
+    from attention_outliers.papers.figures import Inputs
     from segment.datasets.shapes import Shapes
 
     samples = list(Shapes(scenes=count))
@@ -129,7 +129,7 @@ def scenes_of(count: int, model: diagnostics.Backbone) -> Inputs:
 
 def pictures_of(pictures: list[str], model: diagnostics.Backbone, labels: Path | None, ignore: int) -> Inputs:
     """Pictures that can be opened, with their label maps; one that can't be is left out and told."""
-    from commands.paper_figures import Inputs
+    from attention_outliers.papers.figures import Inputs
 
     paths = diagnostics.picture_paths(pictures)
     opened: dict[str, np.ndarray] = {}
@@ -144,7 +144,7 @@ def pictures_of(pictures: list[str], model: diagnostics.Backbone, labels: Path |
         except PictureError as error:
             reasons.append(str(error))
     if reasons:
-        from commands.output import tell_left_out
+        from attention_outliers.commands.output import tell_left_out
 
         tell_left_out(dict(enumerate(reasons)))  # type: ignore[arg-type]
     if not opened:

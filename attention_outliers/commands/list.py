@@ -69,19 +69,19 @@ def _methods() -> Table:
 
 
 def _windows() -> Table:
-    from segment.windows import WINDOWS
+    from segment.decoding.windows import WINDOWS
 
     return _described("windows over a picture", WINDOWS.describe())
 
 
 def _refiners() -> Table:
-    from segment.refine import REFINERS
+    from segment.decoding.refine import REFINERS
 
     return _described("refinements of label maps", REFINERS.describe())
 
 
 def _templates() -> Table:
-    from segment.templates import TEMPLATES
+    from segment.text.templates import TEMPLATES
 
     return _described("sentences that words are put into", TEMPLATES.describe())
 
@@ -93,7 +93,7 @@ def _datasets() -> Table:
 
 
 def _protocols() -> Table:
-    from segment.protocols import PROTOCOLS
+    from segment.evaluation.protocols import PROTOCOLS
 
     return _described("protocols: whose settings a method is scored under", PROTOCOLS.describe())
 

@@ -9,19 +9,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from commands.classify import classify
-from commands.compare import compare
-from commands.datasets import datasets_app, prepare_dataset
-from commands.demo import demo
-from commands.encode import encode
-from commands.evaluate import evaluate
-from commands.figure import figure
-from commands.list import list_parts
-from commands.probe import probe
-from commands.reproduce import reproduce
-from commands.segment import segment
-from commands.table import table
-from commands.view import view
+from attention_outliers.commands.classify import classify
+from attention_outliers.commands.compare import compare
+from attention_outliers.commands.datasets import datasets_app, prepare_dataset
+from attention_outliers.commands.demo import demo
+from attention_outliers.commands.encode import encode
+from attention_outliers.commands.evaluate import evaluate
+from attention_outliers.commands.figure import figure
+from attention_outliers.commands.list import list_parts
+from attention_outliers.commands.probe import probe
+from attention_outliers.commands.reproduce import reproduce
+from attention_outliers.commands.segment import segment
+from attention_outliers.commands.table import table
+from attention_outliers.commands.view import view
 
 app = typer.Typer(
     name="outliers",

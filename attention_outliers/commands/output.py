@@ -54,7 +54,7 @@ def first_pictures(dataset: xr.Dataset, pictures: list[str], count: int) -> dict
 
 def write_figures(figures: Iterable[tuple[str, Figure]], folder: Path, *, source: str) -> int:
     """Writes each figure as PNG and PDF under its name; returns how many there were."""
-    from figures.write import SUFFIXES, write
+    from figures.figure_files import SUFFIXES, write
 
     drawn = 0
     for name, figure in figures:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from commands.output import write_whole
+from attention_outliers.commands.output import write_whole
 
 STYLE = """
 :root { color-scheme: light; }

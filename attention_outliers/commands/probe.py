@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import diagnostics
-from commands.options import (
+from attention_outliers.commands.options import (
     BackboneSpec,
     Batch,
     Device,
@@ -25,9 +25,9 @@ from commands.options import (
     layers_of,
     numbers,
 )
-from commands.output import first_pictures, tell_left_out, tell_note, write_figures
+from attention_outliers.commands.output import first_pictures, tell_left_out, tell_note, write_figures
 from diagnostics.registry import split_specs
-from diagnostics.store import left_out
+from diagnostics.studies.store import left_out
 
 
 def probe(
@@ -122,7 +122,7 @@ def _number(value: float, column: str) -> str:
 
 def draw(dataset: xr.Dataset, pictures: list[str], folder: Path, maps: int) -> None:
     """Writes the figures that the data set allows as PNG and PDF."""
-    from figures.probe_report import probe_figures
+    from figures.curves.probe_report import probe_figures
 
     shown = first_pictures(dataset, pictures, maps)
     figures = probe_figures(dataset, pictures=shown, maps_for=maps)

@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.options import Batch, Device, Precision
+from attention_outliers.commands.options import Batch, Device, Precision
 from diagnostics.registry import unknown_name
 
 if TYPE_CHECKING:
-    from segment.experiments.experiment import Experiment
-    from segment.experiments.needs import Need
+    from attention_outliers.papers.experiment import Experiment
+    from attention_outliers.papers.needs import Need
 
 LIST = "list"
 
@@ -66,14 +66,14 @@ def reproduce(
 
     Example: outliers reproduce sc-clip/table-3 --root /data --out results --limit 100
     """
-    from segment.engines.local import Local
-    from segment.experiments import experiments_named
-    from segment.experiments.needs import needs
-    from segment.experiments.plan import Choice
-    from segment.experiments.reproduce import How
-    from segment.experiments.reproduce import reproduce as run
-    from segment.experiments.side_by_side import side_by_side
-    from segment.results_table import rendered
+    from attention_outliers.papers import experiments_named
+    from attention_outliers.papers.needs import needs
+    from attention_outliers.papers.plan import Choice
+    from attention_outliers.papers.reproduce import How
+    from attention_outliers.papers.reproduce import reproduce as run
+    from attention_outliers.papers.results_table import rendered
+    from attention_outliers.papers.side_by_side import side_by_side
+    from segment.evaluation.engines.local import Local
 
     if name == LIST:
         _list()
@@ -149,7 +149,7 @@ def roots_of(texts: list[str]) -> dict[str, Path]:
 
 
 def _list() -> None:
-    from segment.experiments import experiments
+    from attention_outliers.papers import experiments
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("name", style="bold cyan", no_wrap=True)

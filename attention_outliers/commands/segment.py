@@ -11,9 +11,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.options import BackboneSpec, Device, Pictures, Positions, Precision, Strict, backbone_of
-from commands.output import tell_left_out, tell_note
-from commands.words import (
+from attention_outliers.commands.options import (
+    BackboneSpec,
+    Device,
+    Pictures,
+    Positions,
+    Precision,
+    Strict,
+    backbone_of,
+)
+from attention_outliers.commands.output import tell_left_out, tell_note
+from attention_outliers.commands.words import (
     Background,
     BackgroundClass,
     Classes,
@@ -28,7 +36,7 @@ from commands.words import (
 from diagnostics.registry import split_specs
 
 if TYPE_CHECKING:
-    from segment.segment_pictures import SegmentRun
+    from segment.run import SegmentRun
     from segment.segmenter import Segmentation
 
 
@@ -98,9 +106,9 @@ def segment(
     from dataclasses import replace
 
     from segment.methods import METHODS
-    from segment.segment_pictures import SegmentRun
+    from segment.run import SegmentRun
     from segment.segmenter import Segmenter
-    from segment.text import text_features
+    from segment.text.features import text_features
 
     model = backbone_of(backbone, device, precision, positions)
     console = Console()
@@ -141,8 +149,8 @@ def segment(
 
 def _draw(run: SegmentRun, found: Sequence[Segmentation]) -> None:
     """The overlay of each method, and one sheet where there are several."""
-    from figures.label_maps import label_map, method_sheet
-    from figures.write import write
+    from figures.figure_files import write
+    from figures.maps.label_maps import label_map, method_sheet
 
     first = found[0]
     picture, stem = np.asarray(first.picture), run.stems[first.name]

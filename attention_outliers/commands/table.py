@@ -22,11 +22,11 @@ def table(
 
     Example: outliers table results --form markdown
     """
+    from attention_outliers.papers.results_table import rendered, sheets
     from diagnostics.registry import split_specs
-    from segment.metrics.bootstrap import REPLICATES
-    from segment.paired import compare as paired
-    from segment.results import read_cells
-    from segment.results_table import rendered, sheets
+    from segment.evaluation.metrics.bootstrap import REPLICATES
+    from segment.evaluation.paired import compare as paired
+    from segment.evaluation.results import read_cells
 
     console = Console()
     cells = read_cells(folder)

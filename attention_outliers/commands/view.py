@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from commands.options import (
+from attention_outliers.commands.options import (
     BackboneSpec,
     Device,
     Pictures,
@@ -21,13 +21,13 @@ from commands.options import (
     backbone_of,
     layers_of,
 )
-from commands.output import tell_left_out, tell_note, write_whole
-from commands.words import Background, Classes, ClassesFile, Rows, Templates, words_of
+from attention_outliers.commands.output import tell_left_out, tell_note, write_whole
+from attention_outliers.commands.words import Background, Classes, ClassesFile, Rows, Templates, words_of
 from diagnostics import Backbone
 from diagnostics.registry import split_specs
 
 if TYPE_CHECKING:  # what only segmentation needs is not loaded for pages without label maps
-    from diagnostics.inside import Inside
+    from diagnostics.studies.image_report import Inside
     from figures.view import Seen
     from segment.method import TextFeatures
 
@@ -144,7 +144,7 @@ def view_page(
 
     Label maps are drawn where `text` is given. The file appears when it is whole; an older one is replaced.
     """
-    from diagnostics.inside import LookInside
+    from diagnostics.studies.image_report import LookInside
     from figures.view import page_html
 
     specs = usable_detectors(model, pictures, size) if detectors is None else list(detectors)
@@ -176,9 +176,9 @@ def public_spec(spec: str) -> str:
 
 def usable_detectors(model: Backbone, pictures: Any, size: str | None) -> list[str]:
     """Those of DETECTORS that can run on all these pictures."""
-    from diagnostics.compare import layouts_of
     from diagnostics.detectors import DETECTORS as KNOWN
-    from diagnostics.feed import list_pictures, size_for
+    from diagnostics.images.feed import list_pictures, size_for
+    from diagnostics.studies.scoring import layouts_of
 
     layouts = layouts_of(model, list_pictures(pictures, size_for(model, size), strict=False))
     return [spec for spec in DETECTORS if not any(KNOWN.build(spec).refusal(layout) for layout in layouts)]

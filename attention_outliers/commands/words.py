@@ -11,7 +11,7 @@ from diagnostics import Backbone
 
 if TYPE_CHECKING:  # what only segmentation needs is not loaded for the other commands
     from segment.method import TextFeatures
-    from segment.vocabulary import Vocabulary
+    from segment.text.vocabulary import Vocabulary
 
 Classes = Annotated[
     str | None, typer.Option("--classes", "-c", help="The classes, with commas between: 'cat, dog, grass'.")
@@ -83,7 +83,7 @@ def vocabulary_of(
     repeats: bool = False,
 ) -> Vocabulary:
     """The vocabulary that the options name; exactly one of `--classes` and `--classes-file` must be given."""
-    from segment.vocabulary import Vocabulary
+    from segment.text.vocabulary import Vocabulary
 
     if (classes is None) == (classes_file is None):
         raise ValueError("give either --classes 'cat, dog' or --classes-file FILE, to say what to look for.")
@@ -114,7 +114,7 @@ def words_of(
     combine: Literal["mean", "each"] = "mean",
 ) -> TextFeatures:
     """The words that the options name, as unit vectors of the model."""
-    from segment.text import text_features
+    from segment.text.features import text_features
 
     vocabulary = vocabulary_of(
         classes, classes_file, background, separator=separator, background_class=background_class, repeats=repeats

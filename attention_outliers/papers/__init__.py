@@ -1,7 +1,7 @@
 """Tables of the papers: what was published, and how it is made again."""
 
-from segment.experiments.catalogue import experiments, experiments_named
-from segment.experiments.experiment import Column, Experiment, Place, Row
-from segment.experiments.published import Published, published
+from attention_outliers.papers.catalogue import experiments, experiments_named
+from attention_outliers.papers.experiment import Column, Experiment, Place, Row
+from attention_outliers.papers.published import Published, published
 
 __all__ = ["Column", "Experiment", "Place", "Published", "Row", "experiments", "experiments_named", "published"]

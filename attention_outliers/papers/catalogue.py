@@ -1,4 +1,4 @@
-"""All experiments by name, read from the grids beside this file, one file a paper."""
+"""All experiments by name, read from the grids in the papers' folders."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from importlib.resources import files
 from itertools import product
 from typing import Any
 
+from attention_outliers.papers.experiment import Column, Experiment, Row, Settings
+from attention_outliers.papers.published import row_of
 from diagnostics.registry import unknown_name
-from segment.experiments.experiment import Column, Experiment, Row, Settings
-from segment.experiments.published import row_of
 
 PAPERS = ("sfp", "cliptrase", "sc_clip", "clearclip")
 
@@ -21,7 +21,7 @@ def experiments() -> Mapping[str, Experiment]:
     """Every experiment by its name, in the papers' order."""
     found: dict[str, Experiment] = {}
     for paper in PAPERS:
-        text = files("segment.experiments").joinpath(f"{paper}.json").read_text("utf-8")
+        text = files("attention_outliers.papers").joinpath(paper, "tables.json").read_text("utf-8")
         for key, entry in json.loads(text)["experiments"].items():
             found[key] = _experiment(key, entry)
     return found

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from commands.paper_figures.inputs import Inputs
+from attention_outliers.papers.inputs import Inputs
 from diagnostics.backbones.base import attention_weights
-from diagnostics.labels import patch_labels_at
+from diagnostics.images.label_maps import patch_labels_at
 from diagnostics.measures import UNLABELLED
 
 HOT = 5  # patches that most is looked at; our choice

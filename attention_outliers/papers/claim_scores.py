@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from commands.paper_figures.claims.seen import Seen, verdict
-from commands.paper_figures.inputs import Inputs
-from segment.experiments.published import row_of
+from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.published import row_of
 
 DATASET = "voc20"  # whose numbers are quoted: all the papers have it, without a background class, as drawn scenes
 

@@ -9,10 +9,13 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from commands.paper_figures.claims import clearclip, cliptrase, sc_clip, sfp
-from commands.paper_figures.claims.seen import Seen
-from commands.paper_figures.inputs import Inputs
-from figures.labels import shortened, without_folders
+from attention_outliers.papers.claim import Seen
+from attention_outliers.papers.clearclip import claims as clearclip
+from attention_outliers.papers.cliptrase import claims as cliptrase
+from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.sc_clip import claims as sc_clip
+from attention_outliers.papers.sfp import claims as sfp
+from figures.text import shortened, without_folders
 
 PAPERS = {"clearclip": clearclip, "cliptrase": cliptrase, "sc-clip": sc_clip, "sfp": sfp}
 

@@ -12,13 +12,13 @@ from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from attention_outliers.papers.plan import Group
+from attention_outliers.papers.trial import USUAL, random_windows
 from diagnostics.backbones import Backbone
-from segment.encode import encode_many
-from segment.experiments.plan import Group
-from segment.experiments.trial import USUAL, random_windows
-from segment.job import segmenter_of, under_protocol
+from segment.encoders.encode_many import encode_many
+from segment.encoders.second_backbone import SecondBackbone
+from segment.evaluation.job import segmenter_of, under_protocol
 from segment.method import Encoder, TextFeatures
-from segment.second_backbone import SecondBackbone
 
 # Classes of COCO-Object, on which SC-CLIP's Table 9 was made, and the seconds that are measured. Seconds: our choice.
 CLASSES, SECONDS = 81, 3.0

@@ -11,14 +11,14 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from commands.paper_figures.inputs import Inputs
+from attention_outliers.papers.inputs import Inputs
 from diagnostics.backbones.base import Heads, attention_weights
-from diagnostics.class_colors import class_colors
+from diagnostics.images.class_colors import class_colors
 from diagnostics.layout import Layout
 from diagnostics.measures.pca import principal_components
-from figures.cell_grid import Cell
-from figures.label_maps import colored
-from figures.maps import pca_colors
+from figures.maps.cell_grid import Cell
+from figures.maps.label_maps import colored
+from figures.maps.layer_maps import pca_colors
 
 METHOD_SHEET = (
     "clip", "maskclip", "sclip", "clearclip", "naclip", "clip-surgery", "gem", "cliptrase", "sc-clip", "sfp",

@@ -5,8 +5,12 @@ A paper is a file; a figure is a function and a line there.
 
 from __future__ import annotations
 
-from commands.paper_figures import clearclip, cliptrase, ours, sc_clip, sfp
-from commands.paper_figures.inputs import Inputs, PaperFigure
+from attention_outliers.papers.clearclip import figures as clearclip
+from attention_outliers.papers.cliptrase import figures as cliptrase
+from attention_outliers.papers.inputs import Inputs, PaperFigure
+from attention_outliers.papers.ours import figures as ours
+from attention_outliers.papers.sc_clip import figures as sc_clip
+from attention_outliers.papers.sfp import figures as sfp
 from diagnostics.registry import unknown_name
 
 PAPERS = {"clearclip": clearclip, "cliptrase": cliptrase, "sc-clip": sc_clip, "sfp": sfp, "ours": ours}

@@ -15,13 +15,13 @@ from torch import Tensor
 
 import diagnostics
 from diagnostics import Backbone, Layout, Recorder, Recording
-from diagnostics.feed import size_for
 from diagnostics.images import denormalise
-from figures.labels import without_folders
+from diagnostics.images.feed import size_for
+from figures.text import without_folders
 from segment.datasets.base import Dataset, Sample
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
+from segment.evaluation.score_methods import score_methods
 from segment.method import Encoding, TextFeatures
-from segment.score_methods import score_methods
 from segment.segment_one import segment_one
 
 # Depth of the model in all the papers' figures; layers of other depths are the nearest in proportion (our choice).

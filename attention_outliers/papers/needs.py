@@ -13,23 +13,23 @@ import numpy as np
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 
+from attention_outliers.papers.experiment import Experiment, Place
+from attention_outliers.papers.plan import Choice, Group, Roots, find_root, groups, methods_of
+from attention_outliers.papers.reproduce import How
+from attention_outliers.papers.trial import random_windows, seconds_per_window, try_methods, windows_of
+from attention_outliers.papers.whole_images import DRAWN as CLOSE_UPS
+from attention_outliers.papers.whole_images import open_whole_pictures
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.images import FileError, read_size
 from diagnostics.registry import parse_spec
 from segment.datasets import needs_root, open_dataset
 from segment.datasets.check import check
 from segment.datasets.on_disk import OnDisk
-from segment.engines.local import device_of
-from segment.experiments.experiment import Experiment, Place
-from segment.experiments.plan import Choice, Group, Roots, find_root, groups, methods_of
-from segment.experiments.reproduce import How
-from segment.experiments.trial import random_windows, seconds_per_window, try_methods, windows_of
-from segment.experiments.whole_pictures import DRAWN as CLOSE_UPS
-from segment.experiments.whole_pictures import open_whole_pictures
-from segment.masks.sam import Sam
+from segment.decoding.masks.sam import Sam
+from segment.encoders.second_backbone import SELF
+from segment.evaluation.engines.local import device_of
 from segment.method import Method
 from segment.methods import METHODS
-from segment.second_backbone import SELF
 
 # Pictures whose headers are read to see how many windows there are on average. Our choice.
 LOOKED_AT = 50

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from attention_outliers.papers.experiment import Experiment, Place, Settings
 from diagnostics.images import FileError
 from diagnostics.registry import parse_spec
 from segment.datasets import DatasetError, needs_root, open_dataset
 from segment.datasets.on_disk import OnDisk
-from segment.experiments.experiment import Experiment, Place, Settings
-from segment.job import with_protocol
+from segment.evaluation.job import with_protocol
+from segment.evaluation.protocols import Protocol, protocol_for
 from segment.methods import METHODS
-from segment.protocols import Protocol, protocol_for
 
 # What stands for every data set and model where none is at hand.
 DRAWN, POCKET = "shapes", "pocket"

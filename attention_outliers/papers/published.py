@@ -70,4 +70,4 @@ def row_of(source: str, name: str) -> dict[str, float]:
 
 @cache
 def _sources() -> dict[str, Any]:
-    return dict(json.loads(files("segment.experiments").joinpath("published.json").read_text("utf-8"))["sources"])
+    return dict(json.loads(files("attention_outliers.papers").joinpath("published.json").read_text("utf-8"))["sources"])

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from commands.figure import pictures_of, scenes_of
-from commands.paper_figures import paper_figure
-from commands.paper_figures.claims import claims_table
-from commands.paper_figures.inputs import Inputs, takes_words
+from attention_outliers.commands.figure import pictures_of, scenes_of
+from attention_outliers.papers.claims import claims_table
+from attention_outliers.papers.figures import paper_figure
+from attention_outliers.papers.inputs import Inputs, takes_words
 from diagnostics import Backbone, load_backbone
-from figures.labels import shortened
-from segment.text import text_features
+from figures.text import shortened
+from segment.text.features import text_features
 
 NAME = 24  # characters of a backbone's name in a title
 SCENES = 8  # drawn where no pictures are given: what a notebook has time for

@@ -11,23 +11,23 @@ from typing import Any
 
 import torch
 
+from attention_outliers.papers.cost import SECONDS, Cost, cost_of
+from attention_outliers.papers.experiment import Experiment, Place
+from attention_outliers.papers.plan import Choice, Group, Roots, find_root, groups, methods_of
+from attention_outliers.papers.trial import try_methods, windows_of
+from attention_outliers.papers.whole_images import class_token_accuracy, open_whole_pictures
 from diagnostics.backbones import Backbone, load_backbone
-from diagnostics.feed import progress_bar
-from diagnostics.fingerprint import fingerprint
+from diagnostics.backbones.fingerprint import fingerprint
+from diagnostics.images.feed import progress_bar
 from diagnostics.registry import parse_spec
-from segment.engines import Engine
-from segment.engines.local import device_of
-from segment.evaluate import evaluate
-from segment.experiments.cost import SECONDS, Cost, cost_of
-from segment.experiments.experiment import Experiment, Place
-from segment.experiments.plan import Choice, Group, Roots, find_root, groups, methods_of
-from segment.experiments.trial import try_methods, windows_of
-from segment.experiments.whole_pictures import class_token_accuracy, open_whole_pictures
-from segment.results import Cell, read_cells
-from segment.storage import Storage, storage_at
+from segment.evaluation.engines import Engine
+from segment.evaluation.engines.local import device_of
+from segment.evaluation.evaluate import evaluate
+from segment.evaluation.results import Cell, read_cells
+from segment.evaluation.storage import Storage, storage_at
 
 RUNS, PARTS, COSTS = "runs", "classified", "costs"
-# Fields of segment.results.Cell that are shares of one; tables have percent.
+# Fields of segment.evaluation.results.Cell that are shares of one; tables have percent.
 PERCENT = 100
 
 Where = tuple[str, str]
@@ -35,7 +35,7 @@ Where = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How runs are made; see segment.evaluate. `seconds` is how long a speed is measured."""
+    """How runs are made; see segment.evaluation.evaluate. `seconds` is how long a speed is measured."""
 
     device: str = "auto"
     precision: str = "fp32"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from attention_outliers.papers import Published, published
 from diagnostics.registry import unknown_name
-from segment.experiments import Published, published
-from segment.protocols.base import CHANGED
-from segment.results import Cell
+from segment.evaluation.protocols.base import CHANGED
+from segment.evaluation.results import Cell
 
 Form = Literal["text", "markdown", "latex"]
 FORMS: tuple[str, ...] = get_args(Form)

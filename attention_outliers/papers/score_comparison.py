@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from commands.paper_figures.inputs import Inputs
-from figures.bar_panels import bar_panels
-from segment.experiments.published import row_of
+from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.published import row_of
+from figures.tables.bar_panels import bar_panels
 
 
 def scores_beside_printed(

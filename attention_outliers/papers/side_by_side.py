@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segment.experiments.experiment import Column, Experiment, Row
-from segment.experiments.plan import DRAWN
-from segment.experiments.reproduce import Reproduction
-from segment.results_table import Sheet
+from attention_outliers.papers.experiment import Column, Experiment, Row
+from attention_outliers.papers.plan import DRAWN
+from attention_outliers.papers.reproduce import Reproduction
+from attention_outliers.papers.results_table import Sheet
 
 PARTLY, DOUBTFUL, NOTHING = "*", "?", "–"
 # Digits of our numbers by metric; two for all others.

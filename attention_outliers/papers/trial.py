@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attention_outliers.papers.plan import Group
 from diagnostics.backbones import Backbone
 from diagnostics.images import as_size
-from segment.encode import encode_many
-from segment.experiments.plan import Group
-from segment.job import under_protocol
+from segment.decoding.windows import Places, Span
+from segment.encoders.encode_many import encode_many
+from segment.evaluation.job import under_protocol
+from segment.evaluation.protocols import Protocol
 from segment.method import Method, TextFeatures
-from segment.protocols import Protocol
-from segment.windows import Places, Span
 
 # Width and height of a picture as most of these data sets have them (COCO), where no other is at hand.
 USUAL = (640, 480)

@@ -14,15 +14,15 @@ from PIL import Image
 from torchvision.datasets import CIFAR100, Flowers102, OxfordIIITPet
 
 from diagnostics.backbones import Backbone
-from diagnostics.feed import Picture, progress_bar
-from diagnostics.fingerprint import fingerprint
+from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images import FileError
+from diagnostics.images.feed import Picture, progress_bar
 from diagnostics.registry import parse_spec, unknown_name
 from segment.classify import STOCK, accuracy_table, classify
 from segment.datasets.shapes import NAMES, close_up
-from segment.storage import Storage
-from segment.text import text_features
-from segment.vocabulary import Vocabulary
+from segment.evaluation.storage import Storage
+from segment.text.features import text_features
+from segment.text.vocabulary import Vocabulary
 
 # Source: SFP, supplement, Table 3.
 TEMPLATE = "photo-of"

@@ -11,8 +11,8 @@ from diagnostics.backbones.base import Backbone, Block, Heads
 from diagnostics.backbones.hub import load_folder, load_hub
 from diagnostics.backbones.openai import load_openai
 from diagnostics.backbones.openclip import load_open_clip
+from diagnostics.backbones.positions import POSITIONS
 from diagnostics.backbones.tiny import load_tiny
-from diagnostics.positions import POSITIONS
 from diagnostics.registry import Registry, unknown_name
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -59,9 +59,9 @@ def load_backbone(
     The family stands before the first colon: `pocket`, `tiny`, `open_clip:ViT-B-16/openai`,
     `open_clip:ViT-B-16@weights.safetensors`, `timm:vit_base_patch16_224.dino`, `hf-hub:org/name`, `openai:weights.pt`;
     `BACKBONES.describe()` lists them. `positions` names the interpolation of the position table for other picture
-    sizes (diagnostics.positions); None is what open_clip's and timm's own loaders do. Raises ValueError for an unknown
-    name, for a model that the blocks cannot run, for weights that are damaged or do not fit, and for a device that
-    this machine lacks. The global random generator is left as it was.
+    sizes (diagnostics.backbones.positions); None is what open_clip's and timm's own loaders do. Raises ValueError for
+    an unknown name, for a model that the blocks cannot run, for weights that are damaged or do not fit, and for a
+    device that this machine lacks. The global random generator is left as it was.
     """
     family, _, argument = spec.strip().partition(":")
     load = BACKBONES[family]

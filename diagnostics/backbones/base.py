@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diagnostics.backbones.positions import POSITIONS, interpolate_positions
 from diagnostics.layout import Grid, Layout, grid_of, pad_to_patches
-from diagnostics.positions import POSITIONS, interpolate_positions
 from diagnostics.taps import IDENTITY, Tap, TapFunction, chain, resolve_layer
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.features import TokenTap, over_median
-from diagnostics.detectors.neighbours import NeighbourDetector, nearest_others
+from diagnostics.detectors.neighbors import NeighbourDetector, nearest_others
 
 Distance = Literal["mean", "largest"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.features import TokenTap
-from diagnostics.detectors.neighbours import NeighbourDetector, nearest_others
+from diagnostics.detectors.neighbors import NeighbourDetector, nearest_others
 
 TINY = 1e-10  # scikit-learn's: keeps the density of patches with more copies than neighbours finite
 

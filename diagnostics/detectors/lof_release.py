@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from diagnostics.detectors.features import TokenTap
-from diagnostics.detectors.neighbours import NeighbourDetector, nearest_others
+from diagnostics.detectors.neighbors import NeighbourDetector, nearest_others
 
 # Ours: keeps the ratio finite for patches with more copies than neighbours, where the released code divides by 0.
 TINY = 1e-20

@@ -25,7 +25,7 @@ import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
-from diagnostics.opencv_resize import opencv_bilinear
+from diagnostics.images.opencv_resize import opencv_bilinear
 from diagnostics.registry import unknown_name
 
 # What a folder is searched for, and what a file may hold, whatever its suffix. Our choice: the raster formats of

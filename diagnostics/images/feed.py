@@ -28,7 +28,7 @@ from diagnostics.images import (
     resize,
     to_tensor,
 )
-from diagnostics.labels import LabelError, find_label, patch_labels, read_labels, resize_labels
+from diagnostics.images.label_maps import LabelError, find_label, patch_labels, read_labels, resize_labels
 from diagnostics.layout import grid_of
 from diagnostics.measures.base import UNLABELLED
 

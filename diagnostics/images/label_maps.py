@@ -141,7 +141,7 @@ def patch_labels(labels: Tensor, patch_size: tuple[int, int], *, ignore: Collect
     if labels.ndim not in (2, 3) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(
             f"`labels` should be whole numbers of shape (B, h, w) or (h, w); got {labels.dtype} of "
-            f"{tuple(labels.shape)}. Read them with diagnostics.labels.read_labels."
+            f"{tuple(labels.shape)}. Read them with diagnostics.images.label_maps.read_labels."
         )
     if 0 in labels.shape:
         raise ValueError(f"`labels` should have at least one pixel; got {tuple(labels.shape)}.")

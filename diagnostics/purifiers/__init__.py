@@ -9,11 +9,11 @@ from diagnostics.purifiers.clip_channels import ClipChannels
 from diagnostics.purifiers.image_mean import ImageMean
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.low_pass import LowPass
-from diagnostics.purifiers.neighbour_bilinear import NeighbourBilinear
-from diagnostics.purifiers.neighbour_mean import NeighbourMean
-from diagnostics.purifiers.neighbour_median import NeighbourMedian
-from diagnostics.purifiers.neighbour_nearest import NeighbourNearest
-from diagnostics.purifiers.neighbour_weighted import NeighbourWeighted
+from diagnostics.purifiers.neighbor_bilinear import NeighbourBilinear
+from diagnostics.purifiers.neighbor_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_median import NeighbourMedian
+from diagnostics.purifiers.neighbor_nearest import NeighbourNearest
+from diagnostics.purifiers.neighbor_weighted import NeighbourWeighted
 from diagnostics.purifiers.sfp_sum import SfpSum
 from diagnostics.purifiers.shuffle import Shuffle
 from diagnostics.purifiers.zero import Zero

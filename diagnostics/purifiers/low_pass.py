@@ -11,7 +11,7 @@ from torch import Tensor
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.checks import check_choice, check_inputs, computing_dtype
-from diagnostics.purifiers.neighbourhood import GATHERED, around, average, window
+from diagnostics.purifiers.neighborhood import GATHERED, around, average, window
 
 Kernel = Literal["box", "gaussian"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
-from diagnostics.purifiers.neighbourhood import Isolated, average, check_isolated, fill_from_neighbours
+from diagnostics.purifiers.neighborhood import Isolated, average, check_isolated, fill_from_neighbours
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.checks import check_choice
-from diagnostics.purifiers.neighbourhood import Isolated, average, check_isolated, fill_from_neighbours
+from diagnostics.purifiers.neighborhood import Isolated, average, check_isolated, fill_from_neighbours
 
 Ties = Literal["first", "mean"]
 

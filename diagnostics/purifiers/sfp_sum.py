@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
-from diagnostics.purifiers.neighbourhood import fill_from_neighbours
+from diagnostics.purifiers.neighborhood import fill_from_neighbours
 
 NEIGHBOURS = 8  # SFP, Eq 5
 

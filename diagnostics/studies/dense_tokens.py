@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.feed import (
+from diagnostics.backbones.fingerprint import fingerprint
+from diagnostics.images import Size
+from diagnostics.images.feed import (
     Loaded,
     Loader,
     digest,
@@ -24,9 +26,7 @@ from diagnostics.feed import (
     size_for,
     stacked,
 )
-from diagnostics.fingerprint import fingerprint
-from diagnostics.images import Size
-from diagnostics.store import OtherRun, named_disk_errors
+from diagnostics.studies.store import OtherRun, named_disk_errors
 from diagnostics.taps import Recorder, resolve_layer
 
 # Places where tokens come before heads; query, key, value and attention have heads first.

@@ -20,7 +20,7 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Sentences: who fires first, who agrees, who finds what is known, where own thresholds miss, whose tokens move
     with the content, where they sit, and what mending does.
 
-    `tables` by name: `thresholds` and `agreement` of diagnostics.compare; where there are some, `truth` against
+    `tables` by name: `thresholds` and `agreement` of diagnostics.studies.scoring; where there are some, `truth` against
     natural outliers, `planted` against planted ones (with columns `planted` and `clustered`), `stability`,
     `whereabouts`, and `removal`, with a column `detector` if there are several. Nothing is said that the tables do not
     show.

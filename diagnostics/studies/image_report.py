@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.compare import prepared, ready_detectors, refuse_no_numbers
 from diagnostics.detectors.base import Detector, ThresholdDetector
 from diagnostics.images import Size, as_picture
 from diagnostics.layout import Layout, padding_to_patches
@@ -19,6 +18,7 @@ from diagnostics.measures.norms import token_norms
 from diagnostics.measures.similarity import cosine_affinity
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
+from diagnostics.studies.scoring import prepared, ready_detectors, refuse_no_numbers
 from diagnostics.taps import Recording
 
 # Colours of the patches: red, green, blue.

@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from diagnostics.feed import Loader, label_source, list_pictures
 from diagnostics.images import parse_size
-from diagnostics.labels import IGNORE
+from diagnostics.images.feed import Loader, label_source, list_pictures
+from diagnostics.images.label_maps import IGNORE
 from diagnostics.layout import Grid, grid_of, pad_to_patches
 from diagnostics.measures.base import UNLABELLED
 
@@ -45,7 +45,7 @@ def patch_places(
         if name not in scores:
             raise ValueError(
                 f"`scores` should have `{name}`; it has {', '.join(map(str, scores.data_vars)) or 'nothing'}. "
-                "Make it with diagnostics.compare.score_pictures."
+                "Make it with diagnostics.studies.scoring.score_pictures."
             )
     if "size" not in scores.attrs:
         raise ValueError("`scores.attrs` should say in `size` how pictures were shown, such as `224` or `short:336`.")

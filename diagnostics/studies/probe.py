@@ -13,7 +13,9 @@ import xarray as xr
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.feed import (
+from diagnostics.backbones.fingerprint import fingerprint
+from diagnostics.images import Size
+from diagnostics.images.feed import (
     Loaded,
     Loader,
     Picture,
@@ -26,14 +28,12 @@ from diagnostics.feed import (
     size_for,
     stacked,
 )
-from diagnostics.fingerprint import fingerprint
-from diagnostics.images import Size
 from diagnostics.layout import Grid, Layout, grid_of
 from diagnostics.measures import DEFAULT_MEASURES, MEASURES, AcrossLayers, LayerView, measures_of
 from diagnostics.measures.auc import pooled
 from diagnostics.measures.base import Variable
 from diagnostics.measures.tokens import STREAMS
-from diagnostics.store import MEASURED, SKIPPED, RunStore, Sizes
+from diagnostics.studies.store import MEASURED, SKIPPED, RunStore, Sizes
 from diagnostics.taps import Recording, resolve_layer
 
 # Pictures in one forward pass. Our choice: enough to fill a CPU's cores, small enough for a laptop's memory.

@@ -19,17 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.compare import Fitted, prepared, ready_detectors, refuse_no_numbers
 from diagnostics.detectors.base import Detector
-from diagnostics.feed import Loaded, Loader, in_batches, label_source, opened_ahead, progress_bar, stacked
 from diagnostics.images import Size
+from diagnostics.images.feed import Loaded, Loader, in_batches, label_source, opened_ahead, progress_bar, stacked
+from diagnostics.images.image_classes import classes_of
 from diagnostics.layout import Layout
 from diagnostics.measures.auc import PAIRS_AT_ONCE, pair_auc
 from diagnostics.measures.entropy import normalised_entropy
 from diagnostics.measures.norms import norm_ratio, token_norms
-from diagnostics.picture_classes import classes_of
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
+from diagnostics.studies.scoring import Fitted, prepared, ready_detectors, refuse_no_numbers
 from diagnostics.taps import Recording
 
 MODES = ("in place", "propagated")

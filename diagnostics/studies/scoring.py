@@ -26,7 +26,8 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector
 from diagnostics.edits.plant import Plant, channel_vector, outlier_vector
-from diagnostics.feed import (
+from diagnostics.images import Size
+from diagnostics.images.feed import (
     Loaded,
     Loader,
     Picture,
@@ -38,12 +39,11 @@ from diagnostics.feed import (
     size_for,
     stacked,
 )
-from diagnostics.images import Size
-from diagnostics.labels import IGNORE
+from diagnostics.images.label_maps import IGNORE
 from diagnostics.layout import Layout, grid_of
 from diagnostics.measures.norms import median_norm, token_norms
+from diagnostics.studies.location import BACKGROUND_CLASSES, patch_places, where_marked
 from diagnostics.taps import Recording, chain, resolve_layer
-from diagnostics.whereabouts import BACKGROUND_CLASSES, patch_places, where_marked
 
 # Pictures from which detectors learn that have something to learn. Our choice; the released code takes 100 to 500.
 PICTURES_TO_FIT = 32

@@ -14,12 +14,12 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.compare import Detectors, Fitted, fit_detectors, score_pictures
-from diagnostics.feed import Picture, list_pictures, progress_bar, size_for
 from diagnostics.images import PictureError, Size, as_picture, resize
-from diagnostics.labels import resize_labels
+from diagnostics.images.feed import Picture, list_pictures, progress_bar, size_for
+from diagnostics.images.label_maps import resize_labels
 from diagnostics.layout import Grid, grid_of, padding_to_patches
 from diagnostics.registry import unknown_name
+from diagnostics.studies.scoring import Detectors, Fitted, fit_detectors, score_pictures
 
 CHANGES = ("shift", "flip", "size", "jpeg")
 # Rows and columns of patches that the other size has more; small against 14 x 14, so that details stay. Our choice.

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from figures.labels import label_of, needs_dims, present, short_number
-from figures.layer_axis import layers_of, set_layer_axis
-from figures.quantiles import median, median_keeping, quantile
-from figures.scales import wants_log
-from figures.style import BLUE, FULL, GREEN, INK, NARROW, QUIET, SMALL_SIZE, VERMILION, WIDE, drawing, stream_color
+from figures.curves.layer_axis import layers_of, set_layer_axis
+from figures.curves.quantiles import median, median_keeping, quantile
+from figures.look import BLUE, FULL, GREEN, INK, NARROW, QUIET, SMALL_SIZE, VERMILION, WIDE, drawing, stream_color
+from figures.maps.scales import wants_log
+from figures.text import label_of, needs_dims, present, short_number
 
 # Dims whose median says nothing, and the figure that shows them.
 SHOWN_ELSEWHERE = {"rate": "roc_curves", "other_layer": "layer_similarity", "component": "pca_maps"}

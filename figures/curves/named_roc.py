@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures.roc import area_under
-from figures.style import COLUMN, PALETTE, QUIET, drawing
+from figures.curves.roc import area_under
+from figures.look import COLUMN, PALETTE, QUIET, drawing
 
 
 def named_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str = "") -> Figure:

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from sklearn.metrics import auc, roc_curve
 
-from figures.labels import needs_dims, present
-from figures.layer_axis import chosen_layers
-from figures.style import FULL, PALETTE, QUIET, SMALL_SIZE, drawing
-from figures.tables import short_specs
+from figures.curves.layer_axis import chosen_layers
+from figures.look import FULL, PALETTE, QUIET, SMALL_SIZE, drawing
+from figures.tables.frames import short_specs
+from figures.text import needs_dims, present
 
 DASHES = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 LEAST_HEIGHT, LEGEND_LINE = 3.0, 0.137  # inches

@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.attention_heads import HEADS, attention_heads
-from figures.channels import channel_heatmap, channel_means
-from figures.layer_curves import LAYER_CURVES, layer_overview
-from figures.layer_similarity import layer_similarity
-from figures.maps import MAPS, maps_over_layers, pca_maps
-from figures.pictures import picture_names
-from figures.query_maps import MATRICES, QUERY_MAPS, attention_matrices, query_maps
-from figures.roc import roc_curves
+from figures.curves.layer_curves import LAYER_CURVES, layer_overview
+from figures.curves.roc import roc_curves
+from figures.maps.attention_heads import HEADS, attention_heads
+from figures.maps.channels import channel_heatmap, channel_means
+from figures.maps.layer_maps import MAPS, maps_over_layers, pca_maps
+from figures.maps.layer_similarity import layer_similarity
+from figures.maps.one_image import picture_names
+from figures.maps.query_maps import MATRICES, QUERY_MAPS, attention_matrices, query_maps
 
 LONGEST_NAME = 80  # characters of a picture's name in a file name; file systems allow 255 bytes
 

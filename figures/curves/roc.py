@@ -10,9 +10,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.labels import needs_dims, present
-from figures.layer_axis import chosen_layers, layers_of
-from figures.style import COLUMN, ORDER_COLORS, PALETTE, QUIET, drawing
+from figures.curves.layer_axis import chosen_layers, layers_of
+from figures.look import COLUMN, ORDER_COLORS, PALETTE, QUIET, drawing
+from figures.text import needs_dims, present
 
 MOST_INSIDE = 5  # curves whose legend has room below them
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from figures.labels import short_number
-from figures.scales import wants_log
-from figures.style import NARROW, PALETTE, drawing
+from figures.look import NARROW, PALETTE, drawing
+from figures.maps.scales import wants_log
+from figures.text import short_number
 
 MOST_TICKS = 12  # settings that have a tick each
 CLOSEST = 0.07  # share of the axis between two ticks, so that their numbers do not touch

@@ -9,11 +9,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.channels import FEW_LAYERS, draw_channel_means
-from figures.labels import present, shortened, without_folders
-from figures.layer_axis import chosen_layers
-from figures.layer_curves import draw_layer_curve
-from figures.style import COLUMN, FULL, SMALL_SIZE, drawing
+from figures.curves.layer_axis import chosen_layers
+from figures.curves.layer_curves import draw_layer_curve
+from figures.look import COLUMN, FULL, SMALL_SIZE, drawing
+from figures.maps.channels import FEW_LAYERS, draw_channel_means
+from figures.text import present, shortened, without_folders
 
 NAME = 44  # characters of a backbone's name
 

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, SymmetricalLogLocator
 
-from figures.labels import short_number
-from figures.scales import wants_log
-from figures.style import FULL, ORDER_COLORS, SMALL_SIZE, VERMILION, drawing
-from figures.tables import needs_columns, short_specs, spec_in_lines, table_layers
+from figures.look import FULL, ORDER_COLORS, SMALL_SIZE, VERMILION, drawing
+from figures.maps.scales import wants_log
+from figures.tables.frames import needs_columns, short_specs, spec_in_lines, table_layers
+from figures.text import short_number
 
 MOST_LAYERS = 4  # lines when no layer is asked for
 COLUMNS = 4

@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from figures.heatmap import draw_color_bar, draw_heatmap
-from figures.labels import label_of, needs_dims, present
-from figures.layer_axis import layers_of, set_number_ticks
-from figures.quantiles import median_keeping
-from figures.scales import color_scale
-from figures.style import COLUMN, FULL, SMALL_SIZE, drawing
+from figures.curves.layer_axis import layers_of, set_number_ticks
+from figures.curves.quantiles import median_keeping
+from figures.look import COLUMN, FULL, SMALL_SIZE, drawing
+from figures.maps.heatmap import draw_color_bar, draw_heatmap
+from figures.maps.scales import color_scale
+from figures.text import label_of, needs_dims, present
 
 HEADS = ("attention_entropy", "stripe_contrast", "rank_one_share", "attention_distance")
 

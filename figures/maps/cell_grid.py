@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 
-from figures.heatmap import draw_color_bar
-from figures.labels import folded, wrapped
-from figures.maps import BAR, CHARACTER, GAP, LINE, MARGIN, TITLE, _bare, _Sheet, draw_map
-from figures.pictures import as_rgb
-from figures.scales import color_scale
-from figures.score_maps import draw_marks
-from figures.style import COLUMN, FULL, INK, QUIET, SKY, SMALL_SIZE, drawing
+from figures.look import COLUMN, FULL, INK, QUIET, SKY, SMALL_SIZE, drawing
+from figures.maps.heatmap import draw_color_bar
+from figures.maps.layer_maps import BAR, CHARACTER, GAP, LINE, MARGIN, TITLE, _bare, _Sheet, draw_map
+from figures.maps.one_image import as_rgb
+from figures.maps.scales import color_scale
+from figures.maps.score_maps import draw_marks
+from figures.text import folded, wrapped
 
 SIDE_CHARACTERS = 16  # of a row's name, which stands beside it in as many lines as it takes
 SIDE = SIDE_CHARACTERS * CHARACTER + 0.08

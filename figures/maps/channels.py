@@ -12,12 +12,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from diagnostics.measures.channels import sorted_channel_means
-from figures.heatmap import draw_color_bar, draw_heatmap
-from figures.labels import label_of, needs_dims, present
-from figures.layer_axis import chosen_layers, layers_of, set_number_ticks
-from figures.quantiles import median_keeping, quantile
-from figures.scales import color_scale
-from figures.style import COLUMN, FULL, NARROW, ORDER_COLORS, SMALL_SIZE, drawing
+from figures.curves.layer_axis import chosen_layers, layers_of, set_number_ticks
+from figures.curves.quantiles import median_keeping, quantile
+from figures.look import COLUMN, FULL, NARROW, ORDER_COLORS, SMALL_SIZE, drawing
+from figures.maps.heatmap import draw_color_bar, draw_heatmap
+from figures.maps.scales import color_scale
+from figures.text import label_of, needs_dims, present
 
 FEW_LAYERS = 4
 TOP_CHANNELS = 12

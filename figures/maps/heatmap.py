@@ -11,9 +11,9 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.image import AxesImage
 
-from figures.labels import short_number
-from figures.scales import bar_ticks
-from figures.style import MAP_COLORS, map_colors
+from figures.look import MAP_COLORS, map_colors
+from figures.maps.scales import bar_ticks
+from figures.text import short_number
 
 # Where a horizontal colour bar says «log»: low numbers are longer than high ones, as 0.0089 and 44.
 RIGHT_OF_MIDDLE = 0.61

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from diagnostics.class_colors import class_colors
-from figures.labels import folded, shortened
-from figures.pictures import as_rgb
-from figures.style import FULL, TITLE_LETTER, drawing
+from diagnostics.images.class_colors import class_colors
+from figures.look import FULL, TITLE_LETTER, drawing
+from figures.maps.one_image import as_rgb
+from figures.text import folded, shortened
 
 # ITU-R BT.601: how bright red, green and blue look.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)

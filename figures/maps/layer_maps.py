@@ -12,12 +12,12 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from figures.heatmap import draw_color_bar, draw_heatmap
-from figures.labels import label_of, name_of, needs_dims, present, shortened, wrapped
-from figures.layer_axis import chosen_layers, layers_of
-from figures.pictures import as_rgb, one_picture
-from figures.scales import color_scale
-from figures.style import COLUMN, FULL, QUIET, SMALL_SIZE, drawing
+from figures.curves.layer_axis import chosen_layers, layers_of
+from figures.look import COLUMN, FULL, QUIET, SMALL_SIZE, drawing
+from figures.maps.heatmap import draw_color_bar, draw_heatmap
+from figures.maps.one_image import as_rgb, one_picture
+from figures.maps.scales import color_scale
+from figures.text import label_of, name_of, needs_dims, present, shortened, wrapped
 
 MAPS = ("norm", "class_attention", "received_attention", "self_attention")
 

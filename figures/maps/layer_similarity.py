@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from figures.heatmap import draw_color_bar, draw_heatmap
-from figures.labels import label_of, needs_dims, present
-from figures.layer_axis import layers_of, set_number_ticks
-from figures.quantiles import median_keeping
-from figures.style import COLUMN, ORDER_COLORS, SMALL_SIZE, drawing
+from figures.curves.layer_axis import layers_of, set_number_ticks
+from figures.curves.quantiles import median_keeping
+from figures.look import COLUMN, ORDER_COLORS, SMALL_SIZE, drawing
+from figures.maps.heatmap import draw_color_bar, draw_heatmap
+from figures.text import label_of, needs_dims, present
 
 
 def draw_layer_similarity(ax: Axes, measurement: xr.DataArray, *, bar: Axes | None = None) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.labels import present
-from figures.maps import maps_over_layers
+from figures.maps.layer_maps import maps_over_layers
+from figures.text import present
 
 QUERY_MAPS = ("query_attention", "query_attention_mean", "patch_similarity")
 MATRICES = ("attention", "attention_mean")

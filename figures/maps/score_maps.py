@@ -13,14 +13,26 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from diagnostics.registry import unknown_name
-from figures.heatmap import draw_color_bar
-from figures.labels import needs_dims, present
-from figures.layer_axis import chosen_layers
-from figures.maps import BAR, CHARACTER, GAP, LINE, MARGIN, PICTURE_GAP, TITLE, _bare, _picture_size, _Sheet, draw_map
-from figures.pictures import as_rgb, one_picture
-from figures.scales import color_scale
-from figures.style import COLUMN, FULL, INK, SKY, SMALL_SIZE, drawing
-from figures.tables import short_specs, spec_in_lines
+from figures.curves.layer_axis import chosen_layers
+from figures.look import COLUMN, FULL, INK, SKY, SMALL_SIZE, drawing
+from figures.maps.heatmap import draw_color_bar
+from figures.maps.layer_maps import (
+    BAR,
+    CHARACTER,
+    GAP,
+    LINE,
+    MARGIN,
+    PICTURE_GAP,
+    TITLE,
+    _bare,
+    _picture_size,
+    _Sheet,
+    draw_map,
+)
+from figures.maps.one_image import as_rgb, one_picture
+from figures.maps.scales import color_scale
+from figures.tables.frames import short_specs, spec_in_lines
+from figures.text import needs_dims, present
 
 MOST_LAYERS = 4  # rows when no layer is asked for
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import BLUE, COLUMN, INK, QUIET, VERMILION, drawing
+from figures.look import BLUE, COLUMN, INK, QUIET, VERMILION, drawing
 
 
 def principal_plane(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

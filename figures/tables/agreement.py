@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from figures.heatmap import draw_color_bar, draw_heatmap
-from figures.labels import shortened
-from figures.style import COLUMN, FULL, ORDER_COLORS, SMALL_SIZE, drawing
-from figures.tables import needs_columns, short_specs, table_layers
+from figures.look import COLUMN, FULL, ORDER_COLORS, SMALL_SIZE, drawing
+from figures.maps.heatmap import draw_color_bar, draw_heatmap
+from figures.tables.frames import needs_columns, short_specs, table_layers
+from figures.text import shortened
 
 # What is drawn: its words, its range, and its colours, which for a correlation are pale at 0.
 VALUES: dict[str, tuple[str, tuple[float, float], str]] = {

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.labels import folded, short_number
-from figures.style import FULL, PALETTE, SMALL_SIZE, drawing
+from figures.look import FULL, PALETTE, SMALL_SIZE, drawing
+from figures.text import folded, short_number
 
 PANEL_HEIGHT = 2.0  # inches
 MOST_NUMBERS = 12  # bars of a panel that have their number above them

@@ -10,15 +10,15 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.agreement import agreement
-from figures.layer_axis import layers_of, some_layers
-from figures.pictures import picture_names
-from figures.planted_roc import planted_roc
-from figures.probe_report import safe_name
-from figures.removal_bars import VALUES, removal_bars
-from figures.score_maps import score_maps
-from figures.tables import table_layers
-from figures.threshold_sweep import threshold_sweep
+from figures.curves.layer_axis import layers_of, some_layers
+from figures.curves.planted_roc import planted_roc
+from figures.curves.probe_report import safe_name
+from figures.curves.threshold_sweep import threshold_sweep
+from figures.maps.one_image import picture_names
+from figures.maps.score_maps import score_maps
+from figures.tables.agreement import agreement
+from figures.tables.frames import table_layers
+from figures.tables.purification_bars import VALUES, removal_bars
 
 MOST_LAYERS = 4  # layers that have a figure of their own
 AGREEMENTS: tuple[Literal["jaccard", "spearman"], ...] = ("jaccard", "spearman")

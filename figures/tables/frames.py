@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from diagnostics.registry import parse_spec
-from figures.layer_axis import chosen_layers
+from figures.curves.layer_axis import chosen_layers
 
 
 def needs_columns(table: pd.DataFrame, *columns: str, figure: str) -> None:

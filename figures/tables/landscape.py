@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from figures.heatmap import draw_color_bar, draw_heatmap
-from figures.labels import short_number
-from figures.style import COLUMN, ORDER_COLORS, SMALL_SIZE, drawing
+from figures.look import COLUMN, ORDER_COLORS, SMALL_SIZE, drawing
+from figures.maps.heatmap import draw_color_bar, draw_heatmap
+from figures.text import short_number
 
 CELL = (0.44, 0.26)  # inches
 DARK = 0.5  # luminance below which a number is white

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import COLUMN, FULL, INK, PALETTE, QUIET, SMALL_SIZE, drawing
-from figures.tables import needs_columns, short_specs, spec_in_lines
+from figures.look import COLUMN, FULL, INK, PALETTE, QUIET, SMALL_SIZE, drawing
+from figures.tables.frames import needs_columns, short_specs, spec_in_lines
 
 # The change, the ends of its interval, and its words: at the layer that was mended, or at the last one.
 VALUES: dict[Literal["layer", "last"], tuple[str, str, str, str]] = {

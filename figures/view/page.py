@@ -15,9 +15,9 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from diagnostics.class_colors import class_colors
-from diagnostics.inside import Inside
-from figures.style import BLUE, GREEN, MAP_COLORS, ORANGE, PURPLE, SKY, VERMILION
+from diagnostics.images.class_colors import class_colors
+from diagnostics.studies.image_report import Inside
+from figures.look import BLUE, GREEN, MAP_COLORS, ORANGE, PURPLE, SKY, VERMILION
 from figures.view.packing import pack, pack_rows
 
 FOLDER = Path(__file__).parent

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diagnostics.feed import progress_bar
 from diagnostics.images import FileError
+from diagnostics.images.feed import progress_bar
 from segment.datasets import open_dataset
 from segment.datasets.on_disk import OnDisk
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diagnostics.labels import LabelError
+from diagnostics.images.label_maps import LabelError
 
 # The label of pixels that are not scored. Source: 255 is mmsegmentation's, 65535 that of detectron2's sets with more
 # classes than a byte has.

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from diagnostics.images import find_pictures
-from diagnostics.labels import LABEL_SUFFIXES, LabelError, find_label
+from diagnostics.images.label_maps import LABEL_SUFFIXES, LabelError, find_label
 from segment.datasets.arrangement import DatasetError, Listing, Pair
 from segment.datasets.codes import IGNORE, IGNORE_WIDE, as_they_are, one_less
 from segment.datasets.on_disk import OnDisk
-from segment.vocabulary import Vocabulary
+from segment.text.vocabulary import Vocabulary
 
 
 def folder(

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.io
 
 from diagnostics.images import as_picture, open_picture, read_file
-from diagnostics.labels import LabelError, read_labels
+from diagnostics.images.label_maps import LabelError, read_labels
 from segment.datasets.arrangement import Arrangement, Listing
 from segment.datasets.base import Dataset, Sample
 

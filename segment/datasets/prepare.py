@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from diagnostics.feed import progress_bar
 from diagnostics.images import FileError
-from diagnostics.store import named_disk_errors
+from diagnostics.images.feed import progress_bar
+from diagnostics.studies.store import named_disk_errors
 from segment.datasets import open_dataset
 from segment.datasets.arrangement import Arrangement, DatasetError
 from segment.datasets.on_disk import OnDisk
-from segment.label_files import write_label_map
+from segment.decoding.label_files import write_label_map
 
 
 @dataclass(frozen=True)

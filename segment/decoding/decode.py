@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diagnostics.measures.base import UNLABELLED
-from segment.merge import ScoreMaps
+from segment.decoding.merge import ScoreMaps
 from segment.method import Decode
 
 # The label of pixels that no window looked at.

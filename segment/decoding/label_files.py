@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from diagnostics.class_colors import class_colors
-from diagnostics.store import named_disk_errors
+from diagnostics.images.class_colors import class_colors
+from diagnostics.studies.store import named_disk_errors
 
 # The value of pixels that no class was given to, such as those outside a centre crop.
 UNSCORED_8, UNSCORED_16 = 255, 65535

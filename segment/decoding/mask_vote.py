@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segment.masks import MaskSource
-from segment.masks.base import NOWHERE
-from segment.masks.dbscan import Dbscan
+from segment.decoding.masks import MaskSource
+from segment.decoding.masks.base import NOWHERE
+from segment.decoding.masks.dbscan import Dbscan
 from segment.method import Cosine, Encoding, Scorer, Scores, TextFeatures, check_words
 
 # Values of the full-size score maps that are held at once: 256 MB in single precision.

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.layout import Padding
-from segment.windows import Places, Span
+from segment.decoding.windows import Places, Span
 
 # Bytes of scores that are made at once. Our choice: large enough for fast products, small beside a model's weights.
 TILE_BYTES = 32 * 2**20

@@ -18,9 +18,9 @@ from diagnostics.layout import Layout, pad_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import resolve_layer
-from segment.kernels import kernel_mix
+from segment.encoders.kernels import kernel_mix
+from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
 from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
-from segment.repair import repair_needs, repair_refusal, repaired_tokens
 
 Similarity = Literal["cosine", "inner-product"]
 Joining = Literal["heads", "concatenated"]

@@ -16,10 +16,10 @@ from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import Recorder, chain
-from segment.kernels import PAIRS, Combine, check_kernel, kernel_mix, kernel_terms
-from segment.layerwise import fitted_layerwise
+from segment.encoders.kernels import PAIRS, Combine, check_kernel, kernel_mix, kernel_terms
+from segment.encoders.layerwise import fitted_layerwise
+from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
 from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
-from segment.repair import repair_needs, repair_refusal, repaired_tokens
 
 # What attention of a block is made of, besides the block's input: recorded, it need not be made again.
 PARTS = ("normed", "query", "key", "value")
@@ -33,10 +33,10 @@ class DualPath(Encoder):
     where q, k and v come from the *stock* tokens that enter it; there is no feed-forward network. The patches are the
     second stream's, the class token is the stock one.
 
-    `kernel` and `combine` as in segment.kernels. With `unit`, queries, keys and values have length 1 in the logits.
-    `iterations` times, each of the three is replaced by its own self-self attention over itself before it makes logits;
-    the values that are mixed stay as they were. `inverse_temperature` is the factor of the logits: `width` for 1/√d,
-    `norms` for the mean length of the picture's tokens after the first LayerNorm over √d, or a number.
+    `kernel` and `combine` as in segment.encoders.kernels. With `unit`, queries, keys and values have length 1 in the
+    logits. `iterations` times, each of the three is replaced by its own self-self attention over itself before it makes
+    logits; the values that are mixed stay as they were. `inverse_temperature` is the factor of the logits: `width` for
+    1/√d, `norms` for the mean length of the picture's tokens after the first LayerNorm over √d, or a number.
 
     `early` says how the blocks before these attend: as in the stock model, or by `identity`, each token to itself
     alone; the first stream then goes on from what comes out with the stock attention.

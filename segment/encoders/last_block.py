@@ -13,22 +13,22 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
-from segment.gaussian import distance_bias
-from segment.kernels import Combine, check_kernel, kernel_mix
+from segment.encoders.gaussian import distance_bias
+from segment.encoders.kernels import Combine, check_kernel, kernel_mix
+from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
 from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
-from segment.repair import repair_needs, repair_refusal, repaired_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class LastBlock(Encoder):
     """Blocks 1…L-1 as they are; block L recombined: tokens = [residual +] `alpha` · Proj(kernel · v) [+ FFN].
 
-    `kernel` and `combine` as in segment.kernels. `class_in_keys` says whether patches attend to prefix tokens, too.
-    `gaussian` is the standard deviation in patches of a Gaussian of the distance that is added to the logits (its peak
-    is 1, prefix tokens get 0); 0 adds none. `gaussian_scale` is its factor: 1, or with `norms` the mean of ‖q‖·‖k‖/√d
-    over all pairs of tokens and all heads of a picture, the size that logits have (NACLIP's `nonly` strategy, together
-    with kernel `none`). `alpha` scales attention's output against the residual (ClearCLIP, Fig 6). `detector` and
-    `purifier` mend the patches that enter the block, by what layer L-1 shows.
+    `kernel` and `combine` as in segment.encoders.kernels. `class_in_keys` says whether patches attend to prefix tokens,
+    too. `gaussian` is the standard deviation in patches of a Gaussian of the distance that is added to the logits (its
+    peak is 1, prefix tokens get 0); 0 adds none. `gaussian_scale` is its factor: 1, or with `norms` the mean of
+    ‖q‖·‖k‖/√d over all pairs of tokens and all heads of a picture, the size that logits have (NACLIP's `nonly`
+    strategy, together with kernel `none`). `alpha` scales attention's output against the residual (ClearCLIP, Fig 6).
+    `detector` and `purifier` mend the patches that enter the block, by what layer L-1 shows.
     """
 
     kernel: str = "qk"

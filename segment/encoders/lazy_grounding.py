@@ -15,11 +15,11 @@ from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from segment.encoders.correlation import picture_of
+from segment.encoders.kernels import Combine
 from segment.encoders.last_block import LastBlock
-from segment.kernels import Combine
+from segment.encoders.panoptic_cut import REMAINDER, Earlier, panoptic_cut
+from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, in_patches
 from segment.method import Encoder, Encoding, Place, Stock, check_words
-from segment.panoptic_cut import REMAINDER, Earlier, panoptic_cut
-from segment.second_backbone import DINO, FeatureTap, SecondBackbone, in_patches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class LazyGrounding(Encoder):
     """Features of the last block, and masks that normalised cuts find among a second backbone's patches.
 
     `kernel` to `class_in_keys` as in `segment.encoders.last_block.LastBlock`, `vfm…` as in
-    `segment.second_backbone.SecondBackbone`, `tau` to `earlier` as in `segment.panoptic_cut`. `cuts=0` leaves out the
-    second backbone, for a scorer with masks of another source.
+    `segment.encoders.second_backbone.SecondBackbone`, `tau` to `earlier` as in `segment.encoders.panoptic_cut`.
+    `cuts=0` leaves out the second backbone, for a scorer with masks of another source.
 
     Extras: `masks` (B, rows, cols) int64 over the padded picture, -1 for the remainder, at about the resolution of the
     second grid; `picture` (B, 3, h, w), RGB in [0, 1] with the padding, for other sources of masks; `outliers` (B, N).

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from diagnostics.registry import unknown_name
-from segment.normalised_cut import cut_off, links_of
+from segment.encoders.normalized_cut import cut_off, links_of
 
 Earlier = Literal["removed", "zeroed"]
 
-# The number of patches that no mask has; the same as in segment.masks.
+# The number of patches that no mask has; the same as in segment.decoding.masks.
 REMAINDER = -1
 
 

@@ -17,11 +17,11 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.sfp_sum import SfpSum
 from diagnostics.taps import chain, resolve_layer
-from segment.fusion import balance
-from segment.kernels import Combine, check_kernel, kernel_mix
-from segment.layerwise import fitted_layerwise
+from segment.encoders.fusion import balance
+from segment.encoders.kernels import Combine, check_kernel, kernel_mix
+from segment.encoders.layerwise import fitted_layerwise
+from segment.encoders.purification import repair_refusal
 from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
-from segment.repair import repair_refusal
 
 Values = Literal["tokens", "projected"]
 NormAt = Literal["after", "before"]
@@ -65,7 +65,7 @@ class PrintedSfp(Encoder):
     Outlier mitigator (Eq 4-5): after each of the blocks `repair_from`…`repair_to`, what `detector` marks is mended by
     `purifier`, and later blocks see the mended tokens.
     Attention enhancer (Eq 6-7), in place of block L: F = F_SOM + FFN(Attn · F_SOM), Attn of `kernel` and `combine` as
-    in segment.kernels. `values`: `tokens` mixes the tokens themselves, as Eq 7 has it, by the mean over heads;
+    in segment.encoders.kernels. `values`: `tokens` mixes the tokens themselves, as Eq 7 has it, by the mean over heads;
     `projected` mixes each head's values and projects them, as Fig 2 draws it. `residual` and `ffn` leave out either
     part; `class_in_keys` says whether patches attend to prefix tokens.
     Attention integrator (Eq 8-11), with `integrate`: attention among patches at the layers `integrate_from`…L-1, heads

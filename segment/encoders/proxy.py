@@ -15,10 +15,10 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
-from segment.fusion import gate_rows
+from segment.encoders.fusion import gate_rows
+from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
+from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, onto_grid
 from segment.method import Encoder, Encoding, Place, Stock
-from segment.repair import repair_needs, repair_refusal, repaired_tokens
-from segment.second_backbone import DINO, FeatureTap, SecondBackbone, onto_grid
 
 # Entries of the attention matrix that are made at once, over all pictures: 256 MB in fp32. Our choice.
 ENTRIES = 2**26
@@ -27,8 +27,8 @@ ENTRIES = 2**26
 def proxy_mix(features: Tensor, values: Tensor, *, beta: float, gamma: float) -> Tensor:
     """Values mixed by the similarity of features: (B, M, D'), (B, M, D) -> (B, M, D).
 
-    S = cos(z, z); A is `segment.fusion.gate` of S with β = `beta` as shift and γ = `gamma` as scale; A·v. The matrix is
-    made in fp32, some rows at a time. A patch whose row has nothing left keeps its value.
+    S = cos(z, z); A is `segment.encoders.fusion.gate` of S with β = `beta` as shift and γ = `gamma` as scale; A·v. The
+    matrix is made in fp32, some rows at a time. A patch whose row has nothing left keeps its value.
     Source: ProxyCLIP, mc-lan/ProxyCLIP e7b767f.
     """
     unit = F.normalize(features.float(), dim=-1)
@@ -49,8 +49,9 @@ class Proxy(Encoder):
     A, one for all heads, is the similarity of the second backbone's patches (`proxy_mix`, with `beta` and `gamma`); v
     are the patches' values, read bilinearly at the second grid's centres; prefix tokens are left out. Both backbones
     see the same picture, each padded to its own patches. The `vfm_…` settings are those of
-    `segment.second_backbone.SecondBackbone`; `vfm=self` needs no second model. `detector` and `purifier` mend the first
-    backbone's patches that enter block L; `extras["outliers"]` (B, M) says where values come from mended ones.
+    `segment.encoders.second_backbone.SecondBackbone`; `vfm=self` needs no second model. `detector` and `purifier` mend
+    the first backbone's patches that enter block L; `extras["outliers"]` (B, M) says where values come from mended
+    ones.
     """
 
     beta: float = 1.2

@@ -20,9 +20,9 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.registry import unknown_name
 from diagnostics.taps import Recorder, resolve_layer
-from segment.interpolation import linear_weights
+from segment.decoding.interpolation import linear_weights
+from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
 from segment.method import Place, Stock
-from segment.repair import repair_needs, repair_refusal, repaired_tokens
 
 FeatureTap = Literal["out", "block_out", "query", "key", "value"]
 

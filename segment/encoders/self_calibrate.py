@@ -15,12 +15,12 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
-from diagnostics.purifiers.neighbour_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_mean import NeighbourMean
 from diagnostics.taps import resolve_layer
-from segment.fusion import aggregate, cut_below, gate, similarity, spread
-from segment.kernels import check_kernel, kernel_mix, kernel_terms
+from segment.encoders.fusion import aggregate, cut_below, gate, similarity, spread
+from segment.encoders.kernels import check_kernel, kernel_mix, kernel_terms
+from segment.encoders.purification import find_outliers, repair_needs, repair_refusal
 from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
-from segment.repair import find_outliers, repair_needs, repair_refusal
 
 DepthRule = Literal["line", "fixed"]
 Terms = Literal["mean", "sum"]

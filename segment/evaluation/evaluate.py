@@ -14,23 +14,23 @@ import numpy as np
 import torch
 
 from diagnostics.backbones import Backbone, load_backbone
-from diagnostics.feed import progress_bar
-from diagnostics.fingerprint import fingerprint
+from diagnostics.backbones.fingerprint import fingerprint
+from diagnostics.images.feed import progress_bar
 from diagnostics.registry import parse_spec, split_specs
-from diagnostics.store import OtherRun
-from segment.class_head import RowMap
+from diagnostics.studies.store import OtherRun
 from segment.datasets import open_dataset
 from segment.datasets.base import Dataset
-from segment.engines import Engine
-from segment.engines.local import Local, device_of
-from segment.job import Job, packed, segmenter_of, with_protocol
+from segment.evaluation.engines import Engine
+from segment.evaluation.engines.local import Local, device_of
+from segment.evaluation.job import Job, packed, segmenter_of, with_protocol
+from segment.evaluation.protocols import Protocol, protocol_for, vocabulary_for
+from segment.evaluation.results import Cell, cell_numbers, versions, write_cells
+from segment.evaluation.shards import FOLDER, Shard, cut, finished, read_shard, shard_size
+from segment.evaluation.storage import Storage, storage_at
+from segment.evaluation.tallies import Total, final_matrix, matching_of, resampled
 from segment.method import TextFeatures
-from segment.protocols import Protocol, protocol_for, vocabulary_for
-from segment.results import Cell, cell_numbers, versions, write_cells
-from segment.shards import FOLDER, Shard, cut, finished, read_shard, shard_size
-from segment.storage import Storage, storage_at
-from segment.tallies import Total, final_matrix, matching_of, resampled
-from segment.text import text_features
+from segment.text.class_head import RowMap
+from segment.text.features import text_features
 
 NOTE, WORDS = "run.json", "words.npz"
 FORMAT = 1
@@ -69,8 +69,8 @@ def evaluate(
     """Scores methods on a data set, in shards of pictures, into the folder (or fsspec URL) `out`.
 
     `methods`: specs, which share one forward pass. `dataset`: a spec of segment.datasets below `root`, or a Dataset.
-    `protocol`: a name of segment.protocols, of which `settings` change fields, or a Protocol. `limit` takes the first
-    pictures only. `engine` says who works (segment.engines): processes of this machine by default.
+    `protocol`: a name of segment.evaluation.protocols, of which `settings` change fields, or a Protocol. `limit` takes
+    the first pictures only. `engine` says who works (segment.evaluation.engines): processes of this machine by default.
 
     A run that was stopped, wherever, goes on with the shards that are missing, and ends with the same counts to the
     last pixel, with any number of workers; `out` with other settings raises OtherRun. What may move a pixel is another

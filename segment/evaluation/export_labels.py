@@ -9,7 +9,7 @@ from PIL import Image
 
 from segment.datasets.base import Dataset
 from segment.datasets.on_disk import OnDisk
-from segment.label_files import UNSCORED_8, UNSCORED_16
+from segment.decoding.label_files import UNSCORED_8, UNSCORED_16
 
 # Ids of the 19 classes in the files that the server takes. Source: mcordts/cityscapesScripts, helpers/labels.py.
 CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)

@@ -15,19 +15,19 @@ import torch
 from PIL import Image
 
 from diagnostics.backbones import Backbone, load_backbone
-from diagnostics.fingerprint import fingerprint
+from diagnostics.backbones.fingerprint import fingerprint
+from diagnostics.images.read_ahead import read_ahead
 from diagnostics.registry import parse_spec
 from segment.datasets.base import Dataset, Sample
-from segment.export_labels import encoded_labels, label_png
+from segment.evaluation.export_labels import encoded_labels, label_png
+from segment.evaluation.metrics import Counts, boundary_counts, confusion_matrix
+from segment.evaluation.protocols.base import Protocol
+from segment.evaluation.shards import Shard, ShardResult, Tally, encode
+from segment.evaluation.storage import storage_at
 from segment.method import Method, TextFeatures
 from segment.methods import METHODS
-from segment.metrics import Counts, boundary_counts, confusion_matrix
-from segment.protocols.base import Protocol
-from segment.read_ahead import read_ahead
-from segment.segment_pictures import file_name
+from segment.run import file_name
 from segment.segmenter import PICTURES_TO_FIT, Segmentation, Segmenter
-from segment.shards import Shard, ShardResult, Tally, encode
-from segment.storage import storage_at
 
 # Pictures and label maps that are read ahead of the work, in as many threads. Our choice.
 READ_AHEAD = 4

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segment.metrics import Resampled, paired_difference
-from segment.results import Cell
-from segment.shards import cut, read_shard
-from segment.storage import storage_at
-from segment.tallies import matching_of, resampled
+from segment.evaluation.metrics import Resampled, paired_difference
+from segment.evaluation.results import Cell
+from segment.evaluation.shards import cut, read_shard
+from segment.evaluation.storage import storage_at
+from segment.evaluation.tallies import matching_of, resampled
 
 
 class Pair(NamedTuple):

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segment.metrics import Convention, Counts, Interval, Summary, summarise
-from segment.metrics.summary import class_iou
-from segment.segment_pictures import file_name
-from segment.storage import Storage
+from segment.evaluation.metrics import Convention, Counts, Interval, Summary, summarise
+from segment.evaluation.metrics.summary import class_iou
+from segment.evaluation.storage import Storage
+from segment.run import file_name
 
 FOLDER, TABLE = "cells", "cells.parquet"
 PACKAGES = ("attention-outliers", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow", "scipy")
@@ -131,7 +131,7 @@ def read_cells(place: str | Path) -> list[Cell]:
     text = str(place)
     contents: Iterator[tuple[str, bytes]]
     if "://" in text:
-        from segment.storage import storage_at
+        from segment.evaluation.storage import storage_at
 
         storage = storage_at(text)
         contents = ((text, storage.read(f"{FOLDER}/{name}")) for name in storage.list(FOLDER))

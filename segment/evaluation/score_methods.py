@@ -1,6 +1,6 @@
 """Methods scored on a labelled data set in one sitting, without files: for demonstrations, notebooks and tests.
 
-For a number to quote, with a protocol, shards and resumption, see segment.evaluate.
+For a number to quote, with a protocol, shards and resumption, see segment.evaluation.evaluate.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.feed import progress_bar
+from diagnostics.images.feed import progress_bar
 from segment.datasets.base import Dataset
+from segment.evaluation.metrics import Resampled, confusion_matrix, counts_of, summarise
 from segment.method import Method, TextFeatures
-from segment.metrics import Resampled, confusion_matrix, counts_of, summarise
 from segment.segmenter import Segmenter
-from segment.text import text_features
+from segment.text.features import text_features
 
 
 @dataclass(frozen=True, kw_only=True)

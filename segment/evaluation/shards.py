@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segment.metrics import Counts
-from segment.storage import Storage
+from segment.evaluation.metrics import Counts
+from segment.evaluation.storage import Storage
 
 FOLDER = "shards"
 # A shard is what a killed worker loses, and the unit that workers share out. Our choice: at most 32 pictures, and

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from diagnostics.store import named_disk_errors
+from diagnostics.studies.store import named_disk_errors
 
 
 class Storage(ABC):

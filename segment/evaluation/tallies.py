@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from segment.metrics import Convention, Resampled, best_matching, counts_of, matched
-from segment.metrics.summary import mean_iou
-from segment.protocols.base import Matching
-from segment.shards import Shard, ShardResult, Tally, read_shard
-from segment.storage import Storage
+from segment.evaluation.metrics import Convention, Resampled, best_matching, counts_of, matched
+from segment.evaluation.metrics.summary import mean_iou
+from segment.evaluation.protocols.base import Matching
+from segment.evaluation.shards import Shard, ShardResult, Tally, read_shard
+from segment.evaluation.storage import Storage
 
 
 class Total:

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.feed import size_for
 from diagnostics.images import load_image
-from diagnostics.labels import patch_labels_at
+from diagnostics.images.feed import size_for
+from diagnostics.images.label_maps import patch_labels_at
 from diagnostics.measures.auc import pair_auc
 from diagnostics.registry import spec_name
 from segment.datasets.base import Dataset
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
+from segment.evaluation.score_methods import score_methods
 from segment.method import TextFeatures
-from segment.score_methods import score_methods
 
 UNTOUCHED = np.inf  # the threshold that nothing exceeds: the method as it is
 

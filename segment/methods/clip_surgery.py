@@ -1,4 +1,4 @@
-"""CLIP Surgery: a second stream of v-v attention; segment.heatmaps has its feature surgery."""
+"""CLIP Surgery: a second stream of v-v attention; segment.scorers.heatmaps has its feature surgery."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from segment.decoding.mask_vote import MaskVote
 from segment.encoders.correlation import Correlation
-from segment.mask_vote import MaskVote
 from segment.method import Decode, Method, Paper
 
 METHOD = Method(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from segment.decoding.mask_vote import MaskVote
+from segment.decoding.masks.dbscan import Dbscan
 from segment.encoders.correlation import Correlation
-from segment.mask_vote import MaskVote
-from segment.masks.dbscan import Dbscan
 from segment.method import Decode, Method, Paper
 
 METHOD = Method(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from segment.encoders.lazy_grounding import LazyGrounding
-from segment.mask_mean import MaskMean
 from segment.method import Method, Paper
+from segment.scorers.mask_mean import MaskMean
 
 METHOD = Method(
     encoder=LazyGrounding(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diagnostics.detectors.lof_release import LofRelease
-from diagnostics.purifiers.neighbour_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_mean import NeighbourMean
 from segment.encoders.self_calibrate import SelfCalibrated
 from segment.method import Method, Paper
 from segment.methods.sclip import OTHER_SHAPES, PARTIAL_PATCHES

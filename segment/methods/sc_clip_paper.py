@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diagnostics.detectors.lof import LocalOutlierFactor
-from diagnostics.purifiers.neighbour_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_mean import NeighbourMean
 from segment.encoders.self_calibrate import SelfCalibrated
 from segment.method import Method
 from segment.methods.sc_clip import PAPER

@@ -5,7 +5,7 @@ from __future__ import annotations
 from segment.encoders.last_block import LastBlock
 from segment.method import Method, Paper
 
-# What all released codes of SCLIP's line share, ClearCLIP's included. The mark is at diagnostics.positions.
+# What all released codes of SCLIP's line share, ClearCLIP's included. The mark is at diagnostics.backbones.positions.
 OTHER_SHAPES = (
     "A grid of as many patches as the model's own, but in another shape, has its positions stretched; the release "
     "takes the table as it is."

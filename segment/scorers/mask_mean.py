@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segment.interpolation import linear_weights
-from segment.masks.base import MaskSource
-from segment.masks.left import LeftMasks
+from segment.decoding.interpolation import linear_weights
+from segment.decoding.masks.base import MaskSource
+from segment.decoding.masks.left import LeftMasks
 from segment.method import Encoding, Scorer, Scores, TextFeatures
 
 # The cosine that no word falls below: what a forbidden one gets.

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from segment.vocabulary import Vocabulary
+from segment.text.vocabulary import Vocabulary
 
 # A word -> its rows: numbers of rows, WordNet numbers ("n02124075"), ranges of them ("n02121620-n02124484"), or words.
 RowMap = Mapping[str, Sequence[int | str]]
@@ -183,7 +183,7 @@ def _mapping(source: RowMap | str | Path | None) -> RowMap:
 
 @cache
 def _our_words() -> dict[str, tuple[str, ...]]:
-    data = json.loads(files("segment").joinpath("imagenet_words.json").read_text("utf-8"))
+    data = json.loads(files("segment.text").joinpath("imagenet_words.json").read_text("utf-8"))
     return {word: tuple(entry["rows"]) for entry in data["words"] for word in entry["words"]}
 
 

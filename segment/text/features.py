@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.feed import progress_bar
-from diagnostics.fingerprint import fingerprint
-from segment.class_head import Combine, RowMap, class_rows
+from diagnostics.backbones.fingerprint import fingerprint
+from diagnostics.images.feed import progress_bar
 from segment.method import TextFeatures
-from segment.templates import fill_templates, load_templates
-from segment.text_cache import cache_file, cache_folder, read_rows, write_rows
-from segment.vocabulary import Vocabulary
+from segment.text.cache import cache_file, cache_folder, read_rows, write_rows
+from segment.text.class_head import Combine, RowMap, class_rows
+from segment.text.templates import fill_templates, load_templates
+from segment.text.vocabulary import Vocabulary
 
 # Sentences that are encoded at once. Our choice: as many as backbones take through their text towers in one go.
 BATCH = 256
@@ -40,14 +40,14 @@ def text_features(
 ) -> TextFeatures:
     """The vocabulary as unit vectors on the backbone's device, in fp32.
 
-    With a text tower: each query is put into all `templates` (a name of segment.templates, a file, sentences); the
+    With a text tower: each query is put into all `templates` (a name of segment.text.templates, a file, sentences); the
     features of the sentences are normalised, averaged, and normalised again. Source: openai/CLIP, notebook on prompts
     for ImageNet, which all methods here follow.
     Each query's vector is kept in `cache`, a folder, under a hash of the backbone's spec, its text tower's weights and
     the templates, so a word that was met before is read, not encoded; `auto` is OUTLIERS_CACHE or the user's cache
-    folder (segment.text_cache), None keeps nothing. A run that is broken off goes on where it was.
+    folder (segment.text.cache), None keeps nothing. A run that is broken off goes on where it was.
 
-    Without a text tower: rows of the model's classifier, found by `rows` and `combine` as segment.class_head says;
+    Without a text tower: rows of the model's classifier, found by `rows` and `combine` as segment.text.class_head says;
     templates and cache have no part in it, and the logit scale is that of CLIP, 100 (our choice).
     """
     vocabulary = Vocabulary.parse(vocabulary)

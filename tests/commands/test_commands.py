@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import diagnostics
-from commands.main import app, main
-from commands.options import layers_of, numbers
+from attention_outliers.commands.main import app, main
+from attention_outliers.commands.options import layers_of, numbers
 
 runner = CliRunner()
 
@@ -199,7 +199,9 @@ def test_ignored_labels_are_read_from_text():
 
 
 def test_the_console_script_is_installed():
-    done = subprocess.run([sys.executable, "-m", "commands", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "attention_outliers", "--help"], capture_output=True, text=True, check=True
+    )
     assert "probe" in done.stdout
 
 

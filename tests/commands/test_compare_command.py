@@ -13,11 +13,11 @@ import xarray as xr
 from PIL import Image
 from typer.testing import CliRunner
 
-from commands.compare import planted_of, tell
-from commands.main import app, main
+from attention_outliers.commands.compare import planted_of, tell
+from attention_outliers.commands.main import app, main
 from diagnostics import load_backbone
-from diagnostics.compare import score_pictures
-from diagnostics.removal import removal_table
+from diagnostics.studies.purification import removal_table
+from diagnostics.studies.scoring import score_pictures
 
 runner = CliRunner()
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "comparing.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from commands.main import app
+from attention_outliers.commands.main import app
 
 runner = CliRunner()
 

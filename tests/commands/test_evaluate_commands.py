@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from commands.main import app
+from attention_outliers.commands.main import app
 
 runner = CliRunner()
 SHAPES = "shapes:scenes=3,height=48,width=64"

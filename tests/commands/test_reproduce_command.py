@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from commands.main import app
-from commands.reproduce import in_words, narrowed, roots_of
-from segment.experiments import experiments, experiments_named
+from attention_outliers.commands.main import app
+from attention_outliers.commands.reproduce import in_words, narrowed, roots_of
+from attention_outliers.papers import experiments, experiments_named
 
 runner = CliRunner()
 TINY = ("--offline", "--backbone", "tiny", "--limit", "1", "--workers", "1", "--device", "cpu")

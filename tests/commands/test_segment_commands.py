@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from commands.main import app
+from attention_outliers.commands.main import app
 from diagnostics.images import load_image
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
 
 runner = CliRunner()
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from commands.main import app
-from commands.view import DETECTORS, public_spec, usable_detectors, view_page
+from attention_outliers.commands.main import app
+from attention_outliers.commands.view import DETECTORS, public_spec, usable_detectors, view_page
 from diagnostics import load_backbone
 from figures.view.packing import unpack
 

@@ -145,7 +145,7 @@ def make_scores(
     seed: int = 0,
     **unused: object,
 ) -> xr.Dataset:
-    """Scores as `diagnostics.compare.score_pictures` gives them, with two planted patches a picture.
+    """Scores as `diagnostics.studies.scoring.score_pictures` gives them, with two planted patches a picture.
 
     `lof` is blind to them and `random` knows nothing; the others score them 20 times as high as the rest. Thresholds
     are 30, none, 1.5 and none.

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diagnostics.compare import agreement_table
+from diagnostics.studies.scoring import agreement_table
 from figures import agreement
-from figures.agreement import agreement_matrix
+from figures.tables.agreement import agreement_matrix
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from diagnostics.compare import agreement_table, threshold_table
+from diagnostics.studies.scoring import agreement_table, threshold_table
 from figures import compare_figures
-from figures.compare_report import planted_figures
+from figures.tables.compare_report import planted_figures
 
 
 @pytest.fixture

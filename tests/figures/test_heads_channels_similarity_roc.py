@@ -4,8 +4,8 @@ import xarray as xr
 from matplotlib.colors import LogNorm
 
 from figures import attention_heads, channel_heatmap, channel_means, layer_similarity, roc_curves
-from figures.channels import top_channels
-from figures.roc import area_under, curve_of, telling_layers
+from figures.curves.roc import area_under, curve_of, telling_layers
+from figures.maps.channels import top_channels
 
 
 def tick_texts(axis_labels):

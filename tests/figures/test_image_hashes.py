@@ -20,10 +20,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
 
-from figures.bar_panels import bar_panels
-from figures.cell_grid import Cell, cell_grid
-from figures.maps import maps_over_layers
-from figures.style import style
+from figures.look import style
+from figures.maps.cell_grid import Cell, cell_grid
+from figures.maps.layer_maps import maps_over_layers
+from figures.tables.bar_panels import bar_panels
 
 SIDE = 24
 CLEARLY = 8  # grey levels; the fine edges of a letter have no lighter side

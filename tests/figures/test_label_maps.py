@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from figures.label_maps import colored, label_map, legend_of, method_sheet
-from figures.labels import folded
+from figures.maps.label_maps import colored, label_map, legend_of, method_sheet
+from figures.text import folded
 
 COLORS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
 NAMES = ("background", "cat", "dog")

@@ -5,8 +5,8 @@ import xarray as xr
 from matplotlib.collections import PolyCollection
 
 from figures import layer_curve, layer_overview
-from figures.layer_curves import draw_curve, draw_layer_curve, draw_norms
-from figures.style import STREAM_COLORS, drawing
+from figures.curves.layer_curves import draw_curve, draw_layer_curve, draw_norms
+from figures.look import STREAM_COLORS, drawing
 
 
 def panel(figure, start):

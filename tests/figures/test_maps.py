@@ -4,8 +4,8 @@ from matplotlib.colors import LogNorm
 
 from diagnostics.registry import UnknownName
 from figures import maps_over_layers, pca_maps
-from figures.maps import draw_map, pca_colors
-from figures.style import FULL, drawing
+from figures.look import FULL, drawing
+from figures.maps.layer_maps import draw_map, pca_colors
 
 
 @pytest.fixture

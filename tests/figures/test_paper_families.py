@@ -8,13 +8,13 @@ import pytest
 import xarray as xr
 from matplotlib.patches import Patch
 
-from figures.bar_panels import bar_panels
-from figures.cell_grid import Cell, cell_grid
-from figures.landscape import landscape
-from figures.named_roc import named_roc
-from figures.setting_curves import apart, setting_curves
-from figures.side_by_side import curves_side_by_side
-from figures.token_scatter import principal_plane, token_scatter
+from figures.curves.named_roc import named_roc
+from figures.curves.setting_curves import apart, setting_curves
+from figures.curves.side_by_side import curves_side_by_side
+from figures.maps.cell_grid import Cell, cell_grid
+from figures.maps.token_scatter import principal_plane, token_scatter
+from figures.tables.bar_panels import bar_panels
+from figures.tables.landscape import landscape
 
 MAP = np.arange(6.0).reshape(2, 3)
 

@@ -3,7 +3,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from figures import probe_figures
-from figures.probe_report import safe_name
+from figures.curves.probe_report import safe_name
 
 
 def test_all_figures_come_with_names_for_files(probed):

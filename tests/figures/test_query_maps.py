@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from diagnostics import load_backbone, probe
-from figures.probe_report import probe_figures
-from figures.query_maps import attention_matrices, query_maps
+from figures.curves.probe_report import probe_figures
+from figures.maps.query_maps import attention_matrices, query_maps
 
 
 @pytest.fixture(scope="module")

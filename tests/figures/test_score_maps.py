@@ -5,8 +5,8 @@ from matplotlib.colors import LogNorm, Normalize
 
 from diagnostics.registry import UnknownName
 from figures import score_maps
-from figures.score_maps import outline, squares
-from figures.style import FULL
+from figures.look import FULL
+from figures.maps.score_maps import outline, squares
 
 
 @pytest.fixture

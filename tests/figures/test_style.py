@@ -2,7 +2,7 @@ import matplotlib
 import matplotlib.pyplot
 import pytest
 
-from figures.style import LOOK, PALETTE, STREAM_COLORS, drawing, map_colors, stream_color, style
+from figures.look import LOOK, PALETTE, STREAM_COLORS, drawing, map_colors, stream_color, style
 
 
 def test_the_style_ends_with_its_context():

@@ -1,6 +1,6 @@
 import pytest
 
-from figures.tables import short_specs, spec_in_lines
+from figures.tables.frames import short_specs, spec_in_lines
 
 
 def test_words_lose_the_names_of_their_fields_and_numbers_keep_them():

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diagnostics.compare import threshold_table
+from diagnostics.studies.scoring import threshold_table
 from figures import threshold_sweep
-from figures.style import VERMILION
+from figures.look import VERMILION
 
 
 @pytest.fixture

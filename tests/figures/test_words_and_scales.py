@@ -3,10 +3,10 @@ import pytest
 import xarray as xr
 from matplotlib.colors import LogNorm
 
-from figures.labels import label_of, short_number, shortened, without_folders
-from figures.layer_axis import chosen_layers, some_layers, ticks_among
-from figures.quantiles import median, median_keeping
-from figures.scales import bar_ticks, color_scale, wants_log
+from figures.curves.layer_axis import chosen_layers, some_layers, ticks_among
+from figures.curves.quantiles import median, median_keeping
+from figures.maps.scales import bar_ticks, color_scale, wants_log
+from figures.text import label_of, short_number, shortened, without_folders
 
 
 def measured(**attrs):

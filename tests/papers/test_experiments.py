@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from attention_outliers.papers import experiments, experiments_named, published
+from attention_outliers.papers.plan import Choice, groups
+from attention_outliers.papers.whole_images import repair_settings
 from diagnostics.registry import UnknownName, parse_spec
 from segment.datasets import DATASETS
-from segment.experiments import experiments, experiments_named, published
-from segment.experiments.plan import Choice, groups
-from segment.experiments.whole_pictures import repair_settings
 from segment.methods import METHODS
 
 # Table -> rows, and numbers that are printed in it (figures: those of the text and of other tables).
@@ -171,7 +171,7 @@ def test_figures_are_every_choice_with_every_other():
 
 
 def test_the_page_names_every_table_with_its_counts():
-    page = (Path(__file__).parents[3] / "docs" / "reproduce.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text("utf-8")
     for key, one in experiments().items():
         places = list(one.places())
         printed = sum(place.printed is not None for place in places)

@@ -12,10 +12,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from commands.figure import scenes_of
-from commands.paper_figures import CATALOGUE
-from commands.paper_figures.claims import CLAIMS, Seen, claims_table
-from commands.paper_figures.claims.maps import (
+from attention_outliers.commands.figure import scenes_of
+from attention_outliers.papers.claim import verdict
+from attention_outliers.papers.claim_maps import (
     first_above,
     hottest,
     likeness,
@@ -23,13 +22,14 @@ from commands.paper_figures.claims.maps import (
     same_class_auc,
     stripe_contrast,
 )
-from commands.paper_figures.claims.method_scores import method_scores
-from commands.paper_figures.claims.seen import verdict
-from commands.paper_figures.walk import NAME, Walk, gather, walk
+from attention_outliers.papers.claim_scores import method_scores
+from attention_outliers.papers.claims import CLAIMS, Seen, claims_table
+from attention_outliers.papers.figures import CATALOGUE
+from attention_outliers.papers.report import NAME, Walk, gather, walk
 from diagnostics import load_backbone
-from figures.labels import shortened
+from figures.text import shortened
 from segment.datasets.shapes import NAMES
-from segment.text import text_features
+from segment.text.features import text_features
 
 
 @pytest.fixture(scope="module")

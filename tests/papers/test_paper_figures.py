@@ -9,14 +9,14 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from commands.figure import scenes_of
-from commands.main import app
-from commands.paper_figures import CATALOGUE, paper_figure
-from commands.paper_figures.maps import folded, mask_map, named_after
+from attention_outliers.commands.figure import scenes_of
+from attention_outliers.commands.main import app
+from attention_outliers.papers.figure_maps import folded, mask_map, named_after
+from attention_outliers.papers.figures import CATALOGUE, paper_figure
 from diagnostics import load_backbone
 from diagnostics.detectors.relative_norm import RelativeNorm
 from segment.datasets.shapes import NAMES
-from segment.text import text_features
+from segment.text.features import text_features
 
 runner = CliRunner()
 

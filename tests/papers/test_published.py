@@ -2,10 +2,10 @@
 
 import pytest
 
+from attention_outliers.papers.published import _sources, openai_architecture, published
 from segment.datasets import DATASETS
-from segment.experiments.published import _sources, openai_architecture, published
+from segment.evaluation.protocols import PROTOCOLS
 from segment.methods import METHODS
-from segment.protocols import PROTOCOLS
 
 B16, L14 = "open_clip:ViT-B-16/openai", "open_clip:ViT-L-14/openai"
 

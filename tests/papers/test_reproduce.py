@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-import segment.experiments.needs as needs_module
-import segment.experiments.reproduce as module
+import attention_outliers.papers.needs as needs_module
+import attention_outliers.papers.reproduce as module
+from attention_outliers.papers import experiments
+from attention_outliers.papers.cost import cost_of
+from attention_outliers.papers.needs import needs
+from attention_outliers.papers.plan import Choice, Group, find_root
+from attention_outliers.papers.reproduce import How, Reproduction, reproduce
+from attention_outliers.papers.results_table import rendered
+from attention_outliers.papers.side_by_side import side_by_side
+from attention_outliers.papers.trial import try_methods, windows_of
 from diagnostics.backbones import Backbone
 from segment.datasets import DatasetError
-from segment.engines.local import Local
-from segment.evaluate import evaluate
-from segment.experiments import experiments
-from segment.experiments.cost import cost_of
-from segment.experiments.needs import needs
-from segment.experiments.plan import Choice, Group, find_root
-from segment.experiments.reproduce import How, Reproduction, reproduce
-from segment.experiments.side_by_side import side_by_side
-from segment.experiments.trial import try_methods, windows_of
-from segment.results_table import rendered
+from segment.evaluation.engines.local import Local
+from segment.evaluation.evaluate import evaluate
 
 HOW = How(device="cpu", engine=Local(workers=1), seconds=0.0)
 OFFLINE = Choice(backbone="tiny", offline=True, limit=3)

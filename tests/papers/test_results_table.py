@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from segment.engines import Local
-from segment.evaluate import evaluate
-from segment.paired import compare
-from segment.results import Cell, read_cells
-from segment.results_table import rendered, sheets
+from attention_outliers.papers.results_table import rendered, sheets
+from segment.evaluation.engines import Local
+from segment.evaluation.evaluate import evaluate
+from segment.evaluation.paired import compare
+from segment.evaluation.results import Cell, read_cells
 
 EMPTY = Cell(
     method="sfp", dataset="voc21", backbone="open_clip:ViT-B-16/openai", protocol="sfp", hash="abc", published=True,

@@ -12,21 +12,21 @@ import torch.nn.functional as F
 import torchvision.datasets as datasets
 from PIL import Image
 
-from diagnostics.backbones import Backbone
-from diagnostics.images import FileError, normalise
-from segment.datasets.shapes import NAMES
-from segment.experiments import experiments
-from segment.experiments.plan import Choice
-from segment.experiments.reproduce import How, reproduce
-from segment.experiments.whole_pictures import (
+from attention_outliers.papers import experiments
+from attention_outliers.papers.plan import Choice
+from attention_outliers.papers.reproduce import How, reproduce
+from attention_outliers.papers.whole_images import (
     WholePictures,
     class_token_accuracy,
     open_whole_pictures,
     repair_settings,
     squared,
 )
-from segment.storage import Folder
-from segment.text import text_features
+from diagnostics.backbones import Backbone
+from diagnostics.images import FileError, normalise
+from segment.datasets.shapes import NAMES
+from segment.evaluation.storage import Folder
+from segment.text.features import text_features
 
 
 def save(path, side=8, colour=0):

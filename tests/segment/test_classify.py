@@ -13,7 +13,7 @@ from diagnostics.backbones import load_backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.images import normalise
 from segment.classify import accuracy_table, class_probabilities, classify
-from segment.layerwise import fitted_layerwise
+from segment.encoders.layerwise import fitted_layerwise
 from segment.method import TextFeatures
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.images import normalise
-from segment.encode import encode_many
-from segment.mask_vote import pixel_labels
+from segment.decoding.mask_vote import pixel_labels
+from segment.encoders.encode_many import encode_many
 from segment.method import Cosine, Encoding, TextFeatures
 from segment.methods import METHODS
 

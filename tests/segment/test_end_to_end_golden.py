@@ -12,11 +12,11 @@ from PIL import Image
 
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.images import normalise, to_tensor
-from segment.decode import decode
-from segment.encode import encode_many
-from segment.merge import Gathering
+from segment.decoding.decode import decode
+from segment.decoding.merge import Gathering
+from segment.decoding.refine.pamr import pamr
+from segment.encoders.encode_many import encode_many
 from segment.method import Cosine, Decode, TextFeatures
-from segment.refine.pamr import pamr
 from segment.segmenter import Segmenter
 
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from diagnostics.backbones import load_backbone
 from diagnostics.images import normalise
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
 from segment.features import encode_pictures
 from segment.methods import METHODS
 

@@ -36,8 +36,8 @@ from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.openclip import clip_backbone
 from diagnostics.images import normalise
 from diagnostics.taps import Recorder, Recording, resolve_layer
-from segment.encode import encode_many
 from segment.encoders.dual_path import DualPath
+from segment.encoders.encode_many import encode_many
 from segment.method import Encoder, Encoding, Stock
 from segment.methods import METHODS
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 import segment.segmenter as module
-from diagnostics.store import OtherRun
-from segment.encode import encode_many
+from diagnostics.studies.store import OtherRun
+from segment.encoders.encode_many import encode_many
 from segment.method import TextFeatures
 from segment.methods import METHODS
-from segment.segment_pictures import SegmentRun, file_name
+from segment.run import SegmentRun, file_name
 from segment.segmenter import Segmenter
 
 LEARNS = "clip:detector=register-neuron(ratio=1),purifier=neighbour-mean"

@@ -17,12 +17,12 @@ from diagnostics.detectors.base import Detector
 from diagnostics.images import PictureError, normalise, resize, to_tensor
 from diagnostics.layout import pad_to_patches, padding_to_patches
 from segment import segmenter as module
-from segment.encode import encode_many
+from segment.decoding.refine import Refiner
+from segment.decoding.windows import Slide
+from segment.encoders.encode_many import encode_many
 from segment.method import Cosine, Decode, Scorer, Scores, TextFeatures
 from segment.methods import METHODS
-from segment.refine import Refiner
 from segment.segmenter import Segmenter
-from segment.windows import Slide
 
 
 def words_for(backbone) -> TextFeatures:
@@ -308,7 +308,7 @@ def test_a_refiner_sees_the_picture_and_has_the_last_word(tiny, text):
 
 
 def test_pamr_by_its_spec_equals_pamr_on_all_scores_at_once(tiny, text):
-    from segment.refine.pamr import pamr
+    from segment.decoding.refine.pamr import pamr
 
     array = picture(60, 90)
     plain = Segmenter(tiny, "clip", text)

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 
 from diagnostics.backbones.pocket.architecture import build_model, pocket_backbone
 from segment.datasets.shapes import NAMES, training_scene
-from segment.encode import encode_many
-from segment.training.captions import training_caption
-from segment.training.checkpoint import load_checkpoint
-from segment.training.contrastive import class_features, contrastive_loss, packed_features, windows
-from segment.training.pocket import batch_of, train
-from segment.training.recipe import Recipe, rate_at
+from segment.encoders.encode_many import encode_many
+from training.captions import training_caption
+from training.checkpoint import load_checkpoint
+from training.contrastive import class_features, contrastive_loss, packed_features, windows
+from training.pocket import batch_of, train
+from training.recipe import Recipe, rate_at
 
 SHORT = Recipe(steps=4, batch=6, warmup=2, seed=5, sizes=(112, 56))
 
@@ -139,7 +139,7 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(tmp_path, monkeypatc
     whole, state = weights_of(tmp_path / "whole")
     assert state["step"] == 4
 
-    import segment.training.pocket as module
+    import training.pocket as module
 
     def stop(recipe, step):
         if step == 2:

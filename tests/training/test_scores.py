@@ -8,8 +8,8 @@ from sklearn.metrics import jaccard_score
 
 from diagnostics.backbones.pocket.architecture import build_model, pocket_backbone
 from segment.datasets.shapes import NAMES, Shapes, close_up
-from segment.training import scores
-from segment.training.scores import class_rows, mean_iou, mean_ious, retrieval, words_of, zero_shot
+from training import scores
+from training.scores import class_rows, mean_iou, mean_ious, retrieval, words_of, zero_shot
 
 
 @pytest.fixture(scope="module")

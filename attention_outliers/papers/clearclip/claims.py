@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from commands.paper_figures.claims.maps import labels_of
-from commands.paper_figures.claims.method_scores import method_scores, scorable
-from commands.paper_figures.claims.seen import Seen, verdict
-from commands.paper_figures.clearclip import (
+from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.claim_maps import labels_of
+from attention_outliers.papers.claim_scores import method_scores, scorable
+from attention_outliers.papers.clearclip.figures import (
     AS_TRAINED,
     KINDS,
     SHEET,
@@ -18,7 +18,7 @@ from commands.paper_figures.clearclip import (
     norm_table,
     scaling_table,
 )
-from commands.paper_figures.inputs import Inputs
+from attention_outliers.papers.inputs import Inputs
 from diagnostics.measures.auc import pair_auc
 
 # «Near 0» and «near 1» of an entropy, «near 0» of a mIoU as a share of the best stream's, how often the largest value

@@ -10,19 +10,19 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
-from commands.paper_figures.comparison import scores_beside_printed
-from commands.paper_figures.inputs import Inputs, PaperFigure, takes_words
-from commands.paper_figures.maps import colors_of, folded, heads_of, picture, tinted
+from attention_outliers.papers.figure_maps import colors_of, folded, heads_of, picture, tinted
+from attention_outliers.papers.inputs import Inputs, PaperFigure, takes_words
+from attention_outliers.papers.score_comparison import scores_beside_printed
 from diagnostics import Backbone
-from diagnostics.class_colors import class_colors
-from figures.bar_panels import bar_panels
-from figures.cell_grid import Cell, cell_grid
-from figures.label_maps import legend_of, method_sheet
-from figures.labels import without_folders
-from figures.setting_curves import setting_curves
-from figures.side_by_side import channels_side_by_side, curves_side_by_side
-from segment.kernels import kernel_mix
-from segment.metrics.by_method import miou_by_method
+from diagnostics.images.class_colors import class_colors
+from figures.curves.setting_curves import setting_curves
+from figures.curves.side_by_side import channels_side_by_side, curves_side_by_side
+from figures.maps.cell_grid import Cell, cell_grid
+from figures.maps.label_maps import legend_of, method_sheet
+from figures.tables.bar_panels import bar_panels
+from figures.text import without_folders
+from segment.encoders.kernels import kernel_mix
+from segment.evaluation.metrics.by_method import miou_by_method
 
 KINDS = {"qk": "q-k", "identity": "identity", "vv": "v-v", "kk": "k-k", "qq": "q-q", "qq+kk": "q-q + k-k"}
 STREAMS = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from commands.paper_figures.claims.maps import (
+from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.claim_maps import (
     ALIKE,
     HOT,
     STRIPES,
@@ -20,10 +21,9 @@ from commands.paper_figures.claims.maps import (
     same_class_auc,
     stripe_contrast,
 )
-from commands.paper_figures.claims.method_scores import method_scores, scorable
-from commands.paper_figures.claims.seen import Seen, verdict
-from commands.paper_figures.cliptrase import clusters_of, density_table, recovered
-from commands.paper_figures.inputs import Inputs
+from attention_outliers.papers.claim_scores import method_scores, scorable
+from attention_outliers.papers.cliptrase.figures import clusters_of, density_table, recovered
+from attention_outliers.papers.inputs import Inputs
 from segment.methods import METHODS
 
 # Points of mIoU within which a setting counts as good: the paper's best is 81.01, most of its grid is above 75.

@@ -7,9 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from commands.paper_figures.comparison import scores_beside_printed
-from commands.paper_figures.inputs import Inputs, PaperFigure
-from commands.paper_figures.maps import (
+from attention_outliers.papers.figure_maps import (
     attention,
     class_row,
     cluster_colors,
@@ -21,11 +19,13 @@ from commands.paper_figures.maps import (
     place_of,
     queries,
 )
-from figures.cell_grid import Cell, cell_grid
-from figures.landscape import landscape
-from segment.encode import encode_many
+from attention_outliers.papers.inputs import Inputs, PaperFigure
+from attention_outliers.papers.score_comparison import scores_beside_printed
+from figures.maps.cell_grid import Cell, cell_grid
+from figures.tables.landscape import landscape
+from segment.decoding.masks.dbscan import Dbscan, density_settings
 from segment.encoders.correlation import correlation_map
-from segment.masks.dbscan import Dbscan, density_settings
+from segment.encoders.encode_many import encode_many
 from segment.methods import METHODS
 
 NTH = 90  # Fig 2: the patch whose map is shown at 14 x 14

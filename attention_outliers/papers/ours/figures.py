@@ -8,23 +8,23 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
-from commands.paper_figures.clearclip import sheet
-from commands.paper_figures.inputs import Inputs, PaperFigure
-from commands.paper_figures.maps import METHOD_SHEET, class_row, colors_of, folded, mask_map, picture
+from attention_outliers.papers.clearclip.figures import sheet
+from attention_outliers.papers.figure_maps import METHOD_SHEET, class_row, colors_of, folded, mask_map, picture
+from attention_outliers.papers.inputs import Inputs, PaperFigure
 from diagnostics import Recorder, chain
 from diagnostics.backbones.base import attention_weights
-from diagnostics.compare import agreement_table, planted_scores, score_pictures, threshold_table
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.relative_norm import RelativeNorm
 from diagnostics.edits.purify_at import PurifyAt
 from diagnostics.purifiers import PURIFIERS as PURIFIER_PARTS
-from diagnostics.removal import removal_table
-from figures.agreement import agreement
-from figures.cell_grid import Cell, cell_grid
-from figures.layer_curves import layer_curve
-from figures.planted_roc import planted_roc
-from figures.removal_bars import removal_bars
-from figures.threshold_sweep import threshold_sweep
+from diagnostics.studies.purification import removal_table
+from diagnostics.studies.scoring import agreement_table, planted_scores, score_pictures, threshold_table
+from figures.curves.layer_curves import layer_curve
+from figures.curves.planted_roc import planted_roc
+from figures.curves.threshold_sweep import threshold_sweep
+from figures.maps.cell_grid import Cell, cell_grid
+from figures.tables.agreement import agreement
+from figures.tables.purification_bars import removal_bars
 
 WANTED = ("norm", "relative-norm", "lof", "lof-release", "som", "received-attention", "stripe", "channel-peak")
 PURIFIERS = ("neighbour-mean", "neighbour-median", "image-mean", "zero")

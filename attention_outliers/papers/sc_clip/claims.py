@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from commands.paper_figures.claims.maps import (
+from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.claim_maps import (
     ALIKE,
     attention_maps,
     between_patches,
@@ -14,10 +15,9 @@ from commands.paper_figures.claims.maps import (
     mean_over,
     same_class_auc,
 )
-from commands.paper_figures.claims.method_scores import method_scores
-from commands.paper_figures.claims.seen import Seen, verdict
-from commands.paper_figures.inputs import Inputs
-from commands.paper_figures.sc_clip import (
+from attention_outliers.papers.claim_scores import method_scores
+from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.sc_clip.figures import (
     BETA,
     SHEET_ALONE,
     STEPS,
@@ -26,9 +26,9 @@ from commands.paper_figures.sc_clip import (
     same_class_curves,
 )
 from diagnostics.measures.auc import pair_auc
-from figures.roc import area_under
+from figures.curves.roc import area_under
+from segment.encoders.fusion import aggregate, cut_below, gate, similarity
 from segment.encoders.self_calibrate import POST, PRE, layer_at
-from segment.fusion import aggregate, cut_below, gate, similarity
 
 # Areas that the paper prints, in the order of its Fig 8: last layer, middle layer, then the steps.
 LAST, MIDDLE = "0.66", "0.76"

@@ -9,10 +9,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from commands.paper_figures.clearclip import sheet
-from commands.paper_figures.comparison import scores_beside_printed
-from commands.paper_figures.inputs import Inputs, PaperFigure
-from commands.paper_figures.maps import (
+from attention_outliers.papers.clearclip.figures import sheet
+from attention_outliers.papers.figure_maps import (
     attention,
     colors_of,
     folded,
@@ -23,18 +21,20 @@ from commands.paper_figures.maps import (
     queries,
     similarity_row,
 )
+from attention_outliers.papers.inputs import Inputs, PaperFigure
+from attention_outliers.papers.score_comparison import scores_beside_printed
 from diagnostics.backbones.base import attention_weights
 from diagnostics.detectors.lof_release import LofRelease
-from diagnostics.labels import patch_labels_at
+from diagnostics.images.label_maps import patch_labels_at
 from diagnostics.measures.auc import pair_histogram, roc_from_histogram
-from diagnostics.purifiers.neighbour_mean import NeighbourMean
-from figures.cell_grid import Cell, cell_grid
-from figures.labels import shortened
-from figures.named_roc import named_roc
-from figures.token_scatter import token_scatter
+from diagnostics.purifiers.neighbor_mean import NeighbourMean
+from figures.curves.named_roc import named_roc
+from figures.maps.cell_grid import Cell, cell_grid
+from figures.maps.token_scatter import token_scatter
+from figures.text import shortened
+from segment.encoders.fusion import aggregate, cut_below, gate, similarity
 from segment.encoders.self_calibrate import POST, PRE, layer_at
-from segment.fusion import aggregate, cut_below, gate, similarity
-from segment.heatmaps import heat_maps
+from segment.scorers.heatmaps import heat_maps
 
 BETA = 0.4  # supplement, Sec 6
 NAME = 30  # characters of a backbone's name in a legend

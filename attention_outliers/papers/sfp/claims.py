@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from commands.paper_figures.claims.cliptrase import stripes
-from commands.paper_figures.claims.maps import (
+from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.claim_maps import (
     ALIKE,
     HOT,
     attention_maps,
@@ -17,11 +17,11 @@ from commands.paper_figures.claims.maps import (
     mean_over,
     of_class_token,
 )
-from commands.paper_figures.claims.method_scores import method_scores
-from commands.paper_figures.claims.seen import Seen, verdict
-from commands.paper_figures.inputs import Inputs
-from commands.paper_figures.sfp import BETA, SHEET, marks_of, object_and_background, with_som
-from segment.fusion import aggregate, cut_below, similarity
+from attention_outliers.papers.claim_scores import method_scores
+from attention_outliers.papers.cliptrase.claims import stripes
+from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.sfp.figures import BETA, SHEET, marks_of, object_and_background, with_som
+from segment.encoders.fusion import aggregate, cut_below, similarity
 
 # Largest over median self-attention of the hottest patches, above which it is said to have their peaks. Our choice.
 PEAK = 2.0

@@ -8,9 +8,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from commands.paper_figures.clearclip import sheet
-from commands.paper_figures.inputs import Inputs, PaperFigure
-from commands.paper_figures.maps import (
+from attention_outliers.papers.clearclip.figures import sheet
+from attention_outliers.papers.figure_maps import (
     attention,
     class_row,
     colors_of,
@@ -21,12 +20,13 @@ from commands.paper_figures.maps import (
     place_of,
     queries,
 )
+from attention_outliers.papers.inputs import Inputs, PaperFigure
 from diagnostics import Recorder, chain
 from diagnostics.detectors.som import Som
 from diagnostics.edits.purify_at import PurifyAt
 from diagnostics.purifiers.sfp_sum import SfpSum
-from figures.cell_grid import Cell, cell_grid
-from segment.fusion import aggregate, cut_below, similarity
+from figures.maps.cell_grid import Cell, cell_grid
+from segment.encoders.fusion import aggregate, cut_below, similarity
 
 MAIN = "main"
 BETA = 0.4

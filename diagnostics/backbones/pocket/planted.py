@@ -1,7 +1,7 @@
 """Outliers written into trained `pocket` weights, at places that can be asked for.
 
 What is written, each a small change of stock weights that `planted.safetensors` holds (made by
-segment.training.planting):
+training.planting):
 - a vector is added to the positions of some patches, the places where outliers may come up;
 - one hidden unit of one block, the least used, fires on plain patches at these places and writes a vector of two
   channels, many times the usual norm, into the residual stream;

@@ -9,7 +9,7 @@ from typing import Any
 
 from diagnostics.registry import parse_spec, unknown_name
 from segment.datasets.base import Dataset
-from segment.vocabulary import Vocabulary
+from segment.text.vocabulary import Vocabulary
 
 __all__ = ["WORD_LISTS", "load_words", "word_list_choices", "word_list_data_sets"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from diagnostics.registry import Registry
-from segment.masks.affinity import AffinityMasks
-from segment.masks.base import Clusters, MaskSource, PatchMasks
-from segment.masks.dbscan import Dbscan
-from segment.masks.left import LeftMasks
-from segment.masks.sam import Sam
+from segment.decoding.masks.affinity import AffinityMasks
+from segment.decoding.masks.base import Clusters, MaskSource, PatchMasks
+from segment.decoding.masks.dbscan import Dbscan
+from segment.decoding.masks.left import LeftMasks
+from segment.decoding.masks.sam import Sam
 
 __all__ = ["MASKS", "Clusters", "MaskSource", "PatchMasks"]
 

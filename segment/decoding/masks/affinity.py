@@ -16,9 +16,9 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.images import normalise
 from diagnostics.layout import Grid
 from diagnostics.measures.similarity import cosine_affinity
-from segment.masks.base import NOWHERE, Clusters, PatchMasks, check_resizing, extra
+from segment.decoding.masks.base import NOWHERE, Clusters, PatchMasks, check_resizing, extra
+from segment.encoders.second_backbone import DINO, SELF, second_backbone
 from segment.method import Encoding, check_words
-from segment.second_backbone import DINO, SELF, second_backbone
 
 
 @dataclass(frozen=True, kw_only=True)

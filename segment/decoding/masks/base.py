@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from segment.masks.prototypes import mean_rows, prototype_regions
+from segment.decoding.masks.prototypes import mean_rows, prototype_regions
 from segment.method import Encoding
 
 # The number of patches and pixels that belong to no region.
@@ -41,7 +41,7 @@ class PatchMasks(MaskSource):
     """Masks by clusters of patches: each pixel goes to the cluster whose prototype is largest there.
 
     A cluster's prototype is the mean of its patches' rows of the affinity. `enlarge` and `median` say how prototypes
-    become as large as the window, see segment.masks.prototypes. A part derives from this interface.
+    become as large as the window, see segment.decoding.masks.prototypes. A part derives from this interface.
     """
 
     enlarge: int

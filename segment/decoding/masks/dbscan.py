@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segment.masks.base import NOWHERE, Clusters, PatchMasks, check_resizing, extra
+from segment.decoding.masks.base import NOWHERE, Clusters, PatchMasks, check_resizing, extra
 from segment.method import Encoding, check_words
 
 # Patches -> eps and min_samples. Source: leaves162/CLIPtrase 2b7de61, at 224 and 336 pixels with patches of 16.

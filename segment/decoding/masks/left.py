@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from segment.masks.base import MaskSource
+from segment.decoding.masks.base import MaskSource
 from segment.method import Encoding
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from diagnostics.layout import Grid
-from segment.masks.base import NOWHERE, MaskSource, PatchMasks, extra
-from segment.masks.dbscan import Dbscan
+from segment.decoding.masks.base import NOWHERE, MaskSource, PatchMasks, extra
+from segment.decoding.masks.dbscan import Dbscan
 from segment.method import Encoding
 
 MISSING = "the library transformers is not installed; pip install 'attention-outliers[sam]'"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from diagnostics.registry import Registry
-from segment.refine.base import Canvas, NoRefiner, Refiner
-from segment.refine.pamr import Pamr
-from segment.refine.sam import Sam
-from segment.refine.vote import Vote
+from segment.decoding.refine.base import Canvas, NoRefiner, Refiner
+from segment.decoding.refine.pamr import Pamr
+from segment.decoding.refine.sam import Sam
+from segment.decoding.refine.vote import Vote
 
 __all__ = ["REFINERS", "Canvas", "Refiner"]
 

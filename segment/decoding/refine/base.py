@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from segment.merge import ScoreMaps
+from segment.decoding.merge import ScoreMaps
 
 
 @dataclass(frozen=True, kw_only=True)

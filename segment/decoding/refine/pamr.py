@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segment.merge import TILE_BYTES, Block, ScoreMaps
-from segment.refine.base import Canvas, Refiner
+from segment.decoding.merge import TILE_BYTES, Block, ScoreMaps
+from segment.decoding.refine.base import Canvas, Refiner
 
 # Of the neighbourhood's standard deviation, how unlike a colour is by one unit. Source: visinf/1-stage-wseg, `pamr.py`,
 # as SCLIP and NACLIP ship it.

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from diagnostics.images import to_tensor
-from diagnostics.labels import resize_labels
+from diagnostics.images.label_maps import resize_labels
 from diagnostics.layout import Grid
-from segment.masks.sam import TransformersSam, regions_by_points
-from segment.refine.base import Canvas, Refiner
+from segment.decoding.masks.sam import TransformersSam, regions_by_points
+from segment.decoding.refine.base import Canvas, Refiner
 
 
 @dataclass(frozen=True, kw_only=True)

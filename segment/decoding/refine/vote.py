@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diagnostics.labels import find_label, read_labels
-from segment.mask_vote import majority_vote
-from segment.refine.base import Canvas, Refiner
+from diagnostics.images.label_maps import find_label, read_labels
+from segment.decoding.mask_vote import majority_vote
+from segment.decoding.refine.base import Canvas, Refiner
 
-# In maps of 8 bits: pixels of no region. Source: PASCAL VOC's boundary, and diagnostics.labels.IGNORE.
+# In maps of 8 bits: pixels of no region. Source: PASCAL VOC's boundary, and diagnostics.images.label_maps.IGNORE.
 NO_REGION = 255
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from diagnostics.registry import Registry
-from segment.engines.base import Engine, ShardFailed
-from segment.engines.local import Local
-from segment.engines.ray import RayCluster
+from segment.evaluation.engines.base import Engine, ShardFailed
+from segment.evaluation.engines.local import Local
+from segment.evaluation.engines.ray import RayCluster
 
 __all__ = ["ENGINES", "Engine", "ShardFailed"]
 

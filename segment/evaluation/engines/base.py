@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
-from segment.job import Job
-from segment.shards import Shard
+from segment.evaluation.job import Job
+from segment.evaluation.shards import Shard
 
 # How often a shard is tried whose worker dies. Our choice: once more than a passing trouble needs.
 TRIES = 3

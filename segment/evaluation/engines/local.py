@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from diagnostics.backbones import Backbone
-from diagnostics.store import DiskFull
-from segment.engines.base import TRIES, Engine, Progress, ShardFailed
-from segment.job import Job, Worker
-from segment.shards import Shard
+from diagnostics.studies.store import DiskFull
+from segment.evaluation.engines.base import TRIES, Engine, Progress, ShardFailed
+from segment.evaluation.job import Job, Worker
+from segment.evaluation.shards import Shard
 
 # Workers on a machine without GPUs: one for each core, but each holds the whole model. Our choice.
 MOST_ON_CPU = 8

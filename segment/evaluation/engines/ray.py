@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from segment.engines.base import TRIES, Engine, Progress, ShardFailed
-from segment.job import Job, Worker
-from segment.shards import Shard
+from segment.evaluation.engines.base import TRIES, Engine, Progress, ShardFailed
+from segment.evaluation.job import Job, Worker
+from segment.evaluation.shards import Shard
 
 
 @dataclass(frozen=True, kw_only=True)

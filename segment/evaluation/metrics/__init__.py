@@ -1,10 +1,10 @@
 """How good label maps are: exact counts, and the numbers made from them."""
 
-from segment.metrics.bootstrap import Interval, Resampled, paired_difference
-from segment.metrics.boundary import boundary_counts
-from segment.metrics.confusion import Counts, confusion_matrix, counts_of
-from segment.metrics.matching import best_matching, matched
-from segment.metrics.summary import CONVENTIONS, Convention, Summary, summarise
+from segment.evaluation.metrics.bootstrap import Interval, Resampled, paired_difference
+from segment.evaluation.metrics.boundary import boundary_counts
+from segment.evaluation.metrics.confusion import Counts, confusion_matrix, counts_of
+from segment.evaluation.metrics.matching import best_matching, matched
+from segment.evaluation.metrics.summary import CONVENTIONS, Convention, Summary, summarise
 
 __all__ = [
     "CONVENTIONS",

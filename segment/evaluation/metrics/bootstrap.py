@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segment.metrics.confusion import Counts
-from segment.metrics.summary import Convention, mean_iou
+from segment.evaluation.metrics.confusion import Counts
+from segment.evaluation.metrics.summary import Convention, mean_iou
 
 REPLICATES = 1000  # our choice: the ends of a 95 % interval move by about 2 % of its length
 LEVEL = 0.95

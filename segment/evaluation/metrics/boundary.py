@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from segment.metrics.confusion import Counts, scored_pixels
+from segment.evaluation.metrics.confusion import Counts, scored_pixels
 
 # Cheng et al., CVPR 2021, Sec 4.2: 2 % of the picture's diagonal for pictures of MS COCO's size.
 SHARE = 0.02

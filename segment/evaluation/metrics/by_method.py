@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import pandas as pd
 
-from segment.metrics.confusion import confusion_matrix
-from segment.metrics.summary import summarise
+from segment.evaluation.metrics.confusion import confusion_matrix
+from segment.evaluation.metrics.summary import summarise
 
 
 def miou_by_method(

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from diagnostics.registry import unknown_name
-from segment.metrics.confusion import Counts, counts_of
+from segment.evaluation.metrics.confusion import Counts, counts_of
 
 Convention = Literal["mmseg", "cliptrase"]
 CONVENTIONS: tuple[str, ...] = get_args(Convention)

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from diagnostics.registry import parse_spec, unknown_name
-from segment.protocols.base import Protocol, Protocols
-from segment.protocols.clearclip import PROTOCOLS_OF_CLEARCLIP
-from segment.protocols.cliptrase import PROTOCOLS_OF_CLIPTRASE, PROTOCOLS_OF_CLIPTRASE_224
-from segment.protocols.gem import PROTOCOLS_OF_GEM
-from segment.protocols.naclip import PROTOCOLS_OF_NACLIP
-from segment.protocols.ours import PROTOCOLS_OF_OURS
-from segment.protocols.proxyclip import PROTOCOLS_OF_PROXYCLIP
-from segment.protocols.sc_clip import PROTOCOLS_OF_SC_CLIP, PROTOCOLS_OF_SC_CLIP_L14
-from segment.protocols.sclip import PROTOCOLS_OF_SCLIP
-from segment.protocols.sfp import PROTOCOLS_OF_SFP
-from segment.protocols.words import vocabulary_for
+from segment.evaluation.protocols.base import Protocol, Protocols
+from segment.evaluation.protocols.clearclip import PROTOCOLS_OF_CLEARCLIP
+from segment.evaluation.protocols.cliptrase import PROTOCOLS_OF_CLIPTRASE, PROTOCOLS_OF_CLIPTRASE_224
+from segment.evaluation.protocols.gem import PROTOCOLS_OF_GEM
+from segment.evaluation.protocols.naclip import PROTOCOLS_OF_NACLIP
+from segment.evaluation.protocols.ours import PROTOCOLS_OF_OURS
+from segment.evaluation.protocols.proxyclip import PROTOCOLS_OF_PROXYCLIP
+from segment.evaluation.protocols.sc_clip import PROTOCOLS_OF_SC_CLIP, PROTOCOLS_OF_SC_CLIP_L14
+from segment.evaluation.protocols.sclip import PROTOCOLS_OF_SCLIP
+from segment.evaluation.protocols.sfp import PROTOCOLS_OF_SFP
+from segment.evaluation.protocols.words import vocabulary_for
 
 __all__ = ["PROTOCOLS", "Protocol", "Protocols", "protocol_for", "vocabulary_for"]
 

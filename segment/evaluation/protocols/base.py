@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from diagnostics.backbones.positions import POSITIONS
 from diagnostics.images import OPENCV, RESAMPLING, as_size
-from diagnostics.positions import POSITIONS
 from diagnostics.registry import convert, unknown_name
-from segment.metrics import CONVENTIONS
-from segment.metrics.summary import Convention
-from segment.refine import Refiner
-from segment.refine.base import NoRefiner
-from segment.templates import load_templates
-from segment.vocabulary import Vocabulary
-from segment.windows import Slide, Windows
+from segment.decoding.refine import Refiner
+from segment.decoding.refine.base import NoRefiner
+from segment.decoding.windows import Slide, Windows
+from segment.evaluation.metrics import CONVENTIONS
+from segment.evaluation.metrics.summary import Convention
+from segment.text.templates import load_templates
+from segment.text.vocabulary import Vocabulary
 
 Scored = Literal["original", "crop"]
 Matching = Literal["none", "hungarian"]
@@ -44,12 +44,12 @@ class Protocol:
     segment.datasets.words by name, `names` for the data set's own, or a class-name file) are the text side. `scale`,
     `threshold`, `smallest_area`: as in segment.method.Decode. `refine`: after the scores are made. `scored`: at the
     picture's `original` size, or on the middle square (`crop`) of the picture brought to its short side `size`, which
-    is then all that the network sees. `metric`: see segment.metrics.summarise. `matching`: `hungarian` for the
-    unsupervised setting. `empty`: whether pictures count that show nothing but background, or no scored pixel at all.
-    `positions`: one interpolation of the position table for all methods, or None for each
-    method's own. `method_fields`: settings that the paper's own method has on this data set:
-    (("cliptrase", "class_prior=true"),); fields that a spec sets itself win. `dataset_fields`: settings of the data
-    set, such as the paper's own convention for its labels.
+    is then all that the network sees. `metric`: see segment.evaluation.metrics.summarise. `matching`: `hungarian` for
+    the unsupervised setting. `empty`: whether pictures count that show nothing but background, or no scored pixel at
+    all. `positions`: one interpolation of the position table for all methods, or None for each method's own.
+    `method_fields`: settings that the paper's own method has on this data set: (("cliptrase", "class_prior=true"),);
+    fields that a spec sets itself win. `dataset_fields`: settings of the data set, such as the paper's own convention
+    for its labels.
 
     `published` tells whether the numbers of this very data set are released ones; `departures`, where we leave them.
     """

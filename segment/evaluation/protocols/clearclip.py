@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from segment.protocols.base import Protocol, Protocols, table
-from segment.windows import Slide
+from segment.decoding.windows import Slide
+from segment.evaluation.protocols.base import Protocol, Protocols, table
 
 SOURCE = "mc-lan/ClearCLIP ad68a40, configs/cfg_*.py"
 WINDOWS = Slide(crop=448, stride=224)

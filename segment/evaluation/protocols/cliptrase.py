@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from segment.protocols.base import Protocol, Protocols, table
-from segment.windows import Whole
+from segment.decoding.windows import Whole
+from segment.evaluation.protocols.base import Protocol, Protocols, table
 
 SOURCE = "leaves162/CLIPtrase 2b7de61"
 # The release doubles VOC20's scores with those of the class token.

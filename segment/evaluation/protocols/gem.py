@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from segment.protocols.base import Protocol, Protocols, table
-from segment.windows import Whole
+from segment.decoding.windows import Whole
+from segment.evaluation.protocols.base import Protocol, Protocols, table
 
 SOURCE = "WalBouss/GEM 5fa677c, and its issue 5, since the evaluation itself is not released"
 UNKNOWN = (

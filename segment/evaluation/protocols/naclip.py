@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from segment.protocols.base import Protocol, Protocols, table
-from segment.refine.pamr import Pamr
-from segment.windows import Slide, Whole
+from segment.decoding.refine.pamr import Pamr
+from segment.decoding.windows import Slide, Whole
+from segment.evaluation.protocols.base import Protocol, Protocols, table
 
 SOURCE = "sinahmr/NACLIP 0cac3a6 (second version), configs/cfg_*.py"
 PAMR = Pamr(iterations=10, dilations=(8, 16))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from segment.protocols.base import Protocol, Protocols
-from segment.windows import Slide
+from segment.decoding.windows import Slide
+from segment.evaluation.protocols.base import Protocol, Protocols
 
 PROTOCOLS_OF_OURS = Protocols(
     summary="one for all: the model's own size as windows, half of it apart, plain names, scale 40, no threshold",

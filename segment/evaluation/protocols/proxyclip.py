@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from segment.protocols.base import Protocol, Protocols, table
-from segment.windows import Slide
+from segment.decoding.windows import Slide
+from segment.evaluation.protocols.base import Protocol, Protocols, table
 
 SOURCE = "mc-lan/ProxyCLIP e7b767f, configs/cfg_*.py"
 WINDOWS = Slide(crop=336, stride=112)

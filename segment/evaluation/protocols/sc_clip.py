@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segment.protocols.base import Protocol, Protocols, table
+from segment.evaluation.protocols.base import Protocol, Protocols, table
 
 SOURCE = "SuleBai/SC-CLIP 0417ba9, configs/cfg_*.py"
 # Comments of commit 74471da and the authors' issue 5.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segment.protocols.base import Protocol, Protocols, table
+from segment.evaluation.protocols.base import Protocol, Protocols, table
 
 SOURCE = "wangf3014/SCLIP b56bd30, configs/cfg_*.py"
 LIST = {"words": "sclip"}

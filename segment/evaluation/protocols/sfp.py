@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segment.protocols.base import Protocol, Protocols, table
+from segment.evaluation.protocols.base import Protocol, Protocols, table
 
 SOURCE = "Kimsure/SFP 2804f5b, SFP_ICCV/configs/cfg_*.py"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segment.datasets.base import Dataset
 from segment.datasets.words import load_words
-from segment.vocabulary import Vocabulary
+from segment.text.vocabulary import Vocabulary
 
 OURS = "ours"
 # Words for «none of the others» in the protocol `ours`. Source: the list that SCLIP, NACLIP, SC-CLIP, SFP and ProxyCLIP

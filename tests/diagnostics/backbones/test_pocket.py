@@ -14,7 +14,7 @@ from diagnostics.detectors import DETECTORS
 from diagnostics.measures.norms import median_norm, token_norms
 from diagnostics.taps import Recorder
 from segment.datasets.shapes import Shapes
-from segment.training.scores import as_input, mean_ious, retrieval, zero_shot
+from training.scores import as_input, mean_ious, retrieval, zero_shot
 
 MENDED = "clearclip:detector=relative-norm,purifier=neighbour-mean"
 

@@ -8,10 +8,10 @@ import pytest
 from diagnostics import load_backbone
 from diagnostics.detectors import DETECTORS
 from segment.datasets.shapes import Shapes
+from segment.evaluation.score_methods import score_methods
 from segment.methods import METHODS
-from segment.score_methods import score_methods
 from segment.segmenter import Segmenter
-from segment.text import text_features
+from segment.text.features import text_features
 
 # As measured on the shipped weights; the second number is that of pocket:planted.
 REACHED = {

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from diagnostics.backbones.positions import POSITIONS, interpolate_positions
 from diagnostics.layout import Grid
-from diagnostics.positions import POSITIONS, interpolate_positions
 
 NATIVE = Grid(4, 4)
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from diagnostics.backbones import load_backbone
+from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector, ThresholdDetector
 from diagnostics.detectors.pyod import MISSING
-from diagnostics.fingerprint import fingerprint
 from diagnostics.layout import Grid, Layout
 from diagnostics.taps import Recorder, Recording
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from diagnostics.detectors.neighbours import nearest_others, pairwise_distances
+from diagnostics.detectors.neighbors import nearest_others, pairwise_distances
 
 
 def test_distances_are_those_of_the_differences_between_long_patches_too():

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from diagnostics import Recorder, chain, load_backbone
+from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.detectors import DETECTORS
 from diagnostics.edits import EDITS, channel_vector, outlier_vector, planted_places, register_token
-from diagnostics.fingerprint import fingerprint
 from diagnostics.layout import Grid, Layout
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.registry import UnknownName

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from diagnostics.feed import Loaded, Picture, in_batches, label_source, list_pictures
 from diagnostics.images import parse_size
-from diagnostics.labels import LabelError
-from diagnostics.probe import probe
+from diagnostics.images.feed import Loaded, Picture, in_batches, label_source, list_pictures
+from diagnostics.images.label_maps import LabelError
+from diagnostics.studies.probe import probe
 
 
 @pytest.fixture

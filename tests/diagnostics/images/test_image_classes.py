@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diagnostics.picture_classes import classes_of, read_classes
+from diagnostics.images.image_classes import classes_of, read_classes
 
 
 @pytest.mark.parametrize(

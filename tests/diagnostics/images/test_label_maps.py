@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from diagnostics.labels import LabelError, find_label, patch_labels, read_labels, resize_labels
+from diagnostics.images.label_maps import LabelError, find_label, patch_labels, read_labels, resize_labels
 from diagnostics.layout import grid_of, padding_to_patches
 from diagnostics.measures.base import UNLABELLED
 

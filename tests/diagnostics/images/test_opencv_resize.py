@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from diagnostics.images import resize
-from diagnostics.opencv_resize import opencv_bilinear
+from diagnostics.images.opencv_resize import opencv_bilinear
 
 PIXELS = ((np.arange(5 * 7 * 3).reshape(5, 7, 3) * 37) % 251).astype(np.uint8)
 

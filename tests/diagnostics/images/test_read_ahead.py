@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from segment.read_ahead import read_ahead
+from diagnostics.images.read_ahead import read_ahead
 
 
 def test_all_comes_in_order_and_no_more_is_begun_than_threads_ahead():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diagnostics.layout import Grid, Layout
 from diagnostics.purifiers import PURIFIERS
-from diagnostics.purifiers.neighbourhood import ring, window
+from diagnostics.purifiers.neighborhood import ring, window
 
 INTERPOLATIONS = [
     "neighbour-mean",
@@ -198,7 +198,7 @@ def test_more_marked_patches_than_fit_into_one_gathering_change_nothing(monkeypa
     mask = torch.rand(3, 30, generator=torch.Generator().manual_seed(6)) < 0.85
     purifiers = [*(build(spec, "grow") for spec in INTERPOLATIONS), PURIFIERS.build("low-pass")]
     whole = [purifier(patches, mask, Layout(1, grid)) for purifier in purifiers]
-    monkeypatch.setattr("diagnostics.purifiers.neighbourhood.GATHERED", 20)
+    monkeypatch.setattr("diagnostics.purifiers.neighborhood.GATHERED", 20)
     monkeypatch.setattr("diagnostics.purifiers.low_pass.GATHERED", 20)
     for purifier, expected in zip(purifiers, whole, strict=True):
         torch.testing.assert_close(purifier(patches, mask, Layout(1, grid)), expected)

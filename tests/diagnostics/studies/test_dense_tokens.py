@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from diagnostics import Recorder, dense_tokens, encode, load_backbone
 from diagnostics.images import load_image
-from diagnostics.store import OtherRun
+from diagnostics.studies.store import OtherRun
 
 
 @pytest.fixture

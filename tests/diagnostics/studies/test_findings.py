@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from diagnostics.findings import findings
+from diagnostics.studies.findings import findings
 
 THRESHOLDS = pd.DataFrame(
     {"detector": ["a", "b", "c"], "own": True, "first_layer": [8.0, 3.0, None], "layer": 8, "threshold": 1.0}

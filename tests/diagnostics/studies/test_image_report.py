@@ -10,8 +10,8 @@ from PIL import Image
 from diagnostics import Recorder, load_backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.images import load_image
-from diagnostics.inside import LookInside
 from diagnostics.measures.pca import principal_components
+from diagnostics.studies.image_report import LookInside
 
 DETECTOR = "norm-topk:count=3"
 

@@ -9,9 +9,9 @@ import xarray as xr
 from PIL import Image
 
 from diagnostics import picture_paths
-from diagnostics.compare import score_pictures
 from diagnostics.layout import Grid
-from diagnostics.whereabouts import border_distance, patch_contrast, patch_places, whereabouts_table
+from diagnostics.studies.location import border_distance, patch_contrast, patch_places, whereabouts_table
+from diagnostics.studies.scoring import score_pictures
 
 PATCH = (16, 16)
 

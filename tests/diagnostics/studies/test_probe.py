@@ -22,7 +22,7 @@ from diagnostics import Recorder, layer_table, load_backbone, measure_images, op
 from diagnostics.images import PictureError, load_image
 from diagnostics.measures import MEASURES, measures_of
 from diagnostics.registry import UnknownName
-from diagnostics.store import DiskFull, OtherRun, RunStore, left_out
+from diagnostics.studies.store import DiskFull, OtherRun, RunStore, left_out
 
 ISSUED = {
     "norm": ("image", "layer", "row", "col"),
@@ -539,7 +539,7 @@ def test_bf16_backbones_are_measured_in_fp32(folder):
 
 
 def test_weights_are_the_same_before_and_after(tiny, folder):
-    from diagnostics.fingerprint import fingerprint
+    from diagnostics.backbones.fingerprint import fingerprint
 
     before = fingerprint(tiny.model)
     probe(tiny, folder / "pictures")

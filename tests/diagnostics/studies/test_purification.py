@@ -7,16 +7,16 @@ import torch
 from PIL import Image
 
 from diagnostics.backbones import load_backbone
-from diagnostics.compare import fit_detectors
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.edits.purify_at import PurifyAt
 from diagnostics.images import normalise, to_tensor
-from diagnostics.labels import patch_labels
+from diagnostics.images.label_maps import patch_labels
 from diagnostics.measures.auc import pair_auc
 from diagnostics.measures.entropy import normalised_entropy
 from diagnostics.purifiers import PURIFIERS
-from diagnostics.removal import mean_interval, removal_table
+from diagnostics.studies.purification import mean_interval, removal_table
+from diagnostics.studies.scoring import fit_detectors
 from diagnostics.taps import Recorder, Recording
 
 # Some pictures of the tiny model have patches above it at layer 5, some have none.

@@ -14,7 +14,15 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from diagnostics import Recorder, load_backbone
-from diagnostics.compare import (
+from diagnostics.detectors import DETECTORS, ThresholdDetector
+from diagnostics.detectors.adaptive import Adaptive
+from diagnostics.detectors.lof import LocalOutlierFactor
+from diagnostics.detectors.received_attention import ReceivedAttention
+from diagnostics.detectors.register_neuron import RegisterNeuron
+from diagnostics.edits import EDITS, channel_vector
+from diagnostics.images import load_image
+from diagnostics.registry import UnknownName
+from diagnostics.studies.scoring import (
     agreement_table,
     best_f1,
     compare,
@@ -27,14 +35,6 @@ from diagnostics.compare import (
     threshold_table,
     truth_table,
 )
-from diagnostics.detectors import DETECTORS, ThresholdDetector
-from diagnostics.detectors.adaptive import Adaptive
-from diagnostics.detectors.lof import LocalOutlierFactor
-from diagnostics.detectors.received_attention import ReceivedAttention
-from diagnostics.detectors.register_neuron import RegisterNeuron
-from diagnostics.edits import EDITS, channel_vector
-from diagnostics.images import load_image
-from diagnostics.registry import UnknownName
 
 SPECS = ["norm", "relative-norm", "som", "lof:neighbours=5", "norm-topk:count=3", "random"]
 

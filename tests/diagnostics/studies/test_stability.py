@@ -10,14 +10,15 @@ import xarray as xr
 from PIL import Image
 from scipy.stats import spearmanr
 
-from diagnostics import load_backbone, stability
-from diagnostics.compare import fit_detectors, score_pictures
+from diagnostics import load_backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.images import as_picture
 from diagnostics.layout import pad_to_patches
 from diagnostics.registry import UnknownName
-from diagnostics.stability import CHANGES, changed, compared, stability_table, whole_patches
+from diagnostics.studies import stability
+from diagnostics.studies.scoring import fit_detectors, score_pictures
+from diagnostics.studies.stability import CHANGES, changed, compared, stability_table, whole_patches
 
 PATCH = (16, 16)
 GREY = (100, 110, 120)

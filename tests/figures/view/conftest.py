@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diagnostics.inside import Inside, Scored
 from diagnostics.layout import Grid, Layout
+from diagnostics.studies.image_report import Inside, Scored
 from figures.view import Seen
 
 CLASSES = ("zebra", "grass", "sky")

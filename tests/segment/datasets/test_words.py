@@ -7,7 +7,7 @@ import pytest
 from segment.datasets import open_dataset
 from segment.datasets.names import class_names
 from segment.datasets.words import WORD_LISTS, load_words, word_list_choices, word_list_data_sets
-from segment.vocabulary import Vocabulary
+from segment.text.vocabulary import Vocabulary
 
 # Lines -> queries of each class-name file. Source: the files at the commits that the lists name.
 COUNTS = {

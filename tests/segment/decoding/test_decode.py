@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from segment.decode import UNSCORED, decode
-from segment.merge import Block, ScoreMaps
+from segment.decoding.decode import UNSCORED, decode
+from segment.decoding.merge import Block, ScoreMaps
 from segment.method import Decode
 
 
@@ -198,10 +198,10 @@ def test_memory_does_not_hold_all_classes_at_full_size():
     script = """
         import torch
         from diagnostics.layout import Padding
-        from segment.decode import decode
-        from segment.merge import Gathering
+        from segment.decoding.decode import decode
+        from segment.decoding.merge import Gathering
         from segment.method import Decode
-        from segment.windows import Slide
+        from segment.decoding.windows import Slide
 
         torch.set_num_threads(1)
         def peak():
@@ -225,7 +225,7 @@ def test_memory_does_not_hold_all_classes_at_full_size():
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     whole = 300 * 400 * 600 * 4 / 2**20  # 275 MB
     assert float(ran.stdout) < whole / 2

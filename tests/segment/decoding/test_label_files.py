@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diagnostics.class_colors import class_colors
-from segment.label_files import write_json, write_label_map
+from diagnostics.images.class_colors import class_colors
+from segment.decoding.label_files import write_json, write_label_map
 
 
 def test_colours_are_those_of_pascal_voc():

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.layout import Grid, Layout, Padding
-from segment import mask_vote
-from segment.encode import encode_many
-from segment.mask_vote import MaskVote, majority_vote, mean_vote, pixel_labels
-from segment.masks import MaskSource
+from segment.decoding import mask_vote
+from segment.decoding.mask_vote import MaskVote, majority_vote, mean_vote, pixel_labels
+from segment.decoding.masks import MaskSource
+from segment.encoders.encode_many import encode_many
 from segment.method import Cosine, Encoding, TextFeatures
 from segment.methods import METHODS
 

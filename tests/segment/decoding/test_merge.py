@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.layout import Padding
-from segment.merge import Gathering, Merged
-from segment.windows import Centre, Places, Slide, Whole, Windows
+from segment.decoding.merge import Gathering, Merged
+from segment.decoding.windows import Centre, Places, Slide, Whole, Windows
 
 NATIVE = (32, 32)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diagnostics.images import Size
-from segment.windows import WINDOWS, Centre, Places, Slide, Span, Whole, spans
+from segment.decoding.windows import WINDOWS, Centre, Places, Slide, Span, Whole, spans
 
 NATIVE = (224, 224)
 

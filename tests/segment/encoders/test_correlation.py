@@ -15,8 +15,8 @@ from diagnostics.images import denormalise
 from diagnostics.layout import Grid, Layout
 from diagnostics.purifiers.zero import Zero
 from diagnostics.taps import Recorder
-from segment.encode import stock_forward
 from segment.encoders.correlation import Correlation, above_class_row, correlation_map, own_excess
+from segment.encoders.encode_many import stock_forward
 from segment.method import Method, Paper
 
 PRINTED = Correlation(weights="correlation", affinity_layer=-1, denoise="self")

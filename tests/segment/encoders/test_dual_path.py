@@ -15,8 +15,8 @@ from diagnostics.backbones.base import Heads
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.detectors.singular_defect import SingularDefect
 from diagnostics.taps import Recorder
-from segment.encode import encode_many, stock_forward
 from segment.encoders.dual_path import DualPath, recorded_heads, stock_class_token
+from segment.encoders.encode_many import encode_many, stock_forward
 from segment.method import Encoding
 from segment.methods import METHODS
 

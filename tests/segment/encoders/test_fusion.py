@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from segment.fusion import aggregate, balance, cut_below, gate, gate_rows, similarity, spread
+from segment.encoders.fusion import aggregate, balance, cut_below, gate, gate_rows, similarity, spread
 
 
 @pytest.fixture

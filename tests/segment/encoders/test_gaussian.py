@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diagnostics.layout import Grid, Layout
-from segment.gaussian import distance_bias
+from segment.encoders.gaussian import distance_bias
 
 
 @pytest.mark.parametrize("grid", [Grid(3, 5), Grid(1, 4), Grid(4, 1), Grid(1, 1)], ids=lambda g: f"{g[0]}x{g[1]}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diagnostics.backbones.base import Heads
 from diagnostics.registry import UnknownName
-from segment.kernels import PAIRS, check_kernel, kernel_mix, kernel_terms, kernel_weights
+from segment.encoders.kernels import PAIRS, check_kernel, kernel_mix, kernel_terms, kernel_weights
 
 TOKENS, WIDTH = 5, 3
 # Every design of attention that SFP (supplement, Table 1) and SC-CLIP (Table 8) compare, and MaskCLIP's.

@@ -14,7 +14,7 @@ from diagnostics.backbones.base import Heads
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.purifiers.zero import Zero
 from diagnostics.taps import Recorder
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
 from segment.encoders.last_block import LastBlock, mean_logit_size
 from segment.methods import METHODS
 

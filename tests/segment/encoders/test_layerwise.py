@@ -8,7 +8,7 @@ import torch
 from diagnostics.detectors.relative_norm import RelativeNorm
 from diagnostics.detectors.singular_defect import SingularDefect
 from diagnostics.taps import Recorder
-from segment.layerwise import Layerwise, fitted_layerwise
+from segment.encoders.layerwise import Layerwise, fitted_layerwise
 
 
 def test_each_layer_is_scored_by_the_detector_that_was_fitted_to_it(tiny, images, layout):

@@ -10,12 +10,12 @@ from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.base import join_heads
 from diagnostics.layout import Grid
 from diagnostics.taps import Recorder, Recording
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
 from segment.encoders.lazy_grounding import LazyGrounding, over_padded
+from segment.encoders.panoptic_cut import panoptic_cut
+from segment.encoders.second_backbone import second_backbone
 from segment.method import Scorer, Stock, TextFeatures
 from segment.methods import METHODS
-from segment.panoptic_cut import panoptic_cut
-from segment.second_backbone import second_backbone
 
 SECOND = "tiny(patch=8,registers=4,seed=5)"
 SPEC = f"lavg:vfm={SECOND},vfm_size=none,cuts=3"

@@ -7,8 +7,8 @@ import torch
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence
 
-from segment import normalised_cut
-from segment.normalised_cut import cut_off, links_of, second_eigenvector
+from segment.encoders import normalized_cut as normalised_cut
+from segment.encoders.normalized_cut import cut_off, links_of, second_eigenvector
 
 
 def blocks(*sizes: int, floor: float = 1e-5) -> torch.Tensor:

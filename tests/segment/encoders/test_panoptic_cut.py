@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segment.panoptic_cut import panoptic_cut
+from segment.encoders.panoptic_cut import panoptic_cut
 
 # Four rows of four patches: a strip of 2, a block of 5, and the ground.
 PICTURE = torch.tensor([[0, 0, 2, 2], [2, 2, 2, 2], [1, 1, 2, 2], [1, 1, 1, 2]]).flatten()

@@ -18,9 +18,9 @@ from diagnostics.layout import Grid
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.sfp_sum import SfpSum
 from diagnostics.taps import Recorder, chain
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
+from segment.encoders.fusion import balance
 from segment.encoders.printed_sfp import PrintedSfp
-from segment.fusion import balance
 from segment.method import Encoding
 from segment.methods import METHODS
 

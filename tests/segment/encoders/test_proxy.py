@@ -14,12 +14,12 @@ from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.base import join_heads, split_heads
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.layout import Grid, Layout, Padding
-from diagnostics.purifiers.neighbour_median import NeighbourMedian
-from segment.encode import encode_many
+from diagnostics.purifiers.neighbor_median import NeighbourMedian
 from segment.encoders import proxy
+from segment.encoders.encode_many import encode_many
 from segment.encoders.proxy import Proxy, proxy_mix
+from segment.encoders.second_backbone import second_backbone
 from segment.methods import METHODS
-from segment.second_backbone import second_backbone
 
 SECOND = "tiny(patch=8,registers=4,seed=5)"
 SPEC = f"proxyclip:vfm={SECOND}"

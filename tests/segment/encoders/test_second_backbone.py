@@ -19,11 +19,11 @@ from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.zero import Zero
 from diagnostics.registry import split_specs
 from diagnostics.taps import Recorder, Recording
-from segment import second_backbone as module
-from segment.interpolation import linear_weights
+from segment.decoding.interpolation import linear_weights
+from segment.encoders import second_backbone as module
+from segment.encoders.second_backbone import SecondBackbone, in_patches, onto_grid, patch_centres, second_backbone
 from segment.method import Stock
 from segment.methods import METHODS
-from segment.second_backbone import SecondBackbone, in_patches, onto_grid, patch_centres, second_backbone
 
 PART = SecondBackbone(spec="tiny(patch=8,class_token=false,registers=4)", detector=NormTopK(), purifier=Keep())
 

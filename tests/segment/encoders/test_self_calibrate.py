@@ -16,9 +16,9 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.layout import Grid, Layout
 from diagnostics.purifiers.keep import Keep
-from diagnostics.purifiers.neighbour_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_mean import NeighbourMean
 from diagnostics.taps import Recorder, Recording
-from segment.encode import encode_many, stock_forward
+from segment.encoders.encode_many import encode_many, stock_forward
 from segment.encoders.last_block import LastBlock
 from segment.encoders.self_calibrate import SelfCalibrated
 from segment.method import Encoder, Encoding, Stock

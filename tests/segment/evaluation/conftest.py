@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segment.evaluate import evaluate
-from segment.shards import decode
-from segment.storage import storage_at
+from segment.evaluation.evaluate import evaluate
+from segment.evaluation.shards import decode
+from segment.evaluation.storage import storage_at
 
 METHODS = "clip,clearclip"
 

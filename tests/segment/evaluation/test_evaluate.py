@@ -11,15 +11,15 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 from diagnostics.backbones import load_backbone
-from diagnostics.store import DiskFull, OtherRun
-from segment.engines import Local
-from segment.evaluate import evaluate
-from segment.job import is_empty, segmenter_of
-from segment.protocols import protocol_for, vocabulary_for
-from segment.results import read_cells
-from segment.shards import Shard, cut, read_shard, shard_size
-from segment.storage import storage_at
-from segment.text import text_features
+from diagnostics.studies.store import DiskFull, OtherRun
+from segment.evaluation.engines import Local
+from segment.evaluation.evaluate import evaluate
+from segment.evaluation.job import is_empty, segmenter_of
+from segment.evaluation.protocols import protocol_for, vocabulary_for
+from segment.evaluation.results import read_cells
+from segment.evaluation.shards import Shard, cut, read_shard, shard_size
+from segment.evaluation.storage import storage_at
+from segment.text.features import text_features
 
 HERE = Local(workers=1)
 
@@ -156,7 +156,7 @@ def test_a_label_map_of_another_encoding_is_a_broken_picture(faulty, here):
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(faulty, here, counts, monkeypatch):
     here(faulty(), out="whole")
-    import segment.storage as storage
+    import segment.evaluation.storage as storage
 
     writes = iter(range(100))
     real = storage.os.fsync
@@ -202,7 +202,7 @@ def test_a_folder_of_other_settings_is_refused_by_name(faulty, here):
 
 
 def test_settings_of_a_run_that_never_got_to_a_shard_may_be_corrected(faulty, here, monkeypatch):
-    import segment.job as module
+    import segment.evaluation.job as module
 
     def stopped(*_):
         raise KeyboardInterrupt
@@ -285,7 +285,7 @@ def test_the_first_pictures_are_taken_up_to_the_limit(faulty, here):
 
 
 def test_a_centre_crop_is_cut_from_picture_and_labels_alike(faulty):
-    from segment.job import prepared
+    from segment.evaluation.job import prepared
 
     protocol = protocol_for("cliptrase", "folder", {"size": "short:96"})
     sample = faulty().read(0)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from segment.engines import Local
-from segment.evaluate import evaluate
-from segment.results import Cell
+from segment.evaluation.engines import Local
+from segment.evaluation.evaluate import evaluate
+from segment.evaluation.results import Cell
 
 # What a classifier of ImageNet has for all that is no object: places, and parts of houses and rooms.
 BACKGROUND = {

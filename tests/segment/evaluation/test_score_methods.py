@@ -6,7 +6,7 @@ from sklearn.metrics import confusion_matrix
 
 from segment import Segmenter, text_features
 from segment.datasets.shapes import Shapes
-from segment.score_methods import score_methods
+from segment.evaluation.score_methods import score_methods
 
 
 def test_scores_equal_a_loop_with_scikit_learn(tiny):

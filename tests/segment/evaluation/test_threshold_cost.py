@@ -7,8 +7,8 @@ import pytest
 
 from diagnostics import load_backbone
 from segment.datasets.shapes import Shapes
-from segment.score_methods import score_methods
-from segment.threshold_cost import threshold_cost
+from segment.evaluation.score_methods import score_methods
+from segment.evaluation.threshold_cost import threshold_cost
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from contextlib import suppress
 
 import pytest
 
-from segment.engines import Local, ShardFailed
-from segment.engines.local import device_of
-from segment.evaluate import evaluate
+from segment.evaluation.engines import Local, ShardFailed
+from segment.evaluation.engines.local import device_of
+from segment.evaluation.evaluate import evaluate
 from segment.methods import METHODS
 
 
@@ -50,7 +50,16 @@ def test_a_run_that_is_killed_three_times_ends_with_the_same_counts(run, counts,
     dataset = "shapes:scenes=24,height=64,width=80"
     run(dataset, out="expected", engine=Local(workers=1))
     chance = random.Random(os.getpid())
-    command = [sys.executable, "-m", "commands", "evaluate", "--dataset", dataset, "--method", "clip,clearclip"]
+    command = [
+        sys.executable,
+        "-m",
+        "attention_outliers",
+        "evaluate",
+        "--dataset",
+        dataset,
+        "--method",
+        "clip,clearclip",
+    ]
     command += ["--backbone", "tiny", "--shard", "2", "--workers", "1", "--out", str(tmp_path / "out")]
     shards = tmp_path / "out" / "shards"
     seen = 0
@@ -87,7 +96,14 @@ def test_every_method_finds_the_same_by_one_worker_and_by_two_of_which_one_dies(
 
 @pytest.mark.slow
 def test_on_a_terminal_a_line_tells_speed_time_left_and_mean_iou(tmp_path):
-    command = [sys.executable, "-m", "commands", "evaluate", "--dataset", "shapes:scenes=6,height=48,width=64"]
+    command = [
+        sys.executable,
+        "-m",
+        "attention_outliers",
+        "evaluate",
+        "--dataset",
+        "shapes:scenes=6,height=48,width=64",
+    ]
     command += ["--method", "clip", "--backbone", "tiny", "--workers", "1", "--shard", "1", "--out", str(tmp_path)]
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))  # one of no width shows no line
@@ -110,7 +126,7 @@ def test_a_ray_cluster_finds_the_same_also_when_a_worker_dies(faulty, run, count
         pytest.skip("the extra `cluster` is not installed: there is no ray")
     from ray.cluster_utils import Cluster
 
-    from segment.engines.ray import RayCluster
+    from segment.evaluation.engines.ray import RayCluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:

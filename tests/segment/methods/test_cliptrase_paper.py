@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.cluster import DBSCAN
 
-from segment.encode import encode_many
-from segment.mask_vote import MaskVote
-from segment.masks.dbscan import Dbscan
+from segment.decoding.mask_vote import MaskVote
+from segment.decoding.masks.dbscan import Dbscan
+from segment.encoders.encode_many import encode_many
 from segment.method import TextFeatures
 from segment.methods import METHODS
 

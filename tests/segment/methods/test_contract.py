@@ -20,8 +20,8 @@ from diagnostics.backbones.tiny import randomise
 from diagnostics.detectors import DETECTORS
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.registry import _REGISTRIES, UnknownName, parse_spec
-from segment.encode import encode_many, stock_forward
-from segment.masks import MASKS
+from segment.decoding.masks import MASKS
+from segment.encoders.encode_many import encode_many, stock_forward
 from segment.method import Encoding, Method, TextFeatures
 from segment.methods import METHODS
 

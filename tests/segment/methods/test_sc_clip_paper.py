@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diagnostics import Backbone, load_backbone
 from diagnostics.layout import Grid
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
 
 GRID = Grid(6, 7)
 

@@ -11,10 +11,10 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.detectors.som import Som
 from diagnostics.detectors.som_release import SomRelease
-from diagnostics.purifiers.neighbour_mean import NeighbourMean
-from diagnostics.purifiers.neighbour_median import NeighbourMedian
+from diagnostics.purifiers.neighbor_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_median import NeighbourMedian
 from diagnostics.purifiers.sfp_sum import SfpSum
-from segment.encode import encode_many
+from segment.encoders.encode_many import encode_many
 from segment.methods import METHODS
 
 

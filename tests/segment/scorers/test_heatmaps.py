@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from diagnostics.layout import Grid, Layout, Padding
-from segment.heatmaps import feature_surgery, heat_maps
+from segment.scorers.heatmaps import feature_surgery, heat_maps
 
 
 def test_two_classes_worked_out_by_hand():

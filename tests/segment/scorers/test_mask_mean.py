@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.layout import Grid, Layout, Padding
-from segment.mask_mean import MaskMean, region_means
-from segment.mask_vote import mean_vote
-from segment.masks.base import MaskSource
-from segment.masks.left import LeftMasks
+from segment.decoding.mask_vote import mean_vote
+from segment.decoding.masks.base import MaskSource
+from segment.decoding.masks.left import LeftMasks
 from segment.method import Cosine, Encoding, TextFeatures
+from segment.scorers.mask_mean import MaskMean, region_means
 
 SIZE = (12, 20)
 

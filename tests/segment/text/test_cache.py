@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segment.text_cache import cache_file, cache_folder, read_rows, write_rows
+from segment.text.cache import cache_file, cache_folder, read_rows, write_rows
 
 KEY = {"model": "tiny", "templates": ["{}"]}
 

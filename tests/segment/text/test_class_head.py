@@ -10,8 +10,8 @@ import torch
 from timm.data import ImageNetInfo
 
 from diagnostics.backbones.timm import timm_backbone
-from segment.class_head import head_names, rows_of
-from segment.text import text_features
+from segment.text.class_head import head_names, rows_of
+from segment.text.features import text_features
 
 # The classes of ImageNet-1k that are dogs, domestic cats and birds, by their well-known places in its list.
 DOGS = list(range(151, 269))

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from diagnostics.backbones import load_backbone
-from diagnostics.fingerprint import fingerprint
-from segment.text import text_features
-from segment.vocabulary import Vocabulary
+from diagnostics.backbones.fingerprint import fingerprint
+from segment.text.features import text_features
+from segment.text.vocabulary import Vocabulary
 
 TWO = ("a photo of a {}.", "{}")
 

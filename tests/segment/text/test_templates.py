@@ -7,7 +7,7 @@ import json
 import open_clip
 import pytest
 
-from segment.templates import TEMPLATES, fill_templates, load_templates
+from segment.text.templates import TEMPLATES, fill_templates, load_templates
 
 
 @pytest.mark.parametrize(

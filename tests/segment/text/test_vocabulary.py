@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segment.vocabulary import Vocabulary
+from segment.text.vocabulary import Vocabulary
 
 
 def written(folder: Path, text: str) -> Path:

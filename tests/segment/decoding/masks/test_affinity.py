@@ -9,7 +9,7 @@ from diagnostics.backbones import load_backbone
 from diagnostics.images import normalise
 from diagnostics.layout import Grid
 from diagnostics.measures.similarity import cosine_affinity
-from segment.masks.affinity import AffinityMasks, resampled_patches
+from segment.decoding.masks.affinity import AffinityMasks, resampled_patches
 
 
 def striped(rows: int, cols: int) -> torch.Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from segment.masks import MASKS
-from segment.masks.dbscan import Dbscan, density_settings
+from segment.decoding.masks import MASKS
+from segment.decoding.masks.dbscan import Dbscan, density_settings
 
 
 def slow_dbscan(points: np.ndarray, eps: float, min_samples: int) -> list[int]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from segment.masks.prototypes import mean_rows, prototype_regions
+from segment.decoding.masks.prototypes import mean_rows, prototype_regions
 
 
 def test_a_prototype_is_the_mean_row_of_its_cluster_without_the_noise():

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from diagnostics.layout import Grid
-from segment.masks import MASKS
-from segment.masks.dbscan import Dbscan
-from segment.masks.sam import Prompts, Sam, TransformersSam, point_prompts, regions_by_points
+from segment.decoding.masks import MASKS
+from segment.decoding.masks.dbscan import Dbscan
+from segment.decoding.masks.sam import Prompts, Sam, TransformersSam, point_prompts, regions_by_points
 
 
 def squares(picture: torch.Tensor, prompts: Prompts) -> torch.Tensor:

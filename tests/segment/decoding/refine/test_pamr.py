@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from diagnostics.layout import Padding
-from segment.merge import Gathering, Merged
-from segment.refine import REFINERS, Canvas
-from segment.refine import pamr as module
-from segment.refine.pamr import Pamr, pamr, pamr_weights
-from segment.windows import Slide
+from segment.decoding.merge import Gathering, Merged
+from segment.decoding.refine import REFINERS, Canvas
+from segment.decoding.refine import pamr as module
+from segment.decoding.refine.pamr import Pamr, pamr, pamr_weights
+from segment.decoding.windows import Slide
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from segment.refine import REFINERS, Canvas
-from segment.refine import sam as module
+from segment.decoding.refine import REFINERS, Canvas
+from segment.decoding.refine import sam as module
 
 # The left 5 of 8 columns are class 4, the rest class 2; the object's true border is at 4.
 LABELS = torch.full((4, 8), 4)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from segment.refine import REFINERS, Canvas
-from segment.refine.vote import Vote, as_regions, vote
+from segment.decoding.refine import REFINERS, Canvas
+from segment.decoding.refine.vote import Vote, as_regions, vote
 
 LABELS = torch.tensor([[0, 1, 1, 2], [0, 0, 1, 2], [-1, 2, 1, 1]])
 

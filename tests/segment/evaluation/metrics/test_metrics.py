@@ -9,7 +9,7 @@ from scipy.ndimage import binary_erosion
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from segment.metrics import (
+from segment.evaluation.metrics import (
     Counts,
     Resampled,
     best_matching,
@@ -20,7 +20,7 @@ from segment.metrics import (
     paired_difference,
     summarise,
 )
-from segment.metrics.by_method import miou_by_method
+from segment.evaluation.metrics.by_method import miou_by_method
 
 CLASSES = 5
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from segment.protocols import PROTOCOLS, settings_table
-from segment.refine.base import NoRefiner
-from segment.windows import Slide
+from segment.decoding.refine.base import NoRefiner
+from segment.decoding.windows import Slide
+from segment.evaluation.protocols import PROTOCOLS, settings_table
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PAGE = (ROOT / "docs" / "why-your-number-differs.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| `")]
 

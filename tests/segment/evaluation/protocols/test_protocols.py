@@ -8,10 +8,10 @@ import pytest
 from segment.datasets.base import Dataset, Sample
 from segment.datasets.names import class_names
 from segment.datasets.shapes import Shapes
-from segment.protocols import PROTOCOLS, protocol_for, settings_table, vocabulary_for
-from segment.refine.pamr import Pamr
-from segment.vocabulary import Vocabulary
-from segment.windows import Whole
+from segment.decoding.refine.pamr import Pamr
+from segment.decoding.windows import Whole
+from segment.evaluation.protocols import PROTOCOLS, protocol_for, settings_table, vocabulary_for
+from segment.text.vocabulary import Vocabulary
 
 # short side, crop, stride, scale, threshold, smallest area; whole pictures have no crop.
 RELEASED = """

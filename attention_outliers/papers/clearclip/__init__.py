@@ -1,0 +1,1 @@
+"""ClearCLIP (Lan et al., ECCV 2024): tables, figures and claims."""

@@ -1,0 +1,1 @@
+"""CLIPtrase (Shao et al., ECCV 2024): tables, figures and claims."""

@@ -1,0 +1,1 @@
+"""Figures and tables of our own, beside those of the papers."""

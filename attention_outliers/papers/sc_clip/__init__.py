@@ -1,0 +1,1 @@
+"""SC-CLIP (Bai et al. 2024): tables, figures and claims."""

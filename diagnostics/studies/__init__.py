@@ -1,0 +1,1 @@
+"""What is asked of many images: probing, scoring, thresholds, agreement, stability, location, purification."""

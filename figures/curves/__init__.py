@@ -1,0 +1,1 @@
+"""Curves: measurements over layers, ROC curves, scores over a setting."""

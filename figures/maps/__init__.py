@@ -1,0 +1,1 @@
+"""Maps over the grid of patches, and other fields of color."""

@@ -1,0 +1,1 @@
+"""Figures of tables: detectors against thresholds, agreement, bars with intervals."""

@@ -1,0 +1,1 @@
+"""From scores to label maps: windows merged, scores refined, labels decoded."""

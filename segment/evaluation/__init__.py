@@ -1,0 +1,1 @@
+"""Methods on labeled data sets: shards that resume, exact counts, metrics and protocols."""

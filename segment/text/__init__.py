@@ -1,0 +1,1 @@
+"""Words as unit vectors: vocabularies, prompt templates, text towers and class embeddings."""
