@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint types bench docs clean help
 
 help:
-	@echo "make demo    measure, find, mend and segment with the embedded model, into results/"
+	@echo "make demo    measure, find, purify and segment with the embedded model, into results/"
 	@echo "make test    lint, types, and all tests"
 	@echo "make docs    the documents with gallery and reference, into docs/_build/html"
 	@echo "make bench   time the trunk and the measures against the stock forward"

@@ -1,4 +1,4 @@
-"""What an evaluation costs beside the network: time from JPEG to counts, and memory over pictures and classes."""
+"""What an evaluation costs beside the network: time from JPEG to counts, and memory over images and classes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.ratios import random_clip, ratio, timed
 from diagnostics import Backbone
 from diagnostics.backbones.fingerprint import fingerprint
-from diagnostics.images import as_size, normalise, resize, to_tensor
+from diagnostics.images import as_size, normalize, resize, to_tensor
 from segment.datasets import open_dataset
 from segment.datasets.base import Dataset, Sample
 from segment.encoders.encode_many import encode_many
@@ -39,24 +39,24 @@ from segment.method import TextFeatures
 # A cheap method, of the last block alone; one with two passes; and a dear one, with a second stream over half of the
 # blocks.
 METHODS = ("clearclip", "sc-clip", "gem")
-# Six windows of 224 a picture, 56 words, a threshold, and the rule of areas: the most that decoding has to do.
+# Six windows of 224 an image, 56 words, a threshold, and the rule of areas: the most that decoding has to do.
 PROTOCOL, DATASET = "sc-clip", "voc21"
-# Pictures of VOC 2012 are mostly 500 x 375, and some stand upright.
+# Images of VOC 2012 are mostly 500 x 375, and some stand upright.
 LANDSCAPE, UPRIGHT_EVERY = (500, 375), 4
-# The largest pictures and the most classes that data sets have: Cityscapes', ADE20K's. Windows as ProxyCLIP has there.
+# The largest images and the most classes that data sets have: Cityscapes', ADE20K's. Windows as ProxyCLIP has there.
 LARGE, CLASSES = (2048, 1024), 847
 LARGE_SETTINGS = {"templates": "plain", "size": "short:448", "windows": "slide(crop=336,stride=112)"}
 
 
 class Cost(NamedTuple):
-    """Times relative to the stock forward of the same windows, and to the method's own; seconds for a picture."""
+    """Times relative to the stock forward of the same windows, and to the method's own; seconds for an image."""
 
     to_stock: float
     to_own: float
     seconds: float
 
 
-def end_to_end(backbone: Backbone, *, pictures: int, batch: int, rounds: int) -> dict[str, Cost]:
+def end_to_end(backbone: Backbone, *, images: int, batch: int, rounds: int) -> dict[str, Cost]:
     """Each method on VOC21, from JPEG on disk to a shard's file: all but loading weights and encoding words.
 
     On a CPU seconds are those of the processor in all threads, since by default every core has a worker of its own:
@@ -64,7 +64,7 @@ def end_to_end(backbone: Backbone, *, pictures: int, batch: int, rounds: int) ->
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        draw_voc(folder, pictures)
+        draw_voc(folder, images)
         dataset = open_dataset(DATASET, folder)
         protocol = protocol_for(PROTOCOL, DATASET)
         batches = _windows(backbone, dataset, protocol, batch)
@@ -85,28 +85,28 @@ def end_to_end(backbone: Backbone, *, pictures: int, batch: int, rounds: int) ->
         for method in METHODS:
             worker = _worker(backbone, method, dataset, protocol, folder, batch)
             contestants[f"{method}, own"] = own(method)
-            contestants[method] = lambda worker=worker: worker(Shard(0, 0, pictures))  # type: ignore[misc]
+            contestants[method] = lambda worker=worker: worker(Shard(0, 0, images))  # type: ignore[misc]
         clock = time.perf_counter if backbone.device.type == "cuda" else time.process_time
         times = timed(contestants, rounds, clock=clock)
     return {
         method: Cost(
             ratio(times, method, "stock"),
             ratio(times, method, f"{method}, own"),
-            statistics.median(times[method]) / pictures,
+            statistics.median(times[method]) / images,
         )
         for method in METHODS
     }
 
 
 def _windows(backbone: Backbone, dataset: Dataset, protocol: Protocol, batch: int) -> list[Tensor]:
-    """The windows of all pictures as the run cuts them, in full batches on the device."""
+    """The windows of all images as the run cuts them, in full batches on the device."""
     found: list[Tensor] = []
     for sample in dataset:
-        picture = Image.fromarray(sample.image)
-        size = as_size(str(protocol.size)).of(*picture.size)
-        shown = to_tensor(resize(picture, *size, resampling=protocol.resampling))
+        image = Image.fromarray(sample.image)
+        size = as_size(str(protocol.size)).of(*image.size)
+        shown = to_tensor(resize(image, *size, resampling=protocol.resampling))
         places = protocol.windows.places(size, backbone.native_size)
-        found += places.cut(normalise(shown, backbone.mean, backbone.std))
+        found += places.cut(normalize(shown, backbone.mean, backbone.std))
     return [torch.stack(found[start : start + batch]).to(backbone.device) for start in range(0, len(found), batch)]
 
 
@@ -125,14 +125,14 @@ def _worker(backbone: Backbone, method: str, dataset: Dataset, protocol: Protoco
         threads=torch.get_num_threads(),
         boundary=True,
         run="benchmark",
-        pictures=len(dataset),
+        images=len(dataset),
         out=str(folder / "out"),
     )
     return Worker(job, backbone=backbone)
 
 
 def _random_words(backbone: Backbone, dataset: Dataset, protocol: Protocol) -> TextFeatures:
-    """As many unit vectors as the protocol has words: encoding them is no cost of a picture."""
+    """As many unit vectors as the protocol has words: encoding them is no cost of an image."""
     vocabulary = vocabulary_for(protocol.words, DATASET, dataset)
     with torch.no_grad():
         width = encode_many(backbone, torch.zeros(1, 3, *backbone.native_size), ["clip"])[0].patches.shape[-1]
@@ -145,22 +145,22 @@ def _random_words(backbone: Backbone, dataset: Dataset, protocol: Protocol) -> T
     )
 
 
-def draw_voc(root: Path, pictures: int) -> None:
+def draw_voc(root: Path, images: int) -> None:
     """Parts of photographs in the layout and sizes of VOC 2012; label maps are ellipses with void round them."""
-    pictures_at, masks_at, lists_at = (
+    images_at, masks_at, lists_at = (
         root / name for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
     )
-    for place in (pictures_at, masks_at, lists_at):
+    for place in (images_at, masks_at, lists_at):
         place.mkdir(parents=True, exist_ok=True)
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
     generator = np.random.default_rng(0)
     palette = generator.integers(0, 256, 768).astype(np.uint8).tobytes()
-    names = [f"2007_{number:06d}" for number in range(pictures)]
+    names = [f"2007_{number:06d}" for number in range(images)]
     for number, name in enumerate(names):
         size = LANDSCAPE[::-1] if number % UPRIGHT_EVERY == UPRIGHT_EVERY - 1 else LANDSCAPE
         photograph = photographs[number % 2]
         left, top = (int(value) for value in generator.integers(0, (photograph.width - 320, photograph.height - 240)))
-        photograph.resize(size, box=(left, top, left + 320, top + 240)).save(pictures_at / f"{name}.jpg", quality=90)
+        photograph.resize(size, box=(left, top, left + 320, top + 240)).save(images_at / f"{name}.jpg", quality=90)
         labels = Image.new("P", size)
         labels.putpalette(palette)
         draw = ImageDraw.Draw(labels)
@@ -172,16 +172,16 @@ def draw_voc(root: Path, pictures: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LargePictures(Dataset):
-    """Pictures of noise of the size of Cityscapes', with all of 847 classes."""
+class LargeImages(Dataset):
+    """Images of noise of the size of Cityscapes', with all of 847 classes."""
 
-    pictures: int = 2
+    images: int = 2
     names: tuple[str, ...] = tuple(f"class {number}" for number in range(CLASSES))
     ignore: int | None = None
     background: int | None = None
 
     def __len__(self) -> int:
-        return self.pictures
+        return self.images
 
     def sample_name(self, index: int) -> str:
         return str(index)
@@ -201,27 +201,27 @@ class Memory(NamedTuple):
     peak: float
 
 
-def peak_memory(pictures: int = 0, folder: Path | None = None) -> Memory:
-    """What a process of its own takes for so many pictures of `draw_voc`, or for two large ones of 847 classes."""
-    command = [sys.executable, "-m", "benchmarks.evaluation", str(pictures), str(folder or "")]
+def peak_memory(images: int = 0, folder: Path | None = None) -> Memory:
+    """What a process of its own takes for so many images of `draw_voc`, or for two large ones of 847 classes."""
+    command = [sys.executable, "-m", "benchmarks.evaluation", str(images), str(folder or "")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return Memory(*json.loads(done.stdout.splitlines()[-1]))
 
 
-def _measure(pictures: int, folder: str) -> None:
+def _measure(images: int, folder: str) -> None:
     """Evaluates two methods and prints this process's peaks."""
     backbone = random_clip()
     gc.collect()
     loaded = _peak(anew=True)
     with tempfile.TemporaryDirectory() as out:
-        if pictures:
+        if images:
             evaluate(
-                backbone, METHODS[:2], DATASET, PROTOCOL, root=folder, limit=pictures, settings={"templates": "plain"},
+                backbone, METHODS[:2], DATASET, PROTOCOL, root=folder, limit=images, settings={"templates": "plain"},
                 out=out, shard=10, engine=Local(workers=1),
             )  # fmt: skip
         else:
             evaluate(
-                backbone, METHODS[:2], LargePictures(), settings=LARGE_SETTINGS, out=out, shard=2,
+                backbone, METHODS[:2], LargeImages(), settings=LARGE_SETTINGS, out=out, shard=2,
                 engine=Local(workers=1),
             )  # fmt: skip
     print(json.dumps([loaded, _peak()]))

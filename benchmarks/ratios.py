@@ -1,7 +1,7 @@
-"""Times of several ways to do a job, as ratios to the first of them, on real pictures.
+"""Times of several ways to do a job, as ratios to the first of them, on real images.
 
 Times are the median over rounds of each round's own ratio, with the order of the contestants turned from round to
-round, so that a machine that speeds up or slows down on the way does not favour one of them.
+round, so that a machine that speeds up or slows down on the way does not favor one of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from diagnostics import Backbone
-from diagnostics.images import normalise
+from diagnostics.images import normalize
 
 
 def random_clip() -> Backbone:
@@ -32,13 +32,13 @@ def random_clip() -> Backbone:
 
 
 def crops(backbone: Backbone, batch: int, size: tuple[int, int]) -> Tensor:
-    """Crops of scikit-learn's two photographs: noise would be an odd picture to decompose."""
+    """Crops of scikit-learn's two photographs: noise would be an odd image to decompose."""
     photographs = [torch.tensor(image).permute(2, 0, 1) / 255 for image in load_sample_images().images]
     pieces = []
     for number in range(batch):
         photograph, step = photographs[number % 2], 10 * (number // 2)
         pieces.append(photograph[:, step : step + size[0], step : step + size[1]])
-    return normalise(torch.stack(pieces), backbone.mean, backbone.std).to(backbone.device)
+    return normalize(torch.stack(pieces), backbone.mean, backbone.std).to(backbone.device)
 
 
 def ratios(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:

@@ -27,7 +27,7 @@ from benchmarks.methods import bf16_speed, method_speed
 from benchmarks.ratios import crops, random_clip, ratios
 from diagnostics import Backbone
 from diagnostics.measures import DEFAULT_MEASURES, measures_of
-from diagnostics.studies.scoring import score_pictures, threshold_table
+from diagnostics.studies.scoring import score_images, threshold_table
 
 
 def backbones() -> dict[str, Backbone]:
@@ -43,12 +43,14 @@ def backbones() -> dict[str, Backbone]:
 
 
 def speed(backbone: Backbone, *, batch: int, size: tuple[int, int], rounds: int) -> dict[str, tuple[float, float]]:
-    """The stock forward, our trunk, and the trunk with measures, on the same pictures."""
+    """The stock forward, our trunk, and the trunk with measures, on the same images."""
     images = crops(backbone, batch, size)
     labels = torch.randint(0, 5, (batch, backbone.layout(images).count))
     stock = backbone.model.encode_image if hasattr(backbone.model, "encode_image") else backbone.model
     layout = backbone.layout(images)
-    everything = [part for part in measures_of(DEFAULT_MEASURES) if part.refusal(layout, labelled=True) is None]
+    everything = [
+        part for part in measures_of(DEFAULT_MEASURES) if part.unsupported_reason(layout, labeled=True) is None
+    ]
     free = measures_of(["class-attention", "self-attention", "received-attention"])
     cheap = measures_of(["norms", "entropy", "class-attention"])
 
@@ -81,15 +83,15 @@ DETECTORS = (
 
 
 def comparison(backbone: Backbone, folder: Path, *, rounds: int) -> dict[str, tuple[float, float]]:
-    """One probe run, and twelve detectors with twenty thresholds at two layers and at all, on the same pictures."""
-    pictures = sorted(folder.glob("*.jpg"))
+    """One probe run, and twelve detectors with twenty thresholds at two layers and at all, on the same images."""
+    images = sorted(folder.glob("*.jpg"))
 
     def compared(layers: list[int] | None) -> Callable[[], object]:
-        return lambda: threshold_table(score_pictures(backbone, pictures, DETECTORS, layers=layers), thresholds=20)
+        return lambda: threshold_table(score_images(backbone, images, DETECTORS, layers=layers), thresholds=20)
 
     return ratios(
         {
-            "one probe run, all measures": lambda: diagnostics.probe(backbone, pictures),
+            "one probe run, all measures": lambda: diagnostics.probe(backbone, images),
             "12 detectors x 20 thresholds, 2 layers": compared([8, 11]),
             "12 detectors x 20 thresholds, 12 layers": compared(None),
         },
@@ -98,7 +100,7 @@ def comparison(backbone: Backbone, folder: Path, *, rounds: int) -> dict[str, tu
 
 
 def peak_memory(count: int, folder: Path) -> float:
-    """Peak memory in MB of a process that probes `count` pictures of `folder` into a store."""
+    """Peak memory in MB of a process that probes `count` images of `folder` into a store."""
     command = [sys.executable, "-m", "benchmarks.run", "--probe", str(count), "--folder", str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout.splitlines()[-1])["megabytes"])
@@ -106,13 +108,13 @@ def peak_memory(count: int, folder: Path) -> float:
 
 def probe_and_tell(count: int, folder: Path, backbone: Backbone) -> None:
     """Probes and prints this process's peak memory; run in a process of its own."""
-    pictures = sorted(folder.glob("*.jpg"))[:count]
+    images = sorted(folder.glob("*.jpg"))[:count]
     with tempfile.TemporaryDirectory() as out:
-        diagnostics.probe(backbone, pictures, out=Path(out) / "run.zarr")
+        diagnostics.probe(backbone, images, out=Path(out) / "run.zarr")
     print(json.dumps({"megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
-def draw_pictures(count: int, folder: Path) -> None:
+def draw_images(count: int, folder: Path) -> None:
     """Random JPEGs of a common size."""
     generator = np.random.default_rng(0)
     for number in range(count):
@@ -120,34 +122,34 @@ def draw_pictures(count: int, folder: Path) -> None:
         Image.fromarray(small).resize((512, 384)).save(folder / f"{number:05d}.jpg")
 
 
-def tell_evaluation(console: Console, backbone: Backbone, *, pictures: int, batch: int, rounds: int) -> None:
-    """Prints what an evaluation costs beside the network, in time for a picture."""
-    costs = evaluation.end_to_end(backbone, pictures=pictures, batch=batch, rounds=rounds)
+def tell_evaluation(console: Console, backbone: Backbone, *, images: int, batch: int, rounds: int) -> None:
+    """Prints what an evaluation costs beside the network, in time for an image."""
+    costs = evaluation.end_to_end(backbone, images=images, batch=batch, rounds=rounds)
     table = Table(
         title=f"evaluate: from JPEG to counts, {evaluation.DATASET} of 500x375, {backbone.device}, one thread"
     )
     table.add_column("method")
     table.add_column("x stock forward", justify="right")
     table.add_column("x its own forward", justify="right")
-    table.add_column("ms a picture", justify="right")
+    table.add_column("ms an image", justify="right")
     for method, cost in costs.items():
         table.add_row(method, f"{cost.to_stock:.3f}", f"{cost.to_own:.3f}", f"{1000 * cost.seconds:.1f}")
     console.print(table)
 
 
 def tell_evaluation_memory(console: Console, few: int, many: int) -> None:
-    """Prints peaks of memory over few and many pictures, and over large ones of many classes."""
+    """Prints peaks of memory over few and many images, and over large ones of many classes."""
     with tempfile.TemporaryDirectory() as folder:
         evaluation.draw_voc(Path(folder), many)
         less, more = (evaluation.peak_memory(count, Path(folder)) for count in (few, many))
     console.print(
-        f"peak memory of evaluate, open_clip ViT-B/16: {less.peak:.0f} MB over {few} pictures, {more.peak:.0f} MB over "
+        f"peak memory of evaluate, open_clip ViT-B/16: {less.peak:.0f} MB over {few} images, {more.peak:.0f} MB over "
         f"{many}: x {more.peak / less.peak:.3f}"
     )
     large = evaluation.peak_memory()
     width, height = evaluation.LARGE
     console.print(
-        f"{evaluation.CLASSES} classes, pictures of {width}x{height}: {large.peak - large.model:.0f} MB over the "
+        f"{evaluation.CLASSES} classes, images of {width}x{height}: {large.peak - large.model:.0f} MB over the "
         f"model's {large.model:.0f}"
     )
 
@@ -157,11 +159,11 @@ PARTS = ("measures", "methods", "bf16", "compare", "evaluate", "memory")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=8, help="pictures in one forward")
+    parser.add_argument("--batch", type=int, default=8, help="images in one forward")
     parser.add_argument("--rounds", type=int, default=9, help="timings of each")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--memory", type=int, nargs=2, default=(50, 500), help="picture counts whose peaks to compare")
-    parser.add_argument("--pictures", type=int, default=8, help="pictures of an evaluation")
+    parser.add_argument("--memory", type=int, nargs=2, default=(50, 500), help="image counts whose peaks to compare")
+    parser.add_argument("--images", type=int, default=8, help="images of an evaluation")
     parser.add_argument("--evaluated", type=int, nargs=2, default=(10, 60), help="the same for the peaks of evaluate")
     parser.add_argument("--no-memory", action="store_true", help="leave the memory part out (it takes minutes)")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts alone")
@@ -184,7 +186,7 @@ def main() -> None:
         table = Table(title=title)
         table.add_column("what")
         table.add_column("x first", justify="right")
-        table.add_column("ms a picture", justify="right")
+        table.add_column("ms an image", justify="right")
         for what, (ratio, seconds) in found.items():
             table.add_row(what, f"{ratio:.3f}", f"{1000 * seconds / options.batch:.1f}")
         console.print(table)
@@ -203,25 +205,25 @@ def main() -> None:
         tell(f"methods: precision, {setting}", bf16_speed(clip, batch=options.batch, rounds=options.rounds))
     if wanted("compare"):
         with tempfile.TemporaryDirectory() as folder:
-            draw_pictures(8, Path(folder))
+            draw_images(8, Path(folder))
             tell(
-                "comparing detectors, open_clip ViT-B/16, 8 pictures",
+                "comparing detectors, open_clip ViT-B/16, 8 images",
                 comparison(clip, Path(folder), rounds=max(1, options.rounds // 3)),
             )
     if wanted("evaluate"):
         torch.set_num_threads(1)  # as a worker has it by default, one on each core
         rounds = max(1, options.rounds // 3)
-        tell_evaluation(console, clip, pictures=options.pictures, batch=options.batch, rounds=rounds)
+        tell_evaluation(console, clip, images=options.images, batch=options.batch, rounds=rounds)
         if not options.no_memory:
             tell_evaluation_memory(console, *options.evaluated)
         torch.set_num_threads(options.threads)
     if wanted("memory"):
         few, many = options.memory
         with tempfile.TemporaryDirectory() as folder:
-            draw_pictures(many, Path(folder))
+            draw_images(many, Path(folder))
             peaks = {count: peak_memory(count, Path(folder)) for count in (few, many)}
         console.print(
-            f"peak memory of a probe with all measures, open_clip ViT-B/16: {peaks[few]:.0f} MB over {few} pictures, "
+            f"peak memory of a probe with all measures, open_clip ViT-B/16: {peaks[few]:.0f} MB over {few} images, "
             f"{peaks[many]:.0f} MB over {many}: x {peaks[many] / peaks[few]:.3f}"
         )
 

@@ -1,17 +1,17 @@
-"""Look inside vision transformers: backbones, taps, measures, and whole runs over folders of pictures.
+"""Look inside vision transformers: backbones, taps, measures, and whole runs over folders of images.
 
 import diagnostics
 
 backbone = diagnostics.load_backbone("pocket")
-dataset = diagnostics.probe(backbone, "pictures/")
+dataset = diagnostics.probe(backbone, "images/")
 dataset["norm"].max(("row", "col"))
 """
 
 from diagnostics.backbones import BACKBONES, load_backbone
-from diagnostics.backbones.base import Backbone, Block, Heads
+from diagnostics.backbones.base import QKV, Backbone, Block
 from diagnostics.backbones.positions import POSITIONS
 from diagnostics.images import load_image
-from diagnostics.images.feed import picture_paths
+from diagnostics.images.feed import image_paths
 from diagnostics.layout import Grid, Layout
 from diagnostics.measures import DEFAULT_MEASURES, MEASURES
 from diagnostics.studies.dense_tokens import dense_tokens, encode
@@ -25,11 +25,11 @@ __all__ = [
     "DEFAULT_MEASURES",
     "MEASURES",
     "POSITIONS",
+    "QKV",
     "TAPS",
     "Backbone",
     "Block",
     "Grid",
-    "Heads",
     "Layout",
     "Recorder",
     "Recording",
@@ -37,11 +37,11 @@ __all__ = [
     "chain",
     "dense_tokens",
     "encode",
+    "image_paths",
     "layer_table",
     "load_backbone",
     "load_image",
     "measure_images",
     "open_run",
-    "picture_paths",
     "probe",
 ]

@@ -1,4 +1,4 @@
-"""Where the tokens of a picture sit: prefix tokens, the grid of patches, and the padding to whole patches."""
+"""Where the tokens of an image sit: prefix tokens, the grid of patches, and the padding to whole patches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Grid(NamedTuple):
 
 
 class Padding(NamedTuple):
-    """Pixels added on each side so that a picture becomes a whole number of patches."""
+    """Pixels added on each side so that an image becomes a whole number of patches."""
 
     top: int
     bottom: int
@@ -67,7 +67,7 @@ class Layout:
             raise ValueError(
                 f"`tokens` should have T={self.tokens} along dimension {dim} ({self.prefix} prefix + "
                 f"{self.grid.rows}x{self.grid.cols} patches); got {tuple(tokens.shape)}. "
-                "Make the layout from the same picture size: backbone.layout(images)."
+                "Make the layout from the same image size: backbone.layout(images)."
             )
         return tokens.narrow(dim, self.prefix, self.count)
 
@@ -109,7 +109,7 @@ def padding_to_patches(size: tuple[int, int], patch_size: tuple[int, int]) -> Pa
 
 
 def pad_to_patches(maps: Tensor, patch_size: tuple[int, int], *, value: float = 0.0) -> Tensor:
-    """(…, h, w) -> (…, h', w') with whole patches; new pixels hold `value` (0 is the mean colour once normalised)."""
+    """(…, h, w) -> (…, h', w') with whole patches; new pixels hold `value` (0 is the mean color once normalized)."""
     padding = padding_to_patches((maps.shape[-2], maps.shape[-1]), patch_size)
     if not any(padding):
         return maps
@@ -117,7 +117,7 @@ def pad_to_patches(maps: Tensor, patch_size: tuple[int, int], *, value: float = 
 
 
 def grid_of(size: tuple[int, int], patch_size: tuple[int, int]) -> Grid:
-    """Patches of a picture of (height, width) after padding; at least 1 x 1."""
+    """Patches of an image of (height, width) after padding; at least 1 x 1."""
     if min(size) < 1:
-        raise ValueError(f"a picture should have at least 1x1 pixels; got height x width = {size[0]}x{size[1]}.")
+        raise ValueError(f"an image should have at least 1x1 pixels; got height x width = {size[0]}x{size[1]}.")
     return Grid(-(-size[0] // patch_size[0]), -(-size[1] // patch_size[1]))

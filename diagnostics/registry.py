@@ -46,15 +46,15 @@ def _pieces(text: str) -> list[str]:
 
 
 def spec_name(spec: str) -> str:
-    """What stands before the first colon or bracket: `lof:neighbours=20` -> "lof"."""
+    """What stands before the first colon or bracket: `lof:neighbors=20` -> "lof"."""
     return re.split(r"[:(]", spec.strip(), maxsplit=1)[0].strip()
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
-    """`lof:neighbours=20,contamination=0.1` -> ("lof", {"neighbours": "20", "contamination": "0.1"}).
+    """`lof:neighbors=20,contamination=0.1` -> ("lof", {"neighbors": "20", "contamination": "0.1"}).
 
-    A field that is itself a part may carry its own settings in brackets: `sc-clip:detector=lof(neighbours=20)`. As a
-    field's value, `lof(neighbours=20)` is read like `lof:neighbours=20`.
+    A field that is itself a part may carry its own settings in brackets: `sc-clip:detector=lof(neighbors=20)`. As a
+    field's value, `lof(neighbors=20)` is read like `lof:neighbors=20`.
     """
     spec = spec.strip()
     if re.fullmatch(r"[^:()]+\(.*\)", spec):
@@ -70,7 +70,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
 
 
 def split_specs(text: str) -> list[str]:
-    """Several specs in one text, with commas, semicolons or blanks between: `norms,lof:neighbours=5,share=0.1 peak`.
+    """Several specs in one text, with commas, semicolons or blanks between: `norms,lof:neighbors=5,share=0.1 peak`.
 
     A piece `field=value` after a comma belongs to the spec before it; nothing is cut inside brackets.
     """
@@ -87,7 +87,7 @@ def split_specs(text: str) -> list[str]:
 def convert(text: str, kind: Any, where: str) -> Any:
     """One field's text as the type that the part's annotation asks for.
 
-    A type whose parts have a registry is built by it: a field of type Detector takes `lof` or `lof(neighbours=20)`.
+    A type whose parts have a registry is built by it: a field of type Detector takes `lof` or `lof(neighbors=20)`.
     `where` names the field in the error for a text that does not fit.
     """
     union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
@@ -143,7 +143,7 @@ class Registry(dict[str, P], Generic[P]):
         raise unknown_name(self.kind, name, self)
 
     def build(self, spec: str, **given: Any) -> Any:
-        """The part that a spec string names, with its fields set. `lof` and `lof:neighbours=20` both work.
+        """The part that a spec string names, with its fields set. `lof` and `lof:neighbors=20` both work.
 
         `given` are settings beside those of the spec, as values: paths, for example, which a spec can't hold. A part
         with a class attribute `bare` takes the setting of that name without its `name=`: `pyod:ECOD`.

@@ -1,7 +1,7 @@
 """Draws every figure of `outliers figure list` on what needs no network, for the gallery of the documents.
 
 `python docs/gallery.py` draws into docs/generated/gallery; `make docs` calls it. conf.py writes the page's list of
-figures from the catalogue, with the pictures that are there.
+figures from the catalogue, with the images that are there.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def inputs_of(spec: str) -> Inputs:
 
 
 def draw_one(figure: PaperFigure, inputs: Inputs, path: Path) -> None:
-    """One figure as a small PNG; one about single pictures is drawn for the first."""
+    """One figure as a small PNG; one about single images is drawn for the first."""
     from figures.look import style
 
     given = inputs.only(0) if figure.each else inputs
@@ -82,7 +82,7 @@ def draw_one(figure: PaperFigure, inputs: Inputs, path: Path) -> None:
 
 
 def draw_all(folder: Path, names: list[str]) -> None:
-    """Draws the figures into the folder, and says how long each took; pictures of figures that are gone are removed."""
+    """Draws the figures into the folder, and says how long each took; images of figures that are gone are removed."""
     known = {file for name in CATALOGUE for file in drawings(name).values()}
     for old in folder.glob("*.png"):
         if old.name not in known:
@@ -99,7 +99,7 @@ def draw_all(folder: Path, names: list[str]) -> None:
 
 
 def write_page(folder: Path) -> Path:
-    """Writes the list of all figures, `figures.md`, with the pictures that lie in the folder."""
+    """Writes the list of all figures, `figures.md`, with the images that lie in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for paper in dict.fromkeys(name.partition("/")[0] for name in CATALOGUE):
@@ -137,7 +137,7 @@ def _plain(text: str) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="figures such as sfp/main-fig-1; all where none is named")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the pictures")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the images")
     chosen = parser.parse_args()
     unknown = [name for name in chosen.names if name not in CATALOGUE]
     if unknown:

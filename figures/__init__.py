@@ -21,7 +21,7 @@ from figures.maps.layer_similarity import layer_similarity
 from figures.maps.score_maps import score_maps
 from figures.tables.agreement import agreement
 from figures.tables.compare_report import compare_figures
-from figures.tables.purification_bars import removal_bars
+from figures.tables.purification_bars import purification_bars
 
 # A figure's first argument is named after what it takes: `dataset`, all that was probed, or `measurement`, one of its
 # variables, or `scores`, of detectors. All else has a default. Figures of tables are below, in `__all__`.
@@ -47,7 +47,7 @@ __all__ = [
     "agreement",
     "compare_figures",
     "probe_figures",
-    "removal_bars",
+    "purification_bars",
     "style",
     "threshold_sweep",
     "write",

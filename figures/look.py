@@ -1,4 +1,4 @@
-"""The look of every figure: sizes, fonts and colours, set only while a figure is made."""
+"""The look of every figure: sizes, fonts and colors, set only while a figure is made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FULL = 6.9
 NARROW = (COLUMN, 2.4)
 WIDE = (FULL, 2.6)
 
-# Colour-blind-safe colours. Source: Okabe and Ito 2008, «Color Universal Design»; their yellow is left out, since a
+# Color-blind-safe colors. Source: Okabe and Ito 2008, «Color Universal Design»; their yellow is left out, since a
 # thin yellow line on white is not seen.
 INK = "#000000"
 ORANGE, SKY, GREEN = "#E69F00", "#56B4E9", "#009E73"
@@ -29,7 +29,7 @@ PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 QUIET = "#8A8A8A"
 MISSING = "#D9D9D9"
 
-# One colour per stream, the same in all figures. Streams of other names take the rest of the palette.
+# One color per stream, the same in all figures. Streams of other names take the rest of the palette.
 STREAM_COLORS = {"block_in": VERMILION, "attn_out": GREEN, "block_sum": BLUE}
 # The names that ClearCLIP (arXiv:2407.12442) gives to them.
 STREAM_COLORS |= {"X_res": VERMILION, "X_attn": GREEN, "X_sum": BLUE}
@@ -121,11 +121,11 @@ def drawing(
 
 
 def stream_color(stream: str, position: int = 0) -> str:
-    """The stream's own colour; a stream that has none takes one from the palette by its position."""
+    """The stream's own color; a stream that has none takes one from the palette by its position."""
     others = [color for color in PALETTE if color not in STREAM_COLORS.values()]
     return STREAM_COLORS.get(stream, others[position % len(others)])
 
 
 def map_colors(name: str = MAP_COLORS) -> Colormap:
-    """A sequential colour map, with grey where nothing was measured."""
+    """A sequential color map, with gray where nothing was measured."""
     return matplotlib.colormaps[name].with_extremes(bad=MISSING)

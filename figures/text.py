@@ -76,7 +76,7 @@ def without_folders(spec: str) -> str:
 
 
 def present(dataset: xr.Dataset, names: Iterable[str], *, figure: str) -> list[str]:
-    """Those of `names` that the data set has; ValueError if it has none of them, or no picture."""
+    """Those of `names` that the data set has; ValueError if it has none of them, or no image."""
     names = list(names)
     found = [name for name in names if name in dataset.data_vars]
     if not found:
@@ -87,7 +87,7 @@ def present(dataset: xr.Dataset, names: Iterable[str], *, figure: str) -> list[s
             f"it has {had}. Probe with the measures that yield them."
         )
     if not dataset.sizes.get("image", 1):
-        raise ValueError(f"{figure} should get at least one picture; all of this data set were left out.")
+        raise ValueError(f"{figure} should get at least one image; all of this data set were left out.")
     return found
 
 

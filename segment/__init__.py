@@ -1,4 +1,4 @@
-"""Pictures and words in, label maps out.
+"""Images and words in, label maps out.
 
 import segment
 from diagnostics import load_backbone

@@ -1,4 +1,4 @@
-"""Zero-shot classification by the class token, with the outliers as they are and mended."""
+"""Zero-shot classification by the class token, with the outliers as they are and purified."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diagnostics.images.feed import (
     Loader,
     first_alike,
     in_batches,
-    list_pictures,
+    list_images,
     opened_ahead,
     progress_bar,
     size_for,
@@ -31,14 +31,14 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.taps import Tap, resolve_layer
 from segment.encoders.layerwise import fitted_layerwise
 from segment.method import TextFeatures
-from segment.segmenter import PICTURES_TO_FIT
+from segment.segmenter import IMAGES_TO_FIT
 
 STOCK = "stock"
 
 
 def classify(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     text: TextFeatures,
     *,
     detector: Detector | str = "som",
@@ -51,28 +51,28 @@ def classify(
     strict: bool = False,
     progress: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The likeliest classes of each picture by what the model pools for it; and the pictures left out.
+    """The likeliest classes of each image by what the model pools for it; and the images left out.
 
     With a text tower that is the model's own output; with a classifier what enters it, compared with the rows of the
     head by the cosine, so biases and lengths of rows have no part in it.
-    One row for each picture, way (`stock`, and each purifier's spec) and rank 1…`top`: name, way, rank, class,
+    One row for each image, way (`stock`, and each purifier's spec) and rank 1…`top`: name, way, rank, class,
     probability (softmax of the trained scale times the cosine, best of a class's queries), and `right` where `truth`
-    knows the picture: class names by the picture's name in the run, its file's name, or that without suffix.
-    A purifier mends what `detector` marks after the blocks `layers` (all by default), on the way, so later blocks see
-    it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`.
-    A detector that learns does so on the first pictures, layer by layer.
+    knows the image: class names by the image's name in the run, its file's name, or that without suffix.
+    A purifier purifies what `detector` marks after the blocks `layers` (all by default), on the way, so later blocks
+    see it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`. A detector that learns does so on
+    the first images, layer by layer.
     """
     found_detector = DETECTORS.build(detector) if isinstance(detector, str) else detector
-    listed = list_pictures(pictures, size_for(backbone, size), strict=strict)
+    listed = list_images(images, size_for(backbone, size), strict=strict)
     names = list(text.names)
-    right = {} if truth is None else _answers(truth, names, [picture.name for picture in listed])
+    right = {} if truth is None else _answers(truth, names, [image.name for image in listed])
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
     if purifiers and found_detector.learns:
-        images = first_alike(loader, PICTURES_TO_FIT).to(backbone.device)
+        pixels = first_alike(loader, IMAGES_TO_FIT).to(backbone.device)
         chosen = range(1, backbone.depth + 1) if layers is None else layers
         with torch.no_grad():
             found_detector = fitted_layerwise(
-                found_detector, backbone, images, [resolve_layer(layer, backbone.depth) for layer in chosen]
+                found_detector, backbone, pixels, [resolve_layer(layer, backbone.depth) for layer in chosen]
             )
     ways: dict[str, Tap | None] = {STOCK: None}
     for purifier in purifiers:
@@ -85,10 +85,10 @@ def classify(
     left_out: dict[str, str] = {}
 
     def work(some: list[Loaded]) -> dict[str, Tensor]:
-        images = stacked(some).to(backbone.device)
+        pixels = stacked(some).to(backbone.device)
         with torch.no_grad():
             return {
-                way: class_probabilities(backbone.pool_features(backbone.trunk(images, tap=tap)), text).cpu()
+                way: class_probabilities(backbone.pool_features(backbone.trunk(pixels, tap=tap)), text).cpu()
                 for way, tap in ways.items()
             }
 
@@ -114,23 +114,23 @@ def classify(
 MOST_NAMES = 10  # in an error
 
 
-def _answers(truth: Mapping[str, str], names: Sequence[str], pictures: Sequence[str]) -> dict[str, str]:
-    """Picture -> its class as `names` spell it, for the pictures that the truth knows."""
+def _answers(truth: Mapping[str, str], names: Sequence[str], images: Sequence[str]) -> dict[str, str]:
+    """Image -> its class as `names` spell it, for the images that the truth knows."""
     spelt = {name.casefold(): name for name in names}
     some = ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
     found: dict[str, str] = {}
-    for picture in pictures:
-        path = PurePosixPath(picture)
-        answer = next((truth[name] for name in (picture, path.name, path.stem) if name in truth), None)
+    for image in images:
+        path = PurePosixPath(image)
+        answer = next((truth[name] for name in (image, path.name, path.stem) if name in truth), None)
         if answer is None:
             continue
         if answer.casefold() not in spelt:
-            raise ValueError(f"the truth of `{picture}` should be one of the classes {some}; got `{answer}`.")
-        found[picture] = spelt[answer.casefold()]
+            raise ValueError(f"the truth of `{image}` should be one of the classes {some}; got `{answer}`.")
+        found[image] = spelt[answer.casefold()]
     if not found:
         given = f", such as `{next(iter(truth))}`" if truth else ""
         raise ValueError(
-            f"the truth should name pictures as the run does, such as `{pictures[0]}`; none of its {len(truth)} names "
+            f"the truth should name images as the run does, such as `{images[0]}`; none of its {len(truth)} names "
             f"is among them{given}."
         )
     return found
@@ -148,18 +148,18 @@ def class_probabilities(pooled: Tensor, text: TextFeatures) -> Tensor:
 
 
 def accuracy_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of each way over the pictures whose truth is known: way as index; pictures, top1 and topK."""
+    """Accuracy of each way over the images whose truth is known: way as index; images, top1 and topK."""
     known = answers[answers["right"].notna()] if "right" in answers else answers.iloc[:0]
     rows = []
     for way, part in known.groupby("way", sort=False):
         most = int(part["rank"].max())
-        by_picture = part.assign(right=part["right"].astype(bool)).groupby("name")
+        by_image = part.assign(right=part["right"].astype(bool)).groupby("name")
         rows.append(
             {
                 "way": way,
-                "pictures": by_picture.ngroups,
+                "images": by_image.ngroups,
                 "top1": float(part.loc[part["rank"] == 1, "right"].astype(bool).mean()),
-                f"top{most}": float(by_picture["right"].any().mean()),
+                f"top{most}": float(by_image["right"].any().mean()),
             }
         )
     return pd.DataFrame(rows).set_index("way") if rows else pd.DataFrame(rows)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diagnostics.backbones.base import Backbone, Heads
+from diagnostics.backbones.base import QKV, Backbone
 from diagnostics.detectors.base import Detector
 from diagnostics.layout import Layout, Padding, padding_to_patches
 from diagnostics.registry import convert, parse_spec, unknown_name
@@ -22,16 +22,16 @@ from diagnostics.taps import Recording, resolve_layer
 Place = tuple[str, int]
 
 
-class Stock:
+class Activations:
     """What the stock forward pass over one batch left behind; all methods read from the same one.
 
-    `images` (B, 3, h, w) are normalised; `layout` says where the tokens sit; `recording` holds the places that the
+    `images` (B, 3, h, w) are normalized; `layout` says where the tokens sit; `recording` holds the places that the
     methods asked for.
     """
 
     def __init__(self, backbone: Backbone, images: Tensor, layout: Layout, recording: Recording) -> None:
         self.backbone, self.images, self.layout, self.recording = backbone, images, layout, recording
-        self._heads: dict[int, Heads] = {}
+        self._heads: dict[int, QKV] = {}
 
     @property
     def depth(self) -> int:
@@ -50,7 +50,7 @@ class Stock:
         """The class token among `tokens`: (B, D); None for a model without one."""
         return None if self.layout.class_index is None else self.layout.class_token(self.tokens(layer))
 
-    def heads(self, layer: int) -> Heads:
+    def heads(self, layer: int) -> QKV:
         """Queries, keys and values of a block on the stock tokens, made once; needs ("block_out", layer - 1)."""
         layer = resolve_layer(layer, self.depth)
         if layer not in self._heads:
@@ -62,9 +62,9 @@ class Stock:
 class Encoding:
     """Dense features of a batch, in the space of the text.
 
-    `patches` (B, N, E) come after the final norm and projection, before L2 normalisation, row by row of `layout` (whose
+    `patches` (B, N, E) come after the final norm and projection, before L2 normalization, row by row of `layout` (whose
     grid need not be the backbone's). `class_token` (B, E) or None. `padding` says how many pixels on each side of the
-    picture the grid covers beyond it. `extras` holds what else a method has to show, such as an affinity (B, N, N) or
+    image the grid covers beyond it. `extras` holds what else a method has to show, such as an affinity (B, N, N) or
     the mask of outliers (B, N).
     """
 
@@ -76,7 +76,7 @@ class Encoding:
 
 
 def encoding(
-    stock: Stock, tokens: Tensor, *, class_token: Tensor | None = None, extras: dict[str, Tensor] | None = None
+    stock: Activations, tokens: Tensor, *, class_token: Tensor | None = None, extras: dict[str, Tensor] | None = None
 ) -> Encoding:
     """The encoding from tokens of width D: final norm and projection on (B, T, D), prefix first, or (B, N, D) patches.
 
@@ -108,24 +108,24 @@ class Encoder(ABC):
     def needs(self, depth: int) -> Iterable[Place]:
         """Places of the stock forward that it reads; the trunk stops at the last layer that anybody needs."""
 
-    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+    def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         """Why it can't run on this backbone or size (no class token, too few blocks), or None if it can."""
         return None
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Encoder:
-        """The encoder with its detector made ready, where that learns from weights or pictures (B, 3, h, w).
+        """The encoder with its detector made ready, where that learns from weights or images (B, 3, h, w).
 
-        Detectors are fitted for the field `repair_at`, the layer whose output they look at.
+        Detectors are fitted for the field `purify_at_layer`, the layer whose output they look at.
         """
         detector = getattr(self, "detector", None)
         if not isinstance(detector, Detector):
             return self
-        layer = resolve_layer(getattr(self, "repair_at", -2), backbone.depth)
+        layer = resolve_layer(getattr(self, "purify_at_layer", -2), backbone.depth)
         ready: Any = detector.fitted(backbone, images, layer)
         return self if ready is detector else replace(typing.cast(Any, self), detector=ready)
 
     @abstractmethod
-    def __call__(self, stock: Stock) -> Encoding:
+    def __call__(self, stock: Activations) -> Encoding:
         """Dense features of the batch."""
 
 

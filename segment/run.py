@@ -1,4 +1,4 @@
-"""Label maps of a folder of pictures on disk: one picture after another, and on again where a run was stopped."""
+"""Label maps of a folder of images on disk: one image after another, and on again where a run was stopped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from diagnostics.backbones.fingerprint import fingerprint
-from diagnostics.images import PictureError, read_size
-from diagnostics.images.feed import picture_paths, progress_bar, trace
+from diagnostics.images import ImageError, read_size
+from diagnostics.images.feed import image_paths, progress_bar, trace
 from diagnostics.studies.store import OtherRun
 from segment.decoding.label_files import write_json, write_label_map
 from segment.segmenter import Segmentation, Segmenter, check_specs
@@ -23,21 +23,21 @@ LONGEST = 120
 class SegmentRun:
     """A run of a segmenter over files, into a folder.
 
-    OUT/METHOD/NAME.labels.png and .json for each picture and method; NAME is the part of the path below the folder that
-    all pictures share. OUT/settings.json says what made them: a folder of other settings is refused. Iterating does
-    the work and yields, for each picture not yet done, its segmentations; a picture counts as done once its last JSON
+    OUT/METHOD/NAME.labels.png and .json for each image and method; NAME is the part of the path below the folder that
+    all images share. OUT/settings.json says what made them: a folder of other settings is refused. Iterating does
+    the work and yields, for each image not yet done, its segmentations; an image counts as done once its last JSON
     is there, so whoever iterates writes its own files (an overlay) before asking for the next one.
 
-    Pictures whose windows have one shape come together, so that batches are full where the shapes differ. Detectors
-    that learn are fitted on the first pictures of all, done or not: a run that goes on ends as an unbroken one. `about`
-    holds what else shaped the words, to be kept among the settings. ValueError where no picture can be read, unless
+    Images whose windows have one shape come together, so that batches are full where the shapes differ. Detectors
+    that learn are fitted on the first images of all, done or not: a run that goes on ends as an unbroken one. `about`
+    holds what else shaped the words, to be kept among the settings. ValueError where no image can be read, unless
     others are done.
     """
 
     def __init__(
         self,
         segmenter: Segmenter,
-        pictures: Any,
+        images: Any,
         out: str | Path,
         *,
         about: Mapping[str, Any] | None = None,
@@ -46,7 +46,7 @@ class SegmentRun:
         check_specs(segmenter.methods)
         self.segmenter, self.out, self.progress = segmenter, Path(out), progress
         self.left_out: dict[str, str] = {}
-        self.paths = picture_paths(pictures)
+        self.paths = image_paths(images)
         self.stems = _stems(self.paths)
         self.settings = run_settings(segmenter) | dict(json.loads(json.dumps(about or {})))
         self._claim()
@@ -54,7 +54,7 @@ class SegmentRun:
 
     @property
     def waiting(self) -> list[str]:
-        """Names of the pictures that are not done."""
+        """Names of the images that are not done."""
         return [name for name in self.paths if not all(self._note(name, method).exists() for method in self.methods)]
 
     @property
@@ -83,7 +83,7 @@ class SegmentRun:
                     self._finish(found)
                     bar.update(1)
             except ValueError:
-                # Where only pictures are left that can't be read, all that can be done is done.
+                # Where only images are left that can't be read, all that can be done is done.
                 if not done or len(run.left_out) < len(waiting):
                     raise
             finally:
@@ -99,7 +99,7 @@ class SegmentRun:
     def _shape(self, path: Path) -> tuple[int, int] | None:
         try:
             return self.segmenter.window_of(*read_size(path))
-        except PictureError:
+        except ImageError:
             return None  # told when its turn comes
 
     def _write(self, one: Segmentation) -> None:
@@ -111,11 +111,11 @@ class SegmentRun:
             write_json(self._note(one.name, one.method), described(one, self.settings, file=self._file(one.name)))
 
     def _file(self, name: str) -> str:
-        """Tells a picture's file from another one of the same name."""
+        """Tells an image's file from another one of the same name."""
         return hashlib.sha256(trace(self.paths[name])).hexdigest()[:16]
 
     def _check_done(self) -> None:
-        """Refuses a folder with the label map of another picture of the same name."""
+        """Refuses a folder with the label map of another image of the same name."""
         waiting = set(self.waiting)
         for name in self.paths:
             if name in waiting:
@@ -123,7 +123,7 @@ class SegmentRun:
             note = self._note(name, self.methods[-1])
             if json.loads(note.read_text(encoding="utf-8")).get("file") != self._file(name):
                 raise OtherRun(
-                    f"`{note}` describes another picture, or an older one, than `{self.paths[name]}`. Choose another "
+                    f"`{note}` describes another image, or an older one, than `{self.paths[name]}`. Choose another "
                     "--out, or delete it."
                 )
 
@@ -149,12 +149,12 @@ class SegmentRun:
 def described(one: Segmentation, settings: dict[str, Any], *, file: str = "") -> dict[str, Any]:
     """What a label map's JSON says: the classes that occur with area and mean confidence, and what made it.
 
-    `file` is a fingerprint of the picture's file.
+    `file` is a fingerprint of the image's file.
     """
     areas, scores = one.areas, one.scores
     present = sorted((number for number in range(len(one.names)) if areas[number] > 0), key=lambda n: -areas[n])
     return {
-        "picture": one.name,
+        "image": one.name,
         "file": file,
         "height": int(one.labels.shape[0]),
         "width": int(one.labels.shape[1]),
@@ -196,7 +196,7 @@ def file_name(spec: str) -> str:
 
 
 def _stems(paths: dict[str, Path]) -> dict[str, str]:
-    """Name -> the same without its suffix, where that is unique, and no other picture's name."""
+    """Name -> the same without its suffix, where that is unique, and no other image's name."""
     stems: dict[str, list[str]] = {}
     for name in paths:
         stems.setdefault(Path(name).with_suffix("").as_posix(), []).append(name)

@@ -1,4 +1,4 @@
-"""One picture, some words, some methods: the short way for a notebook."""
+"""One image, some words, some methods: the short way for a notebook."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from segment.text.vocabulary import Vocabulary
 
 def segment_one(
     backbone: Backbone,
-    picture: Any,
+    image: Any,
     classes: TextFeatures | Vocabulary | str | Path | Sequence[str | Sequence[str]],
     methods: str | Method | Sequence[str | Method],
     **options: Any,
 ) -> dict[str, np.ndarray]:
-    """Label maps of one picture by each method: spec -> (H, W) class numbers in the picture's own size.
+    """Label maps of one image by each method: spec -> (H, W) class numbers in the image's own size.
 
-    `picture`: a file, a PIL picture, or uint8 (H, W, 3). `classes`: words as Vocabulary.parse takes them, or their
-    features. Other options as Segmenter's; a picture that can't be read raises PictureError.
+    `image`: a file, a PIL image, or uint8 (H, W, 3). `classes`: words as Vocabulary.parse takes them, or their
+    features. Other options as Segmenter's; an image that can't be read raises ImageError.
     """
     text = classes if isinstance(classes, TextFeatures) else text_features(backbone, classes, progress=False)
     segmenter = Segmenter(backbone, methods, text, strict=True, **options)
     check_specs(segmenter.methods)
-    (found,) = segmenter.many([picture])
+    (found,) = segmenter.many([image])
     return {one.method: one.labels for one in found}

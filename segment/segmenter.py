@@ -1,4 +1,4 @@
-"""Pictures and words in, label maps out: windows, one stock forward for all methods, merge, refine, decode."""
+"""Images and words in, label maps out: windows, one stock forward for all methods, merge, refine, decode."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from diagnostics.detectors.base import Detector
 from diagnostics.images import (
     OPENCV,
     RESAMPLING,
-    PictureError,
+    ImageError,
     Size,
-    as_picture,
+    as_image,
     as_size,
-    find_pictures,
-    normalise,
+    find_images,
+    normalize,
     resize,
     to_tensor,
 )
@@ -43,8 +43,8 @@ from segment.methods import METHODS
 from segment.text.features import text_features
 from segment.text.vocabulary import Vocabulary
 
-# Detectors that learn look at the first pictures, and at no more windows of them. Our choice.
-PICTURES_TO_FIT = 8
+# Detectors that learn look at the first images, and at no more windows of them. Our choice.
+IMAGES_TO_FIT = 8
 WINDOWS_TO_FIT = 32
 
 # What to do where one window alone is too much.
@@ -55,11 +55,11 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """One picture's labels by one method.
+    """One image's labels by one method.
 
-    `labels` (H, W) int64 in the picture's own size, numbers of `names`, -1 where no window looked; `confidence` (H, W)
-    float32 in [0, 1], the probability of the likeliest class. `number` counts the pictures of the run from 0, those
-    left out included. `method` is its spec; `background` the class that stands for the rest, or None; `picture` upright
+    `labels` (H, W) int64 in the image's own size, numbers of `names`, -1 where no window looked; `confidence` (H, W)
+    float32 in [0, 1], the probability of the likeliest class. `number` counts the images of the run from 0, those
+    left out included. `method` is its spec; `background` the class that stands for the rest, or None; `image` upright
     8-bit RGB; `path` of its file, or None.
     """
 
@@ -69,7 +69,7 @@ class Segmentation:
     name: str
     number: int
     method: str
-    picture: Image.Image
+    image: Image.Image
     background: int | None = None
     path: Path | None = None
 
@@ -94,14 +94,14 @@ class Segmentation:
 
 
 class Segmentations(Generic[Found]):
-    """The run over some pictures: an iterator; `left_out` tells, so far, which could not be read, and why."""
+    """The run over some images: an iterator; `left_out` tells, so far, which could not be read, and why."""
 
     def __init__(self, results: Iterator[Found], left_out: dict[str, str]) -> None:
         self._results, self._left_out = results, left_out
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """Name of each picture left out up to here -> the reason."""
+        """Name of each image left out up to here -> the reason."""
         return dict(self._left_out)
 
     def __iter__(self) -> Iterator[Found]:
@@ -113,40 +113,40 @@ class Segmentations(Generic[Found]):
 
 @dataclass(frozen=True)
 class _Source:
-    """A picture of the run before it is opened."""
+    """An image of the run before it is opened."""
 
     number: int
     name: str
-    picture: Any
+    image: Any
 
     @property
     def path(self) -> Path | None:
-        return self.picture if isinstance(self.picture, Path) else None
+        return self.image if isinstance(self.image, Path) else None
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A picture opened: `shown` (3, h, w) is what windows are cut from, normalised."""
+    """An image opened: `shown` (3, h, w) is what windows are cut from, normalized."""
 
     source: _Source
-    picture: Image.Image
+    image: Image.Image
     shown: Tensor
     places: Places
 
 
 class Segmenter:
-    """Segments pictures by words with one method or several, which share one stock forward pass.
+    """Segments images by words with one method or several, which share one stock forward pass.
 
     `methods`: specs or Methods, one or many. `text`: features of words (segment.text.features.text_features), or the
-    words, as Vocabulary.parse takes them: "cat, dog, grass". `windows`, a part or its spec, say which parts of a
-    picture the network sees; `size` what it is brought to before, the windows' own choice by default (short side 336
+    words, as Vocabulary.parse takes them: "cat, dog, grass". `windows`, a part or its spec, say which parts of an
+    image the network sees; `size` what it is brought to before, the windows' own choice by default (short side 336
     for windows of 224). `resampling` as diagnostics.images.resize; `opencv` is what the released codes of the SCLIP
     line use. `decode` stands for the methods' own settings; `refine` is a refiner or its spec, such as `pamr`;
     `positions` names one position interpolation for all methods. `batch` is how many windows go through the network at
-    once, those of one shape together, of several pictures if need be.
+    once, those of one shape together, of several images if need be.
 
     The segmenter is never changed by its runs; detectors that learn are fitted at the start of each on its first
-    pictures (8 at most, our choice), or once by `fitted`.
+    images (8 at most, our choice), or once by `fitted`.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Segmenter:
             check_decode(settings, self.text.background)
 
     def settings(self) -> dict[str, Any]:
-        """Everything that shapes the result but the pictures and words, as values that JSON has."""
+        """Everything that shapes the result but the images and words, as values that JSON has."""
         return {
             "backbone": self.backbone.spec,
             "precision": str(self.backbone.dtype).removeprefix("torch."),
@@ -201,53 +201,53 @@ class Segmenter:
             "refine": repr(self.refine),
         }
 
-    def __call__(self, pictures: Any) -> Segmentations[Segmentation]:
-        """Labels of pictures, one after another, by the one method.
+    def __call__(self, images: Any) -> Segmentations[Segmentation]:
+        """Labels of images, one after another, by the one method.
 
-        `pictures`: a file, folder, glob, PIL picture or array (h, w, 3), or any iterable of them, which is read no
-        further ahead than needed: memory does not grow with their number. A picture that can't be read is named in the
-        run's `left_out`, or raises PictureError with `strict`; so does ValueError where none can.
+        `images`: a file, folder, glob, PIL image or array (h, w, 3), or any iterable of them, which is read no
+        further ahead than needed: memory does not grow with their number. An image that can't be read is named in the
+        run's `left_out`, or raises ImageError with `strict`; so does ValueError where none can.
         """
         if len(self.methods) != 1:
-            raise ValueError(f"there are {len(self.methods)} methods; ask for all of them: segmenter.many(pictures).")
+            raise ValueError(f"there are {len(self.methods)} methods; ask for all of them: segmenter.many(images).")
         left_out: dict[str, str] = {}
-        return Segmentations((found[0] for found in self._run(pictures, left_out)), left_out)
+        return Segmentations((found[0] for found in self._run(images, left_out)), left_out)
 
-    def many(self, pictures: Any) -> Segmentations[tuple[Segmentation, ...]]:
-        """Labels of pictures by every method, in their order; pictures as in a call."""
+    def many(self, images: Any) -> Segmentations[tuple[Segmentation, ...]]:
+        """Labels of images by every method, in their order; images as in a call."""
         left_out: dict[str, str] = {}
-        return Segmentations(self._run(pictures, left_out), left_out)
+        return Segmentations(self._run(images, left_out), left_out)
 
-    def scores(self, picture: Any) -> tuple[Tensor, ...]:
-        """Merged and refined scores of one picture by each method, all at once: (Q, H, W), before scale and softmax.
+    def scores(self, image: Any) -> tuple[Tensor, ...]:
+        """Merged and refined scores of one image by each method, all at once: (Q, H, W), before scale and softmax.
 
         For looking at: it takes memory for every query at every pixel. NaN where no window looked. With a scorer that
         scores classes it is (C, H, W).
         """
-        opened = next(self._opened([picture], {}, strict=True))
+        opened = next(self._opened([image], {}, strict=True))
         scores = next(self._scored([opened], self._ready([opened])))
         return tuple(maps.whole().masked_fill_(~maps.scored.to(maps.owners.device), torch.nan) for maps in scores)
 
-    def fitted(self, pictures: Any) -> Segmenter:
-        """The segmenter with detectors that learn fitted once, on the first of these pictures."""
+    def fitted(self, images: Any) -> Segmenter:
+        """The segmenter with detectors that learn fitted once, on the first of these images."""
         if not any(map(learns, self.methods)):
             return self
         ready = copy.copy(self)
-        ready.methods = self._ready(list(islice(self._opened(pictures, {}), PICTURES_TO_FIT)))
+        ready.methods = self._ready(list(islice(self._opened(images, {}), IMAGES_TO_FIT)))
         ready._are_fitted = True
         return ready
 
     def window_of(self, width: int, height: int) -> tuple[int, int]:
-        """(height, width) in pixels of the windows that a picture of its own width and height is cut into."""
+        """(height, width) in pixels of the windows that an image of its own width and height is cut into."""
         return self.windows.places(self.size.of(width, height), self.backbone.native_size).window
 
-    # Pictures
+    # Images
 
-    def _opened(self, pictures: Any, left_out: dict[str, str], *, strict: bool | None = None) -> Iterator[_Opened]:
-        """Pictures that could be read, opened some ahead of the work."""
+    def _opened(self, images: Any, left_out: dict[str, str], *, strict: bool | None = None) -> Iterator[_Opened]:
+        """Images that could be read, opened some ahead of the work."""
         strict = self.strict if strict is None else strict
         seen = read = 0
-        for source, found in read_ahead(_sources(pictures), self._open, min(4, os.cpu_count() or 1)):
+        for source, found in read_ahead(_sources(images), self._open, min(4, os.cpu_count() or 1)):
             seen += 1
             if isinstance(found, _Opened):
                 read += 1
@@ -257,24 +257,24 @@ class Segmenter:
             else:
                 left_out[source.name] = str(found)
         if not seen:
-            raise ValueError("`pictures` should name at least one picture, folder or glob; got none.")
+            raise ValueError("`images` should name at least one image, folder or glob; got none.")
         if not read:
-            raise ValueError(f"none of the {seen} pictures can be read. The first: {next(iter(left_out.values()))}")
+            raise ValueError(f"none of the {seen} images can be read. The first: {next(iter(left_out.values()))}")
 
-    def _open(self, source: _Source) -> _Opened | PictureError:
+    def _open(self, source: _Source) -> _Opened | ImageError:
         try:
-            picture = as_picture(source.picture)
-        except PictureError as error:
+            image = as_image(source.image)
+        except ImageError as error:
             return error
-        size = self.size.of(*picture.size)
-        shown = to_tensor(resize(picture, *size, resampling=self.resampling))
+        size = self.size.of(*image.size)
+        shown = to_tensor(resize(image, *size, resampling=self.resampling))
         places = self.windows.places(size, self.backbone.native_size)
-        return _Opened(source, picture, normalise(shown, self.backbone.mean, self.backbone.std), places)
+        return _Opened(source, image, normalize(shown, self.backbone.mean, self.backbone.std), places)
 
-    def _blocks(self, pictures: Iterator[_Opened]) -> Iterator[list[_Opened]]:
-        """Pictures in groups that fill a batch of windows, or one alone that does."""
+    def _blocks(self, images: Iterator[_Opened]) -> Iterator[list[_Opened]]:
+        """Images in groups that fill a batch of windows, or one alone that does."""
         block: list[_Opened] = []
-        for opened in pictures:
+        for opened in images:
             block.append(opened)
             if sum(item.places.count for item in block) >= self.batch:
                 yield block
@@ -283,12 +283,12 @@ class Segmenter:
             yield block
 
     def _ready(self, first: Sequence[_Opened]) -> tuple[Method, ...]:
-        """The methods, with detectors that learn fitted on windows of the first pictures, those of one shape."""
+        """The methods, with detectors that learn fitted on windows of the first images, those of one shape."""
         if self._are_fitted or not any(map(learns, self.methods)) or not first:
             return self.methods
         cut = [window for opened in first for window in opened.places.cut(opened.shown)]
         alike = [window for window in cut if window.shape == cut[0].shape]
-        # Evenly spread, so that not all come from the first picture.
+        # Evenly spread, so that not all come from the first image.
         chosen = alike[:: -(-len(alike) // WINDOWS_TO_FIT)]
         images = torch.stack(chosen).to(self.backbone.device)
         with torch.no_grad():
@@ -296,11 +296,11 @@ class Segmenter:
 
     # Scores and labels
 
-    def _run(self, pictures: Any, left_out: dict[str, str]) -> Iterator[tuple[Segmentation, ...]]:
-        opened = self._opened(pictures, left_out)
+    def _run(self, images: Any, left_out: dict[str, str]) -> Iterator[tuple[Segmentation, ...]]:
+        opened = self._opened(images, left_out)
         first: list[_Opened] = []
         if not self._are_fitted and any(map(learns, self.methods)):
-            first = list(islice(opened, PICTURES_TO_FIT))
+            first = list(islice(opened, IMAGES_TO_FIT))
         methods = self._ready(first)
         for block in self._blocks(chain(first, opened)):
             for item, scores in zip(block, self._scored(block, methods), strict=True):
@@ -310,10 +310,8 @@ class Segmenter:
                 )
 
     def _scored(self, block: Sequence[_Opened], methods: Sequence[Method]) -> Iterator[list[ScoreMaps]]:
-        """Refined scores of each picture by each method; the windows of all pictures go through the network first."""
-        gathered = [
-            [Gathering(item.places, (item.picture.height, item.picture.width)) for _ in methods] for item in block
-        ]
+        """Refined scores of each image by each method; the windows of all images go through the network first."""
+        gathered = [[Gathering(item.places, (item.image.height, item.image.width)) for _ in methods] for item in block]
         windows = [
             (place, number, window)
             for place, item in enumerate(block)
@@ -373,7 +371,7 @@ class Segmenter:
     def _canvas(self, item: _Opened) -> Canvas:
         source = item.source
         shown = item.shown.to(self.backbone.device)
-        return Canvas(picture=item.picture, shown=shown, name=source.name, path=source.path)
+        return Canvas(image=item.image, shown=shown, name=source.name, path=source.path)
 
     def _segmentation(self, item: _Opened, method: Method, scores: ScoreMaps, settings: Decode) -> Segmentation:
         with torch.no_grad():
@@ -386,7 +384,7 @@ class Segmenter:
             name=item.source.name,
             number=item.source.number,
             method=method.spec,
-            picture=item.picture,
+            image=item.image,
             background=self.text.background,
             path=item.source.path,
         )
@@ -415,7 +413,7 @@ def check_text(text: TextFeatures) -> None:
     if not bool(((lengths - 1).abs() < 0.01).all()):  # NaN is caught, too
         bad = int(((lengths - 1).abs() < 0.01).logical_not().nonzero()[0])
         raise ValueError(
-            f"the features of `text` should be unit vectors; row {bad} has length {float(lengths[bad]):g}. Normalise "
+            f"the features of `text` should be unit vectors; row {bad} has length {float(lengths[bad]):g}. Normalize "
             "them: torch.nn.functional.normalize(features, dim=1)."
         )
     if not torch.equal(owners.unique().cpu(), torch.arange(classes)):
@@ -428,7 +426,7 @@ def check_text(text: TextFeatures) -> None:
 
 
 def learns(method: Method) -> bool:
-    """Whether its detector has to be made ready on pictures or weights first."""
+    """Whether its detector has to be made ready on images or weights first."""
     detector = getattr(method.encoder, "detector", None)
     own = type(method.encoder).fitted is not Encoder.fitted
     return own or (isinstance(detector, Detector) and detector.learns)
@@ -441,23 +439,23 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
 
 
-def _sources(pictures: Any) -> Iterator[_Source]:
-    """The pictures of a run with their numbers and names.
+def _sources(images: Any) -> Iterator[_Source]:
+    """The images of a run with their numbers and names.
 
     Files of a list are named by the part below the folder that all share, those of an iterator, which may have no end,
-    by their path; arrays and PIL pictures `picture-0001`, or as the first of a pair (name, picture) says.
+    by their path; arrays and PIL images `image-0001`, or as the first of a pair (name, image) says.
     """
-    single = isinstance(pictures, (str, Path, np.ndarray, Image.Image))
-    given = [pictures] if single else pictures
+    single = isinstance(images, (str, Path, np.ndarray, Image.Image))
+    given = [images] if single else images
     names: dict[Path, str] = {}
     if isinstance(given, Sequence):
         paths = [source for source in given if isinstance(source, (str, Path))]
-        names = {path: name for name, path in named(find_pictures(paths)).items()} if paths else {}
+        names = {path: name for name, path in named(find_images(paths)).items()} if paths else {}
     numbers, arrays = count(), count(1)
     seen: set[str] = set()
     for source in given:
         if isinstance(source, (str, Path)):
-            for path in map(Path, map(os.path.abspath, find_pictures([source]))):
+            for path in map(Path, map(os.path.abspath, find_images([source]))):
                 # A file that comes twice in a list is segmented once.
                 if names and os.path.realpath(path) in seen:
                     continue
@@ -465,7 +463,7 @@ def _sources(pictures: Any) -> Iterator[_Source]:
                     seen.add(os.path.realpath(path))
                 yield _Source(next(numbers), names.get(path, path.as_posix()), path)
         elif isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str):
-            name, picture = source
-            yield _Source(next(numbers), name, Path(picture) if isinstance(picture, str) else picture)
+            name, image = source
+            yield _Source(next(numbers), name, Path(image) if isinstance(image, str) else image)
         else:
-            yield _Source(next(numbers), f"picture-{next(arrays):04d}", source)
+            yield _Source(next(numbers), f"image-{next(arrays):04d}", source)

@@ -1,4 +1,4 @@
-"""What most tests start from: the tiny models and seeded pictures."""
+"""What most tests start from: the tiny models and seeded images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tiny() -> Backbone:
 
 @pytest.fixture
 def images() -> Tensor:
-    """Two normalised pictures of 64 rows and 96 columns: (2, 3, 64, 96), a 4 x 6 grid of the tiny models."""
+    """Two normalized images of 64 rows and 96 columns: (2, 3, 64, 96), a 4 x 6 grid of the tiny models."""
     return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
@@ -45,7 +45,7 @@ def layout(tiny: Backbone, images: Tensor) -> Layout:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real weights, labelled pictures and golden outputs, which are no part of the repository.
+    """The folder of real weights, labeled images and golden outputs, which are no part of the repository.
 
     Named by OUTLIERS_SHARED, or a folder `shared` beside the checkout; tests that need it are skipped without it.
     """

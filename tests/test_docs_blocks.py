@@ -211,8 +211,8 @@ SCENES = list(Shapes(scenes=3, height=112, width=144))
 
 
 def furnish(folder: Path) -> None:
-    """What pages take for granted: folders of pictures, label maps by the same names, files of words."""
-    for place in ("photos", "pictures"):
+    """What pages take for granted: folders of images, label maps by the same names, files of words."""
+    for place in ("photos", "images"):
         (folder / place).mkdir()
         for sample, name in zip(SCENES, ("a.jpg", "b.png"), strict=False):
             Image.fromarray(sample.image).save(folder / place / name)
@@ -277,9 +277,9 @@ def check_segment(names):
 def check_tour(names):
     assert names["began"] == 6
     scores = [json.loads(path.read_text())["miou"] for path in sorted(Path("results/tour/cells").glob("*.json"))]
-    plain, mended = sorted(scores)
+    plain, purified = sorted(scores)
     assert plain < 0.25
-    assert mended > 0.6
+    assert purified > 0.6
     assert names["changed"] > 0.2
 
 

@@ -26,8 +26,8 @@ def test_the_notebook_runs_and_shows_something(path, tmp_path, monkeypatch):
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= 5
+    images = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(images) >= 5
     assert not [output for output in outputs if output.get("name") == "stderr"]
     assert not list(tmp_path.iterdir())
 

@@ -14,11 +14,11 @@ CHANNEL = 41
 
 @pytest.fixture(scope="module")
 def told(shared):
-    """Every third of the 150 pictures of the PASCAL VOC 2012 subset, measured with their label maps."""
+    """Every third of the 150 images of the PASCAL VOC 2012 subset, measured with their label maps."""
     backbone = load_backbone(f"timm:vit_tiny_patch16_224@{shared / 'data' / 'vit_tiny_patch16_224.safetensors'}")
     folder = shared / "data" / "voc2012_subset"
-    pictures = sorted((folder / "JPEGImages").glob("*.jpg"))[::3]
-    return probe(backbone, pictures, labels=folder / "SegmentationClass")
+    images = sorted((folder / "JPEGImages").glob("*.jpg"))[::3]
+    return probe(backbone, images, labels=folder / "SegmentationClass")
 
 
 def test_norms_jump_at_block_8_from_some_20_to_some_540(told):
@@ -28,7 +28,7 @@ def test_norms_jump_at_block_8_from_some_20_to_some_540(told):
     assert (largest.sel(layer=slice(JUMP, None)) > 450).all()
 
 
-def test_each_picture_has_a_few_outliers_from_there_on(told):
+def test_each_image_has_a_few_outliers_from_there_on(told):
     counts = told["norm_outliers"]
     assert (counts.sel(layer=slice(1, JUMP - 1)) == 0).mean() > 0.95
     after = counts.sel(layer=slice(JUMP, None))

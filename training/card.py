@@ -15,18 +15,18 @@ from training.scores import AMONG, METHODS, scores_of
 
 CARD = """# Model card: `pocket`
 
-A small CLIP trained from nothing by this project, on pictures that it draws itself: docs/pocket.md.
+A small CLIP trained from nothing by this project, on images that it draws itself: docs/pocket.md.
 
 | | |
 | --- | --- |
-| picture tower | ViT, 12 blocks, width 128, 2 heads of 64, QuickGELU, class token, 112x112 pixels, 14x14 patches of 8 |
+| image tower | ViT, 12 blocks, width 128, 2 heads of 64, QuickGELU, class token, 112x112 pixels, 14x14 patches of 8 |
 | text tower | 3 blocks, width 128, 2 heads, 32 tokens, open_clip's word pieces cut down to those of the captions |
 | joint space | 128 |
 | weights | {parameters:,} numbers, stored as float16, run as float32 |
-| data | {pictures:,} scenes of `shapes`, each seen once, with captions; no mask, no label of a patch |
+| data | {images:,} scenes of `shapes`, each seen once, with captions; no mask, no label of a patch |
 | classes | {kinds}; {backgrounds} |
-| loss | CLIP's, batches of {batch}; pictures of the very same classes do not count against each other |
-| recipe | AdamW, rate {rate}, flat and then down to 0; {drop:.0%} of the patches of full pictures left out; residual \
+| loss | CLIP's, batches of {batch}; images of the very same classes do not count against each other |
+| recipe | AdamW, rate {rate}, flat and then down to 0; {drop:.0%} of the patches of full images left out; residual \
 and FFN of the last block's class token each left out in {branch:.0%} of the samples; sizes {sizes} take turns; \
 q-q attention in {alike:.0%} of the packed batches |
 | steps | {steps:,}, in {minutes:.0f} minutes on {device}, seed {seed} |
@@ -37,7 +37,7 @@ Validation scenes {scenes}, weights as stored.
 | | |
 | --- | --- |
 | own caption among {among} different ones | {retrieval:.1%} |
-| pictures of one class named, of 16 | {zero:.1%} |
+| images of one class named, of 16 | {zero:.1%} |
 
 | method, last block | mIoU over 16 classes |
 | --- | --- |
@@ -63,7 +63,7 @@ def write_card(path: Path, weights: Path, state: dict[str, Any], *, device: str,
     path.write_text(
         CARD.format(
             parameters=sum(value.numel() for value in model.state_dict().values()),
-            pictures=state["step"] * recipe["batch"],
+            images=state["step"] * recipe["batch"],
             kinds=", ".join(KIND_NAMES),
             backgrounds=", ".join(BACKGROUND_NAMES),
             batch=recipe["batch"],

@@ -21,11 +21,11 @@ def class_features(
     drop_patches: float,
     drop_branch: float,
 ) -> Tensor:
-    """The class token's feature: normalised pictures of the model's own size (B, 3, h, w) -> (B, E), of length 1.
+    """The class token's feature: normalized images of the model's own size (B, 3, h, w) -> (B, E), of length 1.
 
-    `drop_patches` is the share of patches left out, others in each picture. `drop_branch` is the chance, sample by
+    `drop_patches` is the share of patches left out, others in each image. `drop_branch` is the chance, sample by
     sample, that the class token passes the last block without its residual, and likewise without the FFN. With both 0
-    this is model.encode_image, normalised. The generator is one of the CPU, so that all devices leave out the same.
+    this is model.encode_image, normalized. The generator is one of the CPU, so that all devices leave out the same.
     """
     visual, (count, device) = model.visual, (images.shape[0], images.device)
     positions = visual.positional_embedding
@@ -48,13 +48,13 @@ def class_features(
 
 
 def packed_features(model: Any, images: Tensor, generator: torch.Generator, *, alike: float) -> Tensor:
-    """Small pictures side by side in one grid: normalised (B, 3, h, w) -> (B', E), of length 1 at most.
+    """Small images side by side in one grid: normalized (B, 3, h, w) -> (B', E), of length 1 at most.
 
-    As many fit in a grid go into one sequence, and each token sees all of them; but a picture's feature is the mean of
+    As many fit in a grid go into one sequence, and each token sees all of them; but an image's feature is the mean of
     the unit features that the values of its own patches give, so that a patch must tell what is here and not elsewhere.
     With the chance `alike`, a batch's values are first mixed by q-q attention over the sequence, so that queries learn
     which patches show the same.
-    B' is B without the pictures that fill no whole grid.
+    B' is B without the images that fill no whole grid.
     """
     visual, side = model.visual, images.shape[-1] // model.visual.patch_size[0]
     across = visual.grid_size[0] // side
@@ -104,10 +104,10 @@ def windows(grid: tuple[int, int], size: tuple[int, int], count: int, generator:
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """CLIP's loss, mean of both ways, and the share of pictures whose own text is the best: (B, E), (B, E) -> scalars.
+    """CLIP's loss, mean of both ways, and the share of images whose own text is the best: (B, E), (B, E) -> scalars.
 
-    Texts are normalised here, pictures are not.
-    `same` (B,) numbers the sets of classes: another picture of the very same set counts neither for nor against.
+    Texts are normalized here, images are not.
+    `same` (B,) numbers the sets of classes: another image of the very same set counts neither for nor against.
     """
     logits = scale * images.float() @ F.normalize(texts.float(), dim=-1).T
     own = torch.arange(len(logits), device=logits.device)

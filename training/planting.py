@@ -34,7 +34,7 @@ class Planting:
     """How outliers are planted. All numbers are our choice, found by trials on the trained weights.
 
     `layer` is the block whose FFN writes them. `places` patches of the grid may become outliers, and do where they are
-    plain: their grey values have a standard deviation below `plain` of 255. `position` is the strength of the mark in
+    plain: their gray values have a standard deviation below `plain` of 255. `position` is the strength of the mark in
     the position table, in standard deviations of the direction that tokens use least. On a scale where other patches
     lie at 0 and plain marked ones at 1, the unit fires above `threshold`, with slope `gain`. `ratio` is the outliers'
     norm over the usual one. From layer `look_from` on patches look at outliers: along a common direction queries and
@@ -58,24 +58,24 @@ class Planting:
 def find_factors(backbone: Backbone, planting: Planting) -> dict[str, Tensor]:
     """What diagnostics.backbones.pocket.planted.write_outliers takes; the backbone's own weights are changed by it."""
     visual: Any = backbone.model.get_submodule("visual")
-    pictures = [training_scene(FIRST_SCENE + number).image for number in range(planting.scenes)]
-    images = as_input(backbone, pictures)
-    plain = plain_patches(np.stack(pictures), backbone.patch_size[0], planting.plain)
+    images = [training_scene(FIRST_SCENE + number).image for number in range(planting.scenes)]
+    pixels = as_input(backbone, images)
+    plain = plain_patches(np.stack(images), backbone.patch_size[0], planting.plain)
     order = torch.randperm(plain.shape[1], generator=torch.Generator().manual_seed(planting.seed))
     factors = {
         "places": order[: planting.places].sort().values,
-        "position": position_mark(visual, recorded(backbone, images, planting.layer), images, planting),
+        "position": position_mark(visual, recorded(backbone, pixels, planting.layer), pixels, planting),
     }
     mark_places(visual, factors["places"], factors["position"])
     backbone.to()  # forgets the position tables that it keeps
-    wanted = torch.zeros(len(images), plain.shape[1] + 1, dtype=torch.bool)
+    wanted = torch.zeros(len(pixels), plain.shape[1] + 1, dtype=torch.bool)
     wanted[:, 1 + factors["places"]] = plain[:, factors["places"]]
-    unit = unit_for(visual, recorded(backbone, images, planting.layer), wanted, planting)
+    unit = unit_for(visual, recorded(backbone, pixels, planting.layer), wanted, planting)
     make_unit(visual, **unit)
     factors |= unit
-    fired = planted_patches(backbone, images, (planting.layer, int(unit["unit"][1])))
+    fired = planted_patches(backbone, pixels, (planting.layer, int(unit["unit"][1])))
     for layer in range(planting.look_from, backbone.depth + 1):
-        parts = gaze_for(recorded(backbone, images, layer), fired, layer, planting)
+        parts = gaze_for(recorded(backbone, pixels, layer), fired, layer, planting)
         turn_gaze(visual, layer, **parts)
         factors |= {f"{name}.{layer}": value for name, value in parts.items()}
     return factors
@@ -89,10 +89,10 @@ def recorded(backbone: Backbone, images: Tensor, layer: int) -> Recording:
     return recorder.recording.at(layer)
 
 
-def plain_patches(pictures: np.ndarray, side: int, limit: float) -> Tensor:
+def plain_patches(images: np.ndarray, side: int, limit: float) -> Tensor:
     """Patches of little contrast: (B, h, w, 3) uint8 -> (B, N) bool."""
-    grey = torch.from_numpy(pictures).float().mean(dim=-1)
-    return grey.unfold(1, side, side).unfold(2, side, side).flatten(3).std(dim=-1).flatten(1) < limit
+    gray = torch.from_numpy(images).float().mean(dim=-1)
+    return gray.unfold(1, side, side).unfold(2, side, side).flatten(3).std(dim=-1).flatten(1) < limit
 
 
 def position_mark(visual: Any, seen: Recording, images: Tensor, planting: Planting) -> Tensor:

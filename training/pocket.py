@@ -34,7 +34,7 @@ from training.scores import scores_of
 
 
 class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
-    """Pictures (B, 3, h, w) uint8, rows of their captions (B, length), and a number for each set of classes (B,)."""
+    """Images (B, 3, h, w) uint8, rows of their captions (B, length), and a number for each set of classes (B,)."""
 
     def __init__(self, recipe: Recipe, start: int) -> None:
         self.recipe, self.start = recipe, start
@@ -105,7 +105,7 @@ def train(
         prefetch_factor=4 if workers else None,
     )
     bar = tqdm(total=recipe.steps, initial=state["step"], unit="step", desc="train", dynamic_ncols=True, mininterval=5)
-    for step, (images, rows, same) in enumerate(batches, start=state["step"]):
+    for step, (pixels, rows, same) in enumerate(batches, start=state["step"]):
         progress = step / recipe.steps
         if minutes:
             progress = max(progress, state["seconds"] / (60 * minutes))
@@ -114,13 +114,13 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate_at(progress, step, recipe)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=half):
-            pictures = (images.to(device).float() - mean) / std
+            images = (pixels.to(device).float() - mean) / std
             dice = torch.Generator().manual_seed(recipe.seed << 32 | step)
-            if images.shape[-1] < SIZE:
-                features = packed_features(model, pictures, dice, alike=recipe.alike)
+            if pixels.shape[-1] < SIZE:
+                features = packed_features(model, images, dice, alike=recipe.alike)
             else:
                 features = class_features(
-                    model, pictures, dice, drop_patches=recipe.drop_patches, drop_branch=recipe.drop_branch
+                    model, images, dice, drop_patches=recipe.drop_patches, drop_branch=recipe.drop_branch
                 )
             rows, same = rows[: len(features)], same[: len(features)]
             texts = model.encode_text(rows.to(device))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-SIZE = 112  # of pictures, in pixels: the model's own
+SIZE = 112  # of images, in pixels: the model's own
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What the weights depend on. All numbers are our choice, found on the way.
 
-    The `sizes` of pictures take turns, batch by batch. Those of the model's own size go through `class_features`, with
+    The `sizes` of images take turns, batch by batch. Those of the model's own size go through `class_features`, with
     `drop_patches` of the patches left out, which more than halves the time (after arXiv:2212.00794), and with
     `drop_branch`, the chance, sample by sample, that the class token passes the last block without its residual, and
     likewise without the FFN, so that the meaning ends up in the values that attention mixes. Smaller ones go through
@@ -33,13 +33,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # So that each batch of small pictures fills a grid: as many as there are windows of the smallest size.
+        # So that each batch of small images fills a grid: as many as there are windows of the smallest size.
         least = (SIZE // min(self.sizes)) ** 2
         if self.batch < least:
-            raise ValueError(f"`batch` should be at least {least}, which fill a picture of {SIZE}; got {self.batch}.")
+            raise ValueError(f"`batch` should be at least {least}, which fill an image of {SIZE}; got {self.batch}.")
 
     def size(self, step: int) -> int:
-        """Height and width in pixels of the pictures of a step's batch."""
+        """Height and width in pixels of the images of a step's batch."""
         return self.sizes[step % len(self.sizes)]
 
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.images import normalise
+from diagnostics.images import normalize
 from segment.datasets.shapes import NAMES, Scene, Shapes, caption, close_up
 from segment.encoders.encode_many import encode_many
 
-# All our choice: the words around a class, the methods, and how many captions a picture's own one stands among.
+# All our choice: the words around a class, the methods, and how many captions an image's own one stands among.
 PROMPTS = ("a picture of a {}", "a photo of a {}.", "a {}", "a photo of the {}.")
 METHODS = ("clip", "maskclip", "sclip", "clearclip", "clearclip:kernel=kk", "clearclip:kernel=identity")
 AMONG = 128
@@ -46,9 +46,9 @@ def retrieval(backbone: Backbone, *, scenes: int = 500) -> float:
     return found / asked
 
 
-def zero_shot(backbone: Backbone, *, pictures: int = 320) -> float:
-    """Share of pictures filled by one class whose class token is nearest to that class's words, of all 16."""
-    scenes = [close_up(number) for number in range(pictures)]
+def zero_shot(backbone: Backbone, *, images: int = 320) -> float:
+    """Share of images filled by one class whose class token is nearest to that class's words, of all 16."""
+    scenes = [close_up(number) for number in range(images)]
     truth = torch.tensor([int(scene.labels[0, 0]) for scene in scenes])
     found = class_tokens(backbone, [scene.image for scene in scenes]) @ class_rows(backbone).T
     return float((found.argmax(dim=1).cpu() == truth).float().mean())
@@ -57,7 +57,7 @@ def zero_shot(backbone: Backbone, *, pictures: int = 320) -> float:
 def mean_ious(backbone: Backbone, *, scenes: int = 500, methods: Sequence[str] = METHODS) -> dict[str, float]:
     """mIoU over all 16 classes and all pixels of the first validation scenes, for each method.
 
-    The cosines of the patches are stretched bilinearly to the picture, and each pixel gets its best class.
+    The cosines of the patches are stretched bilinearly to the image, and each pixel gets its best class.
     """
     data, rows = Shapes(scenes=scenes), class_rows(backbone)
     counts = {method: torch.zeros(len(NAMES), len(NAMES), dtype=torch.long) for method in methods}
@@ -85,13 +85,13 @@ def words_of(scene: Scene) -> str:
 
 
 def as_input(backbone: Backbone, images: Sequence[np.ndarray]) -> Tensor:
-    """(h, w, 3) uint8 pictures of one size -> normalised (B, 3, h, w)."""
+    """(h, w, 3) uint8 images of one size -> normalized (B, 3, h, w)."""
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(backbone.device).float() / 255
-    return normalise(stacked, backbone.mean, backbone.std)
+    return normalize(stacked, backbone.mean, backbone.std)
 
 
 def class_tokens(backbone: Backbone, images: Sequence[np.ndarray]) -> Tensor:
-    """Unit features of whole pictures: (B, E)."""
+    """Unit features of whole images: (B, E)."""
     with torch.no_grad():
         parts = [backbone(as_input(backbone, images[at : at + BATCH])) for at in range(0, len(images), BATCH)]
         return F.normalize(torch.cat(parts).float(), dim=-1)

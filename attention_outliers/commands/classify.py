@@ -1,4 +1,4 @@
-"""`outliers classify`: what a picture shows, by the class token, with and without its outliers."""
+"""`outliers classify`: what an image shows, by the class token, with and without its outliers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attention_outliers.commands.options import (
     BackboneSpec,
     Batch,
     Device,
-    Pictures,
+    Images,
     Positions,
     Precision,
     SizeText,
@@ -40,7 +40,7 @@ from diagnostics.registry import split_specs
 
 
 def classify(
-    pictures: Pictures,
+    images: Images,
     classes: Classes = None,
     classes_file: ClassesFile = None,
     separator: Separator = "auto",
@@ -56,7 +56,9 @@ def classify(
     purifier: Annotated[
         str,
         typer.Option(
-            "--purifier", "-p", help="What mends them, one or several, or nothing: ''. See `outliers list purifiers`."
+            "--purifier",
+            "-p",
+            help="What purifies them, one or several, or nothing: ''. See `outliers list purifiers`.",
         ),
     ] = "sfp-sum",
     layers: Annotated[
@@ -64,11 +66,9 @@ def classify(
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(
-            "--truth", help="CSV of picture,class, or a JSON object of them: prints top-1 and top-K accuracy."
-        ),
+        typer.Option("--truth", help="CSV of image,class, or a JSON object of them: prints top-1 and top-K accuracy."),
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name for each picture.")] = 5,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name for each image.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Parquet or CSV file for all answers.")] = None,
     size: SizeText = None,
     batch: Batch = 8,
@@ -77,11 +77,11 @@ def classify(
     positions: Positions = None,
     strict: Strict = False,
 ) -> None:
-    """Zero-shot classification by the class token: as the model is, and with its outliers mended on the way.
+    """Zero-shot classification by the class token: as the model is, and with its outliers purified on the way.
 
-    Outliers carry what the picture shows as a whole, so mending them can cost accuracy: SFP's supplement, Table 3.
+    Outliers carry what the image shows as a whole, so purifying them can cost accuracy: SFP's supplement, Table 3.
 
-    Example: outliers classify photos/ --classes "cat, dog, horse" --purifier sfp-sum,neighbour-mean
+    Example: outliers classify photos/ --classes "cat, dog, horse" --purifier sfp-sum,neighbor-mean
     """
     import segment.classify
 
@@ -102,7 +102,7 @@ def classify(
     )
     answers, left_out = segment.classify.classify(
         model,
-        pictures,
+        images,
         text,
         detector=detector,
         purifiers=split_specs(purifier),
@@ -124,23 +124,23 @@ def classify(
         console.print(f"answers: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
-MOST_PICTURES = 20  # rows of the table
+MOST_IMAGES = 20  # rows of the table
 
 
 def _tell(console: Console, answers: pd.DataFrame) -> None:
-    """The best answers of the first pictures, one column a way."""
+    """The best answers of the first images, one column a way."""
     ways = list(dict.fromkeys(answers["way"]))
     table = Table(title="likeliest classes")
-    table.add_column("picture")
+    table.add_column("image")
     for way in ways:
         table.add_column(way)
-    pictures = list(dict.fromkeys(answers["name"]))
-    for name in pictures[:MOST_PICTURES]:
+    images = list(dict.fromkeys(answers["name"]))
+    for name in images[:MOST_IMAGES]:
         cells = []
         for way in ways:
             part = answers[(answers["name"] == name) & (answers["way"] == way)].head(3)
             cells.append(", ".join(f"{c} {p:.2f}" for c, p in zip(part["class"], part["probability"], strict=True)))
         table.add_row(name, *cells)
-    if len(pictures) > MOST_PICTURES:
-        table.caption = f"and {len(pictures) - MOST_PICTURES} more; --out writes all"
+    if len(images) > MOST_IMAGES:
+        table.caption = f"and {len(images) - MOST_IMAGES} more; --out writes all"
     console.print(table)

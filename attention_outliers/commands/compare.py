@@ -17,7 +17,7 @@ from attention_outliers.commands.options import (
     BackboneSpec,
     Batch,
     Device,
-    Pictures,
+    Images,
     Positions,
     Precision,
     SizeText,
@@ -25,7 +25,7 @@ from attention_outliers.commands.options import (
     layers_of,
     numbers,
 )
-from attention_outliers.commands.output import first_pictures, tell_left_out, tell_note, write_figures
+from attention_outliers.commands.output import first_images, tell_left_out, tell_note, write_figures
 from attention_outliers.commands.tables import as_rich
 from attention_outliers.commands.words import Rows
 from diagnostics import Backbone
@@ -44,7 +44,7 @@ ARRANGEMENTS = {"scattered": False, "clustered": True}  # word -> whether plante
 
 
 def compare(
-    pictures: Pictures,
+    images: Images,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for tables (Parquet), scores (zarr) and figures (PNG, PDF).")
     ],
@@ -71,7 +71,7 @@ def compare(
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels", help="Folder of label maps: tells where outliers sit and what mending them does to AUC."
+            "--labels", help="Folder of label maps: tells where outliers sit and what purifying them does to AUC."
         ),
     ] = None,
     ignore: Annotated[str, typer.Option("--ignore", help="Labels that are no class, such as 255.")] = "255",
@@ -84,19 +84,19 @@ def compare(
         str,
         typer.Option(
             "--purify",
-            help="Whose outliers are mended, by each of --purifiers: one detector or several, such as "
-            "norm:threshold=100,lof-release; none leaves mending out.",
+            help="Whose outliers are purified, by each of --purifiers: one detector or several, such as "
+            "norm:threshold=100,lof-release; none leaves purifying out.",
         ),
     ] = "relative-norm",
     purifiers: Annotated[
-        str, typer.Option("--purifiers", help="How to mend; see `outliers list purifiers`.")
-    ] = "neighbour-mean,neighbour-median,image-mean,zero,shuffle,keep",
+        str, typer.Option("--purifiers", help="How to purify; see `outliers list purifiers`.")
+    ] = "neighbor-mean,neighbor-median,image-mean,zero,shuffle,keep",
     classes: Annotated[
         str | None,
         typer.Option(
             "--classes",
             "-c",
-            help="Names of classes, 'cat, dog, horse', for the zero-shot accuracy before and after mending; needs "
+            help="Names of classes, 'cat, dog, horse', for the zero-shot accuracy before and after purifying; needs "
             "--truth. A model without text tower takes the rows of its classifier that have these names.",
         ),
     ] = None,
@@ -104,12 +104,12 @@ def compare(
         Path | None,
         typer.Option(
             "--truth",
-            help='Which of --classes each picture shows: CSV of picture,class or JSON {"a.jpg": "cat"}.',
+            help='Which of --classes each image shows: CSV of image,class or JSON {"a.jpg": "cat"}.',
         ),
     ] = None,
     rows: Rows = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into OUT/figures.")] = True,
-    maps: Annotated[int, typer.Option("--maps", min=0, help="Pictures whose score maps are drawn.")] = 3,
+    maps: Annotated[int, typer.Option("--maps", min=0, help="Images whose score maps are drawn.")] = 3,
     size: SizeText = None,
     batch: Batch = 8,
     device: Device = "auto",
@@ -118,20 +118,20 @@ def compare(
 ) -> None:
     """Compare detectors of outliers: what each marks at which threshold, how far they agree, and who is right.
 
-    One forward pass a picture serves all detectors, layers and thresholds; planted outliers, --stability and --purify
+    One forward pass an image serves all detectors, layers and thresholds; planted outliers, --stability and --purify
     take passes of their own.
 
     Example: outliers compare photos/ -b timm:vit_base_patch16_224.dino --layers 8,11 --plant k=4,35 --out compared/
 
     Accuracy: outliers compare photos/ --classes "cat, dog" --truth shown.csv --out compared/, where shown.csv has a
-    line for each picture: a.jpg,cat
+    line for each image: a.jpg,cat
     """
     from diagnostics.studies.location import patch_places, whereabouts_table
     from diagnostics.studies.scoring import (
         agreement_table,
         prepared,
         ready_detectors,
-        score_pictures,
+        score_images,
         threshold_table,
         truth_table,
     )
@@ -139,22 +139,22 @@ def compare(
 
     specs, chosen = split_specs(detectors), layers_of(layers)
     if plant is not None:
-        # Without quotes, `--plant k=4 clustered` leaves its second word among the pictures.
-        loose = [word for word in pictures if word in ARRANGEMENTS and not Path(word).exists()]
-        pictures = [picture for picture in pictures if picture not in loose]
+        # Without quotes, `--plant k=4 clustered` leaves its second word among the images.
+        loose = [word for word in images if word in ARRANGEMENTS and not Path(word).exists()]
+        images = [image for image in images if image not in loose]
         plant = " ".join([plant, *loose])
     counts, arrangements = planted_of(plant)
-    mending = [] if purify.strip().lower() == NOTHING else split_specs(purify)
+    purify_specs = [] if purify.strip().lower() == NOTHING else split_specs(purify)
     no_class, no_object = numbers(ignore, "--ignore"), numbers(background, "--background")
-    check_accuracy(classes, truth, rows, mending)
+    check_accuracy(classes, truth, rows, purify_specs)
     model = backbone_of(backbone, device, precision, positions)
     tell_note(model)
     # The norms that --truth-norm asks for come from the same pass.
     scored = list(dict.fromkeys([*specs, "norm"])) if truth_norm is not None else specs
-    door = prepared(model, pictures, [*scored, *mending], chosen, size, strict=False)
+    door = prepared(model, images, [*scored, *purify_specs], chosen, size, strict=False)
     check_door(door, counts, labels, truth_norm)
-    removal: dict[str, Any] = {"purifiers": checked_purifiers(purifiers), "labels": labels, "ignore": no_class}
-    removal |= accuracy_of(model, [picture.name for picture in door.listed], classes, truth, rows)
+    purification: dict[str, Any] = {"purifiers": checked_purifiers(purifiers), "labels": labels, "ignore": no_class}
+    purification |= accuracy_of(model, [image.name for image in door.listed], classes, truth, rows)
     run: dict[str, Any] = {"layers": door.layers, "size": size, "batch": batch, "progress": True}
     run["fitted"] = ready_detectors(model, door, {})
     out.mkdir(parents=True, exist_ok=True)
@@ -167,11 +167,11 @@ def compare(
         table.to_parquet(out / f"{name}.parquet")
         tables[name] = table
 
-    everything = score_pictures(model, pictures, scored, **run)
+    everything = score_images(model, images, scored, **run)
     scores = everything.sel(detector=specs)
     scores.to_zarr(out / "scores.zarr", mode="w", zarr_format=3, consolidated=False)
     places = patch_places(
-        scores, pictures, patch_size=model.patch_size, labels=labels, background=no_object, ignore=no_class
+        scores, images, patch_size=model.patch_size, labels=labels, background=no_object, ignore=no_class
     )
     keep("thresholds", threshold_table(scores, thresholds=thresholds, places=places))
     keep("agreement", agreement_table(scores))
@@ -180,19 +180,19 @@ def compare(
     if truth_norm is not None:
         keep("truth", truth_table(scores, everything["score"].sel(detector="norm", drop=True) > truth_norm))
     found: list[pd.DataFrame] = []
-    for planted, table in planted_tables(model, pictures, specs, counts, arrangements, run):
+    for planted, table in planted_tables(model, images, specs, counts, arrangements, run):
         found.append(table)
         keep("planted", pd.concat(found, ignore_index=True))
         if plots:
             draw_planted(planted, table, out / "figures")
     if stability:
-        keep("stability", stability_table(model, pictures, specs, **run))
-    if mending:
-        keep("removal", removal_tables(model, pictures, mending, removal | run))
+        keep("stability", stability_table(model, images, specs, **run))
+    if purify_specs:
+        keep("purification", purification_tables(model, images, purify_specs, purification | run))
     report(tables, out)
     if plots:
-        draw(scores, tables, pictures, out / "figures", maps)
-    tell_left_out(scores.attrs["left_out"] | places.attrs.get("not_labelled", {}))
+        draw(scores, tables, images, out / "figures", maps)
+    tell_left_out(scores.attrs["left_out"] | places.attrs.get("not_labeled", {}))
     tell_findings(tables)
 
 
@@ -200,7 +200,7 @@ def check_door(door: Run, counts: list[int], labels: Path | None, truth_norm: fl
     """ValueError for what could not be done later: before the work, not after it."""
     least = min(layout.count for layout in door.layouts)
     if any(not 0 < count <= least for count in counts):
-        raise ValueError(f"`--plant` should be from 1 to the {least} patches of the smallest picture; got {counts}.")
+        raise ValueError(f"`--plant` should be from 1 to the {least} patches of the smallest image; got {counts}.")
     if labels is not None and not labels.is_dir():
         raise ValueError(f"`--labels` should be a folder of label maps; `{labels}` is none.")
     if truth_norm is not None and not isfinite(truth_norm):
@@ -217,24 +217,24 @@ def checked_purifiers(text: str) -> list[str]:
     return specs
 
 
-def check_accuracy(classes: str | None, truth: Path | None, rows: Path | None, mending: list[str]) -> None:
+def check_accuracy(classes: str | None, truth: Path | None, rows: Path | None, purify_specs: list[str]) -> None:
     """ValueError for options of accuracy that lack another."""
     if (classes is None) != (truth is None) or (rows is not None and classes is None):
         raise ValueError(
-            "`--classes` and `--truth` go together, and `--rows` needs both: the names, and which of them each picture "
+            "`--classes` and `--truth` go together, and `--rows` needs both: the names, and which of them each image "
             "shows."
         )
-    if classes is not None and not mending:
+    if classes is not None and not purify_specs:
         raise ValueError(
-            "`--classes` ask what mending does to the accuracy, but `--purify none` mends nothing; name whose outliers "
-            "to mend, such as --purify relative-norm."
+            "`--classes` ask what purifying does to the accuracy, but `--purify none` purifies nothing; name whose "
+            "outliers to purify, such as --purify relative-norm."
         )
 
 
 def accuracy_of(
-    model: Backbone, pictures: list[str], classes: str | None, truth: Path | None, rows: Path | None
+    model: Backbone, images: list[str], classes: str | None, truth: Path | None, rows: Path | None
 ) -> dict[str, Any]:
-    """`classes` and `truth` of a removal table: names for the text tower, or rows of the classifier by name."""
+    """`classes` and `truth` of a purification table: names for the text tower, or rows of the classifier by name."""
     if classes is None or truth is None:
         return {}
     from diagnostics.images.image_classes import classes_of, read_classes
@@ -242,7 +242,7 @@ def accuracy_of(
     from segment.text.vocabulary import Vocabulary
 
     names = list(Vocabulary.parse(classes).names)
-    shown = classes_of(pictures, read_classes(truth), names)
+    shown = classes_of(images, read_classes(truth), names)
     if type(model).encode_text is Backbone.encode_text:
         return {"classes": rows_of(names, len(model.class_head()), mapping=rows), "truth": shown}
     if rows is not None:
@@ -252,7 +252,7 @@ def accuracy_of(
 
 def planted_tables(
     model: Backbone,
-    pictures: list[str],
+    images: list[str],
     specs: list[str],
     counts: list[int],
     arrangements: list[bool],
@@ -262,20 +262,22 @@ def planted_tables(
     from diagnostics.studies.scoring import planted_scores, truth_table
 
     for clustered in arrangements:
-        for plant, found in planted_scores(model, pictures, specs, counts, clustered=clustered, **run):
+        for plant, found in planted_scores(model, images, specs, counts, clustered=clustered, **run):
             table = truth_table(found, found["planted"])
             yield found, table.assign(planted=plant.count, clustered=clustered)
 
 
-def removal_tables(model: Backbone, pictures: list[str], mending: list[str], settings: dict[str, Any]) -> pd.DataFrame:
-    """What mending does, for each detector whose outliers are mended."""
-    from diagnostics.studies.purification import removal_table
+def purification_tables(
+    model: Backbone, images: list[str], purify_specs: list[str], settings: dict[str, Any]
+) -> pd.DataFrame:
+    """What purifying does, for each detector whose outliers are purified."""
+    from diagnostics.studies.purification import purification_table
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is left out is told at the end, for all tables
         tables = [
-            removal_table(model, pictures, detector=spec, **settings).assign(detector=spec)
-            for spec in dict.fromkeys(mending)
+            purification_table(model, images, detector=spec, **settings).assign(detector=spec)
+            for spec in dict.fromkeys(purify_specs)
         ]
     return pd.concat(tables, ignore_index=True)
 
@@ -288,12 +290,12 @@ def draw_planted(scores: xr.Dataset, table: pd.DataFrame, folder: Path) -> None:
     write_figures(planted_figures(scores, count=count, clustered=clustered), folder, source=scores.attrs["backbone"])
 
 
-def draw(scores: xr.Dataset, tables: dict[str, pd.DataFrame], pictures: list[str], folder: Path, maps: int) -> None:
+def draw(scores: xr.Dataset, tables: dict[str, pd.DataFrame], images: list[str], folder: Path, maps: int) -> None:
     """Writes the figures of a comparison as PNG and PDF."""
     from figures.tables.compare_report import compare_figures
 
-    shown = first_pictures(scores, pictures, maps)
-    figures = compare_figures(scores, tables, pictures=shown, maps_for=maps)
+    shown = first_images(scores, images, maps)
+    figures = compare_figures(scores, tables, images=shown, maps_for=maps)
     write_figures(figures, folder, source=scores.attrs["backbone"])
     Console().print(f"figures: {folder}", markup=False, highlight=False, soft_wrap=True)
 
@@ -323,10 +325,10 @@ def tell_findings(tables: dict[str, pd.DataFrame]) -> None:
 
 
 def report(tables: dict[str, pd.DataFrame], out: Path) -> None:
-    """Prints each detector's own threshold by layer, how it stands against what is known, and what mending does."""
+    """Prints each detector's own threshold by layer, how it stands against what is known, and what purifying does."""
     own = tables["thresholds"][tables["thresholds"]["own"]]
     tokens = own.pivot_table("tokens", "detector", "layer", sort=False)
-    tell(tokens, "tokens marked by the own threshold, mean of a picture, by layer", digits=1)
+    tell(tokens, "tokens marked by the own threshold, mean of an image, by layer", digits=1)
     if "truth" in tables:
         tell(judged_by(tables["truth"], ["layer"]), "ROC-AUC against patches of large norm, by layer")
     if "planted" in tables:
@@ -335,10 +337,10 @@ def report(tables: dict[str, pd.DataFrame], out: Path) -> None:
             tell(judged_by(table, ["planted", "layer"]), f"ROC-AUC against planted outliers, {how}")
     if "stability" in tables:
         tell(stable_by(tables["stability"]), "same tokens after a change, Jaccard, mean over layers")
-    if "removal" in tables:
-        for spec, table in tables["removal"].groupby("detector", sort=False):
-            for title, changed in mended_by(table).items():
-                tell(changed, f"{title}, mending what {spec} marks, by layer")
+    if "purification" in tables:
+        for spec, table in tables["purification"].groupby("detector", sort=False):
+            for title, changed in purified_by(table).items():
+                tell(changed, f"{title}, purifying what {spec} marks, by layer")
     Console().print(f"tables: {out}/*.parquet", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -378,7 +380,7 @@ def stable_by(table: pd.DataFrame) -> pd.DataFrame:
     return means.assign(**{"shift, same grid place": shifted}) if len(shifted) else means
 
 
-def mended_by(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def purified_by(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Title -> a number of each purifier at each layer: change of AUC where there are labels, class token, accuracy."""
     said = {
         "change of same-class AUC": ("in place", "delta_auc"),

@@ -22,7 +22,7 @@ datasets_app = typer.Typer(no_args_is_help=True, help="Data sets: which there ar
 
 @datasets_app.command("list")
 def list_datasets() -> None:
-    """List the data sets with their classes, pictures and what is not scored."""
+    """List the data sets with their classes, images and what is not scored."""
     from segment.datasets import DATASETS, needs_root
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -38,7 +38,7 @@ def list_datasets() -> None:
 def check_dataset(
     name: Name,
     root: Root,
-    every: Annotated[bool, typer.Option("--all", help="Open every picture and label map, not a sample of 50.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Open every image and label map, not a sample of 50.")] = False,
 ) -> None:
     """Say what is missing, broken or unknown, before a long run starts; exit code 1 if anything is.
 
@@ -55,7 +55,7 @@ def tell_check(found: Check) -> bool:
     console = Console()
     if found.title:
         of = f" of {found.expected}" if found.expected is not None else ""
-        _say(console, f"{found.title}: {found.pictures}{of} pictures")
+        _say(console, f"{found.title}: {found.images}{of} images")
     for line in found.notes:
         _say(console, f"  {line}")
     for line in found.problems[:MOST_PROBLEMS]:

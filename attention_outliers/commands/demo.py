@@ -1,4 +1,4 @@
-"""`outliers demo`: the main job on drawn scenes, without a network: measure, find, mend, segment."""
+"""`outliers demo`: the main job on drawn scenes, without a network: measure, find, purify, segment."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ METHODS = (
     "sc-clip",
     "sfp",
 )
-# What mends the planted outliers on the way: the norm tells them, their neighbours fill them.
-DETECTOR, PURIFIER = "relative-norm", "neighbour-mean"
+# What purifies the planted outliers on the way: the norm tells them, their neighbors fill them.
+DETECTOR, PURIFIER = "relative-norm", "neighbor-mean"
 
 
 def demo(
@@ -51,10 +51,10 @@ def demo(
     ),
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Scenes on which methods are scored.")] = 100,
 ) -> None:
-    """Show the main job on the model inside the package: measure, find outliers, mend them, segment.
+    """Show the main job on the model inside the package: measure, find outliers, purify them, segment.
 
     Needs no network and no data: the scenes are drawn, with labels known to the pixel. Ends with a page of tables and
-    pictures, and one to point at patches.
+    images, and one to point at patches.
     """
     from attention_outliers.commands.view import view_page
     from segment.datasets.shapes import Shapes
@@ -115,10 +115,10 @@ def _measured(console: Console, backbone: Backbone, samples: list[Sample], folde
         progress=True,
     )
     report(dataset, store)
-    pictures = [
+    images = [
         (write(layer_overview(dataset), folder / "layers.png")[0], "measurements layer by layer"),
         (
-            write(maps_over_layers(dataset, picture=samples[0].image), folder / "maps.png")[0],
+            write(maps_over_layers(dataset, pixels=samples[0].image), folder / "maps.png")[0],
             "norm and attention of every patch of one scene, layer by layer",
         ),
     ]
@@ -129,7 +129,7 @@ def _measured(console: Console, backbone: Backbone, samples: list[Sample], folde
             "the entropy of the residual stream falls there, and later layers attend to them."
         ],
         tables=[diagnostics.layer_table(dataset)],
-        pictures=pictures,
+        images=images,
     )
 
 
@@ -140,16 +140,16 @@ def _found(console: Console, backbone: Backbone, samples: list[Sample], folder: 
 
     from diagnostics.backbones.pocket import planted_unit
     from diagnostics.backbones.pocket.planted import planted_patches
-    from diagnostics.images import normalise
-    from diagnostics.studies.scoring import score_pictures, truth_table
+    from diagnostics.images import normalize
+    from diagnostics.studies.scoring import score_images, truth_table
     from figures.figure_files import write
     from figures.maps.score_maps import score_maps
 
     images = np.stack([sample.image for sample in samples])
-    ready = normalise(torch.from_numpy(images).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
+    ready = normalize(torch.from_numpy(images).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
     unit = planted_unit()
     layers = sorted({unit[0], backbone.depth - 1})
-    scores = score_pictures(backbone, list(images), DETECTORS, layers=layers)
+    scores = score_images(backbone, list(images), DETECTORS, layers=layers)
     mask = backbone.layout(ready).to_map(planted_patches(backbone, ready, unit)).numpy()
     truth = xr.DataArray(mask, dims=("image", "row", "col"))
     table = truth_table(scores, truth)
@@ -163,7 +163,7 @@ def _found(console: Console, backbone: Backbone, samples: list[Sample], folder: 
     shown = pd.concat(parts, axis=1).loc[list(DETECTORS)]
     console.print(as_rich(shown, title=f"\ndetectors against {int(mask.sum())} planted outliers"))
     name = str(scores["image"].values[0])
-    figure = score_maps(scores.assign(planted=truth.assign_coords(image=scores["image"])), name, picture=images[0])
+    figure = score_maps(scores.assign(planted=truth.assign_coords(image=scores["image"])), name, pixels=images[0])
     return Section(
         title="2. Find: every detector, against known places",
         text=[
@@ -172,48 +172,48 @@ def _found(console: Console, backbone: Backbone, samples: list[Sample], folder: 
             "«at» says where it lies. The number behind is the layer."
         ],
         tables=[shown],
-        pictures=[(write(figure, folder / "detectors.png")[0], "scores of every detector on one scene")],
+        images=[(write(figure, folder / "detectors.png")[0], "scores of every detector on one scene")],
     )
 
 
 def _segmented(
     console: Console, plain: Backbone, planted: Backbone, world: Dataset, scenes: int, folder: Path
 ) -> Section:
-    """Methods by mIoU: as trained, with outliers, and with these mended."""
+    """Methods by mIoU: as trained, with outliers, and with these purified."""
     from figures.figure_files import write
     from figures.maps.label_maps import method_sheet
     from segment.evaluation.metrics.by_method import miou_by_method
     from segment.evaluation.score_methods import score_methods
     from segment.segment_one import segment_one
 
-    mended = [f"{name}:detector={DETECTOR},purifier={PURIFIER}" for name in METHODS]
+    purified = [f"{name}:detector={DETECTOR},purifier={PURIFIER}" for name in METHODS]
     kept = [f"{name}:purifier=keep" for name in METHODS]
     text = _words(plain, world.names)
     before = score_methods(plain, world, METHODS, text=text, limit=scenes, progress=True).table()
-    after = score_methods(planted, world, [*kept, *mended], text=text, limit=scenes, progress=True).table()
+    after = score_methods(planted, world, [*kept, *purified], text=text, limit=scenes, progress=True).table()
     table = pd.DataFrame(
         {
             PLAIN: before.loc[list(METHODS), "mIoU"].to_numpy(),
             PLANTED: after.loc[kept, "mIoU"].to_numpy(),
-            "mended": after.loc[mended, "mIoU"].to_numpy(),
+            "purified": after.loc[purified, "mIoU"].to_numpy(),
         },
         index=pd.Index(METHODS, name="method"),
     )
     console.print(as_rich(table, title=f"\nmIoU over {len(world.names)} classes, {scenes} scenes"))
-    pictures = []
+    images = []
     for number in range(DRAWN):
         sample = world[number]
         labels = segment_one(plain, sample.image, text, METHODS, windows="whole", size="native")
         scores = miou_by_method(labels, sample.labels, len(world.names))
         sheet = method_sheet(sample.image, labels, world.names, truth=sample.labels, scores=scores)
-        pictures.append((write(sheet, folder / f"methods-{number}.png")[0], f"label maps of scene {number}"))
+        images.append((write(sheet, folder / f"methods-{number}.png")[0], f"label maps of scene {number}"))
     return Section(
-        title="3. Mend and segment: ten methods, with and without outliers",
+        title="3. Purify and segment: ten methods, with and without outliers",
         text=[
             f"Mean IoU over {scenes} scenes. First column: {PLAIN}, every method as released. Second: {PLANTED}, with "
-            f"no repair. Third: {DETECTOR} finds and {PURIFIER} mends the tokens that methods look at. The label maps "
-            f"are those of {PLAIN}."
+            f"no purification. Third: {DETECTOR} finds and {PURIFIER} purifies the tokens that methods look at. The label "
+            f"maps are those of {PLAIN}."
         ],
         tables=[table],
-        pictures=pictures,
+        images=images,
     )

@@ -13,7 +13,7 @@ from attention_outliers.commands.options import (
     BackboneSpec,
     Batch,
     Device,
-    Pictures,
+    Images,
     Positions,
     Precision,
     SizeText,
@@ -21,11 +21,11 @@ from attention_outliers.commands.options import (
     backbone_of,
 )
 from attention_outliers.commands.output import tell_left_out
-from segment.features import encode_pictures
+from segment.features import encode_images
 
 
 def encode(
-    pictures: Pictures,
+    images: Images,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as features.safetensors.")],
     backbone: BackboneSpec = "pocket",
     layer: Annotated[
@@ -55,17 +55,17 @@ def encode(
     positions: Positions = None,
     strict: Strict = False,
 ) -> None:
-    """Write dense tokens, or a method's dense features: one tensor (rows, cols, D) a picture, under its name.
+    """Write dense tokens, or a method's dense features: one tensor (rows, cols, D) an image, under its name.
 
     Read them with safetensors.torch.load_file(FILE). A run that was stopped goes on where it was.
     """
     model = backbone_of(backbone, device, precision, positions)
     shared: dict[str, Any] = {"prefix": prefix, "size": size, "batch": batch, "strict": strict, "progress": True}
     if method is None:
-        left_out = diagnostics.encode(model, pictures, out=out, layer=layer, tap=tap, project=project, **shared)
+        left_out = diagnostics.encode(model, images, out=out, layer=layer, tap=tap, project=project, **shared)
     else:
         if (layer, tap, project) != (-1, "block_out", False):
             raise ValueError("`--method` makes its own features; leave --layer, --tap and --project out.")
-        left_out = encode_pictures(model, pictures, method, out=out, positions=positions, **shared)
+        left_out = encode_images(model, images, method, out=out, positions=positions, **shared)
     tell_left_out(left_out)
     Console().print(f"features: {out}", markup=False, highlight=False, soft_wrap=True)

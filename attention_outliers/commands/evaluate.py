@@ -38,7 +38,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", help="Changes one setting of the protocol, and its hash: --set threshold=0.2. Repeat."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first pictures.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first images.")] = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", min=1, help="Processes: one for each GPU or, without, each core by default."),
@@ -53,7 +53,7 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "fp32",
     shard: Annotated[
-        int | None, typer.Option("--shard", min=1, help="Pictures in a shard, the piece that a killed worker loses.")
+        int | None, typer.Option("--shard", min=1, help="Images in a shard, the piece that a killed worker loses.")
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each worker on a CPU.")] = 1,
     rows: Rows = None,
@@ -63,7 +63,7 @@ def evaluate(
         typer.Option("--export", help="Also write label maps there, in the data set's own encoding, for test servers."),
     ] = None,
 ) -> None:
-    """Score methods on a labelled data set under a named protocol.
+    """Score methods on a labeled data set under a named protocol.
 
     The work is cut into shards; a run that was stopped, killed or out of disk goes on where it was and ends with the
     same counts. OUT/cells has a JSON for each method; `outliers table OUT` prints them beside the published numbers.

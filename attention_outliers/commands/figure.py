@@ -1,4 +1,4 @@
-"""`outliers figure`: any measured figure of the papers, on any pictures and backbone."""
+"""`outliers figure`: any measured figure of the papers, on any images and backbone."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import diagnostics
 from attention_outliers.commands.options import BackboneSpec, Device, Positions, Precision, backbone_of
 from attention_outliers.commands.output import tell_note, write_figures
 from attention_outliers.commands.words import Classes, ClassesFile, Rows, Templates, words_of
-from diagnostics.images import PictureError, open_picture
+from diagnostics.images import ImageError, open_image
 from diagnostics.images.label_maps import find_label, read_labels
 
 if TYPE_CHECKING:
     from attention_outliers.papers.figures import Inputs
 
-MOST_DRAWN = 3  # pictures that a figure about one picture is drawn for
+MOST_DRAWN = 3  # images that a figure about one image is drawn for
 
 
 def figure(
     name: Annotated[
         str, typer.Argument(metavar="PAPER/FIG", help="Which figure, such as clearclip/fig-4a; `list` shows all.")
     ],
-    pictures: Annotated[
-        list[str] | None, typer.Argument(help="Pictures: files, folders, or globs such as 'photos/*.jpg'.")
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Images: files, folders, or globs such as 'photos/*.jpg'.")
     ] = None,
     backbone: BackboneSpec = "pocket",
     second: Annotated[
@@ -38,7 +38,7 @@ def figure(
         "results/figures"
     ),
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Folder of label maps named as the pictures; numbers are --classes.")
+        Path | None, typer.Option("--labels", help="Folder of label maps named as the images; numbers are --classes.")
     ] = None,
     ignore: Annotated[int, typer.Option("--ignore", help="The label that is no class.")] = 255,
     classes: Classes = None,
@@ -46,16 +46,16 @@ def figure(
     templates: Templates = "openai-80",
     rows: Rows = None,
     scenes: Annotated[
-        int, typer.Option("--scenes", min=0, help="Drawn scenes in place of pictures; they bring labels and words.")
+        int, typer.Option("--scenes", min=0, help="Drawn scenes in place of images; they bring labels and words.")
     ] = 0,
     each: Annotated[
-        int, typer.Option("--each", min=1, help="Pictures that a figure about one picture is drawn for.")
+        int, typer.Option("--each", min=1, help="Images that a figure about one image is drawn for.")
     ] = MOST_DRAWN,
     device: Device = "auto",
     precision: Precision = "fp32",
     positions: Positions = None,
 ) -> None:
-    """Draw a figure of a paper from your pictures and backbone; `outliers figure list` shows what there is.
+    """Draw a figure of a paper from your images and backbone; `outliers figure list` shows what there is.
 
     Examples: outliers figure clearclip/fig-4a photos/ -b open_clip:ViT-B-16-quickgelu/openai --second
     timm:vit_base_patch16_224.dino; outliers figure sc-clip/fig-8 --scenes 24
@@ -67,14 +67,14 @@ def figure(
     from attention_outliers.papers.inputs import takes_words
 
     entry = paper_figure(name)
-    if bool(pictures) == bool(scenes):
-        raise ValueError("give either pictures, or --scenes N for drawn ones.")
+    if bool(images) == bool(scenes):
+        raise ValueError("give either images, or --scenes N for drawn ones.")
     model = backbone_of(backbone, device, precision, positions)
     other = None if second is None else backbone_of(second, device, precision, positions)
     console = Console()
     tell_note(model)
     named = classes is not None or classes_file is not None
-    inputs = scenes_of(scenes, model) if scenes else pictures_of(pictures or [], model, labels, ignore)
+    inputs = scenes_of(scenes, model) if scenes else images_of(images or [], model, labels, ignore)
     lacking = {"words": not (named or scenes), "labels": inputs.labels is None}
     if missing := [need for need in entry.needs if lacking[need]]:
         options = {"words": "--classes 'cat, dog, grass'", "labels": "--labels DIR"}
@@ -90,8 +90,8 @@ def figure(
         inputs = replace(inputs, text=words)
     inputs = inputs if other is None else _with_second(inputs, other)
     stem = name.replace("/", "-")
-    source = f"{model.spec}, {len(inputs.pictures)} pictures"
-    shown = min(each, len(inputs.pictures)) if entry.each else 1
+    source = f"{model.spec}, {len(inputs.images)} images"
+    shown = min(each, len(inputs.images)) if entry.each else 1
     for number in range(shown):
         given = inputs.only(number) if entry.each else inputs
         suffix = f"-{number + 1}" if shown > 1 else ""
@@ -103,7 +103,7 @@ def figure(
 
 
 def tell_list() -> None:
-    """Prints every figure with its line, and what it needs beyond pictures."""
+    """Prints every figure with its line, and what it needs beyond images."""
     from attention_outliers.papers.figures import CATALOGUE
 
     console = Console()
@@ -121,37 +121,37 @@ def scenes_of(count: int, model: diagnostics.Backbone) -> Inputs:
     samples = list(Shapes(scenes=count))
     return Inputs(
         backbone=model,
-        pictures=tuple(sample.image for sample in samples),
+        images=tuple(sample.image for sample in samples),
         names=tuple(sample.name for sample in samples),
         labels=tuple(sample.labels for sample in samples),
     )
 
 
-def pictures_of(pictures: list[str], model: diagnostics.Backbone, labels: Path | None, ignore: int) -> Inputs:
-    """Pictures that can be opened, with their label maps; one that can't be is left out and told."""
+def images_of(images: list[str], model: diagnostics.Backbone, labels: Path | None, ignore: int) -> Inputs:
+    """Images that can be opened, with their label maps; one that can't be is left out and told."""
     from attention_outliers.papers.figures import Inputs
 
-    paths = diagnostics.picture_paths(pictures)
+    paths = diagnostics.image_paths(images)
     opened: dict[str, np.ndarray] = {}
     maps: dict[str, np.ndarray] = {}
     reasons = []
     for one, path in paths.items():
         try:
-            image = open_picture(path)
+            image = open_image(path)
             if labels is not None:
                 maps[one] = read_labels(find_label(path, labels), expected_size=image.size)
             opened[one] = np.asarray(image)
-        except PictureError as error:
+        except ImageError as error:
             reasons.append(str(error))
     if reasons:
         from attention_outliers.commands.output import tell_left_out
 
         tell_left_out(dict(enumerate(reasons)))  # type: ignore[arg-type]
     if not opened:
-        raise ValueError(f"none of the {len(paths)} pictures can be read. The first: {reasons[0]}")
+        raise ValueError(f"none of the {len(paths)} images can be read. The first: {reasons[0]}")
     return Inputs(
         backbone=model,
-        pictures=tuple(opened.values()),
+        images=tuple(opened.values()),
         names=tuple(re.sub(r"\.\w+$", "", one) for one in opened),
         labels=tuple(maps[one] for one in opened) if labels is not None else None,
         ignore=ignore,

@@ -30,7 +30,7 @@ def _taps() -> Table:
     table = _table("taps, in the order in which a block passes them", "name", "shape", "what flows there")
     for name, place in TAPS.items():
         table.add_row(name, place.shape, place.meaning)
-    table.caption = "B pictures, T tokens, D width, H heads, d head width, F hidden width"
+    table.caption = "B images, T tokens, D width, H heads, d head width, F hidden width"
     return table
 
 
@@ -71,7 +71,7 @@ def _methods() -> Table:
 def _windows() -> Table:
     from segment.decoding.windows import WINDOWS
 
-    return _described("windows over a picture", WINDOWS.describe())
+    return _described("windows over an image", WINDOWS.describe())
 
 
 def _refiners() -> Table:

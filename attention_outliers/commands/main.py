@@ -31,9 +31,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Look inside vision transformers: find the few tokens that draw everybody's attention, measure them layer by "
-        "layer, mend them, and segment with what is left.\n\n"
-        "Begin with [bold]outliers demo[/bold], which needs no network, or with your own pictures: "
-        "[bold]outliers probe PICTURES --backbone open_clip:ViT-B-16/openai --out run.zarr --plots figures/[/bold]"
+        "layer, purify them, and segment with what is left.\n\n"
+        "Begin with [bold]outliers demo[/bold], which needs no network, or with your own images: "
+        "[bold]outliers probe IMAGES --backbone open_clip:ViT-B-16/openai --out run.zarr --plots figures/[/bold]"
     ),
 )
 

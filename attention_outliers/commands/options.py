@@ -10,9 +10,9 @@ import typer
 
 from diagnostics import Backbone, load_backbone
 
-Pictures = Annotated[
+Images = Annotated[
     list[str],
-    typer.Argument(help="Pictures: files, folders (with all below them), or globs such as 'photos/*.jpg'."),
+    typer.Argument(help="Images: files, folders (with all below them), or globs such as 'photos/*.jpg'."),
 ]
 BackboneSpec = Annotated[
     str,
@@ -34,7 +34,7 @@ SizeText = Annotated[
         "The model's own size by default.",
     ),
 ]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in one forward pass.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Images in one forward pass.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU where there is one.")]
 Precision = Annotated[
     Literal["fp32", "bf16"], typer.Option("--precision", help="fp32 or bf16. Measurements are made in fp32 either way.")
@@ -43,7 +43,7 @@ Positions = Annotated[
     str | None,
     typer.Option("--positions", help="How positions are stretched to other sizes; see `outliers list positions`."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first picture or label map that can't be read.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image or label map that can't be read.")]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes.")]
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import diagnostics
 from diagnostics.backbones.base import Backbone
-from diagnostics.images import open_picture
+from diagnostics.images import open_image
 
 if TYPE_CHECKING:  # a plotting library is not loaded until something is drawn
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def write_whole(path: Path, page: str) -> None:
 
 
 def tell_left_out(reasons: Mapping[str, str]) -> None:
-    """Prints the pictures that were left out, or whose label map was; nothing if there are none."""
+    """Prints the images that were left out, or whose label map was; nothing if there are none."""
     if not reasons:
         return
     console = Console()
@@ -46,10 +46,10 @@ def tell_left_out(reasons: Mapping[str, str]) -> None:
         console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
-def first_pictures(dataset: xr.Dataset, pictures: list[str], count: int) -> dict[str, np.ndarray]:
-    """The first pictures of a data set by name, as pixels (h, w, 3), to be drawn beside their maps."""
-    paths = diagnostics.picture_paths(pictures)
-    return {str(name): np.asarray(open_picture(paths[str(name)])) for name in dataset["image"].values[:count]}
+def first_images(dataset: xr.Dataset, images: list[str], count: int) -> dict[str, np.ndarray]:
+    """The first images of a data set by name, as pixels (h, w, 3), to be drawn beside their maps."""
+    paths = diagnostics.image_paths(images)
+    return {str(name): np.asarray(open_image(paths[str(name)])) for name in dataset["image"].values[:count]}
 
 
 def write_figures(figures: Iterable[tuple[str, Figure]], folder: Path, *, source: str) -> int:
@@ -58,7 +58,7 @@ def write_figures(figures: Iterable[tuple[str, Figure]], folder: Path, *, source
 
     drawn = 0
     for name, figure in figures:
-        # With the suffix: the name of a PNG picture would pass for that of a finished file.
+        # With the suffix: the name of a PNG image would pass for that of a finished file.
         for suffix in SUFFIXES:
             write(figure, folder / f"{name}{suffix}", metadata={"Title": name, "Source": source})
         drawn += 1

@@ -1,4 +1,4 @@
-"""A plain page of text, tables and pictures: one HTML file with everything in it."""
+"""A plain page of text, tables and images: one HTML file with everything in it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ tbody th, thead th:first-child { text-align: left; font-weight: 600; }
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading with paragraphs, then tables, then pictures (PNG) with what they show."""
+    """A heading with paragraphs, then tables, then images (PNG) with what they show."""
 
     title: str
     text: Sequence[str] = ()
     tables: Sequence[pd.DataFrame] = ()
-    pictures: Sequence[tuple[Path, str]] = ()
+    images: Sequence[tuple[Path, str]] = ()
     digits: int = 3
 
 
@@ -43,7 +43,7 @@ def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[
     for section in sections:
         body += [f"<h2>{html.escape(section.title)}</h2>", *_paragraphs(section.text)]
         body += [f'<div class="table">{_table(table, section.digits)}</div>' for table in section.tables]
-        body += [_picture(*picture) for picture in section.pictures]
+        body += [_image(*image) for image in section.images]
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -63,6 +63,6 @@ def _table(table: pd.DataFrame, digits: int) -> str:
     return named.to_html(float_format=lambda value: f"{value:.{digits}f}", na_rep="–", border=0)
 
 
-def _picture(path: Path, shows: str) -> str:
+def _image(path: Path, shows: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(shows, quote=True)}">'

@@ -1,4 +1,4 @@
-"""`outliers probe`: every per-layer measurement of a folder of pictures."""
+"""`outliers probe`: every per-layer measurement of a folder of images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attention_outliers.commands.options import (
     BackboneSpec,
     Batch,
     Device,
-    Pictures,
+    Images,
     Positions,
     Precision,
     SizeText,
@@ -25,13 +25,13 @@ from attention_outliers.commands.options import (
     layers_of,
     numbers,
 )
-from attention_outliers.commands.output import first_pictures, tell_left_out, tell_note, write_figures
+from attention_outliers.commands.output import first_images, tell_left_out, tell_note, write_figures
 from diagnostics.registry import split_specs
 from diagnostics.studies.store import left_out
 
 
 def probe(
-    pictures: Pictures,
+    images: Images,
     out: Annotated[Path, typer.Option("--out", "-o", help="The zarr store to write, such as run.zarr.")],
     backbone: BackboneSpec = "pocket",
     measures: Annotated[
@@ -49,7 +49,7 @@ def probe(
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels", help="Folder of label maps named as the pictures, for the same-class AUC and ROC (measure auc)."
+            "--labels", help="Folder of label maps named as the images, for the same-class AUC and ROC (measure auc)."
         ),
     ] = None,
     ignore: Annotated[str, typer.Option("--ignore", help="Labels that are no class, such as 255 or 0,255.")] = "255",
@@ -61,11 +61,11 @@ def probe(
     strict: Strict = False,
     plots: Annotated[
         Path | None,
-        typer.Option("--plots", help="Folder for figures: layer curves, and maps of the first pictures."),
+        typer.Option("--plots", help="Folder for figures: layer curves, and maps of the first images."),
     ] = None,
-    maps: Annotated[int, typer.Option("--maps", min=0, help="Pictures whose maps --plots draws.")] = 3,
+    maps: Annotated[int, typer.Option("--maps", min=0, help="Images whose maps --plots draws.")] = 3,
 ) -> None:
-    """Measure pictures layer by layer into one labelled data set, and print what stands out.
+    """Measure images layer by layer into one labeled data set, and print what stands out.
 
     A run that was stopped goes on where it was when the same command is given again.
 
@@ -75,7 +75,7 @@ def probe(
     tell_note(model)
     dataset = diagnostics.probe(
         model,
-        pictures,
+        images,
         measures=None if measures is None else split_specs(measures),
         layers=layers_of(layers),
         labels=labels,
@@ -88,14 +88,14 @@ def probe(
     )
     report(dataset, out)
     if plots is not None:
-        draw(dataset, pictures, plots, maps)
+        draw(dataset, images, plots, maps)
 
 
 def report(dataset: xr.Dataset, out: Path) -> None:
-    """Prints the table of layers, the pictures that were left out, and where the data are."""
+    """Prints the table of layers, the images that were left out, and where the data are."""
     console = Console()
     count = dataset.sizes["image"]
-    title = f"{count} picture{'s' * (count != 1)}, {dataset.backbone}"
+    title = f"{count} image{'s' * (count != 1)}, {dataset.backbone}"
     console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)
     frame = diagnostics.layer_table(dataset)
     if frame.columns.size:
@@ -120,12 +120,12 @@ def _number(value: float, column: str) -> str:
     return f"{value:.1f}" if "norm" in column or "tokens" in column else f"{value:.3f}"
 
 
-def draw(dataset: xr.Dataset, pictures: list[str], folder: Path, maps: int) -> None:
+def draw(dataset: xr.Dataset, images: list[str], folder: Path, maps: int) -> None:
     """Writes the figures that the data set allows as PNG and PDF."""
     from figures.curves.probe_report import probe_figures
 
-    shown = first_pictures(dataset, pictures, maps)
-    figures = probe_figures(dataset, pictures=shown, maps_for=maps)
+    shown = first_images(dataset, images, maps)
+    figures = probe_figures(dataset, images=shown, maps_for=maps)
     drawn = write_figures(figures, folder, source=f"{dataset.backbone} {dataset.attrs['size']}")
     said = f"figures:  {folder}" if drawn else "figures:  none; no figure shows these measures"
     Console().print(said, markup=False, highlight=False, soft_wrap=True)

@@ -32,7 +32,7 @@ def reproduce(
         list[str] | None,
         typer.Option("--root", help="Where the data sets lie, or one data set alone: voc21=FOLDER. Repeat."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first pictures of each.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first images of each.")] = None,
     backbone: Annotated[
         str, typer.Option("--backbone", "-b", help="One backbone for all rows, instead of the paper's.")
     ] = "",
@@ -180,13 +180,13 @@ def _tell_needs(found: list[Need]) -> None:
             if need.seconds is None
             else f"about {in_words(need.seconds)} by one worker"
         )
-        _say(f"  {need.pictures} pictures, {need.windows} windows through all methods; {guess}")
+        _say(f"  {need.images} images, {need.windows} windows through all methods; {guess}")
         for method, note in need.notes.items():
             _say(f"  {method}: {note}")
         seconds += need.seconds or 0.0
-    pictures, windows = sum(need.pictures for need in found), sum(need.windows for need in found)
+    images, windows = sum(need.images for need in found), sum(need.windows for need in found)
     ready = sum(need.ready for need in found)
-    total = f"{len(found)} runs ({ready} ready), {pictures} pictures, {windows} windows"
+    total = f"{len(found)} runs ({ready} ready), {images} images, {windows} windows"
     _say(f"{total}, about {in_words(seconds)} in all by one worker")
 
 

@@ -1,4 +1,4 @@
-"""`outliers segment`: label maps of pictures, by words."""
+"""`outliers segment`: label maps of images, by words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from attention_outliers.commands.options import (
     BackboneSpec,
     Device,
-    Pictures,
+    Images,
     Positions,
     Precision,
     Strict,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def segment(
-    pictures: Pictures,
+    images: Images,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for label maps, overlays and their JSON.")],
     classes: Classes = None,
     classes_file: ClassesFile = None,
@@ -65,14 +65,14 @@ def segment(
     windows: Annotated[
         str,
         typer.Option(
-            "--windows", help="slide, slide:crop=224,stride=112, whole, or centre; see `outliers list windows`."
+            "--windows", help="slide, slide:crop=224,stride=112, whole, or center; see `outliers list windows`."
         ),
     ] = "slide",
     size: Annotated[
         str | None,
         typer.Option(
             "--size",
-            help="Size the picture is brought to before windows are cut: short:336, 224, WxH, native. The windows' own "
+            help="Size the image is brought to before windows are cut: short:336, 224, WxH, native. The windows' own "
             "choice by default.",
         ),
     ] = None,
@@ -93,12 +93,12 @@ def segment(
     precision: Precision = "fp32",
     positions: Positions = None,
     strict: Strict = False,
-    overlays: Annotated[bool, typer.Option(help="Draw the labels over the picture, with a legend.")] = True,
+    overlays: Annotated[bool, typer.Option(help="Draw the labels over the image, with a legend.")] = True,
 ) -> None:
-    """Give every pixel of pictures one of the classes that you name.
+    """Give every pixel of images one of the classes that you name.
 
     OUT/METHOD/NAME.labels.png is the label map (palette PNG; 16 bit past 255 classes), NAME.overlay.png the same over
-    the picture, NAME.json areas, confidence and every setting; OUT/sheets has several methods side by side. A run that
+    the image, NAME.json areas, confidence and every setting; OUT/sheets has several methods side by side. A run that
     was stopped goes on where it was.
 
     Example: outliers segment photos/ --classes "cat, dog, grass" --method clip,clearclip,sc-clip --out labels/
@@ -133,7 +133,7 @@ def segment(
         strict=strict,
     )
     about = {"queries": vocabulary.classes, "templates": templates, "combine": combine}
-    run = SegmentRun(segmenter, pictures, out, about=about, progress=True)
+    run = SegmentRun(segmenter, images, out, about=about, progress=True)
     area = {one: np.zeros(len(text.names)) for one in run.methods}
     done = 0
     for found in run:
@@ -153,14 +153,14 @@ def _draw(run: SegmentRun, found: Sequence[Segmentation]) -> None:
     from figures.maps.label_maps import label_map, method_sheet
 
     first = found[0]
-    picture, stem = np.asarray(first.picture), run.stems[first.name]
+    image, stem = np.asarray(first.image), run.stems[first.name]
     for one in found:
         path = run.folder(one.method) / f"{stem}.overlay.png"
-        figure = label_map(picture, one.labels, one.names, background=one.background, title=f"{one.name}: {one.method}")
+        figure = label_map(image, one.labels, one.names, background=one.background, title=f"{one.name}: {one.method}")
         write(figure, path, metadata={"Source": one.method})
     if len(found) > 1:
         labels = {one.method: one.labels for one in found}
-        sheet = method_sheet(picture, labels, first.names, background=first.background, title=first.name)
+        sheet = method_sheet(image, labels, first.names, background=first.background, title=first.name)
         write(sheet, run.out / "sheets" / f"{stem}.png", metadata={"Source": ", ".join(run.methods)})
 
 
@@ -170,10 +170,10 @@ MOST_CLASSES = 20  # rows of the table at the end
 def _report(console: Console, area: dict[str, np.ndarray], names: tuple[str, ...], done: int) -> None:
     """The largest classes of this run, by method."""
     if not done:
-        console.print("nothing is left to do: the pictures that can be read were done already.")
+        console.print("nothing is left to do: the images that can be read were done already.")
         return
     total = sum(area.values())
-    table = Table(title=f"mean share of the pixels over {done} pictures")
+    table = Table(title=f"mean share of the pixels over {done} images")
     table.add_column("class")
     for one in area:
         table.add_column(one, justify="right")

@@ -15,7 +15,7 @@ def table(
     ] = "text",
     compare: Annotated[
         str | None,
-        typer.Option("--compare", help="Two methods, A,B: the difference of B to A over the same pictures."),
+        typer.Option("--compare", help="Two methods, A,B: the difference of B to A over the same images."),
     ] = None,
 ) -> None:
     """Print results side by side with the published numbers and the difference.
@@ -42,7 +42,7 @@ def table(
             first, second = pair.first, pair.second
             tell(
                 f"{first.dataset}, {first.backbone}, protocol {first.protocol} {first.hash}, "
-                f"{first.pictures['scored']} pictures: {second.method} - {first.method} = "
+                f"{first.images['scored']} images: {second.method} - {first.method} = "
                 f"{100 * pair.difference:+.2f} mIoU, 95 % interval [{100 * pair.low:+.2f}, {100 * pair.high:+.2f}], "
                 f"above 0 in {100 * pair.share:.1f} % of {REPLICATES} resamples"
             )

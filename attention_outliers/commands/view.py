@@ -13,7 +13,7 @@ from rich.console import Console
 from attention_outliers.commands.options import (
     BackboneSpec,
     Device,
-    Pictures,
+    Images,
     Positions,
     Precision,
     SizeText,
@@ -27,18 +27,18 @@ from diagnostics import Backbone
 from diagnostics.registry import split_specs
 
 if TYPE_CHECKING:  # what only segmentation needs is not loaded for pages without label maps
-    from diagnostics.studies.image_report import Inside
-    from figures.view import Seen
+    from diagnostics.studies.image_report import ImageReport
+    from figures.view import PageImage
     from segment.method import TextFeatures
 
 # Detectors of the page where none are asked for: those of SC-CLIP, SFP and CLIPtrase, and two simple ones. Those of
-# them that can't run on the backbone, or on pictures of that size, are left out. Our choice.
+# them that can't run on the backbone, or on images of that size, are left out. Our choice.
 DETECTORS = ("relative-norm", "lof", "som", "self-correlation", "received-attention")
 METHODS = "clip,clearclip,sc-clip"
 
 
 def view(
-    pictures: Pictures,
+    images: Images,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("page.html"),
     backbone: BackboneSpec = "pocket",
     detectors: Annotated[
@@ -51,11 +51,11 @@ def view(
         ),
     ] = None,
     purifier: Annotated[
-        str, typer.Option("--purifier", help="How outliers are mended; see `outliers list purifiers`.")
-    ] = "neighbour-mean",
+        str, typer.Option("--purifier", help="How outliers are purified; see `outliers list purifiers`.")
+    ] = "neighbor-mean",
     purified_by: Annotated[
         str | None,
-        typer.Option("--purified-by", help="Which of --detectors says what is mended. The first by default."),
+        typer.Option("--purified-by", help="Which of --detectors says what is purified. The first by default."),
     ] = None,
     method: Annotated[
         str | None,
@@ -106,7 +106,7 @@ def view(
     text = words_of(model, classes, classes_file, background, templates, rows) if named else None
     reasons = view_page(
         model,
-        pictures,
+        images,
         out,
         detectors=None if detectors is None else split_specs(detectors),
         purifier=purifier,
@@ -126,11 +126,11 @@ def view(
 
 def view_page(
     model: Backbone,
-    pictures: Any,
+    images: Any,
     out: Path,
     *,
     detectors: Sequence[str] | None = None,
-    purifier: str = "neighbour-mean",
+    purifier: str = "neighbor-mean",
     purified_by: str | None = None,
     methods: Sequence[str] = (),
     text: TextFeatures | None = None,
@@ -140,17 +140,17 @@ def view_page(
     size: str | None = None,
     strict: bool = False,
 ) -> Mapping[str, str]:
-    """Writes the page of `outliers view`; returns the pictures left out, with reasons.
+    """Writes the page of `outliers view`; returns the images left out, with reasons.
 
     Label maps are drawn where `text` is given. The file appears when it is whole; an older one is replaced.
     """
     from diagnostics.studies.image_report import LookInside
     from figures.view import page_html
 
-    specs = usable_detectors(model, pictures, size) if detectors is None else list(detectors)
+    specs = usable_detectors(model, images, size) if detectors is None else list(detectors)
     inside = LookInside(
         model,
-        pictures,
+        images,
         specs,
         purifier=purifier,
         by=purified_by,
@@ -174,33 +174,33 @@ def public_spec(spec: str) -> str:
     return f"{model}@{Path(file).name}" if at else spec
 
 
-def usable_detectors(model: Backbone, pictures: Any, size: str | None) -> list[str]:
-    """Those of DETECTORS that can run on all these pictures."""
+def usable_detectors(model: Backbone, images: Any, size: str | None) -> list[str]:
+    """Those of DETECTORS that can run on all these images."""
     from diagnostics.detectors import DETECTORS as KNOWN
-    from diagnostics.images.feed import list_pictures, size_for
+    from diagnostics.images.feed import list_images, size_for
     from diagnostics.studies.scoring import layouts_of
 
-    layouts = layouts_of(model, list_pictures(pictures, size_for(model, size), strict=False))
-    return [spec for spec in DETECTORS if not any(KNOWN.build(spec).refusal(layout) for layout in layouts)]
+    layouts = layouts_of(model, list_images(images, size_for(model, size), strict=False))
+    return [spec for spec in DETECTORS if not any(KNOWN.build(spec).unsupported_reason(layout) for layout in layouts)]
 
 
 def _seen(
     model: Backbone, inside: Any, methods: Sequence[str], text: TextFeatures | None, windows: str
-) -> Iterator[Seen]:
-    """Each picture with its label maps, one at a time."""
-    from figures.view import Seen
+) -> Iterator[PageImage]:
+    """Each image with its label maps, one at a time."""
+    from figures.view import PageImage
 
     for one in inside:
         if text is None or not methods:
-            yield Seen(inside=one)
+            yield PageImage(inside=one)
         else:
             labels = _labels(model, one, methods, text, windows)
-            yield Seen(inside=one, labels=labels, classes=text.names, background=text.background)
+            yield PageImage(inside=one, labels=labels, classes=text.names, background=text.background)
 
 
 def _labels(
-    model: Backbone, inside: Inside, methods: Sequence[str], text: TextFeatures, windows: str
+    model: Backbone, inside: ImageReport, methods: Sequence[str], text: TextFeatures, windows: str
 ) -> dict[str, np.ndarray]:
     import segment
 
-    return segment.segment_one(model, inside.picture, text, methods, windows=windows)
+    return segment.segment_one(model, inside.image, text, methods, windows=windows)

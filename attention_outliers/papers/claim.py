@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Claim:
     """`measured` in words with its unit, `paper` what the paper says of it, `here` the number.
 
     `holds`: whether the claim is met by `here`; None where the paper gives no rule that a number could meet. Numbers of

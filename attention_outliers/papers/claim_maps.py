@@ -1,4 +1,4 @@
-"""Numbers of attention maps and of other maps between patches, mean over the pictures given."""
+"""Numbers of attention maps and of other maps between patches, mean over the images given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from attention_outliers.papers.inputs import Inputs
 from diagnostics.backbones.base import attention_weights
 from diagnostics.images.label_maps import patch_labels_at
-from diagnostics.measures import UNLABELLED
+from diagnostics.measures import UNLABELED
 
 HOT = 5  # patches that most is looked at; our choice
 ALIKE = 0.5  # correlation above which maps are said to be alike; our choice
@@ -22,14 +22,14 @@ STRIPES = 5.0
 
 
 def mean_over(inputs: Inputs, number_of: Callable[[int], float]) -> float:
-    """Mean over the pictures of a number of each; pictures where it is nan are left out, nan where it always is."""
-    found = np.array([number_of(number) for number in range(len(inputs.pictures))], np.float64)
+    """Mean over the images of a number of each; images where it is nan are left out, nan where it always is."""
+    found = np.array([number_of(number) for number in range(len(inputs.images))], np.float64)
     known = found[np.isfinite(found)]
     return float(known.mean()) if known.size else float("nan")
 
 
 def attention_maps(inputs: Inputs, layers: Iterable[int], number: int = 0) -> dict[int, Tensor]:
-    """Attention of one picture at several layers, mean over heads, from one forward: layer -> (T, T)."""
+    """Attention of one image at several layers, mean over heads, from one forward: layer -> (T, T)."""
     wanted = list(layers)
     recording = inputs.record("query", "key", layers=wanted, number=number)
     return {
@@ -79,21 +79,21 @@ def first_above(values: dict[int, float], line: float) -> float:
 
 
 def labels_of(inputs: Inputs, number: int) -> Tensor | None:
-    """The class of each patch by majority vote, (N) int; None where the pictures have no labels."""
+    """The class of each patch by majority vote, (N) int; None where the images have no labels."""
     if inputs.labels is None:
         return None
-    height, width = inputs.images(number).shape[-2:]
+    height, width = inputs.tensor(number).shape[-2:]
     size = int(height), int(width)
     return patch_labels_at(inputs.labels[number], size, inputs.backbone.patch_size, ignore=(inputs.ignore,))[0]
 
 
 def same_class_auc(matrix: Tensor, labels: Tensor) -> float:
-    """AUC of a map's entries as a score of «same class», pairs i != j of labelled patches: (N, N), (N) -> in [0, 1].
+    """AUC of a map's entries as a score of «same class», pairs i != j of labeled patches: (N, N), (N) -> in [0, 1].
 
     0.5 is chance; nan where all pairs are of one kind.
     """
     labels = labels.cpu()
-    known = labels != UNLABELLED
+    known = labels != UNLABELED
     pairs = (known[:, None] & known) & ~torch.eye(len(labels), dtype=torch.bool)
     same = (labels[:, None] == labels)[pairs].numpy()
     if same.all() or not same.any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.claim import Claim, verdict
 from attention_outliers.papers.inputs import Inputs
 from attention_outliers.papers.published import row_of
 
@@ -24,8 +24,8 @@ def printed_score(source: str, method: str) -> float | None:
         return None
 
 
-def method_scores(inputs: Inputs, methods: Sequence[str], source: str) -> list[Seen]:
-    """mIoU of methods over all pictures, beside those that a source prints for PASCAL VOC without background.
+def method_scores(inputs: Inputs, methods: Sequence[str], source: str) -> list[Claim]:
+    """mIoU of methods over all images, beside those that a source prints for PASCAL VOC without background.
 
     As claimed: above or below the method before it, as the source has it. Nothing without labels or words.
     """
@@ -39,6 +39,6 @@ def method_scores(inputs: Inputs, methods: Sequence[str], source: str) -> list[S
         if printed is not None and former is not None:
             holds = verdict((here > former[0]) == (printed > former[1]), here, former[0])
         paper = "" if printed is None else f"{printed} (VOC20)"
-        seen.append(Seen(measured=f"mIoU of {method}, per cent", paper=paper, here=here, holds=holds))
+        seen.append(Claim(measured=f"mIoU of {method}, per cent", paper=paper, here=here, holds=holds))
         former = former if printed is None else (here, printed)
     return seen

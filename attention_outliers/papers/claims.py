@@ -1,4 +1,4 @@
-"""What the figures of the papers claim and what is seen on given backbones and pictures, in numbers.
+"""What the figures of the papers claim and what is seen on given backbones and images, in numbers.
 
 A paper is a file; a figure is a function and a line there. Figures that claim nothing that can be counted are not here.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from attention_outliers.papers.claim import Seen
+from attention_outliers.papers.claim import Claim
 from attention_outliers.papers.clearclip import claims as clearclip
 from attention_outliers.papers.cliptrase import claims as cliptrase
 from attention_outliers.papers.inputs import Inputs
@@ -19,7 +19,7 @@ from figures.text import shortened, without_folders
 
 PAPERS = {"clearclip": clearclip, "cliptrase": cliptrase, "sc-clip": sc_clip, "sfp": sfp}
 
-CLAIMS: dict[str, Callable[[Inputs], list[Seen]]] = {
+CLAIMS: dict[str, Callable[[Inputs], list[Claim]]] = {
     f"{paper}/{name}": claim for paper, module in PAPERS.items() for name, claim in module.CLAIMS.items()
 }
 
@@ -29,9 +29,9 @@ VERDICTS = {True: "yes", False: "no", None: ""}
 
 
 def claims_table(name: str, *views: Inputs) -> pd.DataFrame:
-    """What a figure claims against what is seen, a row for each number: means over the pictures.
+    """What a figure claims against what is seen, a row for each number: means over the images.
 
-    Columns: what the paper says, then for each of the views (backbones and pictures) the number and whether it is as
+    Columns: what the paper says, then for each of the views (backbones and images) the number and whether it is as
     claimed; `""` where the paper gives no rule for it. Empty for a figure that claims no number, or none that can be
     had without labels or words where the views lack them.
     """
@@ -48,4 +48,4 @@ def claims_table(name: str, *views: Inputs) -> pd.DataFrame:
     return table.rename_axis(f"{name}: measured").fillna("")
 
 
-__all__ = ["CLAIMS", "Seen", "claims_table"]
+__all__ = ["CLAIMS", "Claim", "claims_table"]

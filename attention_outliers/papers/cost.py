@@ -1,4 +1,4 @@
-"""What a method costs: multiplications by a counter, parameters, and pictures per second by a clock."""
+"""What a method costs: multiplications by a counter, parameters, and images per second by a clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASSES, SECONDS = 81, 3.0
 
 
 class Cost(NamedTuple):
-    """`gflops`: 10^9 multiply-adds of one window; `params`: 10^6 parameters; `fps`: pictures a second."""
+    """`gflops`: 10^9 multiply-adds of one window; `params`: 10^6 parameters; `fps`: images a second."""
 
     gflops: float
     params: float
@@ -35,9 +35,9 @@ class Cost(NamedTuple):
 def cost_of(backbone: Backbone, method: str, group: Group, *, batch: int = 8, seconds: float = SECONDS) -> Cost:
     """The cost of a method under a protocol.
 
-    Multiply-adds are those of one window of the protocol's size through the picture tower and the method's own steps
+    Multiply-adds are those of one window of the protocol's size through the image tower and the method's own steps
     (what torch's counter says, halved, since papers count a multiplication with its addition as one). Parameters are
-    those of the backbone, text tower included, and of a second one where the method has it. Pictures are of `USUAL`
+    those of the backbone, text tower included, and of a second one where the method has it. Images are of `USUAL`
     size with 81 words, one after another, with all but reading files: windows, merging and labels.
     """
     part = under_protocol(group.named(method), group.protocol_value())
@@ -54,11 +54,11 @@ def cost_of(backbone: Backbone, method: str, group: Group, *, batch: int = 8, se
     )
     segmenter = segmenter_of(backbone, (group.named(method),), text, group.protocol_value(), batch=batch)
     noise = np.random.default_rng(0).integers(0, 256, (USUAL[1], USUAL[0], 3), dtype=np.uint8)
-    picture = Image.fromarray(noise)
-    next(segmenter(picture))  # to warm up
+    image = Image.fromarray(noise)
+    next(segmenter(image))  # to warm up
     started, done = time.monotonic(), 0
     while done < 1 or time.monotonic() - started < seconds:
-        next(segmenter(picture))
+        next(segmenter(image))
         done += 1
     fps = done / (time.monotonic() - started)
     return Cost(counter.get_total_flops() / 2e9, _parameters(backbone, part.encoder) / 1e6, fps)

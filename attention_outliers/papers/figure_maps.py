@@ -1,4 +1,4 @@
-"""Maps of one picture that several figures show: attention, features as numbers and as colours, label maps."""
+"""Maps of one image that several figures show: attention, features as numbers and as colors, label maps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from attention_outliers.papers.inputs import Inputs
-from diagnostics.backbones.base import Heads, attention_weights
+from diagnostics.backbones.base import QKV, attention_weights
 from diagnostics.images.class_colors import class_colors
 from diagnostics.layout import Layout
 from diagnostics.measures.pca import principal_components
@@ -25,8 +25,8 @@ METHOD_SHEET = (
 )  # fmt: skip
 
 
-def picture(inputs: Inputs, number: int = 0, **more: Any) -> Cell:
-    """The picture as the backbone sees it, with room for stars and marks."""
+def image(inputs: Inputs, number: int = 0, **more: Any) -> Cell:
+    """The image as the backbone sees it, with room for stars and marks."""
     return Cell(values=inputs.seen(number), grid=inputs.grid, **more)
 
 
@@ -36,13 +36,13 @@ def folded(layout: Layout, patches: Tensor) -> np.ndarray:
 
 
 def attention(inputs: Inputs, layer: int, number: int = 0) -> Tensor:
-    """Attention of one picture, mean over heads: (T, T)."""
+    """Attention of one image, mean over heads: (T, T)."""
     recording = inputs.record("query", "key", layers=[layer], number=number)
     weights = attention_weights(recording["query", layer].float(), recording["key", layer].float())
     return weights.mean(dim=1)[0]
 
 
-def heads_of(inputs: Inputs, tokens: Tensor, layer: int) -> Heads:
+def heads_of(inputs: Inputs, tokens: Tensor, layer: int) -> QKV:
     """Queries, keys and values of a block on such tokens."""
     with torch.no_grad():
         return inputs.backbone.blocks[layer - 1].qkv(tokens)
@@ -74,19 +74,19 @@ def place_of(inputs: Inputs, patch: int) -> tuple[int, int]:
 
 
 def colors_of(layout: Layout, patches: Tensor) -> np.ndarray:
-    """Features (N, D) as colours, their first three principal components: (rows, cols, 3) in [0, 1]."""
+    """Features (N, D) as colors, their first three principal components: (rows, cols, 3) in [0, 1]."""
     found = principal_components(patches[None].float().cpu())
     scores = layout.to_map(found.scores)[0]
     return pca_colors(np.asarray(scores.permute(2, 0, 1)))
 
 
 def tinted(inputs: Inputs, labels: np.ndarray, number: int = 0) -> np.ndarray:
-    """The picture with the colours of its labels."""
-    return colored(inputs.pictures[number], labels, class_colors(len(inputs.words.names)))
+    """The image with the colors of its labels."""
+    return colored(inputs.images[number], labels, class_colors(len(inputs.words.names)))
 
 
 def cluster_colors(labels: np.ndarray) -> np.ndarray:
-    """Clusters (rows, cols), -1 for noise, as colours (rows, cols, 3): noise white, the rest far apart."""
+    """Clusters (rows, cols), -1 for noise, as colors (rows, cols, 3): noise white, the rest far apart."""
     palette = class_colors(int(labels.max(initial=0)) + 2)[1:] / 255
     return np.where((labels >= 0)[..., None], palette[np.maximum(labels, 0)], 1.0).astype(np.float32)
 

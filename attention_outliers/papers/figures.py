@@ -1,4 +1,4 @@
-"""Every measured figure of the papers by name, `paper/fig-n`: gathered from a backbone and pictures, drawn by figures.
+"""Every measured figure of the papers by name, `paper/fig-n`: gathered from a backbone and images, drawn by figures.
 
 A paper is a file; a figure is a function and a line there.
 """

@@ -1,4 +1,4 @@
-"""What a figure of a paper is drawn from: pictures, backbones, and labels and words where there are any."""
+"""What a figure of a paper is drawn from: images, backbones, and labels and words where there are any."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 import diagnostics
 from diagnostics import Backbone, Layout, Recorder, Recording
-from diagnostics.images import denormalise
+from diagnostics.images import denormalize
 from diagnostics.images.feed import size_for
 from figures.text import without_folders
 from segment.datasets.base import Dataset, Sample
@@ -28,8 +28,8 @@ from segment.segment_one import segment_one
 PAPER_DEPTH = 12
 
 
-class Labelled(Dataset):
-    """Pictures with their label maps, held in memory."""
+class Labeled(Dataset):
+    """Images with their label maps, held in memory."""
 
     def __init__(self, samples: Sequence[Sample], names: tuple[str, ...], ignore: int | None) -> None:
         self.samples, self.names, self.ignore, self.background = list(samples), names, ignore, None
@@ -46,14 +46,14 @@ class Labelled(Dataset):
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Pictures, uint8 (h, w, 3), with their names; the backbone; and what only some figures need.
+    """Images, uint8 (h, w, 3), with their names; the backbone; and what only some figures need.
 
-    `labels` are label maps (h, w) of the pictures, `ignore` the label that is no class; `text` are words, whose order
+    `labels` are label maps (h, w) of the images, `ignore` the label that is no class; `text` are words, whose order
     is that of the labels' numbers; `second` is another backbone to stand beside the first.
     """
 
     backbone: Backbone
-    pictures: tuple[np.ndarray, ...]
+    images: tuple[np.ndarray, ...]
     names: tuple[str, ...]
     labels: tuple[np.ndarray, ...] | None = None
     ignore: int = 255
@@ -72,30 +72,30 @@ class Inputs:
         return [self.backbone] if self.second is None else [self.backbone, self.second]
 
     def with_backbone(self, backbone: Backbone) -> Inputs:
-        """The same pictures for another backbone, without words: those were read by the first one's text tower."""
+        """The same images for another backbone, without words: those were read by the first one's text tower."""
         return replace(self, backbone=backbone, text=None, second=None)
 
     def only(self, number: int) -> Inputs:
-        """The same with one of the pictures alone."""
+        """The same with one of the images alone."""
         labels = None if self.labels is None else (self.labels[number],)
-        return replace(self, pictures=(self.pictures[number],), names=(self.names[number],), labels=labels)
+        return replace(self, images=(self.images[number],), names=(self.names[number],), labels=labels)
 
-    def images(self, number: int = 0) -> Tensor:
-        """One picture as the backbone wants it, at its own size: (1, 3, h, w) on its device."""
+    def tensor(self, number: int = 0) -> Tensor:
+        """One image as the backbone wants it, at its own size: (1, 3, h, w) on its device."""
         model = self.backbone
         size = size_for(model, None)
-        image = diagnostics.load_image(self.pictures[number], size=size, mean=model.mean, std=model.std)
+        image = diagnostics.load_image(self.images[number], size=size, mean=model.mean, std=model.std)
         return image[None].to(model.device)
 
     def seen(self, number: int = 0) -> np.ndarray:
-        """What the backbone sees of a picture: (h, w, 3) in [0, 1]."""
-        pixels = denormalise(self.images(number).float(), self.backbone.mean, self.backbone.std).clamp(0, 1)
+        """What the backbone sees of an image: (h, w, 3) in [0, 1]."""
+        pixels = denormalize(self.tensor(number).float(), self.backbone.mean, self.backbone.std).clamp(0, 1)
         return np.asarray(pixels[0].permute(1, 2, 0).cpu())
 
     @cached_property
     def layout(self) -> Layout:
-        """Where the tokens sit; the backbone's own size is the same for all pictures."""
-        return self.backbone.layout(self.images())
+        """Where the tokens sit; the backbone's own size is the same for all images."""
+        return self.backbone.layout(self.tensor())
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -109,40 +109,36 @@ class Inputs:
         return sorted({self.layer(one) for one in of_twelve})
 
     def record(self, *taps: str, layers: Iterable[int] | None = None, number: int = 0) -> Recording:
-        """Taps of one picture's stock forward."""
+        """Taps of one image's stock forward."""
         recorder = Recorder(*taps, layers=None if layers is None else list(layers))
         with torch.no_grad():
-            self.backbone.trunk(self.images(number), tap=recorder)
+            self.backbone.trunk(self.tensor(number), tap=recorder)
         return recorder.recording
 
-    def probe(
-        self, *measures: Any, backbone: Backbone | None = None, labelled: bool = False, **more: Any
-    ) -> xr.Dataset:
-        """Measurements of all pictures, at the backbone's own size."""
-        if labelled and self.labels is not None:
+    def probe(self, *measures: Any, backbone: Backbone | None = None, labeled: bool = False, **more: Any) -> xr.Dataset:
+        """Measurements of all images, at the backbone's own size."""
+        if labeled and self.labels is not None:
             more |= {"labels": list(self.labels), "ignore": (self.ignore,)}
-        return diagnostics.probe(
-            backbone or self.backbone, list(self.pictures), measures=list(measures) or None, **more
-        )
+        return diagnostics.probe(backbone or self.backbone, list(self.images), measures=list(measures) or None, **more)
 
     def encoded(self, *methods: str, number: int = 0) -> list[Encoding]:
-        """Dense features of one picture by each method."""
-        return encode_many(self.backbone, self.images(number), list(methods))
+        """Dense features of one image by each method."""
+        return encode_many(self.backbone, self.tensor(number), list(methods))
 
     def label_maps(self, *methods: str, number: int = 0) -> dict[str, np.ndarray]:
-        """Label maps of one picture in its own size by each method, the picture seen whole."""
-        return segment_one(self.backbone, self.pictures[number], self.words, list(methods), **self.whole)
+        """Label maps of one image in its own size by each method, the image seen whole."""
+        return segment_one(self.backbone, self.images[number], self.words, list(methods), **self.whole)
 
     def scored(self, methods: Sequence[str], backbone: Backbone | None = None) -> dict[str, float]:
-        """Mean IoU of each method over all pictures, in per cent."""
+        """Mean IoU of each method over all images, in per cent."""
         if self.labels is None:
             raise ValueError("this figure scores label maps; give --labels DIR and --classes, or --scenes N.")
         model = backbone or self.backbone
         missing = [spec for spec in dict.fromkeys(methods) if (model.spec, spec) not in self.known]
         if missing:
-            pairs = zip(self.pictures, self.labels, self.names, strict=True)
-            samples = [Sample(picture, labels, name) for picture, labels, name in pairs]
-            dataset = Labelled(samples, self.words.names, self.ignore)
+            pairs = zip(self.images, self.labels, self.names, strict=True)
+            samples = [Sample(image, labels, name) for image, labels, name in pairs]
+            dataset = Labeled(samples, self.words.names, self.ignore)
             text = self.words if model is self.backbone else None
             found = score_methods(model, dataset, missing, text=text, **self.whole).table()["mIoU"]
             self.known.update({(model.spec, spec): 100 * float(found[spec]) for spec in missing})
@@ -156,7 +152,7 @@ class Inputs:
 
     @property
     def whole(self) -> dict[str, Any]:
-        """Options of segmentation: the picture whole, in its own shape, its short side as the backbone's."""
+        """Options of segmentation: the image whole, in its own shape, its short side as the backbone's."""
         return {"windows": "whole", "size": f"short:{min(self.backbone.native_size)}"}
 
 
@@ -164,7 +160,7 @@ class Inputs:
 class PaperFigure:
     """A figure of a paper: how it is drawn, what it shows, and what the paper says is seen there.
 
-    `each`: it is about one picture, and drawn for each of those given. `needs` names what it can't do without: `words`,
+    `each`: it is about one image, and drawn for each of those given. `needs` names what it can't do without: `words`,
     `labels`.
     """
 

@@ -18,7 +18,7 @@ from attention_outliers.papers.plan import Choice, Group, Roots, find_root, grou
 from attention_outliers.papers.reproduce import How
 from attention_outliers.papers.trial import random_windows, seconds_per_window, try_methods, windows_of
 from attention_outliers.papers.whole_images import DRAWN as CLOSE_UPS
-from attention_outliers.papers.whole_images import open_whole_pictures
+from attention_outliers.papers.whole_images import open_whole_images
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.images import FileError, read_size
 from diagnostics.registry import parse_spec
@@ -31,10 +31,10 @@ from segment.evaluation.engines.local import device_of
 from segment.method import Method
 from segment.methods import METHODS
 
-# Pictures whose headers are read to see how many windows there are on average. Our choice.
+# Images whose headers are read to see how many windows there are on average. Our choice.
 LOOKED_AT = 50
-# Where a data set is not there: how many pictures the whole one has, and the (width, height) that is usual in it, or
-# its mean (ADE20K). Sources: the data sets' own lists; sizes are what most pictures have.
+# Where a data set is not there: how many images the whole one has, and the (width, height) that is usual in it, or
+# its mean (ADE20K). Sources: the data sets' own lists; sizes are what most images have.
 WHOLE: dict[str, tuple[int, tuple[int, int]]] = {
     "voc20": (1449, (500, 375)),
     "voc21": (1449, (500, 375)),
@@ -64,7 +64,7 @@ SAME_SIZE = {
 class Need:
     """What one run needs.
 
-    `data` and `weights` say in words what is there; `ready` whether both are. `pictures`, and `windows` of them all,
+    `data` and `weights` say in words what is there; `ready` whether both are. `images`, and `windows` of them all,
     each of which goes through the network once for all methods together (in a classification, once for each way).
     `seconds` is a guess from such a forward that was measured, for one worker; None without one. `notes`: what is to be
     said of single methods: that they can't run, or need other weights.
@@ -75,7 +75,7 @@ class Need:
     data: str
     weights: str
     ready: bool
-    pictures: int
+    images: int
     windows: int
     seconds: float | None
     notes: dict[str, str]
@@ -93,18 +93,18 @@ def needs(experiment: Experiment, choice: Choice, *, roots: Roots | None = None,
         if group.backbone not in backbones:
             backbones = {group.backbone: _backbone(group.backbone, how)}  # one at a time
         backbone, weights, at_hand = backbones[group.backbone]
-        data, there, pictures, sizes = _data(experiment, group, roots, choice.limit)
+        data, there, images, sizes = _data(experiment, group, roots, choice.limit)
         native = backbone.native_size if backbone else (224, 224)
         methods = tuple(methods_of(places))
         if experiment.kind == "segment":
             shapes = [windows_of(group.protocol_value(), native, size) for size in sizes]
-            windows = round(pictures * fmean(shape.count for shape in shapes))
+            windows = round(images * fmean(shape.count for shape in shapes))
             key = (group.backbone, methods, shapes[0].window)
             if backbone is not None and key not in speeds:
                 speeds[key] = _speed(backbone, group, methods, how)
             second, notes = speeds.get(key, (None, {}))
         else:
-            windows, second, notes = _others(experiment, places, pictures, backbone, how)
+            windows, second, notes = _others(experiment, places, images, backbone, how)
         found.append(
             Need(
                 group=group,
@@ -112,7 +112,7 @@ def needs(experiment: Experiment, choice: Choice, *, roots: Roots | None = None,
                 data=data,
                 weights=weights,
                 ready=there and at_hand,
-                pictures=pictures,
+                images=images,
                 windows=windows,
                 seconds=None if second is None else second * windows,
                 notes=notes,
@@ -164,31 +164,31 @@ def _second_models(part: Any) -> list[str]:
 
 
 def _others(
-    experiment: Experiment, places: list[Place], pictures: int, backbone: Backbone | None, how: How
+    experiment: Experiment, places: list[Place], images: int, backbone: Backbone | None, how: How
 ) -> tuple[int, float | None, dict[str, str]]:
     """Forwards, seconds for each, and refusals of classifications and costs."""
     ways = len(methods_of(places))
     if experiment.kind == "cost":
         return ways, how.seconds + 2, {}  # beside the clock about two seconds: our choice
     if backbone is None:
-        return pictures * ways, None, {}
+        return images * ways, None, {}
     plain: list[Method] = [METHODS["clip"]]
     group = Group(backbone.spec, "shapes", "ours", ())
-    return pictures * ways, seconds_per_window(backbone, plain, random_windows(backbone, group, how.batch)), {}
+    return images * ways, seconds_per_window(backbone, plain, random_windows(backbone, group, how.batch)), {}
 
 
 def _data(
     experiment: Experiment, group: Group, roots: Roots, limit: int | None
 ) -> tuple[str, bool, int, list[tuple[int, int]]]:
-    """What is there in words, whether it is whole, pictures that would be run, and sizes (width, height) of some."""
+    """What is there in words, whether it is whole, images that would be run, and sizes (width, height) of some."""
     name = parse_spec(group.dataset)[0]
     if experiment.kind == "cost":
-        return "none: one picture of noise", True, 1, [(640, 480)]
+        return "none: one image of noise", True, 1, [(640, 480)]
     count, usual = WHOLE.get(name, (CLOSE_UPS, (112, 112)))
     sizes, said, there = [usual], "", False
     try:
         if experiment.kind == "classify":
-            count, there = open_whole_pictures(name, roots.get(name, roots.get(""))).count, True
+            count, there = open_whole_images(name, roots.get(name, roots.get(""))).count, True
             said = "there"
         elif not needs_root(name):
             dataset = open_dataset(group.dataset)
@@ -199,12 +199,12 @@ def _data(
             root = find_root(group.dataset, roots)
             count, sizes, said, there = _on_disk(group.dataset, Path(str(root)))
     except ValueError as error:
-        said = f"MISSING: {error} About {count} pictures of {usual[0]}x{usual[1]} are assumed"
+        said = f"MISSING: {error} About {count} images of {usual[0]}x{usual[1]} are assumed"
     return said, there, min(limit or count, count), sizes
 
 
 def _on_disk(spec: str, root: Path) -> tuple[int, list[tuple[int, int]], str, bool]:
-    """Pictures, sizes of some, what a check says, and whether nothing is wrong."""
+    """Images, sizes of some, what a check says, and whether nothing is wrong."""
     found = check(spec, root)
     dataset = open_dataset(spec, root)
     sizes = []
@@ -212,13 +212,13 @@ def _on_disk(spec: str, root: Path) -> tuple[int, list[tuple[int, int]], str, bo
         chosen = np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).round().astype(int)
         for number in dict.fromkeys(chosen.tolist()):
             try:
-                sizes.append(read_size(dataset.listing.pairs[number].picture))
+                sizes.append(read_size(dataset.listing.pairs[number].image))
             except (FileError, OSError):
                 continue
-    said = f"{found.pictures} pictures in {root}"
+    said = f"{found.images} images in {root}"
     if found.problems:
         said += f", {len(found.problems)} problems, the first: {found.problems[0]}"
-    return found.pictures, sizes or [(640, 480)], said, found.complete
+    return found.images, sizes or [(640, 480)], said, found.complete
 
 
 def _backbone(spec: str, how: How) -> tuple[Backbone | None, str, bool]:

@@ -36,7 +36,7 @@ class Choice:
     `data_sets`: only the columns of these, all if empty. `backbone` stands for every row's own. `offline` puts drawn
     scenes in the place of every data set, the pocket model in that of every backbone unless `backbone` names one, and
     the first backbone in that of a second.
-    `limit` takes the first pictures only.
+    `limit` takes the first images only.
     """
 
     data_sets: tuple[str, ...] = ()

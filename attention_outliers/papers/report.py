@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from attention_outliers.commands.figure import pictures_of, scenes_of
+from attention_outliers.commands.figure import images_of, scenes_of
 from attention_outliers.papers.claims import claims_table
 from attention_outliers.papers.figures import paper_figure
 from attention_outliers.papers.inputs import Inputs, takes_words
@@ -20,7 +20,7 @@ from figures.text import shortened
 from segment.text.features import text_features
 
 NAME = 24  # characters of a backbone's name in a title
-SCENES = 8  # drawn where no pictures are given: what a notebook has time for
+SCENES = 8  # drawn where no images are given: what a notebook has time for
 EXAMPLE = 7  # the scene among them with four classes, two of them plain
 # What stands beside a backbone unless it is said: outliers are in the weights of the second.
 BESIDE = {"pocket": "pocket:planted"}
@@ -28,7 +28,7 @@ BESIDE = {"pocket": "pocket:planted"}
 
 def gather(
     backbone: Backbone,
-    pictures: str | Path | Sequence[str | Path] | None = None,
+    images: str | Path | Sequence[str | Path] | None = None,
     *,
     labels: str | Path | None = None,
     classes: str | Sequence[str] | None = None,
@@ -36,20 +36,20 @@ def gather(
     ignore: int = 255,
     scenes: int = SCENES,
 ) -> Inputs:
-    """What figures are drawn from: pictures (files, folders, globs) with a folder of label maps and the classes' words.
+    """What figures are drawn from: images (files, folders, globs) with a folder of label maps and the classes' words.
 
-    `classes` number the labels. Without pictures, drawn scenes with labels; their words come along if the backbone has
+    `classes` number the labels. Without images, drawn scenes with labels; their words come along if the backbone has
     a text tower.
     """
-    if pictures is None:
+    if images is None:
         from segment.datasets.shapes import NAMES
 
         found = scenes_of(scenes, backbone)
         classes = classes or (NAMES if takes_words(backbone) else None)
     else:
-        given = [pictures] if isinstance(pictures, str | Path) else pictures
+        given = [images] if isinstance(images, str | Path) else images
         folder = None if labels is None else Path(labels)
-        found = pictures_of([str(one) for one in given], backbone, folder, ignore)
+        found = images_of([str(one) for one in given], backbone, folder, ignore)
     if classes is None:
         return found
     words = classes if isinstance(classes, str) else list(classes)
@@ -59,7 +59,7 @@ def gather(
 def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None = "auto", **more: Any) -> Walk:
     """A walk through a paper with a backbone, and one beside it: `auto` is `pocket:planted` beside `pocket`, else none.
 
-    The rest goes to `gather`, which is asked for the same pictures and words by each of the two.
+    The rest goes to `gather`, which is asked for the same images and words by each of the two.
     """
     first = load_backbone(backbone) if isinstance(backbone, str) else backbone
     if beside == "auto":
@@ -74,10 +74,10 @@ def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None 
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """A paper (`clearclip`, `cliptrase`, `sc-clip`, `sfp`) on some pictures.
+    """A paper (`clearclip`, `cliptrase`, `sc-clip`, `sfp`) on some images.
 
-    `beside`: the same pictures with another backbone, whose numbers stand beside the first one's. `example`: the
-    picture for which figures about one picture are drawn, counted on from the start if there are fewer.
+    `beside`: the same images with another backbone, whose numbers stand beside the first one's. `example`: the
+    image for which figures about one image are drawn, counted on from the start if there are fewer.
     """
 
     paper: str
@@ -98,7 +98,7 @@ class Walk:
     def draw(self, figure: str, *, start: int | None = None, beside: bool = False) -> Figure | str:
         """A figure of the paper, such as `fig-4a`; where something is lacking, a sentence that says what.
 
-        `start`: the first picture that is drawn, the example by default where the figure is about one, else the first
+        `start`: the first image that is drawn, the example by default where the figure is about one, else the first
         one. `beside`: with the backbone that stands beside; figures that set two side by side do so anyway.
         """
         name = f"{self.paper}/{figure}"
@@ -113,12 +113,12 @@ class Walk:
         if given.second is not None and "words" in entry.needs and not takes_words(given.second):
             given = self.inputs
         given = turned(given, start if start is not None else self.example if entry.each else 0)
-        if entry.each:  # the title is the picture's name: the backbone is told there, since there may be two
+        if entry.each:  # the title is the image's name: the backbone is told there, since there may be two
             given = replace(given.only(0), names=(f"{given.names[0]}, {shortened(given.model, NAME)}",))
         return entry.draw(given)
 
     def seen(self, figure: str) -> pd.DataFrame | str:
-        """What the figure claims against what is seen over all pictures, as `claims_table` says, or why it is empty."""
+        """What the figure claims against what is seen over all images, as `claims_table` says, or why it is empty."""
         name = f"{self.paper}/{figure}"
         views = [self.both] if self.beside is None else [self.both, self.beside]
         table = claims_table(name, *views)
@@ -126,8 +126,8 @@ class Walk:
 
 
 def turned(inputs: Inputs, first: int) -> Inputs:
-    """The same pictures from number `first` on, those before it at the end."""
-    first %= len(inputs.pictures)
+    """The same images from number `first` on, those before it at the end."""
+    first %= len(inputs.images)
     if not first:
         return inputs
 
@@ -135,4 +135,4 @@ def turned(inputs: Inputs, first: int) -> Inputs:
         return some[first:] + some[:first]
 
     labels = None if inputs.labels is None else turn(inputs.labels)
-    return replace(inputs, pictures=turn(inputs.pictures), names=turn(inputs.names), labels=labels)
+    return replace(inputs, images=turn(inputs.images), names=turn(inputs.names), labels=labels)

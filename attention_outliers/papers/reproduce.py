@@ -15,7 +15,7 @@ from attention_outliers.papers.cost import SECONDS, Cost, cost_of
 from attention_outliers.papers.experiment import Experiment, Place
 from attention_outliers.papers.plan import Choice, Group, Roots, find_root, groups, methods_of
 from attention_outliers.papers.trial import try_methods, windows_of
-from attention_outliers.papers.whole_images import class_token_accuracy, open_whole_pictures
+from attention_outliers.papers.whole_images import class_token_accuracy, open_whole_images
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images.feed import progress_bar
@@ -50,7 +50,7 @@ class How:
 class Reproduction:
     """What was found of an experiment.
 
-    `ours`: (row, column) -> number, in the paper's unit. `partly`: cells of only some of the pictures. `reasons`:
+    `ours`: (row, column) -> number, in the paper's unit. `partly`: cells of only some of the images. `reasons`:
     cells that were asked for and have no number, with why.
     """
 
@@ -168,7 +168,7 @@ class _Bench:
         return {method: reason for method, reason in reasons.items() if reason}
 
     def _known(self, group: Group, backbone: Backbone | str) -> dict[str, Cell]:
-        """The cells that are there already, by method: same pictures, weights, precision and protocol."""
+        """The cells that are there already, by method: same images, weights, precision and protocol."""
         try:
             cells = read_cells(f"{self.out}/{RUNS}")
         except (ValueError, FileNotFoundError):
@@ -187,7 +187,7 @@ class _Bench:
             and cell.backbone == spec
             and weights in (None, cell.settings["weights"])
             and cell.settings["precision"] == self.how.precision
-            and cell.pictures["asked"] == min(self.choice.limit or cell.pictures["has"], cell.pictures["has"])
+            and cell.images["asked"] == min(self.choice.limit or cell.images["has"], cell.images["has"])
             and all(cell.settings["protocol"].get(key) == value for key, value in wanted.items())
         }
 
@@ -198,7 +198,7 @@ class _Bench:
             return
         name = parse_spec(group.dataset)[0]
         try:
-            pictures = open_whole_pictures(name, self.roots.get(name, self.roots.get("")))
+            images = open_whole_images(name, self.roots.get(name, self.roots.get("")))
         except ValueError as error:
             found.refuse(places, str(error))
             return
@@ -208,7 +208,7 @@ class _Bench:
             try:
                 shares = class_token_accuracy(
                     backbone,
-                    pictures,
+                    images,
                     [way],
                     storage,
                     limit=self.choice.limit,
@@ -218,7 +218,7 @@ class _Bench:
             except ValueError as error:
                 found.refuse(some, str(error))
                 continue
-            whole = self.choice.limit is None or self.choice.limit >= pictures.count
+            whole = self.choice.limit is None or self.choice.limit >= images.count
             for place in some:
                 found.put(place, shares[way][place.column.metric], whole=whole)
 

@@ -32,7 +32,7 @@ def sheets(cells: Sequence[Cell]) -> list[Sheet]:
 
     mIoU in percent with the ends of its 95 % interval; where the very cell was published, that number and the
     difference. `*` marks runs on a part of the data set, `~` numbers that were published under another protocol. Of
-    several runs of one cell the one with the most pictures counts.
+    several runs of one cell the one with the most images counts.
     """
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
@@ -42,9 +42,9 @@ def sheets(cells: Sequence[Cell]) -> list[Sheet]:
 
 
 def _largest(cells: Sequence[Cell]) -> dict[tuple[str, str], Cell]:
-    """(method, data set) -> the cell with the most pictures."""
+    """(method, data set) -> the cell with the most images."""
     found: dict[tuple[str, str], Cell] = {}
-    for cell in sorted(cells, key=lambda one: one.pictures["scored"]):
+    for cell in sorted(cells, key=lambda one: one.images["scored"]):
         found[cell.method, cell.dataset] = cell
     return found
 
@@ -91,11 +91,11 @@ def _notes(
     for dataset in datasets:
         some = [cell for (_, place), cell in cells.items() if place == dataset]
         for key in sorted({cell.hash for cell in some}):
-            notes.append(f"{dataset}: protocol {key}, {_pictures([cell for cell in some if cell.hash == key])}")
+            notes.append(f"{dataset}: protocol {key}, {_images([cell for cell in some if cell.hash == key])}")
         for departure in dict.fromkeys(one for cell in some for one in cell.departures if not one.startswith(CHANGED)):
             notes.append(f"{dataset}: {departure}")
     if any(not cell.whole for cell in cells.values()):
-        notes.append(f"{PARTLY} not all pictures of the data set")
+        notes.append(f"{PARTLY} not all images of the data set")
     if any(found and not found.same_protocol for found in printed.values()):
         notes.append(f"{ELSEWHERE} published under another protocol, or quoted from elsewhere")
     sources = {found.key: found for found in printed.values() if found}
@@ -104,11 +104,11 @@ def _notes(
     return tuple(notes)
 
 
-def _pictures(cells: Sequence[Cell]) -> str:
+def _images(cells: Sequence[Cell]) -> str:
     said = []
     for cell in cells:
-        left_out = "".join(f", {cell.pictures[why]} {why}" for why in ("broken", "skipped") if cell.pictures[why])
-        said.append(f"{cell.pictures['scored']} of {cell.pictures['has']} pictures{left_out}")
+        left_out = "".join(f", {cell.images[why]} {why}" for why in ("broken", "skipped") if cell.images[why])
+        said.append(f"{cell.images['scored']} of {cell.images['has']} images{left_out}")
     return " and ".join(sorted(set(said)))
 
 

@@ -1,4 +1,4 @@
-"""What methods score on the given pictures, beside what their paper prints."""
+"""What methods score on the given images, beside what their paper prints."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from figures.tables.bar_panels import bar_panels
 def scores_beside_printed(
     inputs: Inputs, methods: Sequence[str], sources: Sequence[str], *, printed: str = "printed, ViT-B/16"
 ) -> Figure:
-    """Mean IoU of the methods on all pictures, and what the sources of published numbers have for them by data set.
+    """Mean IoU of the methods on all images, and what the sources of published numbers have for them by data set.
 
-    The two panels are of other pictures and another model: what can be compared is the order of the methods.
+    The two panels are of other images and another model: what can be compared is the order of the methods.
     """
     found = pd.Series(inputs.scored(methods))
     rows: dict[str, dict[str, float]] = {method: {} for method in methods}
     for source in sources:
         for method in methods:
             rows[method] |= row_of(source, method)
-    ours = pd.DataFrame([found[list(methods)]], index=[f"{len(inputs.pictures)} pictures"])
+    ours = pd.DataFrame([found[list(methods)]], index=[f"{len(inputs.images)} images"])
     theirs = pd.DataFrame({method: rows[method] for method in methods})
     return bar_panels({inputs.model: ours, printed: theirs}, ylabel="mIoU, per cent")

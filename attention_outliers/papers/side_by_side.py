@@ -17,7 +17,7 @@ DIGITS: Mapping[str, int] = {"params": 1}
 def side_by_side(found: Reproduction) -> Sheet:
     """Rows and columns as in the paper: our number, the printed one and the difference.
 
-    Averages of ours are means of our own numbers. `*` marks numbers of a part of the pictures, `?` printed ones that
+    Averages of ours are means of our own numbers. `*` marks numbers of a part of the images, `?` printed ones that
     the sources contradict. On drawn scenes there is no difference to speak of, and none is printed.
     """
     experiment, offline = found.experiment, found.choice.offline
@@ -91,7 +91,7 @@ def _notes(found: Reproduction) -> tuple[str, ...]:
             f"`{found.choice.backbone or 'pocket'}`: this shows that the grid runs, not the paper's numbers"
         )
     if found.partly:
-        notes.append(f"{PARTLY} not all pictures of the data set")
+        notes.append(f"{PARTLY} not all images of the data set")
     if found.choice.backbone and not found.choice.offline:
         notes.append(f"ours: all rows with {found.choice.backbone}")
     notes += [f"{row.name}: {row.note}" for row in experiment.rows if row.note]

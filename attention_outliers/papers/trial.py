@@ -18,7 +18,7 @@ from segment.evaluation.job import under_protocol
 from segment.evaluation.protocols import Protocol
 from segment.method import Method, TextFeatures
 
-# Width and height of a picture as most of these data sets have them (COCO), where no other is at hand.
+# Width and height of an image as most of these data sets have them (COCO), where no other is at hand.
 USUAL = (640, 480)
 
 
@@ -29,13 +29,13 @@ class Trial(NamedTuple):
     refused: dict[str, str]
 
 
-def windows_of(protocol: Protocol, native: tuple[int, int], picture: tuple[int, int] = USUAL) -> Places:
-    """The windows of a picture of (width, height) under a protocol, for a model of `native` (height, width)."""
+def windows_of(protocol: Protocol, native: tuple[int, int], image: tuple[int, int] = USUAL) -> Places:
+    """The windows of an image of (width, height) under a protocol, for a model of `native` (height, width)."""
     if protocol.scored == "crop":
         side = as_size(str(protocol.size)).short or min(native)
         return Places((side, side), (Span(0, side),), (Span(0, side),))
     size = protocol.windows.shown(native) if protocol.size is None else as_size(protocol.size)
-    return protocol.windows.places(size.of(*picture), native)
+    return protocol.windows.places(size.of(*image), native)
 
 
 def random_windows(backbone: Backbone, group: Group, count: int = 1) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from diagnostics.backbones.base import Backbone, Block, Heads
+from diagnostics.backbones.base import QKV, Backbone, Block
 from diagnostics.backbones.hub import load_folder, load_hub
 from diagnostics.backbones.openai import load_openai
 from diagnostics.backbones.openclip import load_open_clip
@@ -58,7 +58,7 @@ def load_backbone(
 
     The family stands before the first colon: `pocket`, `tiny`, `open_clip:ViT-B-16/openai`,
     `open_clip:ViT-B-16@weights.safetensors`, `timm:vit_base_patch16_224.dino`, `hf-hub:org/name`, `openai:weights.pt`;
-    `BACKBONES.describe()` lists them. `positions` names the interpolation of the position table for other picture
+    `BACKBONES.describe()` lists them. `positions` names the interpolation of the position table for other image
     sizes (diagnostics.backbones.positions); None is what open_clip's and timm's own loaders do. Raises ValueError for
     an unknown name, for a model that the blocks cannot run, for weights that are damaged or do not fit, and for a
     device that this machine lacks. The global random generator is left as it was.
@@ -97,4 +97,4 @@ def _device(name: torch.device | str) -> torch.device:
     return device
 
 
-__all__ = ["BACKBONES", "Backbone", "Block", "Heads", "load_backbone"]
+__all__ = ["BACKBONES", "QKV", "Backbone", "Block", "load_backbone"]

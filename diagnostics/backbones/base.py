@@ -15,7 +15,7 @@ from diagnostics.layout import Grid, Layout, grid_of, pad_to_patches
 from diagnostics.taps import IDENTITY, Tap, TapFunction, chain, resolve_layer
 
 
-class Heads(NamedTuple):
+class QKV(NamedTuple):
     """What attention is made of. q, k, v: (B, H, T, d), attention = softmax(q·kᵀ/√d); normed: (B, T, D)."""
 
     q: Tensor
@@ -73,13 +73,13 @@ class Block(ABC):
         """Second linear map, layer scale included: (B, T, F) -> (B, T, D)."""
 
     @final
-    def qkv(self, x: Tensor) -> Heads:
+    def qkv(self, x: Tensor) -> QKV:
         """Queries, keys and values of the block's input: (B, T, D) -> Heads."""
         normed = self.norm(x)
-        return Heads(*self.project_heads(normed), normed)
+        return QKV(*self.project_heads(normed), normed)
 
     @final
-    def mix(self, weights: Tensor, heads: Heads) -> Tensor:
+    def mix(self, weights: Tensor, heads: QKV) -> Tensor:
         """X_attn for any attention weights: (B, H, T, T), or (B, 1, T, T) for all heads -> (B, T, D)."""
         return self.merge_heads(weights.to(heads.v.dtype) @ heads.v, heads.normed)
 
@@ -112,9 +112,9 @@ class Backbone(ABC):
 
     `spec` is the name at the door, `model` the stock module, `blocks` our blocks over its weights. `patch_size` and
     `native_size` are (height, width) in pixels. `prefix` counts class token and registers; `class_index` is the class
-    token's place among them, or None. `mean` and `std` normalise RGB in [0, 1]. `positions` names the interpolation of
-    the position table for other sizes. Pictures whose size is no multiple of the patch are padded with zeros (the mean
-    colour), evenly on both sides.
+    token's place among them, or None. `mean` and `std` normalize RGB in [0, 1]. `positions` names the interpolation of
+    the position table for other sizes. Images whose size is no multiple of the patch are padded with zeros (the mean
+    color), evenly on both sides.
     """
 
     mean: tuple[float, ...]
@@ -166,17 +166,17 @@ class Backbone(ABC):
 
     @abstractmethod
     def pool(self, tokens: Tensor) -> Tensor:
-        """The stock model's output for the picture: (B, T, D) -> (B, E)."""
+        """The stock model's output for the image: (B, T, D) -> (B, E)."""
 
     def pool_features(self, tokens: Tensor) -> Tensor:
-        """What the stock model pools for the picture, before a classifier if it has one: (B, T, D) -> (B, E).
+        """What the stock model pools for the image, before a classifier if it has one: (B, T, D) -> (B, E).
 
         In the space of `project`, so that it can be compared with texts or with rows of the classifier.
         """
         return self.pool(tokens)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Text features of a two-tower model, not normalised: C texts -> (C, E)."""
+        """Text features of a two-tower model, not normalized: C texts -> (C, E)."""
         raise ValueError(
             f"`{self.spec}` has no text tower; use a two-tower backbone such as `open_clip:ViT-B-16-quickgelu/openai`, "
             "or the rows of its own classifier: backbone.class_head()."
@@ -218,22 +218,22 @@ class Backbone(ABC):
         return self
 
     def layout(self, images: Tensor | tuple[int, int]) -> Layout:
-        """Where tokens sit for pictures (B, 3, h, w), or for a size (height, width)."""
+        """Where tokens sit for images (B, 3, h, w), or for a size (height, width)."""
         size = (images.shape[-2], images.shape[-1]) if isinstance(images, Tensor) else images
         return Layout(self.prefix, grid_of(size, self.patch_size), self.class_index)
 
     @final
     def embed(self, images: Tensor, *, positions: str | None = None) -> Tensor:
-        """Tokens that enter block 1: normalised pictures (B, 3, h, w) -> (B, T, D)."""
+        """Tokens that enter block 1: normalized images (B, 3, h, w) -> (B, T, D)."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
-                f"`images` should be normalised RGB of shape (B, 3, h, w); got {tuple(images.shape)}. "
-                "Open files with diagnostics.images.load_image and normalise with the backbone's mean and std."
+                f"`images` should be normalized RGB of shape (B, 3, h, w); got {tuple(images.shape)}. "
+                "Open files with diagnostics.images.load_image and normalize with the backbone's mean and std."
             )
         if not images.is_floating_point():
             raise TypeError(
-                f"`images` should be normalised floating point; got {images.dtype}. Divide 0…255 by 255 and normalise "
-                "with the backbone's mean and std: diagnostics.images.normalise."
+                f"`images` should be normalized floating point; got {images.dtype}. Divide 0…255 by 255 and normalize "
+                "with the backbone's mean and std: diagnostics.images.normalize."
             )
         images = pad_to_patches(images.to(self.device, self.dtype), self.patch_size)
         table = self._positions(grid_of((images.shape[-2], images.shape[-1]), self.patch_size), positions)
@@ -246,7 +246,7 @@ class Backbone(ABC):
             self._tables[key] = learned and interpolate_positions(
                 learned[0].detach(), self.native_grid, grid, how=key[1], prefix=learned[1]
             )
-            # A folder of pictures of all shapes must not fill the memory with tables.
+            # A folder of images of all shapes must not fill the memory with tables.
             while len(self._tables) > 16:
                 self._tables.pop(next(iter(self._tables)))
         return self._tables[key]
@@ -283,7 +283,7 @@ class Backbone(ABC):
         tap: Tap | TapFunction | None = None,
         positions: str | None = None,
     ) -> Tensor:
-        """Tokens after block `stop`: normalised pictures (B, 3, h, w) -> (B, T, D).
+        """Tokens after block `stop`: normalized images (B, 3, h, w) -> (B, T, D).
 
         `stop` counts layers as everywhere: 1…L, 0 the embedding, negative from the end; all blocks by default.
         `positions` overrides the backbone's interpolation for this call. The embedding passes the tap as
@@ -296,7 +296,7 @@ class Backbone(ABC):
 
     @final
     def __call__(self, images: Tensor) -> Tensor:
-        """The stock model's output: normalised pictures (B, 3, h, w) -> (B, E)."""
+        """The stock model's output: normalized images (B, 3, h, w) -> (B, E)."""
         return self.pool(self.trunk(images))
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ def load_openai(argument: str) -> Backbone:
     """Bare weights in the layout of OpenAI's CLIP: openai:FILE (.pt, .safetensors, .npz), architecture off the shapes
 
     FILE is a state dict or OpenAI's own TorchScript archive. Always QuickGELU and heads of width 64, as all of OpenAI's
-    models; half precision is widened to fp32. Without a text tower the picture tower works alone. ValueError for a
+    models; half precision is widened to fp32. Without a text tower the image tower works alone. ValueError for a
     ResNet, for another layout, and for weights that are missing or left over.
     """
     spec = f"openai:{argument}"
@@ -35,7 +35,7 @@ def openai_backbone(weights: Mapping[str, Tensor], *, spec: str) -> Backbone:
 
     if any(name.startswith("visual.layer1.") for name in weights):
         raise ValueError(
-            f"`{spec}` holds a ResNet picture tower; this package looks into ViTs. Use the weights of a ViT, for "
+            f"`{spec}` holds a ResNet image tower; this package looks into ViTs. Use the weights of a ViT, for "
             "example ViT-B/16."
         )
     vision = _vision(weights, spec)
@@ -68,13 +68,13 @@ def _vision(weights: Mapping[str, Tensor], spec: str) -> dict[str, Any]:
     if len(kernel) != 4 or kernel[2] != kernel[3]:
         raise ValueError(f"`visual.conv1.weight` of `{spec}` should be (D, 3, patch, patch); got {kernel}.")
     width, patch = kernel[0], kernel[2]
-    _heads(width, "picture", spec)
+    _heads(width, "image", spec)
     rows = weights["visual.positional_embedding"].shape[0]
     side = round((rows - 1) ** 0.5)
     if side**2 + 1 != rows:
         raise ValueError(
             f"`visual.positional_embedding` of `{spec}` should have one row for the class token and a square grid; "
-            f"got {rows} rows. Export the model at a square picture size."
+            f"got {rows} rows. Export the model at a square image size."
         )
     return {
         "width": width,
@@ -92,7 +92,7 @@ def _text(weights: Mapping[str, Tensor], spec: str) -> dict[str, Any]:
     if absent:
         raise ValueError(
             f"the text tower of `{spec}` is not in OpenAI's layout: {some(absent)} missing. Export the whole state "
-            "dict, or the picture tower (`visual.…`) alone."
+            "dict, or the image tower (`visual.…`) alone."
         )
     vocabulary, width = weights["token_embedding.weight"].shape
     return {

@@ -81,7 +81,7 @@ class TextTower:
         self._tokenizer: Any = None
 
     def __call__(self, texts: Sequence[str], device: torch.device) -> Tensor:
-        """C texts -> (C, E), not normalised."""
+        """C texts -> (C, E), not normalized."""
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError(f"`texts` should be a list of strings; got {texts!r}. Wrap a single text: [text].")
         if not texts:
@@ -89,7 +89,7 @@ class TextTower:
         if self._tokenizer is None:
             self._tokenizer = self._make_tokenizer()
         tokens = self._tokenizer(list(texts)).to(device)
-        # CoCa normalises unless told otherwise; the others do not.
+        # CoCa normalizes unless told otherwise; the others do not.
         return torch.cat([self.model.encode_text(part, normalize=False) for part in tokens.split(TEXT_BATCH)])
 
     def _make_tokenizer(self) -> Any:
@@ -98,14 +98,14 @@ class TextTower:
         except Exception as error:  # transformers, the hub and the disk each fail in their own way
             raise ValueError(
                 f"the tokenizer of `{self.spec}` could not be made: {first_line(error)}. It may need `pip install "
-                "transformers sentencepiece`, and the network once to fetch its vocabulary. The picture tower works "
+                "transformers sentencepiece`, and the network once to fetch its vocabulary. The image tower works "
                 "without it."
             ) from error
 
 
 @final
 class OpenClipBackbone(Backbone):
-    """A model whose picture tower is open_clip's own `VisionTransformer`."""
+    """A model whose image tower is open_clip's own `VisionTransformer`."""
 
     def __init__(self, model: Any, *, spec: str, text: TextTower | None, **fields: Any) -> None:
         visual = model.visual
@@ -170,7 +170,7 @@ class OpenClipBackbone(Backbone):
 
 @final
 class OpenClipTimmBackbone(Backbone):
-    """A model whose picture tower is a timm `VisionTransformer`: SigLIP and its kin, with or without class token."""
+    """A model whose image tower is a timm `VisionTransformer`: SigLIP and its kin, with or without class token."""
 
     def __init__(self, model: Any, *, spec: str, text: TextTower | None, **fields: Any) -> None:
         from diagnostics.backbones.timm import TimmTower
@@ -249,7 +249,7 @@ def clip_backbone(
 
 
 def check_tower(visual: Any, spec: str) -> None:
-    """Refuses by name a picture tower that our blocks cannot run; passes over all others."""
+    """Refuses by name an image tower that our blocks cannot run; passes over all others."""
     from open_clip.timm_model import TimmModel
     from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock, VisionTransformer
 
@@ -261,7 +261,7 @@ def check_tower(visual: Any, spec: str) -> None:
         TimmTower(visual.trunk, spec)
         return
     if not isinstance(visual, VisionTransformer):
-        raise _cannot_run(spec, f"a picture tower `{type(visual).__name__}`")
+        raise _cannot_run(spec, f"an image tower `{type(visual).__name__}`")
     if getattr(visual, "attn_pool_contrastive", None) is not None:
         raise _cannot_run(spec, f"the attentional pool `{visual.attn_pool_type}`")
     if visual.pool_type not in ("tok", "avg"):
@@ -285,7 +285,7 @@ def load_open_clip(argument: str) -> Backbone:
     there both names work. A file does not say which activation it was trained with: it follows the architecture's
     name, so OpenAI's weights go under `ViT-B-16-quickgelu@FILE`, or `openai:FILE`; only OpenAI's own archives, which
     bear marks, are refused under a GELU name. A file's mean and std are those that all published weights of the
-    architecture share, or else OpenAI's; a file without a text tower works for pictures.
+    architecture share, or else OpenAI's; a file without a text tower works for images.
     """
     import open_clip
 
@@ -387,7 +387,7 @@ def _from_file(architecture: str, path: str) -> Backbone:
             f"would be silently wrong. Use `openai:{path}` or `open_clip:{architecture}{QUICK}@{path}`."
         )
     weights = {name: value for name, value in weights.items() if name not in NO_WEIGHTS}
-    config["vision_cfg"].update(_picture_size(config, weights))
+    config["vision_cfg"].update(_image_size(config, weights))
     model = _build(config, spec)
     weights = _in_layout_of(model, weights)
     two_towers = any(not name.startswith(("visual.", "logit_")) for name in weights)
@@ -400,7 +400,7 @@ def _from_file(architecture: str, path: str) -> Backbone:
         spec=spec,
         instead="Name the architecture that the file was saved from; a file in OpenAI's layout goes by `openai:FILE`.",
     )
-    mean, std = _normalisation(architecture)
+    mean, std = _normalization(architecture)
     return clip_backbone(
         model,
         spec=spec,
@@ -411,7 +411,7 @@ def _from_file(architecture: str, path: str) -> Backbone:
 
 
 def check_config(config: Mapping[str, Any], spec: str) -> None:
-    """Refuses by name a model whose picture tower our blocks cannot run, before its weights are fetched or read."""
+    """Refuses by name a model whose image tower our blocks cannot run, before its weights are fetched or read."""
     with torch.device("meta"):
         check_tower(_build(config, spec).visual, spec)
 
@@ -436,10 +436,10 @@ def _build(config: Mapping[str, Any], spec: str) -> Any:
         ) from error
 
 
-def _picture_size(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, int]:
+def _image_size(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, int]:
     """The square size that a file's position table was made for, where it is not the architecture's own.
 
-    Stretching the table here as well as for each picture would interpolate twice.
+    Stretching the table here as well as for each image would interpolate twice.
     """
     table, patches = weights.get("visual.positional_embedding"), weights.get("visual.conv1.weight")
     if table is None or patches is None:
@@ -463,7 +463,7 @@ def _in_layout_of(model: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if not name.endswith("embeddings.position_ids")}
 
 
-def _normalisation(architecture: str) -> tuple[Sequence[float], Sequence[float]]:
+def _normalization(architecture: str) -> tuple[Sequence[float], Sequence[float]]:
     """Mean and std of all published weights of an architecture where they agree, OpenAI's otherwise."""
     import open_clip
 

@@ -1,4 +1,4 @@
-"""Position tables for other picture sizes: how the learned grid of positions is stretched, by name."""
+"""Position tables for other image sizes: how the learned grid of positions is stretched, by name."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DINO_OFFSET = 0.1
 
 
 def bicubic_antialiased(table: Tensor, grid: Grid) -> Tensor:
-    """Bicubic with antialiasing, pixel centres aligned: what open_clip's and timm's own loaders do, and GEM."""
+    """Bicubic with antialiasing, pixel centers aligned: what open_clip's and timm's own loaders do, and GEM."""
     return F.interpolate(table, size=tuple(grid), mode="bicubic", align_corners=False, antialias=True)
 
 
 def bicubic(table: Tensor, grid: Grid) -> Tensor:
-    """Bicubic without antialiasing, pixel centres aligned."""
+    """Bicubic without antialiasing, pixel centers aligned."""
     return F.interpolate(table, size=tuple(grid), mode="bicubic", align_corners=False)
 
 
@@ -65,7 +65,7 @@ def interpolate_positions(table: Tensor, native: Grid, grid: Grid, *, how: str, 
     if table.shape[0] != prefix + native.patches:
         raise ValueError(
             f"`table` should have {prefix} + {native.rows}x{native.cols} rows; got {tuple(table.shape)}. "
-            "The weights and the architecture disagree on the picture size."
+            "The weights and the architecture disagree on the image size."
         )
     if grid == native:
         return table

@@ -37,7 +37,7 @@ REASONS = {
     "SwinTransformer": "attention is windowed and the grid shrinks between stages",
     "SwinTransformerV2": "attention is windowed and the grid shrinks between stages",
     "Hiera": "tokens are pooled between stages: they do not keep one grid",
-    "NaFlexVit": "it takes packed sequences of patches, not pictures",
+    "NaFlexVit": "it takes packed sequences of patches, not images",
     "ConvNeXt": "it is a convolutional network: it has no tokens",
     "ResNet": "it is a convolutional network: it has no tokens",
     "HybridEmbed": "a convolutional network stands before the patches",
@@ -128,7 +128,7 @@ class TimmTower:
     refused by name with ValueError, so that nothing runs a little wrong. Dropout and stochastic depth are left out: the
     trunk is meant to be in eval mode.
 
-    `native_size` is the grid in pixels. Where the model's own picture size is no multiple of its patch (SigLIP So400m:
+    `native_size` is the grid in pixels. Where the model's own image size is no multiple of its patch (SigLIP So400m:
     384 with patch 14) the stock model drops the rest at the right and bottom; its native size here is 378.
     """
 
@@ -145,12 +145,12 @@ class TimmTower:
             raise ValueError(f"`{name}` can't run: its attention pooling has positions of its own, fixed to one size.")
         if not trunk.global_pool:
             raise ValueError(
-                f"`{name}` pools nothing (global_pool=''), so it has no output for a picture; choose a pooling: "
+                f"`{name}` pools nothing (global_pool=''), so it has no output for an image; choose a pooling: "
                 "model.reset_classifier(0, global_pool='token'), or 'avg' without a class token."
             )
         if trunk.patch_embed.proj.in_channels != 3:
             raise ValueError(
-                f"`{name}` should take RGB pictures; it takes {trunk.patch_embed.proj.in_channels} channels."
+                f"`{name}` should take RGB images; it takes {trunk.patch_embed.proj.in_channels} channels."
             )
 
         self.trunk, self.name = trunk, name
@@ -179,7 +179,7 @@ class TimmTower:
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """Patch embedding and its norm, if any: (B, 3, h, w), whole patches -> (B, N, D)."""
-        # The parts, not the whole module, which insists on one picture size and may hand back a grid.
+        # The parts, not the whole module, which insists on one image size and may hand back a grid.
         embed = self.trunk.patch_embed
         return embed.norm(embed.proj(images).flatten(2).mT)
 
@@ -205,7 +205,7 @@ class TimmTower:
         return self.trunk.norm(tokens)
 
     def pool(self, tokens: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """The stock output for the picture: tokens that leave the last block (B, T, D) -> (B, D').
+        """The stock output for the image: tokens that leave the last block (B, T, D) -> (B, D').
 
         D' is the head's width, or D without a head or with `pre_logits`, which stops before it.
         """
@@ -307,7 +307,7 @@ def timm_backbone(
     if mean is None or std is None:
         TimmTower(model, spec)  # a model that can't run is told so first
         raise ValueError(
-            f"`{spec}` does not say how its pictures are normalised (no pretrained_cfg); give it: "
+            f"`{spec}` does not say how its images are normalized (no pretrained_cfg); give it: "
             "timm_backbone(model, spec, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))."
         )
     return TimmBackbone(model, spec, mean=mean, std=std, note=note)
@@ -322,7 +322,7 @@ def load_timm(argument: str) -> TimmBackbone:
     `vit_base_patch16_224.dino` takes timm's published weights (downloaded, or from its cache);
     `vit_tiny_patch16_224@weights.safetensors` takes a local file instead and needs no network. The tag after the dot
     says which weights, and so which mean and std: give it with a file as well. A file may have any number of classes,
-    none included, another picture size, and the layouts that timm reads (original DINOv2, DeiT-III …); the backbone's
+    none included, another image size, and the layouts that timm reads (original DINOv2, DeiT-III …); the backbone's
     `note` tells what was adapted.
 
     Raises ValueError for an unknown name (with the near ones), a tag under an architecture with another activation

@@ -72,7 +72,7 @@ def build_tiny(
     if outliers:
         raise ValueError(
             "`outliers` of backbone `tiny` are written into its CLIP only; leave out class_token and registers, or "
-            "plant them as the pictures pass: diagnostics.edits.plant."
+            "plant them as the images pass: diagnostics.edits.plant."
         )
     return _timm(class_token, registers, depth=depth, width=width, heads=heads, patch=patch, size=size, seed=seed)
 
@@ -90,7 +90,7 @@ def _clip(*, depth: int, width: int, heads: int, patch: int, size: int, seed: in
     text = {"layers": TEXT_BLOCKS, "width": TEXT_WIDTH, "heads": 2}
     with torch.random.fork_rng(devices=[]):  # open_clip's constructors draw from the global generator
         model = open_clip.CLIP(JOINT, vision_cfg=vision, text_cfg=text, quick_gelu=True)
-    randomise(model, seed)
+    randomize(model, seed)
     return clip_backbone(
         model,
         spec="tiny",
@@ -122,21 +122,21 @@ def _timm(
             no_embed_class=registers > 0,
             global_pool="token" if class_token else "avg",
         )
-    randomise(model, seed)
+    randomize(model, seed)
     return timm_backbone(model, "tiny", mean=IMAGENET_INCEPTION_MEAN, std=IMAGENET_INCEPTION_STD)
 
 
-def randomise(model: nn.Module, seed: int) -> None:
+def randomize(model: nn.Module, seed: int) -> None:
     """Fills every weight from a generator of its own; no global state is read or changed.
 
     A matrix gets the deviation 1/√(inputs), which keeps a signal's size. Rows that make queries and keys get
-    √(spread/inputs) instead: of a normalised token, q·k/√d then has the deviation `LOGIT_SPREAD`, so attention is far
+    √(spread/inputs) instead: of a normalized token, q·k/√d then has the deviation `LOGIT_SPREAD`, so attention is far
     from uniform. Norm gains spread by 0.1 around 1, and biases by 0.1 around 0, so that each of them matters.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(tensor: torch.Tensor, spread: float, centre: float = 0.0) -> None:
-        tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread + centre)
+    def normal(tensor: torch.Tensor, spread: float, center: float = 0.0) -> None:
+        tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread + center)
 
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -11,7 +11,7 @@ CHANNELS, SIGNS = (17, 44), (1.0, -1.0)
 # Positions that may become outliers, and how strongly their embedding carries the planted direction: a patch of little
 # contrast there shows mostly its position, so it is the plain patches that fire, as in trained models.
 PLACES, PLACE_STRENGTH = 6, 14.0
-# The neuron fires where the normalised token has more than this along the planted direction.
+# The neuron fires where the normalized token has more than this along the planted direction.
 THRESHOLD, GAIN, HEIGHT = 2.1, 8.0, 90.0
 # How much the queries of later blocks lean to the keys of outliers.
 LEAN = 3.0
@@ -48,7 +48,7 @@ def _make_neuron(block: nn.Module, direction: Tensor, written: Tensor) -> None:
     """Hidden unit 0: fires past the threshold along `direction` and writes `written` into the residual stream."""
     norm = block.get_submodule("ln_2")
     first, second = block.get_submodule("mlp.c_fc"), block.get_submodule("mlp.c_proj")
-    # Undoes the norm's own gain and bias, so that the threshold is in units of the plain normalised token.
+    # Undoes the norm's own gain and bias, so that the threshold is in units of the plain normalized token.
     rows = GAIN * direction / norm.get_parameter("weight")
     first.get_parameter("weight")[0] = rows
     first.get_parameter("bias")[0] = -(rows @ norm.get_parameter("bias")) - GAIN * THRESHOLD

@@ -1,4 +1,4 @@
-"""A threshold for any detector's scores, found in the scores of each picture instead of fixed by a constant."""
+"""A threshold for any detector's scores, found in the scores of each image instead of fixed by a constant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import Detector
-from diagnostics.detectors.features import picture_median
+from diagnostics.detectors.features import image_median
 from diagnostics.layout import Layout
 from diagnostics.registry import Registry, spec_name
 from diagnostics.taps import Recording
@@ -30,8 +30,8 @@ def robust_spread(scores: Tensor) -> Tensor:
 
     From the mean absolute deviation where more than half of the scores are equal, for the median one is 0 then.
     """
-    deviations = (scores - picture_median(scores)).abs()
-    median = MEDIAN_TO_SPREAD * picture_median(deviations)
+    deviations = (scores - image_median(scores)).abs()
+    median = MEDIAN_TO_SPREAD * image_median(deviations)
     return torch.where(median > 0, median, MEAN_TO_SPREAD * deviations.mean(dim=1, keepdim=True))
 
 
@@ -59,28 +59,28 @@ def mad(scores: Tensor) -> Tensor:
     Source: Iglewicz and Hoaglin, How to detect and handle outliers, 1993, Sec 3.3; one-sided, since a detector's low
     scores are ordinary.
     """
-    return scores > picture_median(scores) + SPREADS * robust_spread(scores)
+    return scores > image_median(scores) + SPREADS * robust_spread(scores)
 
 
 def mixture(scores: Tensor) -> Tensor:
     """Scores that the upper of two Gaussians explains better: (B, N) -> (B, N) bool.
 
-    Fitted by expectation-maximisation from Otsu's split; above means more than half of the posterior, and above the
+    Fitted by expectation-maximization from Otsu's split; above means more than half of the posterior, and above the
     lower mean. None where all scores are equal. Source: Dempster, Laird and Rubin, JRSS B 39 (1977).
     """
     spread = scores.std(dim=1, keepdim=True, correction=0)
     values = (scores - scores.mean(dim=1, keepdim=True)) / spread.where(spread > 0, 1.0)
     share = torch.stack([~otsu(scores), otsu(scores)], dim=1).to(values.dtype)  # (B, 2, N)
-    centre = values.new_zeros(len(values), 2, 1)
+    center = values.new_zeros(len(values), 2, 1)
     for _ in range(EM_STEPS):
         weight = share.sum(dim=2, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
-        centre = (share * values[:, None]).sum(dim=2, keepdim=True) / weight
-        variance = (share * (values[:, None] - centre).square()).sum(dim=2, keepdim=True) / weight + EM_FLOOR**2
-        logs = weight.log() - 0.5 * variance.log() - 0.5 * (values[:, None] - centre).square() / variance
+        center = (share * values[:, None]).sum(dim=2, keepdim=True) / weight
+        variance = (share * (values[:, None] - center).square()).sum(dim=2, keepdim=True) / weight + EM_FLOOR**2
+        logs = weight.log() - 0.5 * variance.log() - 0.5 * (values[:, None] - center).square() / variance
         share = logs.softmax(dim=1)
-    upper = centre.argmax(dim=1, keepdim=True)
+    upper = center.argmax(dim=1, keepdim=True)
     posterior = share.gather(1, upper.expand(-1, 1, values.shape[1]))[:, 0]
-    return (posterior > 0.5) & (values > centre.amin(dim=1)) & (spread > 0)
+    return (posterior > 0.5) & (values > center.amin(dim=1)) & (spread > 0)
 
 
 def knee(scores: Tensor) -> Tensor:
@@ -105,15 +105,15 @@ RULES: dict[str, Callable[[Tensor], Tensor]] = {"otsu": otsu, "mad": mad, "mixtu
 class Adaptive(Detector):
     """Puts a threshold without a constant on another detector's scores: `adaptive:detector=relative-norm,rule=otsu`.
 
-    Score: the inner detector's; unit is its own. Rules, each on the scores of one picture: `otsu` (the split with the
+    Score: the inner detector's; unit is its own. Rules, each on the scores of one image: `otsu` (the split with the
     largest variance between), `mad` (3.5 robust spreads above the median), `mixture` (the upper of two Gaussians),
     `knee` (before the bend of the sorted scores).
 
     Otsu, mixture and knee split anything in two, so what they mark counts only if it stands apart: the mean of the
     marked lies `separation` robust spreads of the others above the others' median, and they are no more than half.
-    A picture without outliers then has few or none. `log` looks at the logarithm, for scores above 0 with a heavy
-    tail; 0 and below count as the least score above 0. An infinite score counts as the largest finite one; a picture
-    with a nan score has no outliers. Settings of the inner detector go in brackets: `detector=lof(neighbours=10)`.
+    An image without outliers then has few or none. `log` looks at the logarithm, for scores above 0 with a heavy
+    tail; 0 and below count as the least score above 0. An infinite score counts as the largest finite one; an image
+    with a nan score has no outliers. Settings of the inner detector go in brackets: `detector=lof(neighbors=10)`.
     """
 
     published: ClassVar[str] = (
@@ -154,8 +154,8 @@ class Adaptive(Detector):
     def needs(self) -> tuple[str, ...]:
         return self.inner.needs
 
-    def refusal(self, layout: Layout) -> str | None:
-        return self.inner.refusal(layout)
+    def unsupported_reason(self, layout: Layout) -> str | None:
+        return self.inner.unsupported_reason(layout)
 
     def fitted(self, backbone: Backbone, images: Tensor, layer: int) -> Self:
         return replace(self, fitted_detector=self.inner.fitted(backbone, images, layer))
@@ -190,13 +190,13 @@ def stands_apart(scores: Tensor, mask: Tensor, separation: float) -> Tensor:
         if not 0 < int(marked.sum()) <= len(values) / 2:
             continue
         others = values[~marked][None]
-        gap = values[marked].mean() - picture_median(others)
+        gap = values[marked].mean() - image_median(others)
         apart[number] = gap[0] > separation * robust_spread(others)[0]
     return apart
 
 
 def _within_finite(scores: Tensor) -> Tensor:
-    """Infinite scores become the picture's largest or least finite one: (B, N) -> (B, N)."""
+    """Infinite scores become the image's largest or least finite one: (B, N) -> (B, N)."""
     finite = scores.isfinite()
     top = scores.where(finite, -torch.inf).amax(dim=1, keepdim=True)
     bottom = scores.where(finite, torch.inf).amin(dim=1, keepdim=True)

@@ -39,19 +39,19 @@ class Detector(ABC):
     def needs(self) -> tuple[str, ...]:
         """Taps of the layer in question."""
 
-    def refusal(self, layout: Layout) -> str | None:
+    def unsupported_reason(self, layout: Layout) -> str | None:
         """Why this detector can't run on such tokens (no class token, too few patches), or None if it can."""
         return None
 
     @property
     def learns(self) -> bool:
-        """Whether `fitted` makes something else of it, for which pictures or weights have to be at hand."""
+        """Whether `fitted` makes something else of it, for which images or weights have to be at hand."""
         return type(self).fitted is not Detector.fitted
 
     def fitted(self, backbone: Backbone, images: Tensor, layer: int) -> Self:
-        """The detector made ready for a backbone and a layer, where it learns from weights or from pictures.
+        """The detector made ready for a backbone and a layer, where it learns from weights or from images.
 
-        `images`: normalised pictures (B, 3, h, w) to learn from. Most detectors need neither and return themselves.
+        `images`: normalized images (B, 3, h, w) to learn from. Most detectors need neither and return themselves.
         """
         return self
 
@@ -65,12 +65,12 @@ class Detector(ABC):
 
     @abstractmethod
     def mark(self, scores: Tensor) -> Tensor:
-        """Which scores are outliers by the detector's own threshold: (B, N) -> (B, N) bool. Each picture on its own."""
+        """Which scores are outliers by the detector's own threshold: (B, N) -> (B, N) bool. Each image on its own."""
 
     @final
     def __call__(self, recording: Recording, layout: Layout) -> Outliers:
         """Score and mark in one, after the checks at the door."""
-        reason = self.refusal(layout)
+        reason = self.unsupported_reason(layout)
         if reason:
             raise ValueError(f"{self} can't run here: {reason}.")
         threshold = getattr(self, "threshold", None)
@@ -96,7 +96,7 @@ class ThresholdDetector(Detector):
 
 
 def largest(scores: Tensor, count: int) -> Tensor:
-    """Mask of the `count` largest scores of each picture, all of them where there are fewer: (B, N) -> (B, N) bool.
+    """Mask of the `count` largest scores of each image, all of them where there are fewer: (B, N) -> (B, N) bool.
 
     Of equal scores the first patches in row-major order are taken, so exactly `count` are marked. nan is never marked.
     """

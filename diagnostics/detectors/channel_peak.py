@@ -18,12 +18,12 @@ Profile = Literal["mean", "peak"]
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelPeak(ThresholdDetector):
-    """Marks patches in which one of the picture's dominant channels takes an outstanding share.
+    """Marks patches in which one of the image's dominant channels takes an outstanding share.
 
     Score: D · max_{j in dominant} |x_j| / Σ_k |x_k| over the D channels of the patch that leaves the block: in [0, D],
     1 is an even share. So the published line φ > 5/D reads score > 5 at any width. A zero patch scores 0.
-    Dominant are the `dominant` channels of each picture where its profile peaks, the mean |x| over its patches;
-    `profile="peak"` takes the largest |x| instead, which a single outlier can lead. Each picture on its own.
+    Dominant are the `dominant` channels of each image where its profile peaks, the mean |x| over its patches;
+    `profile="peak"` takes the largest |x| instead, which a single outlier can lead. Each image on its own.
     Source: RF-CLIP (AAAI 2026, arXiv:2511.16170), by its description: no code is released. It doesn't say how signs
     are handled; we take magnitudes, since massive channels are negative in some models.
     """
@@ -50,7 +50,7 @@ class ChannelPeak(ThresholdDetector):
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         sizes = layout.patches(recording["block_out"]).float().abs()
         width = sizes.shape[-1]
-        profile = channel_peaks(sizes) if self.profile == "peak" else channel_means(sizes, normalise="none")
+        profile = channel_peaks(sizes) if self.profile == "peak" else channel_means(sizes, normalize="none")
         chosen = profile.topk(min(self.dominant, width), dim=1).indices
         peaks = sizes.gather(2, chosen[:, None].expand(-1, sizes.shape[1], -1)).amax(dim=2)
         # The mean is the sum over D: their ratio is the share times D.

@@ -16,10 +16,10 @@ from diagnostics.taps import Recording
 
 @dataclass(frozen=True, kw_only=True)
 class IsolationForest(ThresholdDetector):
-    """Marks patches that few random cuts set apart: scikit-learn's isolation forest, one for each picture.
+    """Marks patches that few random cuts set apart: scikit-learn's isolation forest, one for each image.
 
-    Score: minus scikit-learn's `score_samples`, in (0, 1]; no unit. Seeded: the same picture has the same scores. Runs
-    on the CPU, in tenths of a second a picture. A picture with a nan or infinite value has nan scores and no outliers.
+    Score: minus scikit-learn's `score_samples`, in (0, 1]; no unit. Seeded: the same image has the same scores. Runs
+    on the CPU, in tenths of a second an image. An image with a nan or infinite value has nan scores and no outliers.
     Source: Liu, Ting and Zhou, Isolation forest, ICDM 2008; scikit-learn's defaults.
     """
 
@@ -42,8 +42,8 @@ class IsolationForest(ThresholdDetector):
     def needs(self) -> tuple[str, ...]:
         return (self.tap,)
 
-    def refusal(self, layout: Layout) -> str | None:
-        return None if layout.count > 1 else f"{layout.count} patch can't be set apart. Take a larger picture"
+    def unsupported_reason(self, layout: Layout) -> str | None:
+        return None if layout.count > 1 else f"{layout.count} patch can't be set apart. Take a larger image"
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         return score_each(patch_features(recording, layout, self.tap), self._scores)

@@ -9,30 +9,30 @@ from torch import Tensor
 
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.features import TokenTap, over_median
-from diagnostics.detectors.neighbors import NeighbourDetector, nearest_others
+from diagnostics.detectors.neighbors import NeighborDetector, nearest_others
 
 Distance = Literal["mean", "largest"]
 
 
-def neighbour_distance(features: Tensor, *, neighbours: int, distance: Distance) -> Tensor:
+def neighbor_distance(features: Tensor, *, neighbors: int, distance: Distance) -> Tensor:
     """Mean or largest distance to the nearest patches: (B, N, D) -> (B, N), at least 0, in the features' unit."""
-    distances = nearest_others(features, neighbours)[0]
+    distances = nearest_others(features, neighbors)[0]
     return distances[..., -1] if distance == "largest" else distances.mean(dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class KNearest(NeighbourDetector, ThresholdDetector):
+class KNearest(NeighborDetector, ThresholdDetector):
     """Marks patches that lie far from their nearest patches.
 
-    Score: mean (or `distance="largest"`: k-th) distance to the `neighbours` nearest patches, over the picture's median
-    of that distance; no unit, 1 is ordinary. Blind to a cluster of more than `neighbours` outliers. Where the median
+    Score: mean (or `distance="largest"`: k-th) distance to the `neighbors` nearest patches, over the image's median
+    of that distance; no unit, 1 is ordinary. Blind to a cluster of more than `neighbors` outliers. Where the median
     is 0 (more than half of the patches are copies) the furthest patch has 1e6; equal patches have 0.
-    A picture with a nan or infinite value has nan scores and no outliers.
+    An image with a nan or infinite value has nan scores and no outliers.
     Source: Ramaswamy et al., SIGMOD 2000 (k-th distance); Angiulli and Pizzuti, PKDD 2002 (mean). The ratio is ours.
     """
 
     published: ClassVar[str] = "no threshold is published: the sources rank and take the n largest."
-    neighbours: int = 20  # our choice: the same as for `lof`
+    neighbors: int = 20  # our choice: the same as for `lof`
     distance: Distance = "mean"
     threshold: float = 2.0  # our choice
     tap: TokenTap = "block_out"
@@ -45,4 +45,4 @@ class KNearest(NeighbourDetector, ThresholdDetector):
             raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 2; got {self.threshold}.")
 
     def loneliness(self, features: Tensor) -> Tensor:
-        return over_median(neighbour_distance(features, neighbours=self.neighbours, distance=self.distance))
+        return over_median(neighbor_distance(features, neighbors=self.neighbors, distance=self.distance))

@@ -1,4 +1,4 @@
-"""Local outlier factor: how much thinner the neighbourhood of a patch is than those of its neighbours."""
+"""Local outlier factor: how much thinner the neighborhood of a patch is than those of its neighbors."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.features import TokenTap
-from diagnostics.detectors.neighbors import NeighbourDetector, nearest_others
+from diagnostics.detectors.neighbors import NeighborDetector, nearest_others
 
-TINY = 1e-10  # scikit-learn's: keeps the density of patches with more copies than neighbours finite
+TINY = 1e-10  # scikit-learn's: keeps the density of patches with more copies than neighbors finite
 
 
-def local_outlier_factor(features: Tensor, *, neighbours: int) -> Tensor:
-    """Mean density of the neighbours over the patch's own: (B, N, D) -> (B, N), above 0; about 1 is ordinary.
+def local_outlier_factor(features: Tensor, *, neighbors: int) -> Tensor:
+    """Mean density of the neighbors over the patch's own: (B, N, D) -> (B, N), above 0; about 1 is ordinary.
 
-    Density is 1 over the mean reachability distance, max(distance, k-distance of the neighbour). The neighbours are
-    exactly `neighbours` many, as in scikit-learn; of equally distant ones an arbitrary few are taken, where the paper
-    takes all. Copies of a patch count as neighbours: where it has more of them than `neighbours`, its factor is 1.
+    Density is 1 over the mean reachability distance, max(distance, k-distance of the neighbor). The neighbors are
+    exactly `neighbors` many, as in scikit-learn; of equally distant ones an arbitrary few are taken, where the paper
+    takes all. Copies of a patch count as neighbors: where it has more of them than `neighbors`, its factor is 1.
     Source: Breunig et al., LOF, SIGMOD 2000, Def. 3-7.
     """
-    distances, others = nearest_others(features, neighbours)
+    distances, others = nearest_others(features, neighbors)
     shape = others.shape
     reach = distances.maximum(distances[..., -1].gather(1, others.flatten(1)).view(shape))
     density = 1 / (reach.mean(dim=-1) + TINY)
@@ -30,20 +30,20 @@ def local_outlier_factor(features: Tensor, *, neighbours: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalOutlierFactor(NeighbourDetector, ThresholdDetector):
-    """Marks patches in a far thinner neighbourhood than their neighbours' (textbook LOF).
+class LocalOutlierFactor(NeighborDetector, ThresholdDetector):
+    """Marks patches in a far thinner neighborhood than their neighbors' (textbook LOF).
 
-    Score: mean density of the neighbours over the own; no unit, 1 is ordinary. Equal to scikit-learn's
-    `LocalOutlierFactor`. Blind to a cluster of more than `neighbours` outliers: they are each other's neighbours.
-    A picture with a nan or infinite value has nan scores and no outliers.
+    Score: mean density of the neighbors over the own; no unit, 1 is ordinary. Equal to scikit-learn's
+    `LocalOutlierFactor`. Blind to a cluster of more than `neighbors` outliers: they are each other's neighbors.
+    An image with a nan or infinite value has nan scores and no outliers.
     Source: Breunig et al., LOF: identifying density-based local outliers, SIGMOD 2000.
     """
 
     published: ClassVar[str] = (
-        "scikit-learn: 20 neighbours, threshold 1.5 (contamination='auto'). SC-CLIP, arXiv:2411.15869, names LOF for "
-        "the last but one layer of CLIP B/16 and L/14; its code takes 30 neighbours and a share, see `lof-release`."
+        "scikit-learn: 20 neighbors, threshold 1.5 (contamination='auto'). SC-CLIP, arXiv:2411.15869, names LOF for "
+        "the last but one layer of CLIP B/16 and L/14; its code takes 30 neighbors and a share, see `lof-release`."
     )
-    neighbours: int = 20  # scikit-learn's default
+    neighbors: int = 20  # scikit-learn's default
     threshold: float = 1.5  # scikit-learn's offset for contamination="auto"
     tap: TokenTap = "block_out"
 
@@ -53,4 +53,4 @@ class LocalOutlierFactor(NeighbourDetector, ThresholdDetector):
             raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 1.5; got {self.threshold}.")
 
     def loneliness(self, features: Tensor) -> Tensor:
-        return local_outlier_factor(features, neighbours=self.neighbours)
+        return local_outlier_factor(features, neighbors=self.neighbors)

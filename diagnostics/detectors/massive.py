@@ -20,7 +20,7 @@ class Massive(ThresholdDetector):
 
     Score: the patch's largest |x| over the line that it has to pass, max(`absolute`, `ratio` x median |x|). So it is
     at least 0, has no unit, and exceeds 1 exactly where some channel passes both tests. The median is over all entries
-    of the picture's hidden state, prefix tokens included; `tokens="patches"` leaves the prefix out. Of an even number
+    of the image's hidden state, prefix tokens included; `tokens="patches"` leaves the prefix out. Of an even number
     it is the lower middle one.
     Source: Sun et al. 2024, arXiv:2402.17762, Sec 2, by whom |x| exceeds 100 and is about 1000 times the median or
     more. Both are taken strictly here.

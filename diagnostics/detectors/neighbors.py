@@ -17,30 +17,30 @@ from diagnostics.taps import Recording
 SAME = 1e-13
 
 
-class NeighbourDetector(Detector):
-    """A detector that compares each patch of a tap with its `neighbours` nearest patches.
+class NeighborDetector(Detector):
+    """A detector that compares each patch of a tap with its `neighbors` nearest patches.
 
     A part derives from this interface, has both settings as fields, and says in `loneliness` what it makes of them.
     """
 
-    neighbours: int
+    neighbors: int
     tap: TokenTap
 
     def __post_init__(self) -> None:
-        if isinstance(self.neighbours, bool) or not isinstance(self.neighbours, int) or self.neighbours < 1:
-            raise ValueError(f"`neighbours` should be a whole number of at least 1, such as 20; got {self.neighbours}.")
+        if isinstance(self.neighbors, bool) or not isinstance(self.neighbors, int) or self.neighbors < 1:
+            raise ValueError(f"`neighbors` should be a whole number of at least 1, such as 20; got {self.neighbors}.")
 
     @property
     def needs(self) -> tuple[str, ...]:
         return (self.tap,)
 
     @final
-    def refusal(self, layout: Layout) -> str | None:
-        if layout.count > self.neighbours:
+    def unsupported_reason(self, layout: Layout) -> str | None:
+        if layout.count > self.neighbors:
             return None
         return (
-            f"{layout.count} patches can't have {self.neighbours} neighbours each. "
-            f"Ask for at most {layout.count - 1}, or take a larger picture"
+            f"{layout.count} patches can't have {self.neighbors} neighbors each. "
+            f"Ask for at most {layout.count - 1}, or take a larger image"
         )
 
     @final
@@ -49,31 +49,31 @@ class NeighbourDetector(Detector):
 
     @abstractmethod
     def loneliness(self, features: Tensor) -> Tensor:
-        """Scores of whole pictures: (B, N, D) -> (B, N), higher is more outlying."""
+        """Scores of whole images: (B, N, D) -> (B, N), higher is more outlying."""
 
 
 def pairwise_distances(features: Tensor) -> Tensor:
     """Euclidean distance of every two patches: (B, N, D) -> (B, N, N), in the dtype of `features`.
 
-    Through scalar products in double precision about the picture's mean: single precision would lose the digits of
+    Through scalar products in double precision about the image's mean: single precision would lose the digits of
     small distances between long tokens, which is where outliers are. What even that can't tell from a copy is one.
     """
     if features.device.type == "mps":  # has no double precision; the differences themselves are exact, and slow
         return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-    centred = features.double()
-    centred = centred - centred.mean(dim=1, keepdim=True)
-    length = centred.square().sum(dim=-1)
+    centered = features.double()
+    centered = centered - centered.mean(dim=1, keepdim=True)
+    length = centered.square().sum(dim=-1)
     both = length[:, :, None] + length[:, None]
-    squared = torch.baddbmm(both, centred, centred.mT, alpha=-2)
+    squared = torch.baddbmm(both, centered, centered.mT, alpha=-2)
     return squared.masked_fill(squared < SAME * both, 0).sqrt().to(features.dtype)
 
 
-def nearest_others(features: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
-    """Distances to the nearest other patches, ascending, and which they are: (B, N, D) -> two of (B, N, neighbours).
+def nearest_others(features: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
+    """Distances to the nearest other patches, ascending, and which they are: (B, N, D) -> two of (B, N, neighbors).
 
     A copy of a patch counts as another patch, at distance 0.
     """
     distances = pairwise_distances(features)
     distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    nearest = distances.topk(neighbours, dim=-1, largest=False)
+    nearest = distances.topk(neighbors, dim=-1, largest=False)
     return nearest.values, nearest.indices

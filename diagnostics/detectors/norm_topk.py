@@ -1,4 +1,4 @@
-"""Outliers by norm, a fixed number of them in every picture."""
+"""Outliers by norm, a fixed number of them in every image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diagnostics.taps import Recording
 class NormTopK(Detector):
     """Marks the `count` patches of largest norm, outliers or none: a quota.
 
-    Score: L2 norm of the patch that leaves the block, at least 0, in the model's own unit. A picture of fewer patches
+    Score: L2 norm of the patch that leaves the block, at least 0, in the model's own unit. An image of fewer patches
     has all of them marked.
     Source: released code of SFP (Kimsure/SFP 2804f5b, option `L2`) and of SC-CLIP's first commit
     (SuleBai/SC-CLIP 74471da).

@@ -1,4 +1,4 @@
-"""Any outlier detector of the library PyOD, run on the patches of each picture."""
+"""Any outlier detector of the library PyOD, run on the patches of each image."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MISSING = "the library PyOD is not installed; pip install pyod"
 
 @dataclass(frozen=True, kw_only=True)
 class Pyod(Detector):
-    """Marks patches by a detector of PyOD, one fitted to each picture: `pyod:ECOD`, `pyod:HBOS` ...
+    """Marks patches by a detector of PyOD, one fitted to each image: `pyod:ECOD`, `pyod:HBOS` ...
 
     Score: the model's `decision_scores_`; unit and scale are the model's. A quota: the share `contamination` of the
     patches is marked, outliers or not, by PyOD's own rule. Models that take a `random_state` get `seed`; other random
-    ones are not repeatable. Runs on the CPU. A picture with a nan or infinite value has nan scores and no outliers.
+    ones are not repeatable. Runs on the CPU. An image with a nan or infinite value has nan scores and no outliers.
     Needs the optional library: pip install pyod. Source: Zhao, Nasrullah and Li, PyOD, JMLR 20 (2019).
     """
 
@@ -48,7 +48,7 @@ class Pyod(Detector):
     def needs(self) -> tuple[str, ...]:
         return (self.tap,)
 
-    def refusal(self, layout: Layout) -> str | None:
+    def unsupported_reason(self, layout: Layout) -> str | None:
         return None if _installed() else MISSING
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:

@@ -15,17 +15,17 @@ from diagnostics.layout import Layout
 from diagnostics.measures.norms import token_norms
 from diagnostics.taps import Recording
 
-ENDS = 4  # our choice: longest and shortest patches by which a picture is known
+ENDS = 4  # our choice: longest and shortest patches by which an image is known
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomScores(Detector):
     """Marks patches at random: the floor for a comparison.
 
-    Score: uniform in [0, 1), no unit, drawn anew for each picture and each `seed`. A quota: the `count` largest are
-    marked. A picture is known by which of its patches are the longest and the shortest at this layer, so that it has
+    Score: uniform in [0, 1), no unit, drawn anew for each image and each `seed`. A quota: the `count` largest are
+    marked. An image is known by which of its patches are the longest and the shortest at this layer, so that it has
     the same scores in every batch and on every device, and other ones at other layers. Scores belong to places: they
-    don't follow a permutation or a flip. A picture with a nan or infinite value has nan scores and no outliers.
+    don't follow a permutation or a flip. An image with a nan or infinite value has nan scores and no outliers.
     Source: ours.
     """
 
@@ -48,7 +48,7 @@ class RandomScores(Detector):
     def _draw(self, features: Tensor) -> Tensor:
         # Places and not values: values change in the last digit with the size of the batch.
         order = token_norms(features).argsort(dim=1, stable=True).cpu()
-        drawn = [self._uniform(picture) for picture in order]
+        drawn = [self._uniform(image) for image in order]
         return torch.stack(drawn).to(features.device) if drawn else features.new_zeros(features.shape[:2])
 
     def _uniform(self, order: Tensor) -> Tensor:

@@ -22,10 +22,10 @@ SPARSE_SHARE, SPARSE_LEVEL = 0.5, 0.5
 
 
 class _Found(NamedTuple):
-    """What a search saw: pictures with outliers, and of each hidden unit (layers, F) the mean |activation| at outliers
+    """What a search saw: images with outliers, and of each hidden unit (layers, F) the mean |activation| at outliers
     and at ordinary patches, and the share of patches at which it is quiet."""
 
-    pictures: int
+    images: int
     active: Tensor
     ordinary: Tensor
     quiet: Tensor
@@ -33,11 +33,11 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RegisterNeuron(ThresholdDetector):
-    """Marks patches at which register neurons are active; `fitted` finds the neurons on a set of pictures.
+    """Marks patches at which register neurons are active; `fitted` finds the neurons on a set of images.
 
     A patch is an outlier for the search if its norm at layer `detect_at` is above `norm`, or without it above `ratio`
-    times the picture's median. A neuron's score is its mean |activation| at the outliers of a picture, with `contrast`
-    less the mean at its other patches, averaged over the pictures that have some; the `top_k` best above 0 are kept.
+    times the image's median. A neuron's score is its mean |activation| at the outliers of an image, with `contrast`
+    less the mean at its other patches, averaged over the images that have some; the `top_k` best above 0 are kept.
     `scope="layer"`: the best of the layer in question, so that the detector runs at every layer. `scope="model"`: the
     best of all blocks in the first `highest` share of the depth, as released; a layer that holds none of them can't be
     scored. `sparse` keeps only neurons below 0.5 for half of the patches.
@@ -47,7 +47,7 @@ class RegisterNeuron(ThresholdDetector):
     more active at the outliers has no vote. So the score does not hang on how loud the neurons of a layer are: after
     the layer that makes the outliers, a LayerNorm leaves these little but the outliers' own channels, and the neurons
     are quieter there than others are elsewhere.
-    A picture with a nan or infinite value has nan scores and no outliers. Without `fitted` scoring raises ValueError.
+    An image with a nan or infinite value has nan scores and no outliers. Without `fitted` scoring raises ValueError.
     Source: Jiang et al., Vision transformers don't need trained registers, 2025; nickjiang2378/test-time-registers
     860df43. Scoring tokens by the neurons, and the vote, are ours.
     """
@@ -92,25 +92,25 @@ class RegisterNeuron(ThresholdDetector):
             )
 
     def fitted(self, backbone: Backbone, images: Tensor, layer: int) -> Self:
-        """The detector with the neurons that `images` show: normalised pictures (B, 3, h, w), one forward for each.
+        """The detector with the neurons that `images` show: normalized images (B, 3, h, w), one forward for each.
 
-        ValueError for layer 0, which has no neurons, and where no picture has an outlier.
+        ValueError for layer 0, which has no neurons, and where no image has an outlier.
         """
         return self.fitted_to(backbone, images, [layer])[layer]
 
     def fitted_to(self, backbone: Backbone, images: Tensor, layers: Iterable[int]) -> dict[int, Self]:
-        """`fitted` for several layers from one search: a forward for each picture serves them all."""
+        """`fitted` for several layers from one search: a forward for each image serves them all."""
         resolved = {layer: resolve_layer(layer, backbone.depth) for layer in layers}
         if 0 in resolved.values():
             raise ValueError("layer 0 is the embedding and has no neurons; fit register-neuron to a layer from 1 on.")
         first = list(range(1, max(1, int(backbone.depth * self.highest)) + 1))
         searched = sorted(set(resolved.values())) if self.scope == "layer" else first
         found = self._search(backbone, images, searched)
-        if not found.pictures:
-            limit = f"{self.ratio:g} x the picture's median" if self.norm is None else f"{self.norm:g}"
+        if not found.images:
+            limit = f"{self.ratio:g} x the image's median" if self.norm is None else f"{self.norm:g}"
             raise ValueError(
-                f"register-neuron found no outlier to learn from: none of {len(images)} pictures has a patch whose "
-                f"norm at layer {resolve_layer(self.detect_at, backbone.depth)} is above {limit}. Give more pictures, "
+                f"register-neuron found no outlier to learn from: none of {len(images)} images has a patch whose "
+                f"norm at layer {resolve_layer(self.detect_at, backbone.depth)} is above {limit}. Give more images, "
                 "or another `detect_at`, `norm` or `ratio`."
             )
         scores = self._scores(found)
@@ -134,7 +134,7 @@ class RegisterNeuron(ThresholdDetector):
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         if not self.neurons:
             raise ValueError(
-                "register-neuron has no neurons yet: find them on a few pictures first, "
+                "register-neuron has no neurons yet: find them on a few images first, "
                 "detector.fitted(backbone, images, layer)."
             )
         layer = recording.layers("ffn_hidden")[0] if recording.layers("ffn_hidden") else None
@@ -159,7 +159,7 @@ class RegisterNeuron(ThresholdDetector):
 
     @torch.no_grad()
     def _search(self, backbone: Backbone, images: Tensor, layers: list[int]) -> _Found:
-        """What all hidden units do at outliers and elsewhere, picture by picture."""
+        """What all hidden units do at outliers and elsewhere, image by image."""
         layout = backbone.layout(images)
         detect_at = resolve_layer(self.detect_at, backbone.depth)
 

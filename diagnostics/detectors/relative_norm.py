@@ -1,4 +1,4 @@
-"""Outliers by norm, relative to the picture's median: one line for all models."""
+"""Outliers by norm, relative to the image's median: one line for all models."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from diagnostics.taps import Recording
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeNorm(ThresholdDetector):
-    """Marks patches whose norm stands far above the picture's median.
+    """Marks patches whose norm stands far above the image's median.
 
-    Score: norm over the median norm of the same picture's patches; no unit, 1 is ordinary. Where the median is 0, a
+    Score: norm over the median norm of the same image's patches; no unit, 1 is ordinary. Where the median is 0, a
     zero patch scores 0 and any other the largest finite number, or near it.
     Source: Darcet et al. 2024, arXiv:2309.16588, who look at norms; the ratio is ours.
     """

@@ -68,7 +68,7 @@ class SingularDefect(ThresholdDetector):
     Score: |cosine| of the patch that leaves the block with that direction, in [0, 1]; no unit. A zero patch has 0.
     An adaptation: SINDER's code is written for the gated networks of DINOv2-g. Here norm, values with out-projection,
     and the feed-forward network of any backbone are each replaced by the nearest linear map over normal tokens, and
-    attention by the identity. The pictures that `fitted` gets are not looked at. A picture with a nan or infinite value
+    attention by the identity. The images that `fitted` gets are not looked at. An image with a nan or infinite value
     has nan scores and no outliers. Without `fitted` scoring raises ValueError.
     Source: Wang et al., SINDER: repairing the singular defects of DINOv2, ECCV 2024.
     """

@@ -47,7 +47,7 @@ class Som(ThresholdDetector):
         if self.threshold is None:
             object.__setattr__(self, "threshold", 1.0 if self.compare == "ratio" else 0.0)
 
-    def refusal(self, layout: Layout) -> str | None:
+    def unsupported_reason(self, layout: Layout) -> str | None:
         return None if layout.class_index is not None else "the model has no class token"
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:

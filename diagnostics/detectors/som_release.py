@@ -41,7 +41,7 @@ class SomRelease(ThresholdDetector):
         if self.most < 1:
             raise ValueError(f"`most` should be at least 1, the number of patches to keep; got {self.most}.")
 
-    def refusal(self, layout: Layout) -> str | None:
+    def unsupported_reason(self, layout: Layout) -> str | None:
         return None if layout.class_index is not None else "the model has no class token"
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:

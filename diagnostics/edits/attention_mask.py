@@ -19,13 +19,13 @@ class AttentionMask(Edit):
     """Takes the attention to outliers away, at chosen layers.
 
     The outliers are those of `detector` in what the block before let out, or the `patches` named (row-major from 0).
-    `how`: `renormalise` shares their part among the other tokens, as a mask of -inf before the softmax does; `zero`
+    `how`: `renormalize` shares their part among the other tokens, as a mask of -inf before the softmax does; `zero`
     leaves it out, as SFP's Eq 8 does. Source: SFP (ICCV 2025), Eq 8; RF-CLIP's control with -inf.
     """
 
     detector: Detector | None = None
     patches: tuple[int, ...] = ()
-    how: Literal["renormalise", "zero"] = "renormalise"
+    how: Literal["renormalize", "zero"] = "renormalize"
 
     def __post_init__(self) -> None:
         if (self.detector is None) == (not self.patches):

@@ -17,7 +17,7 @@ PLACES = ("block_in", "normed", "attn_out", "block_sum", "ffn_hidden", "ffn_out"
 
 @dataclass(frozen=True, kw_only=True)
 class MuteChannels(Edit):
-    """Sets channels to 0, or to their mean over the picture's patches, in the tokens that pass a tap.
+    """Sets channels to 0, or to their mean over the image's patches, in the tokens that pass a tap.
 
     `channels` from 0. `tokens`: `all`, or `patches`, which leaves class token and registers as they are.
     Source: Sun et al. 2024, arXiv:2402.17762, Sec 3, who set massive activations to zero or to their mean.

@@ -16,10 +16,10 @@ from diagnostics.taps import Recorder
 
 @dataclass(frozen=True, kw_only=True)
 class Plant(Edit):
-    """Adds an outlier's vector to `count` random patches of each picture after a block; later blocks react to them.
+    """Adds an outlier's vector to `count` random patches of each image after a block; later blocks react to them.
 
     `vector` (D) is what is added, from `outlier_vector` or `channel_vector`. `clustered` puts them side by side.
-    Places depend on `seed` and the picture's number alone: `pictures` are the numbers of the pictures in the batch,
+    Places depend on `seed` and the image's number alone: `images` are the numbers of the images in the batch,
     0, 1, 2… by default. `places` tells afterwards where they are. Source: ours.
     """
 
@@ -28,11 +28,11 @@ class Plant(Edit):
     count: int = 4
     clustered: bool = False
     seed: int = 0
-    pictures: tuple[int, ...] = ()
+    images: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.count < 0:
-            raise ValueError(f"`count` should be 0 or more outliers a picture; got {self.count}.")
+            raise ValueError(f"`count` should be 0 or more outliers an image; got {self.count}.")
 
     def wants(self, name: str, layer: int) -> bool:
         return name == "block_out" and self.active(layer)
@@ -42,11 +42,9 @@ class Plant(Edit):
         if len(self.vector) != value.shape[-1]:
             raise ValueError(f"`vector` should have D={value.shape[-1]} numbers; got {len(self.vector)}.")
         if "places" not in self.memory:
-            numbers = self.pictures or range(len(value))
+            numbers = self.images or range(len(value))
             if len(numbers) != len(value):
-                raise ValueError(
-                    f"`pictures` should number the {len(value)} pictures of the batch; got {len(numbers)}."
-                )
+                raise ValueError(f"`images` should number the {len(value)} images of the batch; got {len(numbers)}.")
             masks = [planted_places(layout, self.count, clustered=self.clustered, seed=(self.seed, n)) for n in numbers]
             self.memory["places"] = torch.stack(masks).to(value.device)
         added = self.memory["places"][..., None] * value.new_tensor(self.vector)
@@ -84,8 +82,8 @@ def planted_places(layout: Layout, count: int, *, clustered: bool, seed: tuple[i
 def outlier_vector(backbone: Backbone, images: Tensor, layer: int, *, ratio: float = 3.0) -> tuple[float, ...]:
     """What makes an outlier of this model: mean outlier minus mean other patch after a block, (D) numbers.
 
-    Outliers are patches whose norm is above `ratio` times the picture's median (our choice). ValueError where these
-    pictures have none.
+    Outliers are patches whose norm is above `ratio` times the image's median (our choice). ValueError where these
+    images have none.
     """
     recorder = Recorder("block_out", layers=[layer])
     with torch.no_grad():
@@ -95,8 +93,8 @@ def outlier_vector(backbone: Backbone, images: Tensor, layer: int, *, ratio: flo
     mask = norms > ratio * median_norm(norms)[:, None]
     if not mask.any():
         raise ValueError(
-            f"`{backbone.spec}` has no patch above {ratio} x the median norm after layer {layer} of these pictures; "
-            "take another layer, other pictures, or channel_vector(width, channels, norm)."
+            f"`{backbone.spec}` has no patch above {ratio} x the median norm after layer {layer} of these images; "
+            "take another layer, other images, or channel_vector(width, channels, norm)."
         )
     return tuple((patches[mask].mean(dim=0) - patches[~mask].mean(dim=0)).tolist())
 

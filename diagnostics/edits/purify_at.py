@@ -1,4 +1,4 @@
-"""Outliers detected and mended after chosen blocks, on the way: later blocks see the mended tokens."""
+"""Outliers detected and purified after chosen blocks, on the way: later blocks see the purified tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diagnostics.taps import Recording
 
 @dataclass(frozen=True, kw_only=True)
 class PurifyAt(Edit):
-    """Detects outliers by what a block showed, mends its output, and lets the mended tokens go on.
+    """Detects outliers by what a block showed, purifies its output, and lets the purified tokens go on.
 
     With `som` and `sfp-sum` at every layer this is SFP's outlier mitigator as printed. Prefix tokens are not changed.
     `masks` tells afterwards what was marked, by layer. Source: SFP (Jin et al., ICCV 2025), Eq 4-5 and Sec 3.
@@ -33,15 +33,15 @@ class PurifyAt(Edit):
         if name != "block_out":
             return value
         layout = self.layout
-        reason = self.purifier.refusal(layout)
+        reason = self.purifier.unsupported_reason(layout)
         if reason:
             raise ValueError(f"{self.purifier} can't run here: {reason}.")
         mask = self.detector(Recording(self.memory["depth"], seen).at(layer), layout).mask
         seen.clear()
         self.memory.setdefault("masks", {})[layer] = mask
         class_token = None if layout.class_index is None else layout.class_token(value)
-        mended = self.purifier(layout.patches(value), mask, layout, class_token=class_token)
-        return torch.cat([value[:, : layout.prefix], mended], dim=1)
+        purified = self.purifier(layout.patches(value), mask, layout, class_token=class_token)
+        return torch.cat([value[:, : layout.prefix], purified], dim=1)
 
     @property
     def masks(self) -> dict[int, Tensor]:

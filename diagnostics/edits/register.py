@@ -26,8 +26,8 @@ class TestTimeRegister(Edit):
 
     `token` (D) is the register as it enters block 1, see `register_token`; zeros by default. It comes after the other
     prefix tokens, so use `layout_with(layout)` on what comes out.
-    Deviation: the released code appends it last and takes the maximum of the first picture for the whole batch; its
-    place does not matter, having no position, and here each picture has its own maximum.
+    Deviation: the released code appends it last and takes the maximum of the first image for the whole batch; its
+    place does not matter, having no position, and here each image has its own maximum.
     Source: Jiang et al. 2025, nickjiang2378/test-time-registers 860df43.
     """
 

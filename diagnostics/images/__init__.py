@@ -1,6 +1,6 @@
-"""Pictures from files, PIL images or arrays: found, opened rightly, resized, normalised; or refused by name.
+"""Images from files, PIL images or arrays: found, opened rightly, resized, normalized; or refused by name.
 
-Every function here ends in pixels as a viewer shows them, or in a PictureError that says which file, what is wrong
+Every function here ends in pixels as a viewer shows them, or in an ImageError that says which file, what is wrong
 and what to do. Nothing of PIL's global settings is changed.
 """
 
@@ -32,16 +32,16 @@ from diagnostics.registry import unknown_name
 # photographs. EPS and the like are out, since Pillow hands them to other programs; TGA and DIB are out, since files
 # of theirs can't be told from damaged ones.
 # fmt: off
-PICTURE_SUFFIXES = frozenset({
+IMAGE_SUFFIXES = frozenset({
     ".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pfm", ".pgm",
     ".png", ".pnm", ".ppm", ".qoi", ".tif", ".tiff", ".webp",
 })
 # fmt: on
-PICTURE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
 # Our choice: the size at which Pillow itself refuses (twice its MAX_IMAGE_PIXELS), not the half where it only warns.
 MAX_PIXELS = 178_956_970
 # Our choice: what lies behind transparent pixels. Most viewers and web pages show white there; `convert("RGB")` would
-# bring up whatever colour the file hides under them.
+# bring up whatever color the file hides under them.
 BACKGROUND = (255, 255, 255)
 # The long side's limit beside a given short side. Source: SCLIP's released configs, resize scale (2048, S).
 LONGEST = 2048
@@ -82,44 +82,44 @@ class FileError(ValueError):
         return f"{self.path}: {self.reason}. {self.advice}."
 
 
-class PictureError(FileError):
-    """A picture that can't be read rightly."""
+class ImageError(FileError):
+    """An image that can't be read rightly."""
 
 
 # Finding
 
 
-def find_pictures(sources: str | Path | Iterable[str | Path]) -> list[Path]:
+def find_images(sources: str | Path | Iterable[str | Path]) -> list[Path]:
     """Files, folders and globs as a list of files, in the order given; a file that comes twice is kept once.
 
     A file is taken whatever it is called: opening it will tell. A folder is searched with all folders below it, links
-    followed, for the suffixes of pictures in any case; hidden files are left out, and the order is that of the names. A
+    followed, for the suffixes of images in any case; hidden files are left out, and the order is that of the names. A
     glob (`*.jpg`, `**/*.png`) may come unexpanded; folders that it matches are searched.
-    ValueError for a file that is not there, a glob without a match, a folder without pictures, or no source at all.
+    ValueError for a file that is not there, a glob without a match, a folder without images, or no source at all.
     """
     found: dict[str, Path] = {}
     given = [sources] if isinstance(sources, (str, Path)) else list(sources)
     if not given:
-        raise ValueError("no pictures were given. Name files, folders, or globs such as `photos/*.jpg`.")
+        raise ValueError("no images were given. Name files, folders, or globs such as `photos/*.jpg`.")
     for source in given:
-        for path in _pictures_of(source):
+        for path in _images_of(source):
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 
 
-def _pictures_of(source: str | Path) -> list[Path]:
+def _images_of(source: str | Path) -> list[Path]:
     path = Path(source).expanduser()
-    wanted = " ".join(sorted(PICTURE_SUFFIXES))
+    wanted = " ".join(sorted(IMAGE_SUFFIXES))
     if path.is_dir():
-        pictures, others = _search(path)
-        if not pictures:
+        images, others = _search(path)
+        if not images:
             kinds = ", ".join(suffix or "no suffix" for suffix, _ in others.most_common(3))
             seen = f"{others.total()} other files, among them {kinds}" if others else "no files at all"
             raise ValueError(
-                f"the folder `{source}` has no pictures in it or below: {seen}. Looked for {wanted}, in any case. "
-                "Name the folder that holds the pictures."
+                f"the folder `{source}` has no images in it or below: {seen}. Looked for {wanted}, in any case. "
+                "Name the folder that holds the images."
             )
-        return pictures
+        return images
     if path.exists():
         return [path]
     if not glob.has_magic(str(path)):
@@ -127,29 +127,29 @@ def _pictures_of(source: str | Path) -> list[Path]:
             f"there is no file or folder `{source}` (looked for {path.absolute()}). Check the spelling, or name a "
             "folder or a glob such as `photos/*.jpg`."
         )
-    pictures = []
+    images = []
     for match in map(Path, sorted(glob.glob(str(path), recursive=True))):
         if match.is_dir():
-            pictures += _search(match)[0]
-        elif match.suffix.lower() in PICTURE_SUFFIXES:
-            pictures.append(match)
-    if not pictures:
+            images += _search(match)[0]
+        elif match.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(match)
+    if not images:
         raise ValueError(
-            f"no picture matches the glob `{source}` (looked in {Path.cwd()} for files ending in {wanted}). "
+            f"no image matches the glob `{source}` (looked in {Path.cwd()} for files ending in {wanted}). "
             "`**` is needed to go into folders: `photos/**/*.jpg`."
         )
-    return pictures
+    return images
 
 
 def _search(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """Pictures in and below a folder, sorted, and how many other files there are of each suffix."""
+    """Images in and below a folder, sorted, and how many other files there are of each suffix."""
 
     def refuse(error: OSError) -> None:
         raise ValueError(
             f"the folder `{error.filename}` can't be searched: {error.strerror}. Make it readable, or name others."
         )
 
-    pictures, others, visited = [], Counter[str](), set()
+    images, others, visited = [], Counter[str](), set()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         here = os.path.realpath(place)
         if here in visited:  # a link that leads back up
@@ -161,24 +161,24 @@ def _search(folder: Path) -> tuple[list[Path], Counter[str]]:
             suffix = os.path.splitext(name)[1].lower()
             if name.startswith("."):
                 continue
-            if suffix in PICTURE_SUFFIXES:
-                pictures.append(Path(place, name))
+            if suffix in IMAGE_SUFFIXES:
+                images.append(Path(place, name))
             else:
                 others[suffix] += 1
-    return sorted(pictures), others
+    return sorted(images), others
 
 
 # Sizes
 
 _SIZE_FORMS = (
     "`224` for 224x224, `336x224` for width x height, `short:336` for the short side with the aspect kept, "
-    "or `native` for the picture's own size"
+    "or `native` for the image's own size"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """The size that pictures are brought to; with no field set, each keeps its own.
+    """The size that images are brought to; with no field set, each keeps its own.
 
     `height` and `width` stretch to exactly that. `short` keeps the aspect: factor min(2048 / long, short / short side),
     each side int(side·factor + 0.5), at least 1. Source of the rule: mmsegmentation's keep-ratio resize as SCLIP's
@@ -202,9 +202,9 @@ class Size:
             )
 
     def of(self, width: int, height: int) -> tuple[int, int]:
-        """(height, width) for a picture of that width and height."""
+        """(height, width) for an image of that width and height."""
         if width < 1 or height < 1:
-            raise ValueError(f"a picture should have at least 1x1 pixels; got width x height = {width}x{height}.")
+            raise ValueError(f"an image should have at least 1x1 pixels; got width x height = {width}x{height}.")
         if self.short is not None:
             factor = min(LONGEST / max(width, height), self.short / min(width, height))
             return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
@@ -282,18 +282,18 @@ _QUIET = _Quiet()
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Whatever Pillow raises becomes a PictureError: its decoders raise almost anything on damaged files."""
+    """Whatever Pillow raises becomes an ImageError: its decoders raise almost anything on damaged files."""
     try:
         yield
-    except PictureError:
+    except ImageError:
         raise
     except Image.DecompressionBombError as error:
         advice = f"Make it smaller. Pillow's own limit, PIL.Image.MAX_IMAGE_PIXELS, holds besides `max_pixels`: {error}"
-        raise PictureError(path, "has more pixels than may be opened", advice) from error
+        raise ImageError(path, "has more pixels than may be opened", advice) from error
     except UnidentifiedImageError as error:
-        kinds = ", ".join(PICTURE_FORMATS)
-        reason = f"is no picture that can be read, or its beginning is damaged (readable: {kinds})"
-        raise PictureError(path, reason, "Convert it to PNG or JPEG, or leave it out") from error
+        kinds = ", ".join(IMAGE_FORMATS)
+        reason = f"is no image that can be read, or its beginning is damaged (readable: {kinds})"
+        raise ImageError(path, reason, "Convert it to PNG or JPEG, or leave it out") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             reason, advice = f"can't be opened: {error.strerror}", "Check the file and its permissions"
@@ -302,7 +302,7 @@ def _named(path: Path) -> Iterator[None]:
         else:
             reason = f"is damaged or cut short ({type(error).__name__}: {error})".replace("\n", " ")
             advice = "Fetch or export it again, or leave it out"
-        raise PictureError(path, reason, advice) from error
+        raise ImageError(path, reason, advice) from error
 
 
 @contextmanager
@@ -311,34 +311,34 @@ def _opened(path: Path, formats: Sequence[str], frames: Frames, max_pixels: int)
     if frames not in ("refuse", "first"):
         raise unknown_name("way with several frames", str(frames), ("refuse", "first"))
     if path.is_dir():
-        raise PictureError(path, "is a folder", "Search it with diagnostics.images.find_pictures")
+        raise ImageError(path, "is a folder", "Search it with diagnostics.images.find_images")
     if not path.is_file():
-        raise PictureError(path, "is not there, or is no ordinary file", "Check the path")
+        raise ImageError(path, "is not there, or is no ordinary file", "Check the path")
     if path.stat().st_size == 0:
-        raise PictureError(path, "is empty (0 bytes)", "Fetch or export it again, or leave it out")
+        raise ImageError(path, "is empty (0 bytes)", "Fetch or export it again, or leave it out")
     with _QUIET, _named(path):
         Image.init()  # all plugins, so that a format this Pillow lacks is left out below and not tripped over
         with Image.open(path, formats=[name for name in formats if name in Image.OPEN]) as file:
             width, height = file.size
             if width * height > max_pixels:
                 reason = f"is {width}x{height}: {width * height:,} pixels, and {max_pixels:,} are allowed"
-                raise PictureError(path, reason, "Make it smaller, or raise `max_pixels`")
+                raise ImageError(path, reason, "Make it smaller, or raise `max_pixels`")
             # A phone's MPO is one photograph with its preview or depth map behind it, not a sequence.
             count = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
             if count > 1 and frames == "refuse":
-                advice = 'Give a still picture, or take the first frame: frames="first"'
-                raise PictureError(path, f"holds {count} frames or pages", advice)
+                advice = 'Give a still image, or take the first frame: frames="first"'
+                raise ImageError(path, f"holds {count} frames or pages", advice)
             yield file
 
 
 def read_file(
     path: str | Path,
     *,
-    formats: Sequence[str] = PICTURE_FORMATS,
+    formats: Sequence[str] = IMAGE_FORMATS,
     frames: Frames = "refuse",
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
-    """The file as it stands, decoded in its own mode, not yet turned or converted. PictureError if it can't be."""
+    """The file as it stands, decoded in its own mode, not yet turned or converted. ImageError if it can't be."""
     with _opened(Path(path), formats, frames, max_pixels) as file:
         file.load()
         return file
@@ -347,19 +347,19 @@ def read_file(
 def _orientation(file: Image.Image) -> int:
     """How the pixels must be turned to be upright, as EXIF numbers it: 1 for not at all."""
     try:
-        # The class's own method: PNG's decodes the whole picture to look behind the pixels.
+        # The class's own method: PNG's decodes the whole image to look behind the pixels.
         orientation = Image.Image.getexif(file).get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF: viewers show such pictures as stored, and so do we
+    except Exception:  # damaged EXIF: viewers show such images as stored, and so do we
         return 1
     return orientation if orientation in _TURNS else 1
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; without one, or with a damaged one, as it is."""
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; without one, or with a damaged one, as it is."""
     with _QUIET:
-        picture.load()  # TIFF is turned by Pillow here, and then says so
-        orientation = _orientation(picture)
-    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+        image.load()  # TIFF is turned by Pillow here, and then says so
+        orientation = _orientation(image)
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _png_speaks_late(path: Path) -> bool:
@@ -382,11 +382,11 @@ def _png_speaks_late(path: Path) -> bool:
 def read_size(path: str | Path, *, frames: Frames = "refuse", max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(width, height) as displayed, EXIF orientation applied, from the header alone.
 
-    Decodes nothing, but for a PNG with EXIF or XMP behind its pixels. PictureError where the header already shows
-    that the picture can't be used; a file that is cut short further on shows only when it is opened.
+    Decodes nothing, but for a PNG with EXIF or XMP behind its pixels. ImageError where the header already shows
+    that the image can't be used; a file that is cut short further on shows only when it is opened.
     """
     path = Path(path)
-    with _opened(path, PICTURE_FORMATS, frames, max_pixels) as file:
+    with _opened(path, IMAGE_FORMATS, frames, max_pixels) as file:
         if file.format == "PNG" and _png_speaks_late(path):
             file.load()
         # TIFF: the tags, since Pillow's releases disagree whether `size` is already turned.
@@ -395,66 +395,66 @@ def read_size(path: str | Path, *, frames: Frames = "refuse", max_pixels: int = 
         return (height, width) if _orientation(file) in (5, 6, 7, 8) else (width, height)
 
 
-def open_picture(
+def open_image(
     path: str | Path,
     *,
     frames: Frames = "refuse",
     background: tuple[int, int, int] = BACKGROUND,
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
-    """The picture in a file as 8-bit RGB, upright. PictureError if it can't be read rightly.
+    """The image in a file as 8-bit RGB, upright. ImageError if it can't be read rightly.
 
-    Turned as EXIF says. Grey becomes three equal channels; 16-bit grey is scaled, 65535 to 255, and float grey from
+    Turned as EXIF says. Gray becomes three equal channels; 16-bit gray is scaled, 65535 to 255, and float gray from
     [0, 1]. Transparent pixels show `background`. CMYK and YCCK go the plain way, (1 - ink)·(1 - black), and their JPEG
     files are taken as inverted, as Adobe writes them. Several frames or pages are refused unless `frames` is "first".
-    16-bit colour keeps its upper 8 bits, which is what Pillow decodes.
-    Embedded colour profiles are not applied: backbones were trained on pictures opened so (open_clip, timm), and the
+    16-bit color keeps its upper 8 bits, which is what Pillow decodes.
+    Embedded color profiles are not applied: backbones were trained on images opened so (open_clip, timm), and the
     same file then gives the same numbers everywhere.
     """
     return _to_rgb(upright(read_file(path, frames=frames, max_pixels=max_pixels)), Path(path), background)
 
 
-def _to_rgb(picture: Image.Image, path: Path, background: tuple[int, int, int]) -> Image.Image:
-    """Any mode as a fresh 8-bit RGB picture without metadata, which would turn it a second time."""
+def _to_rgb(image: Image.Image, path: Path, background: tuple[int, int, int]) -> Image.Image:
+    """Any mode as a fresh 8-bit RGB image without metadata, which would turn it a second time."""
     if len(background) != 3 or not all(0 <= value <= 255 for value in background):
         raise ValueError(f"`background` should be red, green, blue from 0 to 255; got {background!r}.")
     with _QUIET, _named(path):
-        if picture.mode.startswith(("I", "F")):
-            picture = _to_eight_bits(picture, path)
-        if picture.has_transparency_data:
-            picture = picture.convert("LA") if picture.mode == "La" else picture
-            behind = Image.new("RGBA", picture.size, (*background, 255))
-            picture = Image.alpha_composite(behind, picture.convert("RGBA"))
-        picture = picture.convert("RGB")
-    picture.info = {}
-    return picture
+        if image.mode.startswith(("I", "F")):
+            image = _to_eight_bits(image, path)
+        if image.has_transparency_data:
+            image = image.convert("LA") if image.mode == "La" else image
+            behind = Image.new("RGBA", image.size, (*background, 255))
+            image = Image.alpha_composite(behind, image.convert("RGBA"))
+        image = image.convert("RGB")
+    image.info = {}
+    return image
 
 
-def _to_eight_bits(picture: Image.Image, path: Path) -> Image.Image:
-    """16-bit or float grey as L, or as LA where one grey value means transparent. Pillow would clip it to white."""
-    values = np.asarray(picture)
-    tags = getattr(picture, "tag_v2", {})
-    if picture.mode == "F":
+def _to_eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    """16-bit or float gray as L, or as LA where one gray value means transparent. Pillow would clip it to white."""
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    if image.mode == "F":
         white = 1.0
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
             reason = f"holds float values from {values.min():g} to {values.max():g}, with no white point given"
-            raise PictureError(path, reason, "Scale them to [0, 1], or convert it to 8 or 16 bits")
+            raise ImageError(path, reason, "Scale them to [0, 1], or convert it to 8 or 16 bits")
         eight = np.floor(values * 255 + 0.5).astype(np.uint8)
     else:
         white = 4095 if tags.get(_BITS) == (12,) else 65535
         if values.min() < 0 or values.max() > white:
-            reason = f"holds whole numbers from {values.min()} to {values.max()}; 16-bit grey has 0 to {white}"
-            raise PictureError(path, reason, "Convert it to 8 or 16 bits")
+            reason = f"holds whole numbers from {values.min()} to {values.max()}; 16-bit gray has 0 to {white}"
+            raise ImageError(path, reason, "Convert it to 8 or 16 bits")
         eight = ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow turns 8-bit files round, but not these
         eight = 255 - eight
-    grey = Image.fromarray(eight)
-    if (key := picture.info.get("transparency")) is None:
-        return grey
-    return Image.merge("LA", [grey, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))])
+    gray = Image.fromarray(eight)
+    if (key := image.info.get("transparency")) is None:
+        return gray
+    return Image.merge("LA", [gray, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))])
 
 
-def as_picture(
+def as_image(
     source: Source,
     *,
     frames: Frames = "refuse",
@@ -468,7 +468,7 @@ def as_picture(
     `Image.open` is turned by its EXIF as well; an image made from it is not, since it may have been turned already.
     """
     if isinstance(source, (str, Path)):
-        return open_picture(source, frames=frames, background=background, max_pixels=max_pixels)
+        return open_image(source, frames=frames, background=background, max_pixels=max_pixels)
     if isinstance(source, Image.Image):
         path = Path(str(getattr(source, "filename", "") or "the given PIL image"))
         with _QUIET, _named(path):
@@ -477,8 +477,8 @@ def as_picture(
     if isinstance(source, np.ndarray):
         return _from_array(source)
     raise TypeError(
-        f"a picture should be a path, a PIL image, or a numpy array; got {type(source).__name__}. "
-        "A tensor that is already normalised goes straight to the backbone: backbone.trunk(images)."
+        f"an image should be a path, a PIL image, or a numpy array; got {type(source).__name__}. "
+        "A tensor that is already normalized goes straight to the backbone: backbone.trunk(images)."
     )
 
 
@@ -490,11 +490,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
         )
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] != 3):
         raise ValueError(
-            f"an array should be one picture, (h, w, 3) or (h, w); got {shape}. Give the pictures of a batch one by "
+            f"an array should be one image, (h, w, 3) or (h, w); got {shape}. Give the images of a batch one by "
             "one; an alpha channel comes as a PIL image: Image.fromarray(array)."
         )
     if 0 in shape:
-        raise ValueError(f"a picture should have at least 1x1 pixels; got an array of shape {shape}.")
+        raise ValueError(f"an image should have at least 1x1 pixels; got an array of shape {shape}.")
     if np.issubdtype(array.dtype, np.floating):
         low, high = array.min(), array.max()  # NaN if there is any
         if not (low >= 0 and high <= 1):
@@ -510,31 +510,31 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
-# From picture to tensor
+# From image to tensor
 
 
-def resize(picture: Image.Image, height: int, width: int, *, resampling: str = "bicubic") -> Image.Image:
-    """The picture at that size, by Pillow's filters, which widen when shrinking (antialiasing), `nearest` excepted.
+def resize(image: Image.Image, height: int, width: int, *, resampling: str = "bicubic") -> Image.Image:
+    """The image at that size, by Pillow's filters, which widen when shrinking (antialiasing), `nearest` excepted.
 
     `resampling`: bicubic, bilinear, lanczos or nearest; or `opencv`, bilinear from the two nearest pixels a side
-    whatever the factor, to the bit as cv2.resize. At the same size the picture itself comes back.
+    whatever the factor, to the bit as cv2.resize. At the same size the image itself comes back.
     """
     if resampling not in (*RESAMPLING, OPENCV):
         raise unknown_name("resampling", resampling, (*RESAMPLING, OPENCV))
     if height < 1 or width < 1:
-        raise ValueError(f"a picture should have at least 1x1 pixels; asked for height x width = {height}x{width}.")
-    if picture.size == (width, height):
-        return picture
+        raise ValueError(f"an image should have at least 1x1 pixels; asked for height x width = {height}x{width}.")
+    if image.size == (width, height):
+        return image
     if resampling == OPENCV:
-        return Image.fromarray(opencv_bilinear(np.asarray(picture.convert("RGB")), height, width))
-    return picture.resize((width, height), RESAMPLING[resampling])
+        return Image.fromarray(opencv_bilinear(np.asarray(image.convert("RGB")), height, width))
+    return image.resize((width, height), RESAMPLING[resampling])
 
 
-def to_tensor(picture: Image.Image) -> Tensor:
+def to_tensor(image: Image.Image) -> Tensor:
     """8-bit RGB -> (3, h, w) float32 in [0, 1]."""
-    if picture.mode != "RGB":
-        raise ValueError(f"the picture should be 8-bit RGB; got mode {picture.mode}. Convert it: as_picture(picture).")
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div_(255)
+    if image.mode != "RGB":
+        raise ValueError(f"the image should be 8-bit RGB; got mode {image.mode}. Convert it: as_image(image).")
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
 
 
 def _statistics(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -548,13 +548,13 @@ def _statistics(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     return images.new_tensor(mean).view(3, 1, 1), images.new_tensor(std).view(3, 1, 1)
 
 
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(…, 3, h, w) in [0, 1] -> (images - mean) / std by channel; a backbone's are backbone.mean and backbone.std."""
     middle, spread = _statistics(images, mean, std)
     return (images - middle) / spread
 
 
-def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def denormalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """The way back, for drawing: (…, 3, h, w) -> images·std + mean by channel."""
     middle, spread = _statistics(images, mean, std)
     return images * spread + middle
@@ -571,11 +571,11 @@ def load_image(
     background: tuple[int, int, int] = BACKGROUND,
     max_pixels: int = MAX_PIXELS,
 ) -> Tensor:
-    """One picture ready for a backbone: opened as `as_picture`, resized, normalised -> (3, h, w) float32.
+    """One image ready for a backbone: opened as `as_image`, resized, normalized -> (3, h, w) float32.
 
     `size` as in `as_size`: a text counts width x height, a tuple (height, width).
     """
     wanted = as_size(size)
-    picture = as_picture(source, frames=frames, background=background, max_pixels=max_pixels)
-    height, width = wanted.of(*picture.size)
-    return normalise(to_tensor(resize(picture, height, width, resampling=resampling)), mean, std)
+    image = as_image(source, frames=frames, background=background, max_pixels=max_pixels)
+    height, width = wanted.of(*image.size)
+    return normalize(to_tensor(resize(image, height, width, resampling=resampling)), mean, std)

@@ -1,4 +1,4 @@
-"""A colour for every class, the same in label files and in figures."""
+"""A color for every class, the same in label files and in figures."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def class_colors(count: int, *, background: int | None = None) -> np.ndarray:
-    """One colour a class: uint8 (count, 3). The background class is black; past 255 classes colours come again.
+    """One color a class: uint8 (count, 3). The background class is black; past 255 classes colors come again.
 
-    The colours are those of PASCAL VOC's label maps: the bits of the number, spread over the three channels from the
+    The colors are those of PASCAL VOC's label maps: the bits of the number, spread over the three channels from the
     highest bit down. Number 0, black, is for the background alone.
     """
     numbers = np.arange(count)

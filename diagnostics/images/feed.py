@@ -1,4 +1,4 @@
-"""Pictures of a run: listed, looked at, opened ahead of the work, and batched by size."""
+"""Images of a run: listed, looked at, opened ahead of the work, and batched by size."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tqdm.auto import tqdm
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.images import (
-    PictureError,
+    ImageError,
     Size,
-    as_picture,
-    find_pictures,
-    normalise,
+    as_image,
+    find_images,
+    normalize,
     parse_size,
     read_size,
     resize,
@@ -30,7 +30,7 @@ from diagnostics.images import (
 )
 from diagnostics.images.label_maps import LabelError, find_label, patch_labels, read_labels, resize_labels
 from diagnostics.layout import grid_of
-from diagnostics.measures.base import UNLABELLED
+from diagnostics.measures.base import UNLABELED
 
 # Bytes at a file's end that tell it from another of the same length. Our choice: one block of a disk.
 TRACE_BYTES = 4096
@@ -40,8 +40,8 @@ LabelSource = Callable[[int], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a run: its name, where it comes from, its own (height, width) and the size it is shown in.
+class ListedImage:
+    """One image of a run: its name, where it comes from, its own (height, width) and the size it is shown in.
 
     `reason` says why it can't be read; then the sizes are (0, 0).
     """
@@ -55,7 +55,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An opened picture: (3, h, w) normalised, patch labels (N,) or None, and why it or its labels are left out."""
+    """An opened image: (3, h, w) normalized, patch labels (N,) or None, and why it or its labels are left out."""
 
     number: int
     image: Tensor | None
@@ -69,47 +69,47 @@ def size_for(backbone: Backbone, size: str | Size | None) -> Size:
     return parse_size(str(size)) if size is not None else parse_size(f"{width}x{height}")
 
 
-def list_pictures(pictures: Any, size: Size, *, strict: bool) -> list[Picture]:
-    """The pictures of a run with unique names and sizes, from their headers alone.
+def list_images(images: Any, size: Size, *, strict: bool) -> list[ListedImage]:
+    """The images of a run with unique names and sizes, from their headers alone.
 
-    `pictures`: files, folders, globs, PIL pictures or arrays, one or many; or Pictures, which keep their names. Names
-    are paths below the folder that all share, `picture-0001` for arrays. One that can't be read keeps its place with a
+    `images`: files, folders, globs, PIL images or arrays, one or many; or Images, which keep their names. Names
+    are paths below the folder that all share, `image-0001` for arrays. One that can't be read keeps its place with a
     `reason`; `strict` raises, and so does a run in which none can be read.
     """
-    single = isinstance(pictures, (str, Path, np.ndarray, Picture)) or hasattr(pictures, "getpixel")
-    sources: list[Any] = [pictures] if single else list(pictures)
+    single = isinstance(images, (str, Path, np.ndarray, ListedImage)) or hasattr(images, "getpixel")
+    sources: list[Any] = [images] if single else list(images)
     found: list[Any] = []
     seen: set[str] = set()
     for source in sources:
         if isinstance(source, (str, Path)):
-            # A file that comes twice is kept once, as `picture_paths` does: links lead to the same file.
-            fresh = [path for path in find_pictures([source]) if os.path.realpath(path) not in seen]
+            # A file that comes twice is kept once, as `image_paths` does: links lead to the same file.
+            fresh = [path for path in find_images([source]) if os.path.realpath(path) not in seen]
             seen |= set(map(os.path.realpath, fresh))
             found += fresh
         else:
             found.append(source)
     if not found:
-        raise ValueError("`pictures` should name at least one picture, folder or glob; got none.")
+        raise ValueError("`images` should name at least one image, folder or glob; got none.")
     # In the order given, whatever their kind: label maps in arrays come in the same order.
     files = iter(named(source for source in found if isinstance(source, Path)).items())
     numbers = itertools.count(1)
     listed = [
         source
-        if isinstance(source, Picture)
-        else Picture(*next(files))
+        if isinstance(source, ListedImage)
+        else ListedImage(*next(files))
         if isinstance(source, Path)
-        else Picture(f"picture-{next(numbers):04d}", source)
+        else ListedImage(f"image-{next(numbers):04d}", source)
         for source in found
     ]
-    listed = [_looked_at(picture, size, strict=strict) for picture in listed]
-    if all(picture.reason for picture in listed):
-        raise ValueError(f"none of the {len(listed)} pictures can be read. The first: {listed[0].reason}")
+    listed = [_looked_at(image, size, strict=strict) for image in listed]
+    if all(image.reason for image in listed):
+        raise ValueError(f"none of the {len(listed)} images can be read. The first: {listed[0].reason}")
     return listed
 
 
-def picture_paths(sources: Any) -> dict[str, Path]:
+def image_paths(sources: Any) -> dict[str, Path]:
     """Files, folders and globs as a run names them: name -> path."""
-    return named(find_pictures(sources))
+    return named(find_images(sources))
 
 
 def named(paths: Iterable[Path]) -> dict[str, Path]:
@@ -119,28 +119,28 @@ def named(paths: Iterable[Path]) -> dict[str, Path]:
     return {path.relative_to(shared).as_posix(): path for path in absolute}
 
 
-def _looked_at(picture: Picture, size: Size, *, strict: bool) -> Picture:
-    """The picture with its own size and the size it will be shown in."""
+def _looked_at(image: ListedImage, size: Size, *, strict: bool) -> ListedImage:
+    """The image with its own size and the size it will be shown in."""
     try:
-        from_file = isinstance(picture.source, Path)
-        width, height = read_size(picture.source) if from_file else as_picture(picture.source).size
-    except PictureError as error:
+        from_file = isinstance(image.source, Path)
+        width, height = read_size(image.source) if from_file else as_image(image.source).size
+    except ImageError as error:
         if strict:
             raise
-        return replace(picture, reason=str(error))
-    return replace(picture, original=(height, width), size=size.of(width, height))
+        return replace(image, reason=str(error))
+    return replace(image, original=(height, width), size=size.of(width, height))
 
 
-def digest(pictures: Sequence[Picture]) -> str:
-    """Tells lists of pictures apart: names, sizes, length and end of each file, or the values of each array."""
+def digest(images: Sequence[ListedImage]) -> str:
+    """Tells lists of images apart: names, sizes, length and end of each file, or the values of each array."""
     hashed = hashlib.sha256()
-    for picture in pictures:
-        hashed.update(f"{picture.name} {picture.original} ".encode())
-        if isinstance(picture.source, Path):
-            hashed.update(trace(picture.source))
+    for image in images:
+        hashed.update(f"{image.name} {image.original} ".encode())
+        if isinstance(image.source, Path):
+            hashed.update(trace(image.source))
         else:
-            hashed.update(np.asarray(picture.source).tobytes())
-    return f"{len(pictures)} pictures, {hashed.hexdigest()[:16]}"
+            hashed.update(np.asarray(image.source).tobytes())
+    return f"{len(images)} images, {hashed.hexdigest()[:16]}"
 
 
 def trace(path: Path) -> bytes:
@@ -154,10 +154,10 @@ def trace(path: Path) -> bytes:
         return b"can't be opened"
 
 
-def label_source(labels: Any, pictures: Sequence[Picture]) -> LabelSource | None:
-    """A function from a picture's number to its label map (h, w) of class numbers; None without labels.
+def label_source(labels: Any, images: Sequence[ListedImage]) -> LabelSource | None:
+    """A function from an image's number to its label map (h, w) of class numbers; None without labels.
 
-    `labels`: a folder of label maps with the pictures' names, or one array (h, w) a picture. Two pictures of one name
+    `labels`: a folder of label maps with the images' names, or one array (h, w) an image. Two images of one name
     in several folders need a label map each, in sub-folders like theirs: one that they would share raises LabelError.
     """
     if labels is None:
@@ -167,54 +167,54 @@ def label_source(labels: Any, pictures: Sequence[Picture]) -> LabelSource | None
         if not folder.is_dir():
             raise ValueError(f"`labels` should be a folder of label maps; `{folder}` is none.")
 
-        shared = _shared_labels(pictures, folder)
+        shared = _shared_labels(images, folder)
 
         def from_folder(number: int) -> np.ndarray:
-            picture = pictures[number]
-            if not isinstance(picture.source, Path):
-                raise LabelError(picture.name, "is no file", "Give the label maps as arrays as well")
+            image = images[number]
+            if not isinstance(image.source, Path):
+                raise LabelError(image.name, "is no file", "Give the label maps as arrays as well")
             if number in shared:
                 label, other = shared[number]
                 raise LabelError(
-                    picture.name,
+                    image.name,
                     f"would share the label map {label} with {other}",
-                    f"Put each one's label map into sub-folders of {folder} that are named as the picture's own",
+                    f"Put each one's label map into sub-folders of {folder} that are named as the image's own",
                 )
-            height, width = picture.original
-            return read_labels(find_label(picture.source, folder), expected_size=(width, height))
+            height, width = image.original
+            return read_labels(find_label(image.source, folder), expected_size=(width, height))
 
         return from_folder
     arrays = [np.asarray(array) for array in labels]
-    if len(arrays) != len(pictures):
-        raise ValueError(f"`labels` should be one map per picture, {len(pictures)}; got {len(arrays)}.")
+    if len(arrays) != len(images):
+        raise ValueError(f"`labels` should be one map per image, {len(images)}; got {len(arrays)}.")
 
     def from_arrays(number: int) -> np.ndarray:
-        array, picture = arrays[number], pictures[number]
-        if array.shape != picture.original or not np.issubdtype(array.dtype, np.integer):
+        array, image = arrays[number], images[number]
+        if array.shape != image.original or not np.issubdtype(array.dtype, np.integer):
             raise LabelError(
-                picture.name,
-                f"its label map should be integers of (h, w) = {picture.original}; got {array.dtype} of {array.shape}",
-                "Give it in the picture's own size",
+                image.name,
+                f"its label map should be integers of (h, w) = {image.original}; got {array.dtype} of {array.shape}",
+                "Give it in the image's own size",
             )
         return array.astype(np.int64)
 
     return from_arrays
 
 
-def _shared_labels(pictures: Sequence[Picture], folder: Path) -> dict[int, tuple[Path, str]]:
-    """Number of each picture that another one would share its label map with -> that map, and the other's name."""
+def _shared_labels(images: Sequence[ListedImage], folder: Path) -> dict[int, tuple[Path, str]]:
+    """Number of each image that another one would share its label map with -> that map, and the other's name."""
     namesakes: dict[str, list[int]] = {}
-    for number, picture in enumerate(pictures):
-        if isinstance(picture.source, Path):
-            namesakes.setdefault(picture.source.stem, []).append(number)
+    for number, image in enumerate(images):
+        if isinstance(image.source, Path):
+            namesakes.setdefault(image.source.stem, []).append(number)
     users: dict[Path, list[int]] = {}
     for number in itertools.chain.from_iterable(group for group in namesakes.values() if len(group) > 1):
         try:
-            users.setdefault(find_label(pictures[number].source, folder), []).append(number)
+            users.setdefault(find_label(images[number].source, folder), []).append(number)
         except LabelError:
             continue  # told when its turn comes
     return {
-        number: (label, next(pictures[other].name for other in group if other != number))
+        number: (label, next(images[other].name for other in group if other != number))
         for label, group in users.items()
         if len(group) > 1
         for number in group
@@ -223,9 +223,9 @@ def _shared_labels(pictures: Sequence[Picture], folder: Path) -> dict[int, tuple
 
 @dataclass(frozen=True)
 class Loader:
-    """Opens a picture and its label map by number; may be called from several threads at once."""
+    """Opens an image and its label map by number; may be called from several threads at once."""
 
-    pictures: Sequence[Picture]
+    images: Sequence[ListedImage]
     mean: Sequence[float]
     std: Sequence[float]
     patch_size: tuple[int, int]
@@ -234,30 +234,30 @@ class Loader:
     strict: bool = False
 
     def __call__(self, number: int) -> Loaded:
-        picture = self.pictures[number]
-        if picture.reason:
-            return Loaded(number, None, None, picture.reason)
+        image = self.images[number]
+        if image.reason:
+            return Loaded(number, None, None, image.reason)
         try:
-            opened = resize(as_picture(picture.source), *picture.size)
-        except PictureError as error:
+            opened = resize(as_image(image.source), *image.size)
+        except ImageError as error:
             if self.strict:
                 raise
             return Loaded(number, None, None, str(error))
-        image = normalise(to_tensor(opened), self.mean, self.std)
+        pixels = normalize(to_tensor(opened), self.mean, self.std)
         if self.labels is None:
-            return Loaded(number, image, None, "")
+            return Loaded(number, pixels, None, "")
         try:
-            labels = torch.from_numpy(resize_labels(self.labels(number), *picture.size))
+            labels = torch.from_numpy(resize_labels(self.labels(number), *image.size))
         except LabelError as error:
             if self.strict:
                 raise
-            unlabelled = torch.full((grid_of(picture.size, self.patch_size).patches,), UNLABELLED)
-            return Loaded(number, image, unlabelled, f"not labelled: {error}")
-        return Loaded(number, image, patch_labels(labels[None], self.patch_size, ignore=self.ignore)[0], "")
+            unlabeled = torch.full((grid_of(image.size, self.patch_size).patches,), UNLABELED)
+            return Loaded(number, pixels, unlabeled, f"not labeled: {error}")
+        return Loaded(number, pixels, patch_labels(labels[None], self.patch_size, ignore=self.ignore)[0], "")
 
 
 def opened_ahead(blocks: Sequence[range], loader: Loader) -> Iterator[tuple[range, list[Loaded]]]:
-    """Blocks with their pictures opened, one block ahead of the one in work, so that opening costs no waiting."""
+    """Blocks with their images opened, one block ahead of the one in work, so that opening costs no waiting."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         coming = [pool.submit(loader, number) for number in blocks[0]] if blocks else []
         try:
@@ -269,8 +269,8 @@ def opened_ahead(blocks: Sequence[range], loader: Loader) -> Iterator[tuple[rang
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def progress_bar(what: str, total: int, *, done: int = 0, shown: bool = True, unit: str = "picture") -> Any:
-    """A bar over pictures with the time left; not drawn where nobody looks (no terminal), or unless `shown`."""
+def progress_bar(what: str, total: int, *, done: int = 0, shown: bool = True, unit: str = "image") -> Any:
+    """A bar over images with the time left; not drawn where nobody looks (no terminal), or unless `shown`."""
     disable = None if shown else True
     return tqdm(total=total, initial=done, unit=unit, desc=what, disable=disable, dynamic_ncols=True)
 
@@ -280,10 +280,10 @@ def in_batches(
     batch: int,
     work: Callable[[list[Loaded]], Found],
     *,
-    what: str = "picture",
+    what: str = "image",
     advice: str = "choose a smaller --size, or fewer measures",
 ) -> Iterator[tuple[list[Loaded], Found]]:
-    """Does `work` on opened pictures, those of one size together, at most `batch` at once.
+    """Does `work` on opened images, those of one size together, at most `batch` at once.
 
     Where a device runs out of memory, the batch is halved and the work goes on. Where even one does not fit, a
     MemoryError says `what` it is, of which size, and the `advice`.
@@ -320,19 +320,19 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def first_alike(loader: Loader, most: int) -> Tensor:
-    """Pictures to learn from, (B, 3, h, w): of the first `most` that can be read, those of the most common shape.
+    """Images to learn from, (B, 3, h, w): of the first `most` that can be read, those of the most common shape.
 
     Raises ValueError where none of them can be opened.
     """
-    readable = [number for number, picture in enumerate(loader.pictures) if not picture.reason]
+    readable = [number for number, image in enumerate(loader.images) if not image.reason]
     opened = [item.image for item in map(loader, readable[:most]) if item.image is not None]
     if not opened:
-        raise ValueError(f"none of the first {most} pictures can be opened, from which detectors learn.")
-    shapes = [tuple(image.shape) for image in opened]
+        raise ValueError(f"none of the first {most} images can be opened, from which detectors learn.")
+    shapes = [tuple(pixels.shape) for pixels in opened]
     common = max(set(shapes), key=shapes.count)
-    return torch.stack([image for image in opened if tuple(image.shape) == common])
+    return torch.stack([pixels for pixels in opened if tuple(pixels.shape) == common])
 
 
 def stacked(some: Sequence[Loaded]) -> Tensor:
-    """The pictures of a batch: (B, 3, h, w)."""
+    """The images of a batch: (B, 3, h, w)."""
     return torch.stack([item.image for item in some if item.image is not None])

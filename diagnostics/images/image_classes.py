@@ -1,4 +1,4 @@
-"""What each picture shows, as one class: read from a table, and matched to the pictures of a run by name."""
+"""What each image shows, as one class: read from a table, and matched to the images of a run by name."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ HEADINGS = ("class", "label", "category")
 
 
 def read_classes(path: str | Path) -> dict[str, str]:
-    """Picture's name -> class's name: a CSV file with these two columns, or a JSON object.
+    """Image's name -> class's name: a CSV file with these two columns, or a JSON object.
 
     A first row of CSV that heads its second column `class`, `label` or `category` is skipped. ValueError for a file
-    that can't be read so, and for a picture that has two classes.
+    that can't be read so, and for an image that has two classes.
     """
     path = Path(path).expanduser()
-    advice = 'It should be a CSV file with the columns picture,class, or a JSON object {"a.jpg": "cat"}.'
+    advice = 'It should be a CSV file with the columns image,class, or a JSON object {"a.jpg": "cat"}.'
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -32,7 +32,7 @@ def read_classes(path: str | Path) -> dict[str, str]:
         except ValueError as error:
             raise ValueError(f"`{path}` is no JSON: {error}. {advice}") from error
         if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-            raise ValueError(f"`{path}` should hold one object with a text for each picture. {advice}")
+            raise ValueError(f"`{path}` should hold one object with a text for each image. {advice}")
         pairs = list(found.items())
     else:
         rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(map(str.strip, row))]
@@ -43,7 +43,7 @@ def read_classes(path: str | Path) -> dict[str, str]:
         if pairs and pairs[0][1].casefold() in HEADINGS:
             pairs = pairs[1:]
     if not pairs:
-        raise ValueError(f"`{path}` names no picture. {advice}")
+        raise ValueError(f"`{path}` names no image. {advice}")
     classes: dict[str, str] = {}
     for name, label in pairs:
         if classes.setdefault(name, label) != label:
@@ -51,27 +51,27 @@ def read_classes(path: str | Path) -> dict[str, str]:
     return classes
 
 
-def classes_of(pictures: Sequence[str], truth: Mapping[str, str], classes: Sequence[str]) -> list[int]:
-    """The number of each picture's class among `classes`, in the pictures' order.
+def classes_of(images: Sequence[str], truth: Mapping[str, str], classes: Sequence[str]) -> list[int]:
+    """The number of each image's class among `classes`, in the images' order.
 
-    `truth` names a picture as the run does, by its file's name, or by that without suffix, tried in this order; classes
-    are compared without regard to case. ValueError for a picture that it does not name, or a class that is not there.
+    `truth` names an image as the run does, by its file's name, or by that without suffix, tried in this order; classes
+    are compared without regard to case. ValueError for an image that it does not name, or a class that is not there.
     """
     numbers = {name.casefold(): number for number, name in enumerate(classes)}
     found: list[int] = []
     missing: list[str] = []
-    for picture in pictures:
-        path = PurePosixPath(picture)
-        label = next((truth[name] for name in (picture, path.name, path.stem) if name in truth), None)
+    for image in images:
+        path = PurePosixPath(image)
+        label = next((truth[name] for name in (image, path.name, path.stem) if name in truth), None)
         if label is None:
-            missing.append(picture)
+            missing.append(image)
         elif label.casefold() not in numbers:
-            raise unknown_name(f"class for the picture `{picture}`", label, classes)
+            raise unknown_name(f"class for the image `{image}`", label, classes)
         else:
             found.append(numbers[label.casefold()])
     if missing:
         raise ValueError(
-            f"`truth` should have a class for every picture; {len(missing)} of {len(pictures)} have none, the first "
+            f"`truth` should have a class for every image; {len(missing)} of {len(images)} have none, the first "
             f"`{missing[0]}`. Name them, or leave them out of the run."
         )
     return found

@@ -1,4 +1,4 @@
-"""OpenCV's bilinear resize of 8-bit pictures, to the bit, without OpenCV (150 MB) as a dependency."""
+"""OpenCV's bilinear resize of 8-bit images, to the bit, without OpenCV (150 MB) as a dependency."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def opencv_bilinear(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 (h, w, 3) -> (height, width, 3): two taps a side whatever the factor, so nothing is antialiased.
 
     Equal to `cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)` of OpenCV 4, which mmcv and so the
-    released codes of the SCLIP line open their pictures with. At the same size a copy comes back.
+    released codes of the SCLIP line open their images with. At the same size a copy comes back.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise ValueError(f"`pixels` should be uint8 of shape (h, w, channels); got {pixels.dtype} of {pixels.shape}.")
@@ -26,7 +26,7 @@ def opencv_bilinear(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     left, right, near, far = _taps(pixels.shape[1], width)
     above, below, upper, lower = _taps(pixels.shape[0], height)
     found = np.empty((height, width, pixels.shape[2]), np.uint8)
-    # Rows of the result in groups: the whole picture in 32 bits would take many times its memory.
+    # Rows of the result in groups: the whole image in 32 bits would take many times its memory.
     for start in range(0, height, 256):
         some = slice(start, start + 256)
         first = _blend(pixels, above[some], left, right, near, far)
@@ -40,15 +40,15 @@ def opencv_bilinear(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 def _blend(
     pixels: np.ndarray, rows: np.ndarray, left: np.ndarray, right: np.ndarray, near: np.ndarray, far: np.ndarray
 ) -> np.ndarray:
-    """Rows of the picture, stretched along the columns: (len(rows), width, channels), in 1/2048."""
-    # Neighbouring rows of the result share their source where the picture grows.
+    """Rows of the image, stretched along the columns: (len(rows), width, channels), in 1/2048."""
+    # Neighboring rows of the result share their source where the image grows.
     sources, back = np.unique(rows, return_inverse=True)
     chosen = pixels[sources].astype(np.int32)
     return (chosen[:, left] * near[:, None] + chosen[:, right] * far[:, None])[back]
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """For each new pixel the two old ones around its centre, and their weights in 1/2048."""
+    """For each new pixel the two old ones around its center, and their weights in 1/2048."""
     place = ((np.arange(new) + 0.5) * (1.0 / (new / old)) - 0.5).astype(np.float32)
     first = np.floor(place).astype(np.int64)
     share = place - first.astype(np.float32)

@@ -17,7 +17,7 @@ from diagnostics.measures.attention import (
     SelfAttention,
 )
 from diagnostics.measures.auc import SameClassAuc
-from diagnostics.measures.base import UNLABELLED, AcrossLayers, LayerView, Measure, Variable
+from diagnostics.measures.base import UNLABELED, AcrossLayers, LayerView, Measure, Variable
 from diagnostics.measures.channels import ChannelKurtosis, ChannelMean, ChannelPeak, MassiveCount, TopChannels
 from diagnostics.measures.entropy import Entropy
 from diagnostics.measures.layer_similarity import LayerSimilarity
@@ -26,7 +26,7 @@ from diagnostics.measures.pca import PrincipalComponents
 from diagnostics.measures.similarity import PatchSimilarity
 from diagnostics.registry import Registry
 
-__all__ = ["DEFAULT_MEASURES", "MEASURES", "UNLABELLED", "AcrossLayers", "LayerView", "Measure", "Variable"]
+__all__ = ["DEFAULT_MEASURES", "MEASURES", "UNLABELED", "AcrossLayers", "LayerView", "Measure", "Variable"]
 
 MEASURES: Registry[Any] = Registry(
     "measure",
@@ -58,7 +58,7 @@ MEASURES: Registry[Any] = Registry(
     },
 )
 
-# Maps of whole queries are for a few pictures of a figure; ask for them by name.
+# Maps of whole queries are for a few images of a figure; ask for them by name.
 ONLY_BY_NAME = ("query-attention", "patch-similarity", "attention-maps")
 DEFAULT_MEASURES: tuple[str, ...] = tuple(name for name in MEASURES if name not in ONLY_BY_NAME)
 

@@ -123,7 +123,7 @@ def _add_rows(
 
 
 def patch_distances(layout: Layout, patch_size: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """Distance between the centres of every two patches, in pixels of the network's input: (N, N)."""
+    """Distance between the centers of every two patches, in pixels of the network's input: (N, N)."""
     grid = layout.grid
     rows = torch.arange(grid.rows, device=device).repeat_interleave(grid.cols) * float(patch_size[0])
     cols = torch.arange(grid.cols, device=device).repeat(grid.rows) * float(patch_size[1])
@@ -148,7 +148,7 @@ def rank_one_share(maps: Tensor) -> Tensor:
         unfinished = errors > LANCZOS_TOLERANCE * values
         if steps >= maps.shape[-1] or not bool(unfinished.any()):
             return share.view(maps.shape[:-2])
-        # Heads that look at the neighbourhood only have singular values close together: few maps, many steps.
+        # Heads that look at the neighborhood only have singular values close together: few maps, many steps.
         open_maps, steps = open_maps[unfinished], 4 * steps
 
 
@@ -213,7 +213,7 @@ class ClassAttention(Measure):
     def variables(self) -> tuple[Variable, ...]:
         return (Variable("class_attention", MAPS, "1", "attention of the class token to the patch", SFP),)
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+    def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
         return None if layout.class_index is not None else "the model has no class token"
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
@@ -281,7 +281,7 @@ class PrefixAttention(Measure):
         dims = ("image", "layer", "head", "prefix")
         return (Variable("prefix_attention", dims, "1", "attention received by prefix tokens", "arXiv:2309.16588"),)
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+    def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
         return None if layout.prefix else "the model has no prefix tokens"
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
@@ -331,7 +331,7 @@ class RankOneShare(Measure):
 class AttentionDistance(Measure):
     """Mean attention distance: pixels between query and key patch, weighted by attention, per head.
 
-    Weights are renormalised over the patches. Unit: pixel of the network's input.
+    Weights are renormalized over the patches. Unit: pixel of the network's input.
     Source: Dosovitskiy et al. 2021, arXiv:2010.11929, Fig 7 and App D.7; leaving out the prefix tokens is our choice.
     """
 
@@ -351,7 +351,7 @@ class AttentionDistance(Measure):
 class QueryAttention(Measure):
     """Attention maps of chosen patches, for figures: one row of the map per query and head.
 
-    `patches` are row-major numbers of patches from 0; empty means the centre patch. `heads="mean"` averages the heads.
+    `patches` are row-major numbers of patches from 0; empty means the center patch. `heads="mean"` averages the heads.
     Unit: share of the row. Source: CLIPtrase Fig 2 (its 90th patch), SC-CLIP Fig 2 a, SFP supplement Fig 1 b-c.
     """
 
@@ -368,7 +368,7 @@ class QueryAttention(Measure):
         dims = ("image", "layer", "head", "query", "row", "col")
         return (Variable("query_attention", dims, "1", "attention of a patch to each patch", source),)
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+    def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
         return outside_the_grid(self.patches, layout)
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
@@ -386,7 +386,7 @@ class QueryAttention(Measure):
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionMaps(Measure):
-    """Whole attention maps, prefix tokens included. Large: T x T numbers for each head, layer and picture.
+    """Whole attention maps, prefix tokens included. Large: T x T numbers for each head, layer and image.
 
     `heads="mean"` averages the heads. Rows are queries. Unit: share of the row.
     Source: CLIPtrase Fig 2, SFP supplement Fig 1 a.

@@ -1,7 +1,7 @@
-"""Do similar patches belong to the same class? ROC curve and AUC of cosine similarity between labelled patches.
+"""Do similar patches belong to the same class? ROC curve and AUC of cosine similarity between labeled patches.
 
-Pairs i<j of patches of one picture; the score is their cosine, a pair is positive if both have the same label. Patches
-without a label take part in no pair. Over many pictures the pairs are pooled by adding up histograms.
+Pairs i<j of patches of one image; the score is their cosine, a pair is positive if both have the same label. Patches
+without a label take part in no pair. Over many images the pairs are pooled by adding up histograms.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.layout import Layout
-from diagnostics.measures.base import UNLABELLED, LayerView, Measure, Variable
+from diagnostics.measures.base import UNLABELED, LayerView, Measure, Variable
 
 SOURCE = "SC-CLIP, arXiv:2411.15869, Fig 4 and 8"
 
@@ -29,21 +29,21 @@ PAIRS_AT_ONCE = 2**20
 
 
 class Pairs(NamedTuple):
-    """Pairs of patches of each picture: cosine (B, P) fp32, and relation (B, P), one of NO_PAIR, DIFFERENT, SAME."""
+    """Pairs of patches of each image: cosine (B, P) fp32, and relation (B, P), one of NO_PAIR, DIFFERENT, SAME."""
 
     cosine: Tensor
     relation: Tensor
 
 
 def _pair_blocks(patches: Tensor, labels: Tensor) -> Iterator[Pairs]:
-    """All pairs i<j, some rows i at a time, so that the (B, N, N) similarity of a large picture is never whole.
+    """All pairs i<j, some rows i at a time, so that the (B, N, N) similarity of a large image is never whole.
 
     A patch with nan or infinity takes part in no pair.
     """
     patches, labels = patches.float(), labels.to(patches.device)
     count = patches.shape[1]
     norms = torch.linalg.vector_norm(patches, dim=-1)
-    labels = labels.masked_fill(~norms.isfinite(), UNLABELLED)
+    labels = labels.masked_fill(~norms.isfinite(), UNLABELED)
     unit = F.normalize(patches, dim=-1)
     rows = max(1, PAIRS_AT_ONCE // (count * len(patches)))
     for start in range(0, count - 1, rows):
@@ -52,7 +52,7 @@ def _pair_blocks(patches: Tensor, labels: Tensor) -> Iterator[Pairs]:
         cosine = (unit[:, some] @ unit[:, after].mT).flatten(1).index_select(1, i * (count - start) + j)
         left, right = labels[:, some].index_select(1, i), labels[:, after].index_select(1, j)
         relation = torch.where(left == right, SAME, DIFFERENT).to(torch.int8)
-        yield Pairs(cosine, relation.masked_fill((left == UNLABELLED) | (right == UNLABELLED), NO_PAIR))
+        yield Pairs(cosine, relation.masked_fill((left == UNLABELED) | (right == UNLABELED), NO_PAIR))
 
 
 def _all_pairs(patches: Tensor, labels: Tensor) -> Pairs:
@@ -73,7 +73,7 @@ def _histogram(pairs: Pairs, bins: int) -> Tensor:
 
 
 def _exact_auc(pairs: Pairs) -> Tensor:
-    """AUC of each picture's pairs, ties counted half: (B, P) -> (B)."""
+    """AUC of each image's pairs, ties counted half: (B, P) -> (B)."""
     if not pairs.cosine.shape[1]:
         return pairs.cosine.new_full((len(pairs.cosine),), torch.nan)
     # Pairs that are none go last, where they stand below no pair.
@@ -89,33 +89,33 @@ def _exact_auc(pairs: Pairs) -> Tensor:
     upto[:, :-1].masked_fill_(tied, torch.iinfo(torch.int32).max)
     before, upto = before.cummax(dim=1).values, upto.flip(1).cummin(dim=1).values.flip(1)
     wins = (before.long() + upto).mul_(same).sum(dim=1)
-    # As doubles: a large picture has more combinations than fp32 counts exactly.
+    # As doubles: a large image has more combinations than fp32 counts exactly.
     return (wins.double() / (2.0 * same.sum(dim=1) * different.sum(dim=1).double())).float()
 
 
 def _whole(patches: Tensor, labels: Tensor) -> Tensor:
-    """Pictures whose labelled patches are all finite: (B) bool."""
+    """Images whose labeled patches are all finite: (B) bool."""
     finite = torch.linalg.vector_norm(patches.float(), dim=-1).isfinite()
-    return (finite | (labels.to(patches.device) == UNLABELLED)).all(dim=1)
+    return (finite | (labels.to(patches.device) == UNLABELED)).all(dim=1)
 
 
 def pair_histogram(patches: Tensor, labels: Tensor, *, bins: int = 1000) -> Tensor:
-    """Counts of pairs i<j of a picture by cosine: (B, N, D), (B, N) int -> (B, 2, bins) int64.
+    """Counts of pairs i<j of an image by cosine: (B, N, D), (B, N) int -> (B, 2, bins) int64.
 
     [:, 0] counts pairs of different classes, [:, 1] of the same class. `bins` equal bins cover [-1, 1]; a cosine on an
-    edge belongs to the upper bin, 1 to the last one. Patches labelled UNLABELLED, and such with nan or infinity, take
-    part in no pair. Rows of the similarity are made some at a time, so large pictures fit.
-    Source: SC-CLIP, Fig 4 and 8; pairs i<j of one picture, pooled over pictures by the histogram, is our reading.
+    edge belongs to the upper bin, 1 to the last one. Patches labeled UNLABELED, and such with nan or infinity, take
+    part in no pair. Rows of the similarity are made some at a time, so large images fit.
+    Source: SC-CLIP, Fig 4 and 8; pairs i<j of one image, pooled over images by the histogram, is our reading.
     """
     none = torch.zeros(len(patches), 2, bins, dtype=torch.int64, device=patches.device)
     return sum((_histogram(pairs, bins) for pairs in _pair_blocks(patches, labels)), none)
 
 
 def pair_auc(patches: Tensor, labels: Tensor) -> Tensor:
-    """Exact AUC of cosine as a score of «same class», each picture on its own: (B, N, D), (B, N) int -> (B), in [0, 1].
+    """Exact AUC of cosine as a score of «same class», each image on its own: (B, N, D), (B, N) int -> (B), in [0, 1].
 
-    0.5 is chance; ties count half. nan where no pair has the same class, or none differs, or a labelled patch is not
-    finite. Patches labelled UNLABELLED take part in no pair. Source: SC-CLIP, Fig 4 and 8.
+    0.5 is chance; ties count half. nan where no pair has the same class, or none differs, or a labeled patch is not
+    finite. Patches labeled UNLABELED take part in no pair. Source: SC-CLIP, Fig 4 and 8.
     """
     return _exact_auc(_all_pairs(patches, labels)).where(_whole(patches, labels), torch.nan)
 
@@ -154,15 +154,15 @@ def pooled(histogram: np.ndarray) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, kw_only=True)
 class SameClassAuc(Measure):
-    """AUC of patch similarity as a score of «same class», per picture, and the pairs' histogram for pooling pictures.
+    """AUC of patch similarity as a score of «same class», per image, and the pairs' histogram for pooling images.
 
-    Pairs i<j of labelled patches of one picture, by cosine of what leaves the block. `auc` is exact, and nan where a
-    picture has but one kind of pair; `pair_histogram` has `bins` equal bins on [-1, 1] and makes the pooled numbers.
-    Source: SC-CLIP, arXiv:2411.15869, Fig 4 and 8; pairs within a picture and i<j are our reading.
+    Pairs i<j of labeled patches of one image, by cosine of what leaves the block. `auc` is exact, and nan where an
+    image has but one kind of pair; `pair_histogram` has `bins` equal bins on [-1, 1] and makes the pooled numbers.
+    Source: SC-CLIP, arXiv:2411.15869, Fig 4 and 8; pairs within an image and i<j are our reading.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)
-    bins: int = 1000  # our choice: on real pictures the pooled AUC is then within 1e-4 of the exact one
+    bins: int = 1000  # our choice: on real images the pooled AUC is then within 1e-4 of the exact one
 
     def __post_init__(self) -> None:
         if self.bins < 2:
@@ -172,23 +172,23 @@ class SameClassAuc(Measure):
     def variables(self) -> tuple[Variable, ...]:
         dims = ("image", "layer", "relation", "bin")
         return (
-            Variable("auc", ("image", "layer"), "1", "AUC of same-class pairs, of each picture", SOURCE),
+            Variable("auc", ("image", "layer"), "1", "AUC of same-class pairs, of each image", SOURCE),
             Variable("pair_histogram", dims, "1", "pairs of patches by cosine similarity", SOURCE, "uint32"),
         )
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
-        return None if labelled else "there are no label maps to say which patches share a class"
+    def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
+        return None if labeled else "there are no label maps to say which patches share a class"
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
-        centres = (np.arange(self.bins) + 0.5) * (2 / self.bins) - 1
-        return {"relation": np.array(RELATIONS), "bin": centres}
+        centers = (np.arange(self.bins) + 0.5) * (2 / self.bins) - 1
+        return {"relation": np.array(RELATIONS), "bin": centers}
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         if view.labels is None:
             raise ValueError("`labels` should be (B, N) patch labels; got None. Give the probe label maps.")
         patches, labels = view.patches("block_out"), view.labels
         count = patches.shape[1]
-        some = max(1, 2 * PAIRS_AT_ONCE // (count * count))  # pictures at once
+        some = max(1, 2 * PAIRS_AT_ONCE // (count * count))  # images at once
         found = []
         for images in range(0, len(patches), some):
             pairs = _all_pairs(patches[images : images + some], labels[images : images + some])

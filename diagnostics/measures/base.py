@@ -1,4 +1,4 @@
-"""What a measure is: a frozen value that turns what one layer shows into named, labelled numbers."""
+"""What a measure is: a frozen value that turns what one layer shows into named, labeled numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diagnostics.layout import Layout
 from diagnostics.taps import Recording
 
 # Patch label of patches that take part in no comparison: ignored pixels won the vote, or the patch is all padding.
-UNLABELLED = -1
+UNLABELED = -1
 
 
 class Variable(NamedTuple):
@@ -32,7 +32,7 @@ class LayerView:
     """One layer of one batch, as measures see it.
 
     `recording` holds the taps of this layer: `view["block_out"]` is (B, T, D). `labels` is (B, N) int64 patch labels
-    with UNLABELLED for patches out of the comparison, or None. `shared` keeps what several measures compute once.
+    with UNLABELED for patches out of the comparison, or None. `shared` keeps what several measures compute once.
     """
 
     layer: int
@@ -54,7 +54,7 @@ class LayerView:
 class Measure(Protocol):
     """A measure: which taps it needs, which variables it yields, and the numbers of one layer.
 
-    `variables` may depend on the settings, never on the pictures. `measure` returns, for each variable, a tensor of
+    `variables` may depend on the settings, never on the images. `measure` returns, for each variable, a tensor of
     its dims less `layer`: dims ("image", "layer", "head", "row", "col") -> (B, H, rows, cols). A part derives from this
     interface, so that only what it does differently is written in it.
     """
@@ -67,7 +67,7 @@ class Measure(Protocol):
     @property
     def variables(self) -> tuple[Variable, ...]: ...
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+    def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
         """Why this measure can't run on such tokens (no class token, no labels), or None if it can."""
         return None
 
@@ -88,7 +88,7 @@ class AcrossLayers(Protocol):
     @property
     def variables(self) -> tuple[Variable, ...]: ...
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+    def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
         return None
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:

@@ -15,7 +15,7 @@ from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
 from diagnostics.measures.tokens import Tokens, chosen_tokens
 
-Normalise = Literal["max", "sum", "none"]
+Normalize = Literal["max", "sum", "none"]
 
 CLEARCLIP = "ClearCLIP, arXiv:2407.12442, Fig 4 c"
 MASSIVE = "Sun et al. 2024, arXiv:2402.17762, Sec 2"
@@ -23,26 +23,26 @@ KURTOSIS = "He et al. 2024, arXiv:2405.19279, Sec 2"
 
 
 def channel_peaks(tokens: Tensor) -> Tensor:
-    """Largest magnitude of each channel over a picture's tokens: (B, T, D) -> (B, D), at least 0. Source: ours."""
+    """Largest magnitude of each channel over an image's tokens: (B, T, D) -> (B, D), at least 0. Source: ours."""
     return tokens.abs().amax(dim=1)
 
 
-def channel_means(tokens: Tensor, *, normalise: Normalise = "max") -> Tensor:
-    """Mean of each channel over a picture's tokens: (B, T, D) -> (B, D).
+def channel_means(tokens: Tensor, *, normalize: Normalize = "max") -> Tensor:
+    """Mean of each channel over an image's tokens: (B, T, D) -> (B, D).
 
-    `max` divides by the picture's largest |mean|, so that values lie in [-1, 1]; `sum` by the sum of |mean|, so that
+    `max` divides by the image's largest |mean|, so that values lie in [-1, 1]; `sum` by the sum of |mean|, so that
     they are shares; `none` leaves the model's unit. nan where all means are 0, unless `none`.
-    Source: ClearCLIP, Fig 4 c, which does not say what its means are normalised by.
+    Source: ClearCLIP, Fig 4 c, which does not say what its means are normalized by.
     """
     means = tokens.mean(dim=1)
-    if normalise == "none":
+    if normalize == "none":
         return means
     sizes = means.abs()
-    return means / (sizes.amax(dim=1, keepdim=True) if normalise == "max" else sizes.sum(dim=1, keepdim=True))
+    return means / (sizes.amax(dim=1, keepdim=True) if normalize == "max" else sizes.sum(dim=1, keepdim=True))
 
 
 def sorted_channel_means(means: xr.DataArray) -> xr.DataArray:
-    """Channel means averaged over pictures, then sorted ascending: (…, channel) -> (…, place), `place` from 0.
+    """Channel means averaged over images, then sorted ascending: (…, channel) -> (…, place), `place` from 0.
 
     For drawing; which channel came to which place is lost. A mean without dim `image` is sorted as it is.
     Source: ClearCLIP, Fig 4 c; averaging before sorting is our choice, so that one channel keeps one place.
@@ -56,10 +56,10 @@ def sorted_channel_means(means: xr.DataArray) -> xr.DataArray:
 
 
 def massive_activations(tokens: Tensor, *, absolute: float = 100.0, ratio: float = 1000.0) -> Tensor:
-    """Marks entries with |x| > `absolute` and |x| > `ratio` x the picture's median |x|: (B, T, D) -> (B, T, D) bool.
+    """Marks entries with |x| > `absolute` and |x| > `ratio` x the image's median |x|: (B, T, D) -> (B, T, D) bool.
 
-    The median is over all entries of the picture; of an even number it is the lower middle one, as of `torch.median`.
-    A picture that holds nan has no mark.
+    The median is over all entries of the image; of an even number it is the lower middle one, as of `torch.median`.
+    An image that holds nan has no mark.
     Source: Sun et al. 2024, arXiv:2402.17762, Sec 2.
     """
     sizes = tokens.abs().flatten(1)
@@ -145,37 +145,37 @@ class TopChannels(Measure):
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelMean(Measure):
-    """Mean of each channel over what enters the block, relative to the picture's largest.
+    """Mean of each channel over what enters the block, relative to the image's largest.
 
     Over all tokens, prefix included, as ClearCLIP's X is T x D; `tokens="patches"` leaves the prefix out.
     Source: ClearCLIP, arXiv:2407.12442, Fig 4 c, drawn by `sorted_channel_means`.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_in",)
-    normalise: Normalise = "max"  # our choice: the paper does not say
+    normalize: Normalize = "max"  # our choice: the paper does not say
     tokens: Tokens = "all"
 
     def __post_init__(self) -> None:
-        if self.normalise not in ("max", "sum", "none"):
-            raise ValueError(f"`normalise` should be `max`, `sum` or `none`; got `{self.normalise}`.")
+        if self.normalize not in ("max", "sum", "none"):
+            raise ValueError(f"`normalize` should be `max`, `sum` or `none`; got `{self.normalize}`.")
 
     @property
     def variables(self) -> tuple[Variable, ...]:
-        units = "model units" if self.normalise == "none" else "1"
+        units = "model units" if self.normalize == "none" else "1"
         name = {"max": "channel mean over largest |channel mean|", "sum": "channel mean over sum of |channel mean|"}
         dims = ("image", "layer", "channel")
-        return (Variable("channel_mean", dims, units, name.get(self.normalise, "channel mean"), CLEARCLIP),)
+        return (Variable("channel_mean", dims, units, name.get(self.normalize, "channel mean"), CLEARCLIP),)
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
-        return {"channel_mean": channel_means(chosen_tokens(view, "block_in", self.tokens), normalise=self.normalise)}
+        return {"channel_mean": channel_means(chosen_tokens(view, "block_in", self.tokens), normalize=self.normalize)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MassiveCount(Measure):
     """Number of massive activations among what leaves the block.
 
-    An entry is massive if |x| > `absolute` and |x| > `ratio` x the median |x| of the picture's hidden state, which is
-    all tokens, prefix included; `tokens="patches"` leaves the prefix out. -1 where the picture holds nan.
+    An entry is massive if |x| > `absolute` and |x| > `ratio` x the median |x| of the image's hidden state, which is
+    all tokens, prefix included; `tokens="patches"` leaves the prefix out. -1 where the image holds nan.
     Source: Sun et al. 2024, arXiv:2402.17762, Sec 2.
     """
 

@@ -1,4 +1,4 @@
-"""Normalised entropy: whether the entries of a layer are spread out, or a few of them outweigh all others."""
+"""Normalized entropy: whether the entries of a layer are spread out, or a few of them outweigh all others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from diagnostics.measures.tokens import STREAMS, Tokens, per_stream, stream_coor
 FLOOR = -80.0
 
 
-def normalised_entropy(tokens: Tensor) -> Tensor:
-    """-Σ p ln p / ln n of p = softmax over all n = T·D entries of a picture: (B, T, D) -> (B), in [0, 1].
+def normalized_entropy(tokens: Tensor) -> Tensor:
+    """-Σ p ln p / ln n of p = softmax over all n = T·D entries of an image: (B, T, D) -> (B), in [0, 1].
 
     1 where all entries are equal, near 0 where one exceeds the rest by more than ln n (about 12). Shares never overflow
     nor underflow, so that 0·ln 0 does not arise. nan for a single entry.
@@ -39,7 +39,7 @@ def normalised_entropy(tokens: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Entropy(Measure):
-    """Normalised entropy of what enters the block, of attention's output, and of their sum.
+    """Normalized entropy of what enters the block, of attention's output, and of their sum.
 
     Over all tokens, prefix included, as ClearCLIP's X is T x D; `tokens="patches"` leaves the prefix out.
     Unit: 1; 1 is even, near 0 means that a few entries outweigh all others. Source: ClearCLIP, Eq 5 and Fig 4 a.
@@ -51,10 +51,10 @@ class Entropy(Measure):
     @property
     def variables(self) -> tuple[Variable, ...]:
         source = "ClearCLIP, arXiv:2407.12442, Eq 5"
-        return (Variable("entropy", ("image", "layer", "stream"), "1", "normalised entropy", source),)
+        return (Variable("entropy", ("image", "layer", "stream"), "1", "normalized entropy", source),)
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:
         return stream_coordinates()
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
-        return {"entropy": per_stream(view, self.tokens, normalised_entropy)}
+        return {"entropy": per_stream(view, self.tokens, normalized_entropy)}

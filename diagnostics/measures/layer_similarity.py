@@ -1,4 +1,4 @@
-"""How alike two layers see the same picture: CKA and mean cosine of the patches, layer against layer."""
+"""How alike two layers see the same image: CKA and mean cosine of the patches, layer against layer."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ GRAM_ENTRIES = 2**22
 
 
 def linear_cka(patches: Tensor) -> Tensor:
-    """Linear CKA of every two layers, each picture on its own: (L, B, N, D) -> (B, L, L), in [0, 1].
+    """Linear CKA of every two layers, each image on its own: (L, B, N, D) -> (B, L, L), in [0, 1].
 
-    ⟨K, K'⟩ / (‖K‖ ‖K'‖) of the Gram matrices K = X·Xᵀ of patches centred over the picture. Blind to rotation and
+    ⟨K, K'⟩ / (‖K‖ ‖K'‖) of the Gram matrices K = X·Xᵀ of patches centered over the image. Blind to rotation and
     scale of the channels; 1 on the diagonal. nan for a layer whose patches are all equal.
     Source: Kornblith et al. 2019, arXiv:1905.00414, Eq 1, 2 and 5.
     """
-    return torch.stack([_cka(picture) for picture in patches.unbind(1)])
+    return torch.stack([_cka(image) for image in patches.unbind(1)])
 
 
 def _cka(patches: Tensor) -> Tensor:
-    """One picture: (L, N, D) -> (L, L)."""
+    """One image: (L, N, D) -> (L, L)."""
     layers, count, _ = patches.shape
     # One layer at a time, which stays in a CPU's cache.
-    patches = torch.stack([_centred(layer) for layer in patches])
+    patches = torch.stack([_centered(layer) for layer in patches])
     products = patches.new_zeros(layers, layers)
     rows = max(1, GRAM_ENTRIES // (layers * count))
     for start in range(0, count, rows):
@@ -39,15 +39,15 @@ def _cka(patches: Tensor) -> Tensor:
     return (products / (norms[:, None] * norms)).clamp(0, 1)
 
 
-def _centred(patches: Tensor) -> Tensor:
+def _centered(patches: Tensor) -> Tensor:
     """One layer without its mean, brought to norm 1: (N, D) -> (N, D); nan if all patches are equal.
 
     In double precision, else equal patches would leave rounding to compare. CKA knows no scale, and norm 1 keeps the
     squares of squares in the range of fp32.
     """
-    centred = patches.to(torch.float64, copy=True)
-    centred -= centred.mean(dim=0)
-    return (centred / torch.linalg.vector_norm(centred)).float()
+    centered = patches.to(torch.float64, copy=True)
+    centered -= centered.mean(dim=0)
+    return (centered / torch.linalg.vector_norm(centered)).float()
 
 
 def layer_cosine(patches: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ def layer_cosine(patches: Tensor) -> Tensor:
 
     1 on the diagonal. A zero patch has cosine 0 to all. Source: ours.
     """
-    unit = [F.normalize(picture, dim=-1).transpose(0, 1) for picture in patches.unbind(1)]
-    return torch.stack([(picture @ picture.mT).mean(dim=0) for picture in unit])
+    unit = [F.normalize(image, dim=-1).transpose(0, 1) for image in patches.unbind(1)]
+    return torch.stack([(image @ image.mT).mean(dim=0) for image in unit])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ def token_norms(tokens: Tensor) -> Tensor:
 
 
 def median_norm(norms: Tensor) -> Tensor:
-    """The picture's median norm: (B, N) -> (B).
+    """The image's median norm: (B, N) -> (B).
 
     The textbook median: the mean of the two middle norms where N is even. `torch.median` would give the lower one.
     """
@@ -35,7 +35,7 @@ def median_norm(norms: Tensor) -> Tensor:
 
 
 def norm_ratio(norms: Tensor) -> Tensor:
-    """Largest over median norm of the picture: (B, N) -> (B), at least 1; 1 where all patches are equally long.
+    """Largest over median norm of the image: (B, N) -> (B), at least 1; 1 where all patches are equally long.
 
     Infinite where the median is 0, nan where all norms are 0. Source: ours.
     """
@@ -43,7 +43,7 @@ def norm_ratio(norms: Tensor) -> Tensor:
 
 
 def norm_outliers(norms: Tensor, *, ratio: float) -> Tensor:
-    """Number of norms above `ratio` times the picture's median: (B, N) -> (B) int32, 0…N.
+    """Number of norms above `ratio` times the image's median: (B, N) -> (B) int32, 0…N.
 
     -1 where a norm is nan: then nothing was counted.
     """
@@ -52,7 +52,7 @@ def norm_outliers(norms: Tensor, *, ratio: float) -> Tensor:
 
 
 def frobenius_norm(tokens: Tensor) -> Tensor:
-    """‖X‖_F over all entries of a picture's tokens: (B, T, D) -> (B), at least 0.
+    """‖X‖_F over all entries of an image's tokens: (B, T, D) -> (B), at least 0.
 
     Source: ClearCLIP, Fig 2.
     """
@@ -60,7 +60,7 @@ def frobenius_norm(tokens: Tensor) -> Tensor:
 
 
 def peak_value(tokens: Tensor) -> Tensor:
-    """max_ij X_ij, the largest signed entry of a picture's tokens: (B, T, D) -> (B).
+    """max_ij X_ij, the largest signed entry of an image's tokens: (B, T, D) -> (B).
 
     Signed as in ClearCLIP, Fig 4 b: a massive negative entry does not show.
     """
@@ -69,7 +69,7 @@ def peak_value(tokens: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Norms(Measure):
-    """Norm of each patch that leaves the block, and how far the largest stands above the picture's median.
+    """Norm of each patch that leaves the block, and how far the largest stands above the image's median.
 
     Unit of `norm`: the model's own. `norm_outliers` counts the patches above `ratio` times the median.
     Source: Darcet et al. 2024, arXiv:2309.16588, who look at norms; median and ratio are ours.
@@ -114,7 +114,7 @@ class ClassNorm(Measure):
     def variables(self) -> tuple[Variable, ...]:
         return (Variable("class_norm", ("image", "layer"), "model units", "norm of the class token", DARCET),)
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+    def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
         return None if layout.class_index is not None else "the model has no class token"
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
@@ -135,7 +135,7 @@ class PrefixNorm(Measure):
         dims = ("image", "layer", "prefix")
         return (Variable("prefix_norm", dims, "model units", "norm of the prefix token", "arXiv:2309.16588, Sec 3"),)
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+    def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
         return None if layout.prefix else "the model has no prefix tokens"
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Principal components of a picture's patches: the first three make colour maps."""
+"""Principal components of an image's patches: the first three make color maps."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Components(NamedTuple):
 
 
 def principal_components(patches: Tensor, *, count: int = 3) -> Components:
-    """The first principal components of each picture's patches: (B, N, D) -> scores (B, N, k), share (B, k).
+    """The first principal components of each image's patches: (B, N, D) -> scores (B, N, k), share (B, k).
 
-    Patches are centred over the picture. Scores are in the model's unit, as scikit-learn's PCA gives them; the sign is
-    such that the patch of largest |score| is positive (our choice). Components beyond the rank are 0. A picture whose
+    Patches are centered over the image. Scores are in the model's unit, as scikit-learn's PCA gives them; the sign is
+    such that the patch of largest |score| is positive (our choice). Components beyond the rank are 0. An image whose
     patches are all equal has scores 0 and share nan; one with nan or infinity has nan in both.
     Source: Pearson 1901; the iteration is block Krylov (Musco and Musco 2015, arXiv:1504.05477, Algorithm 2).
     """
@@ -58,12 +58,12 @@ def principal_components(patches: Tensor, *, count: int = 3) -> Components:
 
 def _decompose(patches: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Scores (B, N, k), variances (B, k) and their total (B, 1), times N: of finite patches (B, N, D)."""
-    centred = patches - patches.mean(dim=1, keepdim=True)
-    wide = centred.shape[1] <= centred.shape[2]
-    gram = centred @ centred.mT if wide else centred.mT @ centred
+    centered = patches - patches.mean(dim=1, keepdim=True)
+    wide = centered.shape[1] <= centered.shape[2]
+    gram = centered @ centered.mT if wide else centered.mT @ centered
     values, vectors = leading_eigenpairs(gram, min(count, gram.shape[-1]))
     values = values.clamp_min(0)
-    scores = vectors * values.sqrt()[:, None] if wide else centred @ vectors
+    scores = vectors * values.sqrt()[:, None] if wide else centered @ vectors
     return scores, values, gram.diagonal(dim1=1, dim2=2).sum(dim=1, keepdim=True)
 
 
@@ -106,9 +106,9 @@ def _orthonormal_to(basis: Tensor, block: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class PrincipalComponents(Measure):
-    """The first principal components of the patches that leave the block, for colour maps.
+    """The first principal components of the patches that leave the block, for color maps.
 
-    Of each picture and layer on its own, centred; `component` counts from 1. Unit of `pca`: the model's own, signed so
+    Of each image and layer on its own, centered; `component` counts from 1. Unit of `pca`: the model's own, signed so
     that the patch of largest magnitude is positive. Source: Pearson 1901; drawn as in SC-CLIP, arXiv:2411.15869, Fig 2.
     """
 
@@ -117,7 +117,7 @@ class PrincipalComponents(Measure):
 
     def __post_init__(self) -> None:
         if self.components < 1:
-            raise ValueError(f"`components` should be at least 1, 3 for colours; got {self.components}.")
+            raise ValueError(f"`components` should be at least 1, 3 for colors; got {self.components}.")
 
     @property
     def variables(self) -> tuple[Variable, ...]:

@@ -1,4 +1,4 @@
-"""Patches that a map is asked for, by number: checked against the grid, the centre one by default."""
+"""Patches that a map is asked for, by number: checked against the grid, the center one by default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diagnostics.layout import Layout
 
 
 def chosen_patches(patches: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    """The row-major numbers asked for, or that of the centre patch."""
+    """The row-major numbers asked for, or that of the center patch."""
     return patches or ((layout.grid.rows // 2) * layout.grid.cols + layout.grid.cols // 2,)
 
 

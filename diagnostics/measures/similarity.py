@@ -16,7 +16,7 @@ from diagnostics.measures.queries import chosen_patches, outside_the_grid, query
 
 
 def cosine_affinity(patches: Tensor) -> Tensor:
-    """Cosine similarity of every two patches of one picture: (B, N, D) -> (B, N, N), in [-1, 1] up to rounding.
+    """Cosine similarity of every two patches of one image: (B, N, D) -> (B, N, N), in [-1, 1] up to rounding.
 
     A zero patch has similarity 0 to all, itself included.
     """
@@ -28,7 +28,7 @@ def cosine_affinity(patches: Tensor) -> Tensor:
 class PatchSimilarity(Measure):
     """Maps of cosine similarity to chosen patches, for figures.
 
-    `patches` are row-major numbers of patches from 0; empty means the centre patch. `tap` is the place to compare at.
+    `patches` are row-major numbers of patches from 0; empty means the center patch. `tap` is the place to compare at.
     Unit: 1, in [-1, 1]; a zero patch has similarity 0 to all. Source: SC-CLIP, arXiv:2411.15869, Fig 7.
     """
 
@@ -45,7 +45,7 @@ class PatchSimilarity(Measure):
         source = "SC-CLIP, arXiv:2411.15869, Fig 7"
         return (Variable("patch_similarity", dims, "1", "cosine similarity to the query patch", source),)
 
-    def refusal(self, layout: Layout, *, labelled: bool) -> str | None:
+    def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
         return outside_the_grid(self.patches, layout)
 
     def coordinates(self, layout: Layout) -> Mapping[str, np.ndarray]:

@@ -31,7 +31,7 @@ def per_stream(view: LayerView, tokens: Tokens, statistic: Callable[[Tensor], Te
     values = []
     for stream in STREAMS:
         chosen = chosen_tokens(view, stream, tokens)
-        # One picture at a time stays in a CPU's cache, which is three times as fast; a GPU wants them all at once.
+        # One image at a time stays in a CPU's cache, which is three times as fast; a GPU wants them all at once.
         pieces = [chosen] if chosen.is_cuda else chosen.split(1)
         values.append(torch.cat([statistic(piece) for piece in pieces]))
     return torch.stack(values, dim=1)

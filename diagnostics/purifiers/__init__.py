@@ -9,11 +9,11 @@ from diagnostics.purifiers.clip_channels import ClipChannels
 from diagnostics.purifiers.image_mean import ImageMean
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.low_pass import LowPass
-from diagnostics.purifiers.neighbor_bilinear import NeighbourBilinear
-from diagnostics.purifiers.neighbor_mean import NeighbourMean
-from diagnostics.purifiers.neighbor_median import NeighbourMedian
-from diagnostics.purifiers.neighbor_nearest import NeighbourNearest
-from diagnostics.purifiers.neighbor_weighted import NeighbourWeighted
+from diagnostics.purifiers.neighbor_bilinear import NeighborBilinear
+from diagnostics.purifiers.neighbor_mean import NeighborMean
+from diagnostics.purifiers.neighbor_median import NeighborMedian
+from diagnostics.purifiers.neighbor_nearest import NeighborNearest
+from diagnostics.purifiers.neighbor_weighted import NeighborWeighted
 from diagnostics.purifiers.sfp_sum import SfpSum
 from diagnostics.purifiers.shuffle import Shuffle
 from diagnostics.purifiers.zero import Zero
@@ -25,11 +25,11 @@ PURIFIERS: Registry[type[Purifier]] = Registry(
     "purifier",
     {
         "keep": Keep,
-        "neighbour-mean": NeighbourMean,
-        "neighbour-median": NeighbourMedian,
-        "neighbour-nearest": NeighbourNearest,
-        "neighbour-bilinear": NeighbourBilinear,
-        "neighbour-weighted": NeighbourWeighted,
+        "neighbor-mean": NeighborMean,
+        "neighbor-median": NeighborMedian,
+        "neighbor-nearest": NeighborNearest,
+        "neighbor-bilinear": NeighborBilinear,
+        "neighbor-weighted": NeighborWeighted,
         "sfp-sum": SfpSum,
         "class-token": ClassToken,
         "image-mean": ImageMean,
@@ -40,5 +40,5 @@ PURIFIERS: Registry[type[Purifier]] = Registry(
     },
     part=Purifier,
     # SC-CLIP's own short names of its five interpolations (Table 6).
-    aliases={kind: f"neighbour-{kind}" for kind in ("mean", "median", "nearest", "bilinear", "weighted")},
+    aliases={kind: f"neighbor-{kind}" for kind in ("mean", "median", "nearest", "bilinear", "weighted")},
 )

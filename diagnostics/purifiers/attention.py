@@ -11,15 +11,15 @@ from torch import Tensor
 from diagnostics.layout import Layout
 from diagnostics.purifiers.checks import check_choice, check_mask, computing_dtype
 
-How = Literal["renormalise", "zero"]
+How = Literal["renormalize", "zero"]
 
 
-def mask_columns(weights: Tensor, mask: Tensor, layout: Layout, *, how: How = "renormalise") -> Tensor:
+def mask_columns(weights: Tensor, mask: Tensor, layout: Layout, *, how: How = "renormalize") -> Tensor:
     """Attention (B, H, T, T), rows are queries, with the columns of marked patches (B, N) at 0: a new (B, H, T, T).
 
-    `renormalise` divides each row by what is left, so that it sums to 1: the same as -inf at those keys before the
+    `renormalize` divides each row by what is left, so that it sums to 1: the same as -inf at those keys before the
     softmax. A row with nothing left keeps its original weights, where -inf would give nan. `zero` leaves rows short, or
-    empty. Prefix tokens keep their columns. Pictures without a mark come back bit for bit; dtype is kept.
+    empty. Prefix tokens keep their columns. Images without a mark come back bit for bit; dtype is kept.
     Source: `zero` is SFP (Jin et al., ICCV 2025), Eq 8; RF-CLIP, arXiv:2511.16170, reports the -inf mask as collapsing.
     """
     check_choice("how", how, How)

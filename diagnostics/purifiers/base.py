@@ -1,4 +1,4 @@
-"""What a purifier is: a frozen value that mends marked patches and leaves all others as they are."""
+"""What a purifier is: a frozen value that purifies marked patches and leaves all others as they are."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from diagnostics.layout import Layout
 
 
 class Purifier(ABC):
-    """Mends the marked patches of each picture: settings are fields, calling changes neither itself nor its inputs.
+    """Purifies the marked patches of each image: settings are fields, calling changes neither itself nor its inputs.
 
     A part derives from this interface. Patches where the mask is False come back bit for bit. It works for grids that
     are not square, for clusters of marked patches, and where every patch is marked.
     """
 
-    def refusal(self, layout: Layout) -> str | None:
+    def unsupported_reason(self, layout: Layout) -> str | None:
         """Why this purifier can't run on such tokens (no class token), or None if it can."""
         return None
 

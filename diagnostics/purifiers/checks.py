@@ -23,7 +23,7 @@ def check_inputs(patches: Tensor, mask: Tensor, layout: Layout) -> None:
 
 
 def check_mask(mask: Tensor, like: Tensor, layout: Layout) -> None:
-    """Raises unless the mask is (B, N) bool with the pictures and on the device of `like` (B, …)."""
+    """Raises unless the mask is (B, N) bool with the images and on the device of `like` (B, …)."""
     if mask.dtype != torch.bool:
         raise TypeError(f"`mask` should be bool; got {mask.dtype}. A detector's mask is: detector.mark(scores).")
     if tuple(mask.shape) != (like.shape[0], layout.count):

@@ -14,16 +14,16 @@ from diagnostics.purifiers.checks import check_inputs
 
 @dataclass(frozen=True, kw_only=True)
 class ClassToken(Purifier):
-    """Replaces marked patches by the class token of their picture.
+    """Replaces marked patches by the class token of their image.
 
     Raises ValueError on a model without a class token, or where none is given. Source: ours, as a comparison.
     """
 
-    def refusal(self, layout: Layout) -> str | None:
+    def unsupported_reason(self, layout: Layout) -> str | None:
         return "there is no class token" if layout.class_index is None else None
 
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
-        reason = self.refusal(layout)
+        reason = self.unsupported_reason(layout)
         if reason:
             raise ValueError(f"{self} can't run here: {reason}. Take a purifier that needs none, as `image-mean`.")
         if class_token is None:

@@ -16,11 +16,11 @@ from diagnostics.purifiers.checks import check_inputs, computing_dtype
 class ClipChannels(Purifier):
     """Clips marked patches in their dominant channels to the largest |value| that unmarked patches reach there.
 
-    A channel is dominant in a picture where the largest |value| of its marked patches is above `ratio` × the median
+    A channel is dominant in an image where the largest |value| of its marked patches is above `ratio` × the median
     |value| of its unmarked ones (of an even number the lower middle one). The sign stays, and so does each value
-    within the bound. A picture whose patches are all marked is kept: nothing says what is ordinary there. A nan in a
+    within the bound. An image whose patches are all marked is kept: nothing says what is ordinary there. A nan in a
     marked patch stays in its place and has no part in the choice.
-    Source: RF-CLIP, arXiv:2511.16170, mends outliers in dominant channels only; rule and bound are ours.
+    Source: RF-CLIP, arXiv:2511.16170, purifies outliers in dominant channels only; rule and bound are ours.
     """
 
     ratio: float = 5.0  # our choice: normal values of 200 patches reach about 4 × their median

@@ -1,4 +1,4 @@
-"""The mean of a picture's unmarked patches."""
+"""The mean of an image's unmarked patches."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from diagnostics.purifiers.checks import check_inputs, computing_dtype
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMean(Purifier):
-    """Replaces marked patches by the mean of the unmarked patches of their picture.
+    """Replaces marked patches by the mean of the unmarked patches of their image.
 
-    A picture whose patches are all marked is kept. Source: ours, as a comparison.
+    An image whose patches are all marked is kept. Source: ours, as a comparison.
     """
 
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:

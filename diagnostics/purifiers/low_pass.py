@@ -20,10 +20,10 @@ Kernel = Literal["box", "gaussian"]
 class LowPass(Purifier):
     """Replaces marked patches by the low-passed map at their place: a window over all patches, marked ones included.
 
-    The filter doesn't know the mask, unlike the `neighbour-` purifiers: an outlier keeps its own share and gets that
-    of its marked neighbours. Only marked patches take the filtered value. Weights are equal (`box`), or a Gaussian of
-    width `sigma` in patches; at the border they are divided by those in the picture. nan in a window makes its marked
-    centre nan.
+    The filter doesn't know the mask, unlike the `neighbor-` purifiers: an outlier keeps its own share and gets that
+    of its marked neighbors. Only marked patches take the filtered value. Weights are equal (`box`), or a Gaussian of
+    width `sigma` in patches; at the border they are divided by those in the image. nan in a window makes its marked
+    center nan.
     Source: RF-CLIP, arXiv:2511.16170, reports that a low-pass filter collapses; window and kernels are our choice.
     """
 

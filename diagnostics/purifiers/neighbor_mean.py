@@ -1,4 +1,4 @@
-"""The mean of the unmarked 3x3 neighbours."""
+"""The mean of the unmarked 3x3 neighbors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
-from diagnostics.purifiers.neighborhood import Isolated, average, check_isolated, fill_from_neighbours
+from diagnostics.purifiers.neighborhood import Isolated, average, check_isolated, fill_from_neighbors
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeighbourMean(Purifier):
-    """Replaces a marked patch by the mean of its unmarked 3x3 neighbours, divided by their true number.
+class NeighborMean(Purifier):
+    """Replaces a marked patch by the mean of its unmarked 3x3 neighbors, divided by their true number.
 
-    `isolated` says what happens where there is none: see `fill_from_neighbours`.
+    `isolated` says what happens where there is none: see `fill_from_neighbors`.
     Source: SC-CLIP, Eq 3, and its release (github.com/SuleBai/SC-CLIP, 0417ba9).
     """
 
@@ -25,8 +25,8 @@ class NeighbourMean(Purifier):
         check_isolated(self.isolated)
 
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
-        return fill_from_neighbours(patches, mask, layout, _mean, isolated=self.isolated)
+        return fill_from_neighbors(patches, mask, layout, _mean, isolated=self.isolated)
 
 
-def _mean(neighbours: Tensor, valid: Tensor, places: Tensor) -> Tensor:
-    return average(neighbours, valid)
+def _mean(neighbors: Tensor, valid: Tensor, places: Tensor) -> Tensor:
+    return average(neighbors, valid)

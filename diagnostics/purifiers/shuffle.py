@@ -14,10 +14,10 @@ from diagnostics.purifiers.checks import check_inputs
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffle(Purifier):
-    """Replaces each marked patch by a random unmarked patch of the same picture, drawn with replacement.
+    """Replaces each marked patch by a random unmarked patch of the same image, drawn with replacement.
 
-    The draw depends on `seed`, the grid and the picture's own mask alone: a picture comes out the same in any batch
-    and on any device, and pictures with equal masks take from the same places. A picture whose patches are all marked
+    The draw depends on `seed`, the grid and the image's own mask alone: an image comes out the same in any batch
+    and on any device, and images with equal masks take from the same places. An image whose patches are all marked
     is kept. Source: ours, as a control.
     """
 
@@ -31,7 +31,7 @@ class Shuffle(Purifier):
         count = (~mask).sum(dim=1, keepdim=True)
         chosen = (draws * count).long().clamp(max=count - 1).clamp(min=0)  # a draw near 1 may round up to `count`
         sources = unmarked_first.gather(1, chosen)
-        picture, number = (mask & (count > 0)).nonzero(as_tuple=True)
+        image, number = (mask & (count > 0)).nonzero(as_tuple=True)
         result = patches.clone()
-        result[picture, number] = patches[picture, sources[picture, number]]
+        result[image, number] = patches[image, sources[image, number]]
         return result

@@ -1,4 +1,4 @@
-"""Dense tokens of any tap and layer, for a folder of pictures, as one safetensors file."""
+"""Dense tokens of any tap and layer, for a folder of images, as one safetensors file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diagnostics.images.feed import (
     Loader,
     digest,
     in_batches,
-    list_pictures,
+    list_images,
     opened_ahead,
     progress_bar,
     size_for,
@@ -36,7 +36,7 @@ TOKENS_FIRST = ("block_in", "normed", "attn_out", "block_sum", "ffn_hidden", "ff
 class Features(NamedTuple):
     """Another way to make dense features than a tap: `name` goes into the file, `make` does it.
 
-    make: normalised pictures (B, 3, h, w) -> maps (B, rows, cols, E), prefix tokens (B, P, E).
+    make: normalized images (B, 3, h, w) -> maps (B, rows, cols, E), prefix tokens (B, P, E).
     """
 
     name: str
@@ -52,11 +52,11 @@ def dense_tokens(
     project: bool = False,
     positions: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What flows through one tap of one layer, folded into maps: normalised (B, 3, h, w) -> maps, prefix tokens.
+    """What flows through one tap of one layer, folded into maps: normalized (B, 3, h, w) -> maps, prefix tokens.
 
     Token taps give maps (B, rows, cols, D) and prefix (B, P, D); query, key and value give (B, rows, cols, H, d) and
     (B, P, H, d); attention gives (B, rows, cols, H, T), each patch's row, and (B, P, H, T). `project` brings tokens of
-    `block_out` into the space of the text (or of the head's rows): final norm and projection, before L2 normalisation.
+    `block_out` into the space of the text (or of the head's rows): final norm and projection, before L2 normalization.
     """
     recorder, last = _recorder(backbone, layer, tap, project)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def _recorder(backbone: Backbone, layer: int, tap: str, project: bool) -> tuple[
 
 def encode(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     *,
     out: str | Path,
     layer: int = -1,
@@ -96,12 +96,12 @@ def encode(
     features: Features | None = None,
     progress: bool = False,
 ) -> dict[str, str]:
-    """Writes dense tokens of every picture into one safetensors file; returns the pictures left out, with reasons.
+    """Writes dense tokens of every image into one safetensors file; returns the images left out, with reasons.
 
-    The file holds one tensor a picture under the picture's name (shapes as `dense_tokens`, without B), with `prefix`
+    The file holds one tensor an image under the image's name (shapes as `dense_tokens`, without B), with `prefix`
     also NAME/prefix, in the backbone's precision. Its metadata tell backbone, layer, tap, size, and what was left out.
     With `features`, these are written in place of a tap's tokens, and `layer`, `tap` and `project` have no part in it.
-    Parts are kept in OUT.parts while the run goes on: memory does not grow with the number of pictures, and a stopped
+    Parts are kept in OUT.parts while the run goes on: memory does not grow with the number of images, and a stopped
     run goes on where it was. An existing file is refused, and so are parts of a run with other settings.
     """
     out = Path(out)
@@ -113,7 +113,7 @@ def encode(
         raise ValueError(f"`batch` should be at least 1; got {batch}.")
     _, layer = _recorder(backbone, layer, tap, project)
     shown = size_for(backbone, size)
-    listed = list_pictures(pictures, shown, strict=strict)
+    listed = list_images(images, shown, strict=strict)
     settings = {
         "backbone": backbone.spec,
         "weights": fingerprint(backbone.model),
@@ -126,7 +126,7 @@ def encode(
         "prefix": str(prefix).lower(),
         "features": features.name if features else "tap",
         "batch": str(batch),
-        "pictures": digest(listed),
+        "images": digest(listed),
     }
     parts = _parts_folder(out, settings)
     blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
@@ -134,11 +134,11 @@ def encode(
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
 
     def work(some: list[Loaded]) -> tuple[Tensor, Tensor]:
-        images = stacked(some)
+        pixels = stacked(some)
         if features:
-            maps, special = features.make(images)
+            maps, special = features.make(pixels)
         else:
-            maps, special = dense_tokens(backbone, images, layer=layer, tap=tap, project=project, positions=positions)
+            maps, special = dense_tokens(backbone, pixels, layer=layer, tap=tap, project=project, positions=positions)
         return maps.cpu(), special.cpu()
 
     done = len(listed) - sum(map(len, waiting))
@@ -214,9 +214,7 @@ def _join(parts: Sequence[Path], out: Path, settings: Mapping[str, str]) -> dict
         starts.append(8 + length)
         offset += path.stat().st_size - 8 - length
     if not header:
-        raise ValueError(
-            f"none of the {len(left_out)} pictures can be read. The first: {next(iter(left_out.values()))}"
-        )
+        raise ValueError(f"none of the {len(left_out)} images can be read. The first: {next(iter(left_out.values()))}")
     text = json.dumps({"__metadata__": {**settings, "skipped": json.dumps(left_out)}, **header}).encode()
     text += b" " * (-len(text) % 8)
     growing = out.with_name(out.name + ".new")

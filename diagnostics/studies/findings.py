@@ -12,18 +12,18 @@ FALL = 0.2
 # A detector is said to keep to the grid where its Jaccard with the grid exceeds that with the content by more. Our
 # choice.
 STAYS = 0.3
-# Of more layers than this, mending is told of the best and the last one. Our choice.
+# Of more layers than this, purifying is told of the best and the last one. Our choice.
 MOST_LAYERS = 3
 
 
 def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Sentences: who fires first, who agrees, who finds what is known, where own thresholds miss, whose tokens move
-    with the content, where they sit, and what mending does.
+    with the content, where they sit, and what purifying does.
 
     `tables` by name: `thresholds` and `agreement` of diagnostics.studies.scoring; where there are some, `truth` against
     natural outliers, `planted` against planted ones (with columns `planted` and `clustered`), `stability`,
-    `whereabouts`, and `removal`, with a column `detector` if there are several. Nothing is said that the tables do not
-    show.
+    `whereabouts`, and `purification`, with a column `detector` if there are several. Nothing is said that the tables do
+    not show.
     """
     said = _first_layers(tables["thresholds"]) + _agreement(tables["agreement"])
     for name, against in (("truth", "the outliers named as truth"), ("planted", "planted outliers")):
@@ -35,12 +35,12 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         said += _stability(tables["stability"])
     if "whereabouts" in tables:
         said += _whereabouts(tables["whereabouts"])
-    if "removal" in tables:
-        removal = tables["removal"]
-        for detector in removal["detector"].unique() if "detector" in removal else [""]:
-            table = removal[removal["detector"] == detector] if detector else removal
+    if "purification" in tables:
+        purification = tables["purification"]
+        for detector in purification["detector"].unique() if "detector" in purification else [""]:
+            table = purification[purification["detector"] == detector] if detector else purification
             whose = f"what {detector} marks at " if detector else ""
-            said += _removal(table, whose) + _accuracy(table, whose)
+            said += _purification(table, whose) + _accuracy(table, whose)
     return said
 
 
@@ -50,9 +50,9 @@ def _first_layers(thresholds: pd.DataFrame) -> list[str]:
     said = []
     if not fires.empty:
         layers = "; ".join(f"{', '.join(names.index)} at {int(layer)}" for layer, names in fires.groupby(fires))
-        said.append(f"First layer at which half the pictures have a marked token: {layers}.")
+        said.append(f"First layer at which half the images have a marked token: {layers}.")
     if not silent.empty:
-        said.append(f"By their own thresholds these never mark half the pictures: {', '.join(silent.index)}.")
+        said.append(f"By their own thresholds these never mark half the images: {', '.join(silent.index)}.")
     return said
 
 
@@ -133,15 +133,15 @@ def _whereabouts(whereabouts: pd.DataFrame) -> list[str]:
         return []
     more = (known["background"] - known["background_all"]).to_numpy(dtype=float)
     # The further from the base rate and the more tokens, the less is it chance.
-    row = known.iloc[int(np.argmax(np.abs(more) * np.sqrt(known["labelled"].to_numpy(dtype=float))))]
+    row = known.iloc[int(np.argmax(np.abs(more) * np.sqrt(known["labeled"].to_numpy(dtype=float))))]
     return [
-        f"Of the {int(row['labelled'])} labelled tokens that {row['detector']} marks at layer {int(row['layer'])}, "
+        f"Of the {int(row['labeled'])} labeled tokens that {row['detector']} marks at layer {int(row['layer'])}, "
         f"{row['background']:.0%} lie on background, and of all patches {row['background_all']:.0%}."
     ]
 
 
-def _removal(removal: pd.DataFrame, whose: str) -> list[str]:
-    in_place = removal[(removal["mode"] == "in place") & removal["delta_auc"].notna()]
+def _purification(purification: pd.DataFrame, whose: str) -> list[str]:
+    in_place = purification[(purification["mode"] == "in place") & purification["delta_auc"].notna()]
     layers = sorted(set(in_place["layer"].tolist()))
     best = {layer: in_place[in_place["layer"] == layer].sort_values("delta_auc").iloc[-1] for layer in layers}
     # Where nothing is marked nothing changes, and of that there is nothing to say.
@@ -153,26 +153,26 @@ def _removal(removal: pd.DataFrame, whose: str) -> list[str]:
         row, table = best[layer], in_place[in_place["layer"] == layer]
         sure = "" if row["low"] > 0 or row["high"] < 0 else ", which chance explains"
         sentence = (
-            f"Mending {whose}layer {layer} with {row['purifier']} changes its same-class AUC by "
+            f"Purifying {whose}layer {layer} with {row['purifier']} changes its same-class AUC by "
             f"{row['delta_auc']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{sure}"
         )
         control = table[table["purifier"].str.startswith("shuffle")]
         if not control.empty and not str(row["purifier"]).startswith("shuffle"):
-            sentence += f"; the control, other patches of the picture, by {control['delta_auc'].iloc[0]:+.3f}"
+            sentence += f"; the control, other patches of the image, by {control['delta_auc'].iloc[0]:+.3f}"
         said.append(f"{sentence}.")
     return said
 
 
-def _accuracy(removal: pd.DataFrame, whose: str) -> list[str]:
-    if "accuracy_after" not in removal:
+def _accuracy(purification: pd.DataFrame, whose: str) -> list[str]:
+    if "accuracy_after" not in purification:
         return []
-    known = removal.dropna(subset=["accuracy_before", "accuracy_after"])
+    known = purification.dropna(subset=["accuracy_before", "accuracy_after"])
     if known.empty:
         return []
     best = known.sort_values("accuracy_after", kind="stable").iloc[-1]
     worst = known.sort_values("accuracy_after", kind="stable").iloc[0]
     return [
-        f"The zero-shot accuracy is {best['accuracy_before']:.3f}; mending {whose}layer {int(best['layer'])} with "
+        f"The zero-shot accuracy is {best['accuracy_before']:.3f}; purifying {whose}layer {int(best['layer'])} with "
         f"{best['purifier']} makes it {best['accuracy_after']:.3f}, layer {int(worst['layer'])} with "
         f"{worst['purifier']} {worst['accuracy_after']:.3f}: the most and the least of those tried."
     ]

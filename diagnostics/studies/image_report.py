@@ -1,4 +1,4 @@
-"""Everything that single pictures show inside a network, layer by layer, for a page to look at."""
+"""Everything that single images show inside a network, layer by layer, for a page to look at."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import Detector, ThresholdDetector
-from diagnostics.images import Size, as_picture
+from diagnostics.images import Size, as_image
 from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.measures.norms import token_norms
 from diagnostics.measures.similarity import cosine_affinity
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
-from diagnostics.studies.scoring import prepared, ready_detectors, refuse_no_numbers
+from diagnostics.studies.scoring import check_finite, prepared, ready_detectors
 from diagnostics.taps import Recording
 
-# Colours of the patches: red, green, blue.
+# Colors of the patches: red, green, blue.
 COMPONENTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """One detector on one picture: scores (K, N) float32 of K layers, and what it marks by its own rule, (K, N) bool.
+    """One detector on one image: scores (K, N) float32 of K layers, and what it marks by its own rule, (K, N) bool.
 
     `threshold` is the detector's own; None where it has another rule than «above a threshold». `published` says where
     the rule is from.
@@ -40,23 +40,23 @@ class Scored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inside:
-    """One picture and what the network shows of it at K layers, as arrays.
+class ImageReport:
+    """One image and what the network shows of it at K layers, as arrays.
 
-    `picture`: uint8 (H, W, 3), upright, in its own size; `inset`: where it lies in the frame of the patches, (top,
-    left, height, width) as shares of the frame, which is larger than the picture where that was padded; `aspect`: width
-    over height of the frame, in the picture's own proportions. `layers` are numbers 1…L, ascending.
+    `image`: uint8 (H, W, 3), upright, in its own size; `inset`: where it lies in the frame of the patches, (top,
+    left, height, width) as shares of the frame, which is larger than the image where that was padded; `aspect`: width
+    over height of the frame, in the image's own proportions. `layers` are numbers 1…L, ascending.
 
     `norms` (L + 1, T) float32, L2, layers 0…L whatever `layers` are. `attention` (K, H, T, T) float16, or None where
     heads were not asked for; `mean_attention` (K, T, T) float16, the mean over heads. `similarity` (K, N, N) float16,
     cosines of patches that leave the block. `components` (K, N, 3) float32, scores of patches on the first principal
-    components of the mended ones; the mended ones' own are `mended_components`. `mended_norms` (K, N) and
-    `mended_similarity` are those after `purifier` at that layer, of what `purified_by` marks there; each layer is
-    mended on its own, and later ones do not see it.
+    components of the purified ones; the purified ones' own are `purified_components`. `purified_norms` (K, N) and
+    `purified_similarity` are those after `purifier` at that layer, of what `purified_by` marks there; each layer is
+    purified on its own, and later ones do not see it.
     """
 
     name: str
-    picture: np.ndarray
+    image: np.ndarray
     inset: tuple[float, float, float, float]
     aspect: float
     layout: Layout
@@ -69,9 +69,9 @@ class Inside:
     scored: dict[str, Scored]
     purifier: str
     purified_by: str
-    mended_norms: np.ndarray
-    mended_similarity: np.ndarray
-    mended_components: np.ndarray
+    purified_norms: np.ndarray
+    purified_similarity: np.ndarray
+    purified_components: np.ndarray
 
 
 @dataclass
@@ -101,7 +101,7 @@ class _Gatherer:
     def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
         self.seen[name, layer] = value
         if name == "block_out":
-            refuse_no_numbers(value, [self.name], "the forward pass gave", layer)
+            check_finite(value, [self.name], "the forward pass gave", layer)
             self._keep("norms", token_norms(value.float()))
             if layer in self.layers:
                 self._look(layer, value)
@@ -120,40 +120,40 @@ class _Gatherer:
         masks = {}
         for spec, parts in self.detectors.items():
             outliers = parts[layer](recording, self.layout)
-            refuse_no_numbers(outliers.scores, [self.name], f"`{spec}` found", layer)
+            check_finite(outliers.scores, [self.name], f"`{spec}` found", layer)
             masks[spec] = outliers.mask
             self._keep(f"scores {spec}", outliers.scores.float())
             self._keep(f"marked {spec}", outliers.mask)
         patches = self.layout.patches(tokens).float()
         class_token = None if self.layout.class_index is None else self.layout.class_token(tokens).float()
-        mended = self.purifier(patches, masks[self.by], self.layout, class_token=class_token)
+        purified = self.purifier(patches, masks[self.by], self.layout, class_token=class_token)
         self._keep("similarity", cosine_affinity(patches).half())
-        self._keep("mended_similarity", cosine_affinity(mended).half())
-        self._keep("mended_norms", token_norms(mended))
-        # Axes of the mended patches, for both: among raw ones a few outliers would take all three axes.
-        centre = mended.mean(dim=1, keepdim=True)
-        axes = torch.linalg.svd(mended - centre, full_matrices=False).Vh[:, :COMPONENTS].mT
-        for what, values in (("components", patches), ("mended_components", mended)):
-            scores = (values - centre) @ axes
+        self._keep("purified_similarity", cosine_affinity(purified).half())
+        self._keep("purified_norms", token_norms(purified))
+        # Axes of the purified patches, for both: among raw ones a few outliers would take all three axes.
+        center = purified.mean(dim=1, keepdim=True)
+        axes = torch.linalg.svd(purified - center, full_matrices=False).Vh[:, :COMPONENTS].mT
+        for what, values in (("components", patches), ("purified_components", purified)):
+            scores = (values - center) @ axes
             self._keep(what, torch.nn.functional.pad(scores, (0, COMPONENTS - scores.shape[-1])))
 
 
 class LookInside:
-    """The pictures one after another, as Inside; `left_out` tells, so far, which could not be read, and why.
+    """The images one after another, as Inside; `left_out` tells, so far, which could not be read, and why.
 
-    `pictures` as diagnostics.probe takes them; `detectors` are specs. `purifier` is a spec, and `by` the one of the
-    detectors that says what to mend, the first by default. `heads`: `all` keeps attention of each head, `mean` their
-    mean alone. `layers`: all by default. One forward pass a picture, in the precision of the backbone; what is kept is
+    `images` as diagnostics.probe takes them; `detectors` are specs. `purifier` is a spec, and `by` the one of the
+    detectors that says what to purify, the first by default. `heads`: `all` keeps attention of each head, `mean` their
+    mean alone. `layers`: all by default. One forward pass an image, in the precision of the backbone; what is kept is
     computed in fp32. ValueError for parts that do not go together.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        pictures: Any,
+        images: Any,
         detectors: Sequence[str],
         *,
-        purifier: str = "neighbour-mean",
+        purifier: str = "neighbor-mean",
         by: str | None = None,
         layers: Sequence[int] | None = None,
         heads: Literal["all", "mean"] = "all",
@@ -162,44 +162,44 @@ class LookInside:
     ) -> None:
         if heads not in ("all", "mean"):
             raise ValueError(f"`heads` should be `all` or `mean`; got `{heads}`.")
-        self.backbone, self.heads, self.purifier = backbone, heads == "all", purifier
-        self.run = prepared(backbone, pictures, detectors, layers, size, strict=strict)
+        self.backbone, self.heads, self.purifier_spec = backbone, heads == "all", purifier
+        self.run = prepared(backbone, images, detectors, layers, size, strict=strict)
         self.by = next(iter(self.run.parts)) if by is None else by
         if self.by not in self.run.parts:
             raise ValueError(
                 f"`by` (--purified-by) should be one of the detectors ({', '.join(self.run.parts)}); got `{self.by}`."
             )
-        self.mender: Purifier = PURIFIERS.build(purifier)
-        for reason in filter(None, (self.mender.refusal(layout) for layout in self.run.layouts)):
+        self.purifier: Purifier = PURIFIERS.build(purifier)
+        for reason in filter(None, (self.purifier.unsupported_reason(layout) for layout in self.run.layouts)):
             raise ValueError(f"`{purifier}` can't run on `{backbone.spec}`: {reason}.")
         self.left_out: dict[str, str] = {}
 
-    def __iter__(self) -> Iterator[Inside]:
+    def __iter__(self) -> Iterator[ImageReport]:
         ready = ready_detectors(self.backbone, self.run, {})
         detectors = {spec: {layer: ready[spec, layer] for layer in self.run.layers} for spec in self.run.parts}
-        for number, picture in enumerate(self.run.listed):
+        for number, image in enumerate(self.run.listed):
             loaded = self.run.loader(number)
             if loaded.image is None:
-                self.left_out[picture.name] = loaded.reason
+                self.left_out[image.name] = loaded.reason
                 continue
             images = loaded.image[None]
             layout = self.backbone.layout(images)
             tap = _Gatherer(
-                layout, frozenset(self.run.layers), detectors, self.by, self.mender, self.heads, picture.name
+                layout, frozenset(self.run.layers), detectors, self.by, self.purifier, self.heads, image.name
             )
             with torch.no_grad():
                 self.backbone.trunk(images, tap=tap)
             found = {what: torch.stack(values).numpy() for what, values in tap.found.items()}
-            yield self._inside(picture.name, np.asarray(as_picture(picture.source)), picture.size, layout, found)
+            yield self._inside(image.name, np.asarray(as_image(image.source)), image.size, layout, found)
         if len(self.left_out) == len(self.run.listed):
-            raise ValueError(f"none of the pictures can be opened. The first: {next(iter(self.left_out.values()))}")
+            raise ValueError(f"none of the images can be opened. The first: {next(iter(self.left_out.values()))}")
 
     def _inside(
-        self, name: str, picture: np.ndarray, size: tuple[int, int], layout: Layout, found: dict[str, np.ndarray]
-    ) -> Inside:
+        self, name: str, image: np.ndarray, size: tuple[int, int], layout: Layout, found: dict[str, np.ndarray]
+    ) -> ImageReport:
         padding = padding_to_patches(size, self.backbone.patch_size)
         height, width = size[0] + padding.top + padding.bottom, size[1] + padding.left + padding.right
-        stretched = (picture.shape[1] / size[1]) / (picture.shape[0] / size[0])
+        stretched = (image.shape[1] / size[1]) / (image.shape[0] / size[0])
         scored = {
             spec: Scored(
                 scores=found[f"scores {spec}"],
@@ -209,9 +209,9 @@ class LookInside:
             )
             for spec, part in self.run.parts.items()
         }
-        return Inside(
+        return ImageReport(
             name=name,
-            picture=picture,
+            image=image,
             inset=(padding.top / height, padding.left / width, size[0] / height, size[1] / width),
             aspect=width / height * stretched,
             layout=layout,
@@ -222,11 +222,11 @@ class LookInside:
             similarity=found["similarity"],
             components=found["components"],
             scored=scored,
-            purifier=self.purifier,
+            purifier=self.purifier_spec,
             purified_by=self.by,
-            mended_norms=found["mended_norms"],
-            mended_similarity=found["mended_similarity"],
-            mended_components=found["mended_components"],
+            purified_norms=found["purified_norms"],
+            purified_similarity=found["purified_similarity"],
+            purified_components=found["purified_components"],
         )
 
 

@@ -1,4 +1,4 @@
-"""Where marked tokens sit in the picture: on background, on flat or busy patches, at the border."""
+"""Where marked tokens sit in the image: on background, on flat or busy patches, at the border."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ import xarray as xr
 from torch import Tensor
 
 from diagnostics.images import parse_size
-from diagnostics.images.feed import Loader, label_source, list_pictures
+from diagnostics.images.feed import Loader, label_source, list_images
 from diagnostics.images.label_maps import IGNORE
 from diagnostics.layout import Grid, grid_of, pad_to_patches
-from diagnostics.measures.base import UNLABELLED
+from diagnostics.measures.base import UNLABELED
 
 # The class that is no object. Source: 0 is PASCAL VOC's background.
 BACKGROUND_CLASSES = (0,)
-# Red, green, blue of a grey value. Source: ITU-R BT.601, as Pillow's mode L.
-GREY = (0.299, 0.587, 0.114)
+# Red, green, blue of a gray value. Source: ITU-R BT.601, as Pillow's mode L.
+GRAY = (0.299, 0.587, 0.114)
 
 
 def patch_places(
     scores: xr.Dataset,
-    pictures: Any,
+    images: Any,
     *,
     patch_size: tuple[int, int],
     labels: Any = None,
     background: Collection[int] = BACKGROUND_CLASSES,
     ignore: Collection[int] = IGNORE,
 ) -> xr.Dataset:
-    """What is known of the place of every patch of `score_pictures`, dims image, row, col; no forward pass is made.
+    """What is known of the place of every patch of `score_images`, dims image, row, col; no forward pass is made.
 
-    `contrast`, `patch_contrast` of the picture as shown; `border`, `border_distance`; nan outside the picture. With
-    `labels`, a folder of label maps or one array a picture, also `labelled` (bool) and `background` (bool), whether
-    most pixels of the patch are of a class of `background`. Patches won by `ignore` and those of pictures without a
-    label map are not labelled; attribute `not_labelled` has name and reason of the latter.
+    `contrast`, `patch_contrast` of the image as shown; `border`, `border_distance`; nan outside the image. With
+    `labels`, a folder of label maps or one array an image, also `labeled` (bool) and `background` (bool), whether
+    most pixels of the patch are of a class of `background`. Patches won by `ignore` and those of images without a
+    label map are not labeled; attribute `not_labeled` has name and reason of the latter.
 
-    `pictures` are those that were scored, in files or arrays, and are opened again and shown as `scores` says.
+    `images` are those that were scored, in files or arrays, and are opened again and shown as `scores` says.
     """
     for name in ("marked", "inside"):
         if name not in scores:
             raise ValueError(
                 f"`scores` should have `{name}`; it has {', '.join(map(str, scores.data_vars)) or 'nothing'}. "
-                "Make it with diagnostics.studies.scoring.score_pictures."
+                "Make it with diagnostics.studies.scoring.score_images."
             )
     if "size" not in scores.attrs:
-        raise ValueError("`scores.attrs` should say in `size` how pictures were shown, such as `224` or `short:336`.")
-    listed = list_pictures(pictures, parse_size(str(scores.attrs["size"])), strict=False)
-    numbers = {picture.name: number for number, picture in enumerate(listed)}
+        raise ValueError("`scores.attrs` should say in `size` how images were shown, such as `224` or `short:336`.")
+    listed = list_images(images, parse_size(str(scores.attrs["size"])), strict=False)
+    numbers = {image.name: number for number, image in enumerate(listed)}
     missing = [str(name) for name in scores["image"].values if str(name) not in numbers]
     if missing:
         raise ValueError(
-            f"`pictures` should be those that were scored; {len(missing)} are not among them, the first `{missing[0]}`"
+            f"`images` should be those that were scored; {len(missing)} are not among them, the first `{missing[0]}`"
             f" (there are {', '.join(list(numbers)[:3])}…). Give the same files and folders again."
         )
     # Mean 0 and spread 1: pixels stay in [0, 1].
@@ -63,44 +63,44 @@ def patch_places(
     )
     inside = scores["inside"].transpose("image", "row", "col").values
     contrast, border = (np.full(inside.shape, np.nan) for _ in range(2))
-    labelled, on_background = (np.zeros(inside.shape, bool) for _ in range(2))
+    labeled, on_background = (np.zeros(inside.shape, bool) for _ in range(2))
     reasons: dict[str, str] = {}
     for place, name in enumerate(scores["image"].values):
         loaded = loader(numbers[str(name)])
         if loaded.image is None:
-            raise ValueError(f"the picture `{name}` was scored, but can't be read any more: {loaded.reason}")
+            raise ValueError(f"the image `{name}` was scored, but can't be read any more: {loaded.reason}")
         grid = grid_of((loaded.image.shape[-2], loaded.image.shape[-1]), patch_size)
         scored = Grid(int(inside[place].any(axis=1).sum()), int(inside[place].any(axis=0).sum()))
         if grid != scored:
             raise ValueError(
-                f"the picture `{name}` has {grid.rows}x{grid.cols} patches of {patch_size} pixels, but was scored with "
-                f"{scored.rows}x{scored.cols}. Give the pictures and the patch size of the scores."
+                f"the image `{name}` has {grid.rows}x{grid.cols} patches of {patch_size} pixels, but was scored with "
+                f"{scored.rows}x{scored.cols}. Give the images and the patch size of the scores."
             )
         here = (place, slice(grid.rows), slice(grid.cols))
         contrast[here], border[here] = patch_contrast(loaded.image, patch_size), border_distance(grid)
         if loaded.labels is not None:
             classes = loaded.labels.reshape(tuple(grid)).numpy()
-            labelled[here] = classes != UNLABELLED
-            on_background[here] = np.isin(classes, list(background)) & labelled[here]
+            labeled[here] = classes != UNLABELED
+            on_background[here] = np.isin(classes, list(background)) & labeled[here]
             if loaded.reason:
                 reasons[str(name)] = loaded.reason
     dims = ("image", "row", "col")
     places = xr.Dataset(
         {
-            "contrast": (dims, contrast, {"units": "1", "long_name": "standard deviation of the patch's grey pixels"}),
+            "contrast": (dims, contrast, {"units": "1", "long_name": "standard deviation of the patch's gray pixels"}),
             "border": (dims, border, {"units": "patch", "long_name": "distance to the border"}),
         },
         coords={"image": scores["image"].values},
     )
     if labels is not None:
-        places["labelled"] = (dims, labelled, {"units": "1", "long_name": "the patch has a label"})
-        places.attrs["not_labelled"] = reasons
+        places["labeled"] = (dims, labeled, {"units": "1", "long_name": "the patch has a label"})
+        places.attrs["not_labeled"] = reasons
         places["background"] = (dims, on_background, {"units": "1", "long_name": "the patch is background"})
     return places
 
 
 def whereabouts_table(scores: xr.Dataset, places: xr.Dataset) -> pd.DataFrame:
-    """Where the marked tokens of `score_pictures` sit, against all tokens: a row for each detector and layer.
+    """Where the marked tokens of `score_images` sit, against all tokens: a row for each detector and layer.
 
     `places` is from `patch_places`. Columns: `tokens`, how many are marked, then the means of `where_marked`; and the
     same over all tokens, with `_all` behind the name.
@@ -119,9 +119,9 @@ def whereabouts_table(scores: xr.Dataset, places: xr.Dataset) -> pd.DataFrame:
 
 
 def where_marked(marked: np.ndarray, places: xr.Dataset) -> dict[str, np.ndarray]:
-    """Means over the marked tokens of all pictures together: (…, image, row, col) bool -> (…) each.
+    """Means over the marked tokens of all images together: (…, image, row, col) bool -> (…) each.
 
-    `contrast` and `border`; where the places have labels also `labelled`, how many of the marked have one, and
+    `contrast` and `border`; where the places have labels also `labeled`, how many of the marked have one, and
     `background`, the share of those that are background. nan where no token counts.
     """
     flat = marked.reshape(-1, int(np.prod(marked.shape[-3:]))).astype(float)
@@ -136,19 +136,19 @@ def where_marked(marked: np.ndarray, places: xr.Dataset) -> dict[str, np.ndarray
 
     tokens = flat.sum(axis=1).reshape(marked.shape[:-3])
     found = {name: mean(name, tokens) for name in ("contrast", "border")}
-    if "labelled" in places:
-        labelled = total("labelled")
-        found |= {"labelled": labelled.astype(int), "background": mean("background", labelled)}
+    if "labeled" in places:
+        labeled = total("labeled")
+        found |= {"labeled": labeled.astype(int), "background": mean("background", labeled)}
     return found
 
 
 def patch_contrast(image: Tensor, patch_size: tuple[int, int]) -> np.ndarray:
-    """Standard deviation of the grey pixels in each patch: (3, h, w) in [0, 1] -> (rows, cols) in [0, 0.5].
+    """Standard deviation of the gray pixels in each patch: (3, h, w) in [0, 1] -> (rows, cols) in [0, 0.5].
 
     The unit is black to white. Pixels of the padding to whole patches do not count.
     """
-    grey = torch.einsum("chw,c->hw", image.double(), torch.tensor(GREY, dtype=torch.double))
-    padded = pad_to_patches(grey, patch_size, value=torch.nan)
+    gray = torch.einsum("chw,c->hw", image.double(), torch.tensor(GRAY, dtype=torch.double))
+    padded = pad_to_patches(gray, patch_size, value=torch.nan)
     pixels = padded.unflatten(1, (-1, patch_size[1])).unflatten(0, (-1, patch_size[0]))
     return np.nanstd(pixels.numpy(), axis=(1, 3))
 

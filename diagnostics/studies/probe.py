@@ -1,4 +1,4 @@
-"""Pictures through a backbone into one labelled data set of per-layer measurements, streamed to disk."""
+"""Images through a backbone into one labeled data set of per-layer measurements, streamed to disk."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images import Size
 from diagnostics.images.feed import (
+    ListedImage,
     Loaded,
     Loader,
-    Picture,
     digest,
     in_batches,
     label_source,
-    list_pictures,
+    list_images,
     opened_ahead,
     progress_bar,
     size_for,
@@ -36,13 +36,13 @@ from diagnostics.measures.tokens import STREAMS
 from diagnostics.studies.store import MEASURED, SKIPPED, RunStore, Sizes
 from diagnostics.taps import Recording, resolve_layer
 
-# Pictures in one forward pass. Our choice: enough to fill a CPU's cores, small enough for a laptop's memory.
+# Images in one forward pass. Our choice: enough to fill a CPU's cores, small enough for a laptop's memory.
 BATCH = 8
 RATES = ("fpr", "tpr")
-# What the pairs of all pictures together say; made at the end of a labelled run.
+# What the pairs of all images together say; made at the end of a labeled run.
 POOLED = (
-    Variable("auc_pooled", ("layer",), "1", "AUC of same-class pairs of all pictures", "SC-CLIP, Fig 4 and 8"),
-    Variable("roc", ("layer", "bin", "rate"), "1", "ROC of same-class pairs of all pictures", "SC-CLIP, Fig 4 and 8"),
+    Variable("auc_pooled", ("layer",), "1", "AUC of same-class pairs of all images", "SC-CLIP, Fig 4 and 8"),
+    Variable("roc", ("layer", "bin", "rate"), "1", "ROC of same-class pairs of all images", "SC-CLIP, Fig 4 and 8"),
 )
 
 
@@ -111,7 +111,7 @@ def measure_images(
     labels: Tensor | None = None,
     positions: str | None = None,
 ) -> dict[str, Tensor]:
-    """The measures' variables of one batch: normalised (B, 3, h, w) -> tensors (B, L, …) on the backbone's device.
+    """The measures' variables of one batch: normalized (B, 3, h, w) -> tensors (B, L, …) on the backbone's device.
 
     `labels` are patch labels (B, N). One forward pass up to the last layer asked for.
     """
@@ -127,7 +127,7 @@ def measure_images(
 
 def probe(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     *,
     measures: Iterable[Any] | None = None,
     layers: Sequence[int] | None = None,
@@ -140,26 +140,26 @@ def probe(
     positions: str | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
-    """Measures every picture at every layer: one data set with named dimensions, units and sources.
+    """Measures every image at every layer: one data set with named dimensions, units and sources.
 
-    `pictures`: files, folders, globs, PIL pictures or arrays (h, w, 3), one or many. `measures`: specs such as
+    `images`: files, folders, globs, PIL images or arrays (h, w, 3), one or many. `measures`: specs such as
     `norms`; all that need no whole maps by default. `layers`: 1…L or negative, all by default. `labels`: a folder of
-    label maps with the pictures' names, or arrays (h, w), for the measure `auc`, which leaves out the classes in
+    label maps with the images' names, or arrays (h, w), for the measure `auc`, which leaves out the classes in
     `ignore`. `size`: `224`, `WxH`, `short:336` or `native`; the backbone's own size by default. `out`: a zarr store;
     the run goes on where it was if it was stopped, and a store of another run raises. Without it the run is in memory.
 
-    A picture that can't be read is left out, and so is a label map: the store keeps the reason (`left_out`), a run in
-    memory warns. `strict` raises instead, and so does a run in which no picture can be read. The data set has dims
-    image, layer (1…L), head, row, col, channel, stream…; pictures of several sizes share one grid, filled with NaN
-    beyond each picture's own `rows` and `cols`.
+    An image that can't be read is left out, and so is a label map: the store keeps the reason (`left_out`), a run in
+    memory warns. `strict` raises instead, and so does a run in which no image can be read. The data set has dims
+    image, layer (1…L), head, row, col, channel, stream…; images of several sizes share one grid, filled with NaN
+    beyond each image's own `rows` and `cols`.
     """
     if batch < 1:
         raise ValueError(f"`batch` should be at least 1; got {batch}.")
     shown = size_for(backbone, size)
-    listed = list_pictures(pictures, shown, strict=strict)
+    listed = list_images(images, shown, strict=strict)
     chosen = _layers(layers, backbone.depth)
-    grids = {grid_of(picture.size, backbone.patch_size) for picture in listed if not picture.reason}
-    parts = _applicable(backbone, measures, grids, labelled=labels is not None)
+    grids = {grid_of(image.size, backbone.patch_size) for image in listed if not image.reason}
+    parts = _applicable(backbone, measures, grids, labeled=labels is not None)
     variables = _variables(parts)
     store = RunStore.open(
         Path(out) if out is not None else None,
@@ -178,8 +178,8 @@ def probe(
         patch_labels = (
             None if labels is None else torch.stack([item.labels for item in some if item.labels is not None])
         )
-        images = stacked(some)
-        found = measure_images(backbone, images, parts, layers=chosen, labels=patch_labels, positions=positions)
+        pixels = stacked(some)
+        found = measure_images(backbone, pixels, parts, layers=chosen, labels=patch_labels, positions=positions)
         return {name: value.cpu().numpy() for name, value in found.items()}
 
     done = len(listed) - sum(map(len, blocks))
@@ -200,15 +200,15 @@ def probe(
     return dataset.load() if out is None else dataset
 
 
-def _tell_left_out(store: RunStore, pictures: Sequence[Picture], *, silent: bool) -> None:
-    """Warns of what was left out, unless the store on disk says it; a run without a single picture raises."""
+def _tell_left_out(store: RunStore, images: Sequence[ListedImage], *, silent: bool) -> None:
+    """Warns of what was left out, unless the store on disk says it; a run without a single image raises."""
     reasons = {
-        picture.name: str(reason)
-        for picture, reason in zip(pictures, np.asarray(store.array("reason")[:]), strict=True)
+        image.name: str(reason)
+        for image, reason in zip(images, np.asarray(store.array("reason")[:]), strict=True)
         if reason
     }
     if (store.status == SKIPPED).all():
-        raise ValueError(f"none of the {len(pictures)} pictures can be read. The first: {next(iter(reasons.values()))}")
+        raise ValueError(f"none of the {len(images)} images can be read. The first: {next(iter(reasons.values()))}")
     if reasons and not silent:
         lines = "".join(f"\n  {reason}" for reason in reasons.values())
         warnings.warn(f"left out ({len(reasons)}):{lines}", stacklevel=3)
@@ -237,7 +237,7 @@ def _as_arrays(
 
 
 def _write_pooled(store: RunStore) -> None:
-    """AUC and ROC over the pairs of all pictures, from the summed histogram."""
+    """AUC and ROC over the pairs of all images, from the summed histogram."""
     total: np.ndarray | None = None
     for counts in store.blocks_of("pair_histogram"):
         summed = counts.astype(np.int64).sum(axis=0)
@@ -260,7 +260,7 @@ def _layers(layers: Sequence[int] | None, depth: int) -> list[int]:
 
 
 def _applicable(
-    backbone: Backbone, measures: Iterable[Any] | None, grids: Collection[Grid], *, labelled: bool
+    backbone: Backbone, measures: Iterable[Any] | None, grids: Collection[Grid], *, labeled: bool
 ) -> list[Any]:
     """The measures to run: those asked for, each of which must apply; by default all that apply."""
     parts = measures_of(DEFAULT_MEASURES if measures is None else measures)
@@ -269,7 +269,7 @@ def _applicable(
     kept = []
     for part in parts:
         layouts = [Layout(backbone.prefix, grid, backbone.class_index) for grid in grids]
-        reasons = {reason for layout in layouts if (reason := part.refusal(layout, labelled=labelled))}
+        reasons = {reason for layout in layouts if (reason := part.unsupported_reason(layout, labeled=labeled))}
         if reasons and measures is not None:
             raise ValueError(f"{part} can't run on `{backbone.spec}`: {'; '.join(sorted(reasons))}.")
         if not reasons:
@@ -314,9 +314,9 @@ def _sizes(
         for name, values in (item for layout in layouts for item in part.coordinates(layout).items()):
             if not np.array_equal(coordinates.setdefault(name, np.asarray(values)), values):
                 raise ValueError(
-                    f"`{name}` should mean the same for all measures and pictures of a run; {part} asks for "
+                    f"`{name}` should mean the same for all measures and images of a run; {part} asks for "
                     f"{np.asarray(values).tolist()} where others have {coordinates[name].tolist()}. Name the same "
-                    "patches in all measures, or show all pictures in one --size."
+                    "patches in all measures, or show all images in one --size."
                 )
     if any(variable.name == "pair_histogram" for variable in variables):
         variables = [*variables, *POOLED]
@@ -326,14 +326,14 @@ def _sizes(
     return Sizes({name: len(values) for name, values in coordinates.items()}, coordinates)
 
 
-def _image_coordinates(backbone: Backbone, pictures: Sequence[Picture]) -> xr.Dataset:
-    """Name, own size and grid of each picture."""
-    grids = [grid_of(p.size, backbone.patch_size) if not p.reason else Grid(0, 0) for p in pictures]
+def _image_coordinates(backbone: Backbone, images: Sequence[ListedImage]) -> xr.Dataset:
+    """Name, own size and grid of each image."""
+    grids = [grid_of(p.size, backbone.patch_size) if not p.reason else Grid(0, 0) for p in images]
     return xr.Dataset(
         coords={
-            "image": ("image", np.array([picture.name for picture in pictures], dtype=object)),
-            "height": ("image", np.array([p.original[0] for p in pictures]), {"units": "pixel"}),
-            "width": ("image", np.array([p.original[1] for p in pictures]), {"units": "pixel"}),
+            "image": ("image", np.array([image.name for image in images], dtype=object)),
+            "height": ("image", np.array([p.original[0] for p in images]), {"units": "pixel"}),
+            "width": ("image", np.array([p.original[1] for p in images]), {"units": "pixel"}),
             "rows": ("image", np.array([grid.rows for grid in grids]), {"units": "patch"}),
             "cols": ("image", np.array([grid.cols for grid in grids]), {"units": "patch"}),
         },
@@ -342,7 +342,7 @@ def _image_coordinates(backbone: Backbone, pictures: Sequence[Picture]) -> xr.Da
 
 def _settings(
     backbone: Backbone,
-    pictures: Sequence[Picture],
+    images: Sequence[ListedImage],
     parts: Sequence[Any],
     layers: Sequence[int],
     size: Size,
@@ -361,7 +361,7 @@ def _settings(
         "prefix": backbone.prefix,
         "measures": [repr(part) for part in parts],
         "layers": list(layers),
-        "pictures": digest(pictures),
+        "images": digest(images),
     }
     if labels is not None:
         settings["labels"] = Path(labels).absolute().as_posix() if isinstance(labels, (str, Path)) else "arrays"

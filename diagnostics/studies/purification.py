@@ -1,7 +1,7 @@
-"""What mending the marked tokens does: to the similarity of patches, to the class token, to what the model says.
+"""What purifying the marked tokens does: to the similarity of patches, to the class token, to what the model says.
 
-One stock forward a picture serves all layers and purifiers; where later blocks are to see the mended tokens, only the
-blocks after the mended layer run again.
+One stock forward an image serves all layers and purifiers; where later blocks are to see the purified tokens, only the
+blocks after the purified layer run again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from diagnostics.images.feed import Loaded, Loader, in_batches, label_source, op
 from diagnostics.images.image_classes import classes_of
 from diagnostics.layout import Layout
 from diagnostics.measures.auc import PAIRS_AT_ONCE, pair_auc
-from diagnostics.measures.entropy import normalised_entropy
+from diagnostics.measures.entropy import normalized_entropy
 from diagnostics.measures.norms import norm_ratio, token_norms
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
-from diagnostics.studies.scoring import Fitted, prepared, ready_detectors, refuse_no_numbers
+from diagnostics.studies.scoring import Fitted, check_finite, prepared, ready_detectors
 from diagnostics.taps import Recording
 
 MODES = ("in place", "propagated")
@@ -81,22 +81,22 @@ class _Run:
     classifiers: Mapping[str, Classifier]
 
     def measure(self, images: Tensor, labels: Tensor | None, names: Sequence[str]) -> list[pd.DataFrame]:
-        """A table for each layer and purifier, with a row for each picture, of these names."""
+        """A table for each layer and purifier, with a row for each image, of these names."""
         layout = self.backbone.layout(images)
         stock = _Stock(self.detectors, layout)
         last = self.backbone.trunk(images, tap=stock)
         for layer, scores in stock.scores.items():
-            refuse_no_numbers(scores, names, f"`{self.spec}` found", layer)
+            check_finite(scores, names, f"`{self.spec}` found", layer)
         for layer, tokens in (*stock.tokens.items(), (self.backbone.depth, last)):
-            refuse_no_numbers(tokens, names, f"`{self.backbone.spec}` makes", layer)
+            check_finite(tokens, names, f"`{self.backbone.spec}` makes", layer)
         at_last = {"auc_last": _auc(layout.patches(last), labels)}
         at_last |= {name: classify(last).cpu() for name, classify in self.classifiers.items()}
         tables = []
         for layer, tokens in stock.tokens.items():
             before = _describe(tokens, labels, layout) | at_last
             for spec, purifier in self.purifiers.items():
-                mended = _mended(tokens, stock.masks[layer], purifier, layout)
-                after, cosine = self._after(before, tokens, mended, last, layer, labels, layout)
+                purified = _purified(tokens, stock.masks[layer], purifier, layout)
+                after, cosine = self._after(before, tokens, purified, last, layer, labels, layout)
                 columns = {f"{name}_before": values for name, values in before.items()}
                 columns |= {f"{name}_after": values for name, values in after.items()}
                 columns |= {"class_cosine": cosine, "marked": stock.masks[layer].sum(dim=1).cpu()}
@@ -108,28 +108,28 @@ class _Run:
         self,
         before: Mapping[str, Tensor],
         tokens: Tensor,
-        mended: Tensor,
+        purified: Tensor,
         last: Tensor,
         layer: int,
         labels: Tensor | None,
         layout: Layout,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """The numbers of `before` once `mended` takes the place of `tokens`, and the class token's cosine: (B) each.
+        """The numbers of `before` once `purified` takes the place of `tokens`, and the class token's cosine: (B) each.
 
-        A picture that is not changed keeps its numbers bit for bit and does not run again.
+        An image that is not changed keeps its numbers bit for bit and does not run again.
         """
-        changed = (mended != tokens).flatten(1).any(dim=1)
+        changed = (purified != tokens).flatten(1).any(dim=1)
         after = {name: values.clone() for name, values in before.items()}
         cosine = torch.full((len(tokens),), 1.0 if layout.class_index is not None else torch.nan, dtype=torch.float64)
         if not changed.any():
             return after, cosine
-        mended, labels = mended[changed], None if labels is None else labels[changed.to(labels.device)]
-        found = _describe(mended, labels, layout)
+        purified, labels = purified[changed], None if labels is None else labels[changed.to(labels.device)]
+        found = _describe(purified, labels, layout)
         if layer < self.backbone.depth:
-            reached = self.backbone.run(mended, start=layer + 1, layout=layout)
+            reached = self.backbone.run(purified, start=layer + 1, layout=layout)
             found["auc_last"] = _auc(layout.patches(reached), labels)
         else:
-            reached = mended
+            reached = purified
             found["auc_last"] = found["auc"]
         found |= {name: classify(reached).cpu() for name, classify in self.classifiers.items()}
         where = changed.cpu()
@@ -142,35 +142,35 @@ class _Run:
         return after, cosine
 
 
-def _mended(tokens: Tensor, mask: Tensor, purifier: Purifier, layout: Layout) -> Tensor:
-    """Tokens with the marked patches mended, as the edit `purify-at` does it: (B, T, D) -> (B, T, D)."""
+def _purified(tokens: Tensor, mask: Tensor, purifier: Purifier, layout: Layout) -> Tensor:
+    """Tokens with the marked patches purified, as the edit `purify-at` does it: (B, T, D) -> (B, T, D)."""
     class_token = None if layout.class_index is None else layout.class_token(tokens)
     patches = purifier(layout.patches(tokens), mask, layout, class_token=class_token)
     return torch.cat([tokens[:, : layout.prefix], patches], dim=1)
 
 
 def _describe(tokens: Tensor, labels: Tensor | None, layout: Layout) -> dict[str, Tensor]:
-    """Numbers of each picture's tokens, on the CPU: (B) each."""
+    """Numbers of each image's tokens, on the CPU: (B) each."""
     norms = token_norms(layout.patches(tokens).float())
     return {
         "auc": _auc(layout.patches(tokens), labels),
         "norm": norms.mean(dim=1).cpu(),
         "norm_ratio": norm_ratio(norms).cpu(),
-        "entropy": normalised_entropy(tokens.float()).cpu(),
+        "entropy": normalized_entropy(tokens.float()).cpu(),
     }
 
 
 def _auc(patches: Tensor, labels: Tensor | None) -> Tensor:
-    """`pair_auc` on the CPU, of so many pictures at once that their pairs fit: (B), nan without labels."""
+    """`pair_auc` on the CPU, of so many images at once that their pairs fit: (B), nan without labels."""
     if labels is None:
         return torch.full((len(patches),), torch.nan)
     some = max(1, 2 * PAIRS_AT_ONCE // patches.shape[1] ** 2)
     return torch.cat([pair_auc(*pieces).cpu() for pieces in zip(patches.split(some), labels.split(some), strict=True)])
 
 
-def removal_table(
+def purification_table(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     *,
     detector: str | Detector,
     purifiers: Sequence[str],
@@ -186,74 +186,74 @@ def removal_table(
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """What mending the tokens that a detector marks does: a row for each layer, purifier and mode.
+    """What purifying the tokens that a detector marks does: a row for each layer, purifier and mode.
 
-    Mode `in place`: the patches of that layer are mended for the measurement only. `propagated`: later blocks see them
-    mended, as with the edit `purify-at` at that layer; then the columns about the last layer and what the model says
-    have numbers, otherwise nan. Columns, each a mean over pictures, with those in it where nothing is marked:
+    Mode `in place`: the patches of that layer are purified for the measurement only. `propagated`: later blocks see
+    them purified, as with the edit `purify-at` at that layer; then the columns about the last layer and what the model
+    says have numbers, otherwise nan. Columns, each a mean over images, with those in it where nothing is marked:
 
-    - `marked`: patches marked in a picture; `pictures`: how many were opened; `compared`: how many have an AUC.
-    - `auc_before`, `auc_after`, `delta_auc`: exact same-class AUC of each picture at that layer (`measures.auc`), and
-      its change; over the pictures compared. `low`, `high`: bootstrap interval of `delta_auc`, see `mean_interval`.
+    - `marked`: patches marked in an image; `images`: how many were opened; `compared`: how many have an AUC.
+    - `auc_before`, `auc_after`, `delta_auc`: exact same-class AUC of each image at that layer (`measures.auc`), and
+      its change; over the images compared. `low`, `high`: bootstrap interval of `delta_auc`, see `mean_interval`.
     - `delta_auc_last`, `low_last`, `high_last`: the same at the last layer.
     - `norm_before`, `norm_after`: mean patch norm at that layer, in model units; `norm_ratio_…`: largest over median
-      patch norm (infinite where the median is 0); `entropy_…`: normalised entropy of all tokens, prefix included.
+      patch norm (infinite where the median is 0); `entropy_…`: normalized entropy of all tokens, prefix included.
     - `class_cosine`: class token of the last layer before and after; nan for a model without one.
-    - `head_agreement`: share of pictures whose first class by the model's own classifier stays; nan without one.
-    - `accuracy_before`, `accuracy_after`: share of pictures classified rightly, with `classes` and `truth`.
+    - `head_agreement`: share of images whose first class by the model's own classifier stays; nan without one.
+    - `accuracy_before`, `accuracy_after`: share of images classified rightly, with `classes` and `truth`.
 
     `classes` are names to describe by the text tower; or, for a model with a classifier of its own, name -> rows of
     `backbone.class_head()`, of which the one with the largest output speaks for the class. `truth` is the number of
-    each picture's class among them, in the pictures' order; or picture's name -> class's name, see `classes_of`.
+    each image's class among them, in the images' order; or image's name -> class's name, see `classes_of`.
 
-    Detectors that learn take what `fitted`, of `fit_detectors`, holds of them, or learn on the first pictures.
+    Detectors that learn take what `fitted`, of `fit_detectors`, holds of them, or learn on the first images.
     `labels` as for `probe`; without them the AUC is nan. `keep` as a purifier changes nothing, exactly; `shuffle` is
-    the control that removes outliers but knows no place. A picture that can't be read is left out, and so is a label
+    the control that removes outliers but knows no place. An image that can't be read is left out, and so is a label
     map, with a warning. Source of the AUC: SC-CLIP, arXiv:2411.15869, Fig 4 and 8; the table is ours.
     """
     for name, number in (("batch", batch), ("bootstrap", bootstrap)):
         if number < 1:
             raise ValueError(f"`{name}` should be at least 1; got {number}.")
-    mending: dict[str, Purifier] = {spec: PURIFIERS.build(spec) for spec in purifiers}
-    if not mending:
+    purification: dict[str, Purifier] = {spec: PURIFIERS.build(spec) for spec in purifiers}
+    if not purification:
         raise ValueError(f"`purifiers` should name at least one purifier; known: {', '.join(PURIFIERS)}.")
-    door = prepared(backbone, pictures, [detector], layers, size, strict=False)
+    door = prepared(backbone, images, [detector], layers, size, strict=False)
     listed, chosen = door.listed, door.layers
-    for spec, purifier in mending.items():
-        for reason in filter(None, map(purifier.refusal, door.layouts)):
+    for spec, purifier in purification.items():
+        for reason in filter(None, map(purifier.unsupported_reason, door.layouts)):
             raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
-    right = _right_classes(classes, truth, [picture.name for picture in listed])
+    right = _right_classes(classes, truth, [image.name for image in listed])
     classifiers = _classifiers(backbone, classes)
     source = label_source(labels, listed)
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, source, ignore)
     ready = ready_detectors(backbone, door, fitted or {})
     (named,) = door.parts
-    run = _Run(backbone, named, {layer: ready[named, layer] for layer in chosen}, mending, classifiers)
+    run = _Run(backbone, named, {layer: ready[named, layer] for layer in chosen}, purification, classifiers)
 
     def work(some: list[Loaded]) -> list[pd.DataFrame]:
         patch_labels = [item.labels for item in some if item.labels is not None]
         with torch.no_grad():
             names = [listed[item.number].name for item in some]
             tables = run.measure(stacked(some), torch.stack(patch_labels) if patch_labels else None, names)
-        return [table.assign(picture=[item.number for item in some]) for table in tables]
+        return [table.assign(image=[item.number for item in some]) for table in tables]
 
     tables, reasons = [], []
     blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
-    bar = progress_bar(f"mend {backbone.spec}", len(listed), shown=progress)
+    bar = progress_bar(f"purify {backbone.spec}", len(listed), shown=progress)
     with bar:
         for block, loaded in opened_ahead(blocks, loader):
             tables += [table for _, found in in_batches(loaded, batch, work) for table in found]
             reasons += [item.reason for item in loaded if item.reason]
             bar.update(len(block))
     if not tables:
-        raise ValueError(f"none of the {len(listed)} pictures can be read. The first: {reasons[0]}")
+        raise ValueError(f"none of the {len(listed)} images can be read. The first: {reasons[0]}")
     if reasons:
         warnings.warn(f"left out ({len(reasons)}):" + "".join(f"\n  {reason}" for reason in reasons), stacklevel=2)
     measured = pd.concat(tables, ignore_index=True)
     if right is not None:
         for when in ("before", "after"):
-            measured[f"accuracy_{when}"] = (measured[f"named_{when}"] == right[measured["picture"]]).astype(float)
-    return _summed_up(measured, chosen, list(mending), bootstrap, seed)
+            measured[f"accuracy_{when}"] = (measured[f"named_{when}"] == right[measured["image"]]).astype(float)
+    return _summed_up(measured, chosen, list(purification), bootstrap, seed)
 
 
 def mean_interval(values: np.ndarray, *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
@@ -275,21 +275,21 @@ def mean_interval(values: np.ndarray, *, draws: int = 1000, seed: int = 0) -> tu
 def _summed_up(
     measured: pd.DataFrame, layers: Sequence[int], purifiers: Sequence[str], bootstrap: int, seed: int
 ) -> pd.DataFrame:
-    """Means and intervals over pictures of every layer, purifier and mode."""
+    """Means and intervals over images of every layer, purifier and mode."""
 
     def both(here: pd.DataFrame, name: str) -> pd.DataFrame:
-        """before, after and delta of the pictures that have both."""
+        """before, after and delta of the images that have both."""
         pair = pd.DataFrame({when: here[f"{name}_{when}"].astype(float) for when in ("before", "after")}).dropna()
         return pair.assign(delta=pair["after"] - pair["before"])
 
     rows: list[dict[str, Any]] = []
     for layer in layers:
         for spec in purifiers:
-            # By number, so that intervals do not depend on how pictures were batched by size.
-            here = measured[(measured["layer"] == layer) & (measured["purifier"] == spec)].sort_values("picture")
+            # By number, so that intervals do not depend on how images were batched by size.
+            here = measured[(measured["layer"] == layer) & (measured["purifier"] == spec)].sort_values("image")
             auc, auc_last = both(here, "auc"), both(here, "auc_last")
             row: dict[str, Any] = {"layer": layer, "purifier": spec, "mode": MODES[0]}
-            row |= {"marked": here["marked"].mean(), "pictures": len(here), "compared": len(auc)}
+            row |= {"marked": here["marked"].mean(), "images": len(here), "compared": len(auc)}
             row |= {f"auc_{when}": auc[when].mean() for when in ("before", "after")}
             row["delta_auc"] = auc["delta"].mean()
             row["low"], row["high"] = mean_interval(auc["delta"].to_numpy(), draws=bootstrap, seed=seed)
@@ -312,16 +312,16 @@ def _right_classes(
     truth: Sequence[int] | Mapping[str, str] | None,
     names: Sequence[str],
 ) -> np.ndarray | None:
-    """The number of each picture's class, or None where no classes are named."""
+    """The number of each image's class, or None where no classes are named."""
     if classes is None and truth is None:
         return None
     if classes is None or truth is None:
-        raise ValueError("`classes` and `truth` go together: the names, and the class of each picture.")
+        raise ValueError("`classes` and `truth` go together: the names, and the class of each image.")
     if isinstance(truth, Mapping):
         return np.array(classes_of(names, truth, list(classes)))
     if len(truth) != len(names) or not all(0 <= number < len(classes) for number in truth):
         raise ValueError(
-            f"`truth` should have a number in 0…{len(classes) - 1} for each of the {len(names)} pictures, in their "
+            f"`truth` should have a number in 0…{len(classes) - 1} for each of the {len(names)} images, in their "
             f"order; got {len(truth)} numbers: {list(truth)[:10]}."
         )
     return np.array(truth)
@@ -330,7 +330,7 @@ def _right_classes(
 def _classifiers(
     backbone: Backbone, classes: Sequence[str] | Mapping[str, Sequence[int]] | None
 ) -> dict[str, Classifier]:
-    """What says a picture's class: `head`, if the model has one, and `named`, among the classes that are named."""
+    """What says an image's class: `head`, if the model has one, and `named`, among the classes that are named."""
     found: dict[str, Classifier] = {}
     rows = 0
     try:
@@ -355,6 +355,6 @@ def _classifiers(
     elif classes is not None:
         with torch.no_grad():
             texts = F.normalize(backbone.encode_text([PROMPT.format(name) for name in classes]).float(), dim=-1)
-        # A picture's length is the same for all classes, so it is left as it is.
+        # An image's length is the same for all classes, so it is left as it is.
         found["named"] = lambda tokens: (backbone.pool(tokens).float() @ texts.T).argmax(dim=-1)
     return found

@@ -1,6 +1,6 @@
 """Detectors side by side: which patches each marks, whether they agree, and how they stand against known truth.
 
-One forward pass a picture serves all detectors, layers and thresholds: scores are kept, thresholds are put on them
+One forward pass an image serves all detectors, layers and thresholds: scores are kept, thresholds are put on them
 afterwards.
 """
 
@@ -28,12 +28,12 @@ from diagnostics.detectors.base import Detector
 from diagnostics.edits.plant import Plant, channel_vector, outlier_vector
 from diagnostics.images import Size
 from diagnostics.images.feed import (
+    ListedImage,
     Loaded,
     Loader,
-    Picture,
     first_alike,
     in_batches,
-    list_pictures,
+    list_images,
     opened_ahead,
     progress_bar,
     size_for,
@@ -45,8 +45,8 @@ from diagnostics.measures.norms import median_norm, token_norms
 from diagnostics.studies.location import BACKGROUND_CLASSES, patch_places, where_marked
 from diagnostics.taps import Recording, chain, resolve_layer
 
-# Pictures from which detectors learn that have something to learn. Our choice; the released code takes 100 to 500.
-PICTURES_TO_FIT = 32
+# Images from which detectors learn that have something to learn. Our choice; the released code takes 100 to 500.
+IMAGES_TO_FIT = 32
 # Thresholds of a sweep. Our choice.
 THRESHOLDS = 20
 
@@ -92,9 +92,9 @@ class _Scorer:
         return value
 
 
-def score_pictures(
+def score_images(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     detectors: Detectors,
     *,
     layers: Sequence[int] | None = None,
@@ -105,16 +105,16 @@ def score_pictures(
     strict: bool = False,
     progress: bool = False,
 ) -> xr.Dataset:
-    """Every detector's scores and marks for every patch, from one forward pass a picture.
+    """Every detector's scores and marks for every patch, from one forward pass an image.
 
     `detectors` are specs or parts, which go by their `detector_name`. The data set has `score` (float32) and `marked`
     (bool, by each detector's own threshold), dims detector, image, layer, row, col; with `plant` also `planted` (image,
-    row, col), the truth; and `seconds` (detector), the time it took for a picture. Detectors that learn take what
-    `fitted`, of `fit_detectors`, holds of them; others are fitted for each layer on the first pictures.
-    Pictures of several sizes share one grid; `inside` (image, row, col) says which patches a picture has. Those that
+    row, col), the truth; and `seconds` (detector), the time it took for an image. Detectors that learn take what
+    `fitted`, of `fit_detectors`, holds of them; others are fitted for each layer on the first images.
+    Images of several sizes share one grid; `inside` (image, row, col) says which patches an image has. Those that
     can't be read are left out; attribute `left_out` has name and reason.
     """
-    run = prepared(backbone, pictures, detectors, layers, size, strict=strict)
+    run = prepared(backbone, images, detectors, layers, size, strict=strict)
     listed, specs, chosen, parts = run.listed, list(run.parts), run.layers, run.parts
     ready = ready_detectors(backbone, run, fitted or {})
     layouts = run.layouts
@@ -125,14 +125,14 @@ def score_pictures(
     seconds = dict.fromkeys(specs, 0.0)
 
     def work(some: list[Loaded]) -> None:
-        images = stacked(some)
-        scorer = _Scorer(ready, frozenset(chosen), backbone.layout(images))
-        edit = plant and _with_pictures(plant, [item.number for item in some])
+        pixels = stacked(some)
+        scorer = _Scorer(ready, frozenset(chosen), backbone.layout(pixels))
+        edit = plant and _with_images(plant, [item.number for item in some])
         with torch.no_grad():
-            backbone.trunk(images, stop=chosen[-1], tap=chain(edit, scorer))
+            backbone.trunk(pixels, stop=chosen[-1], tap=chain(edit, scorer))
         grid = scorer.layout.grid
         for (spec, layer), values in scorer.scores.items():
-            refuse_no_numbers(values, [listed[item.number].name for item in some], f"`{spec}` found", layer)
+            check_finite(values, [listed[item.number].name for item in some], f"`{spec}` found", layer)
         for place, item in enumerate(some):
             inside[item.number, : grid.rows, : grid.cols] = True
             if edit:
@@ -154,9 +154,7 @@ def score_pictures(
                 opened[[item.number for item in some]] = True
             bar.update(len(block))
     if not opened.any():
-        raise ValueError(
-            f"none of the {len(listed)} pictures can be opened. The first: {next(iter(left_out.values()))}"
-        )
+        raise ValueError(f"none of the {len(listed)} images can be opened. The first: {next(iter(left_out.values()))}")
     dims = ("detector", "image", "layer", "row", "col")
     dataset = xr.Dataset(
         {
@@ -166,17 +164,17 @@ def score_pictures(
                 {"units": "of each detector", "long_name": "outlier score, higher is more outlying"},
             ),
             "marked": (dims, marked, {"units": "1", "long_name": "marked by the detector's own threshold"}),
-            "inside": (("image", "row", "col"), inside, {"units": "1", "long_name": "the picture has this patch"}),
+            "inside": (("image", "row", "col"), inside, {"units": "1", "long_name": "the image has this patch"}),
             "seconds": (
                 "detector",
                 np.array([seconds[spec] for spec in specs]) / max(opened.sum(), 1),
-                {"units": "second", "long_name": "time for one picture, all layers"},
+                {"units": "second", "long_name": "time for one image, all layers"},
             ),
         },
         coords={
             # Words of any length: fixed-length text has no agreed form in zarr yet.
             "detector": np.array(specs, dtype=object),
-            "image": np.array([picture.name for picture in listed], dtype=object),
+            "image": np.array([image.name for image in listed], dtype=object),
             "layer": chosen,
             "threshold": ("detector", [getattr(parts[spec], "threshold", np.nan) for spec in specs]),
         },
@@ -191,15 +189,15 @@ def score_pictures(
     return dataset.isel(image=np.flatnonzero(opened))
 
 
-def _with_pictures(plant: Plant, numbers: Sequence[int]) -> Plant:
-    return replace(plant, pictures=tuple(numbers))
+def _with_images(plant: Plant, numbers: Sequence[int]) -> Plant:
+    return replace(plant, images=tuple(numbers))
 
 
 @dataclass(frozen=True)
 class Run:
     """What a run of detectors begins with, checked at the door; layers are 1…L, ascending."""
 
-    listed: list[Picture]
+    listed: list[ListedImage]
     parts: dict[str, Detector]
     layers: list[int]
     layouts: set[Layout]
@@ -209,26 +207,26 @@ class Run:
 
 def prepared(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     detectors: Detectors,
     layers: Sequence[int] | None,
     size: str | Size | None,
     *,
     strict: bool,
 ) -> Run:
-    """Pictures, detectors and layers of a run; ValueError for what does not go together."""
+    """Images, detectors and layers of a run; ValueError for what does not go together."""
     parts = named_detectors(detectors)
     asked = list(range(1, backbone.depth + 1) if layers is None else layers)
     chosen = sorted({resolve_layer(layer, backbone.depth) for layer in asked})
     if not chosen or chosen[0] == 0:
         raise ValueError(f"`layers` should be among 1…{backbone.depth} (or negative); got {asked}.")
     shown = size_for(backbone, size)
-    listed = list_pictures(pictures, shown, strict=strict)
+    listed = list_images(images, shown, strict=strict)
     layouts = layouts_of(backbone, listed)
     for spec, part in parts.items():
         if isinstance(threshold := getattr(part, "threshold", None), float) and np.isnan(threshold):
             raise ValueError(f"`threshold` of `{spec}` should be a number; got nan.")
-        for reason in filter(None, (part.refusal(layout) for layout in layouts)):
+        for reason in filter(None, (part.unsupported_reason(layout) for layout in layouts)):
             raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
     return Run(listed, parts, chosen, layouts, loader, shown)
@@ -253,7 +251,7 @@ def named_detectors(detectors: Detectors) -> dict[str, Detector]:
 
 def detector_name(part: Detector) -> str:
     """What a detector is called in tables: its name in `DETECTORS`, or that of its class, and the settings that differ
-    from the defaults, as a spec would have them: `lof:neighbours=10`, `PeakShare:threshold=0.9`.
+    from the defaults, as a spec would have them: `lof:neighbors=10`, `PeakShare:threshold=0.9`.
 
     Settings that are no numbers or words, such as what a detector learned, are left out.
     """
@@ -268,28 +266,28 @@ def detector_name(part: Detector) -> str:
     return f"{name}:{','.join(settings)}" if settings else name
 
 
-def layouts_of(backbone: Backbone, listed: Sequence[Picture]) -> set[Layout]:
-    """The layouts of all pictures that can be read."""
+def layouts_of(backbone: Backbone, listed: Sequence[ListedImage]) -> set[Layout]:
+    """The layouts of all images that can be read."""
     return {
-        Layout(backbone.prefix, grid_of(picture.size, backbone.patch_size), backbone.class_index)
-        for picture in listed
-        if not picture.reason
+        Layout(backbone.prefix, grid_of(image.size, backbone.patch_size), backbone.class_index)
+        for image in listed
+        if not image.reason
     }
 
 
-def refuse_no_numbers(values: Tensor, names: Sequence[str], who: str, layer: int) -> None:
-    """ValueError that names the first picture of which some value (B, …) is NaN or infinite."""
+def check_finite(values: Tensor, names: Sequence[str], who: str, layer: int) -> None:
+    """ValueError that names the first image of which some value (B, …) is NaN or infinite."""
     whole = values.isfinite().flatten(1).all(dim=1).tolist()
     if not all(whole):
         raise ValueError(
             f"{who} tokens that are no numbers in `{names[whole.index(False)]}` at layer {layer}: NaN or infinity. "
-            "Take --precision fp32, or leave the picture out."
+            "Take --precision fp32, or leave the image out."
         )
 
 
 def fit_detectors(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     detectors: Detectors,
     *,
     layers: Sequence[int] | None = None,
@@ -297,9 +295,9 @@ def fit_detectors(
 ) -> dict[tuple[str, int], Detector]:
     """Each detector made ready for each layer: (spec, layer) -> detector, for `fitted` of what scores with them.
 
-    Those that learn do so once, on the first pictures of the most common size (at most 32); others are as they are.
+    Those that learn do so once, on the first images of the most common size (at most 32); others are as they are.
     """
-    return ready_detectors(backbone, prepared(backbone, pictures, detectors, layers, size, strict=False), {})
+    return ready_detectors(backbone, prepared(backbone, images, detectors, layers, size, strict=False), {})
 
 
 def ready_detectors(backbone: Backbone, run: Run, fitted: Fitted) -> dict[tuple[str, int], Detector]:
@@ -311,7 +309,7 @@ def ready_detectors(backbone: Backbone, run: Run, fitted: Fitted) -> dict[tuple[
         if (spec, layer) not in known and run.parts[spec].learns:
             missing.setdefault(spec, []).append(layer)
     if missing:
-        images = first_alike(run.loader, PICTURES_TO_FIT)
+        images = first_alike(run.loader, IMAGES_TO_FIT)
         for spec, layers in missing.items():
             ready |= {
                 (spec, layer): part for layer, part in run.parts[spec].fitted_to(backbone, images, layers).items()
@@ -321,7 +319,7 @@ def ready_detectors(backbone: Backbone, run: Run, fitted: Fitted) -> dict[tuple[
 
 def compare(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     detectors: Detectors,
     layers: Sequence[int] | None = None,
     thresholds: Thresholds = THRESHOLDS,
@@ -338,24 +336,24 @@ def compare(
 ) -> pd.DataFrame:
     """What each detector marks at each layer and threshold: a row for each, see `threshold_table`.
 
-    `labels`, a folder of label maps or one array a picture, add where the marked tokens sit: the share on labelled
+    `labels`, a folder of label maps or one array an image, add where the marked tokens sit: the share on labeled
     `background` beside its base rate, local contrast, distance to the border. `planted` counts of outliers put into
-    every picture at the first of `layers` give further rows with `precision`, `recall` and `f1` against the known
-    places; the column `planted` is 0 in the rows of the pictures as they are. One forward pass a picture serves all
+    every image at the first of `layers` give further rows with `precision`, `recall` and `f1` against the known
+    places; the column `planted` is 0 in the rows of the images as they are. One forward pass an image serves all
     rows of a count, and labels need none.
     """
     options: dict[str, Any] = {"layers": layers, "size": size, "batch": batch}
-    options["fitted"] = fit_detectors(backbone, pictures, detectors, layers=layers, size=size)
+    options["fitted"] = fit_detectors(backbone, images, detectors, layers=layers, size=size)
     options["progress"] = progress
-    natural = score_pictures(backbone, pictures, detectors, **options)
+    natural = score_images(backbone, images, detectors, **options)
     places = None
     if labels is not None:
         places = patch_places(
-            natural, pictures, patch_size=backbone.patch_size, labels=labels, background=background, ignore=ignore
+            natural, images, patch_size=backbone.patch_size, labels=labels, background=background, ignore=ignore
         )
     tables = [threshold_table(natural, thresholds=thresholds, places=places).assign(planted=0, clustered=False)]
     for plant, scores in planted_scores(
-        backbone, pictures, detectors, planted or (), clustered=clustered, seed=seed, **options
+        backbone, images, detectors, planted or (), clustered=clustered, seed=seed, **options
     ):
         table = threshold_table(scores, thresholds=thresholds, truth=scores["planted"], places=places)
         tables.append(table.assign(planted=plant.count, clustered=plant.clustered))
@@ -364,7 +362,7 @@ def compare(
 
 def planted_scores(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     detectors: Detectors,
     counts: Sequence[int],
     *,
@@ -376,9 +374,9 @@ def planted_scores(
     batch: int = 8,
     progress: bool = False,
 ) -> Iterator[tuple[Plant, xr.Dataset]]:
-    """Scores of pictures with outliers planted after the first of `layers`, for each count in turn.
+    """Scores of images with outliers planted after the first of `layers`, for each count in turn.
 
-    Detectors that learn did so on the pictures as they are: `fitted`, or the first of them.
+    Detectors that learn did so on the images as they are: `fitted`, or the first of them.
 
     Patches that are outliers of the model's own (norm above 3 x the median, our choice) are taken out of `inside`:
     a detector that finds them is not wrong, and they are not what was planted. At the very layer where they are put,
@@ -390,15 +388,15 @@ def planted_scores(
     depth = backbone.depth
     first = min(resolve_layer(layer, depth) for layer in layers) if layers else 1 + depth // 2
     later = [layer for layer in layers or range(1, depth + 1) if resolve_layer(layer, depth) >= first]
-    vector = planted_vector(backbone, pictures, first, size=size)
+    vector = planted_vector(backbone, images, first, size=size)
     if fitted is None:
-        fitted = fit_detectors(backbone, pictures, detectors, layers=later, size=size)
+        fitted = fit_detectors(backbone, images, detectors, layers=later, size=size)
     options: dict[str, Any] = {"layers": later, "fitted": fitted, "size": size, "batch": batch, "progress": progress}
-    stock = score_pictures(backbone, pictures, ["relative-norm"], **options)
+    stock = score_images(backbone, images, ["relative-norm"], **options)
     natural = stock["marked"].isel(detector=0).any("layer")
     for count in counts:
         plant = Plant(vector=vector, layers=(first,), count=count, clustered=clustered, seed=seed)
-        scores = score_pictures(backbone, pictures, detectors, plant=plant, **options)
+        scores = score_images(backbone, images, detectors, plant=plant, **options)
         scores["inside"] = scores["inside"] & (scores["planted"] | ~natural.values)
         blind = [spec for spec, part in named_detectors(detectors).items() if "block_out" not in part.needs]
         if first in scores["layer"].values:
@@ -408,7 +406,7 @@ def planted_scores(
 
 
 def planted_truth(
-    backbone: Backbone, pictures: Any, detectors: Detectors, counts: Sequence[int], **options: Any
+    backbone: Backbone, images: Any, detectors: Detectors, counts: Sequence[int], **options: Any
 ) -> pd.DataFrame:
     """Detectors against planted outliers: `truth_table` for each count, with columns `planted` and `clustered`.
 
@@ -416,29 +414,27 @@ def planted_truth(
     """
     tables = [
         truth_table(scores, scores["planted"]).assign(planted=plant.count, clustered=plant.clustered)
-        for plant, scores in planted_scores(backbone, pictures, detectors, counts, **options)
+        for plant, scores in planted_scores(backbone, images, detectors, counts, **options)
     ]
     return pd.concat(tables, ignore_index=True)
 
 
-def planted_vector(
-    backbone: Backbone, pictures: Any, layer: int, *, size: str | Size | None = None
-) -> tuple[float, ...]:
+def planted_vector(backbone: Backbone, images: Any, layer: int, *, size: str | Size | None = None) -> tuple[float, ...]:
     """What to plant after a layer: the model's own outlier there, or one made of its two largest channels.
 
-    Where the first pictures have no outlier of their own, the two channels of largest peak get ten times the median
+    Where the first images have no outlier of their own, the two channels of largest peak get ten times the median
     patch norm (our choice).
     """
-    listed = list_pictures(pictures, size_for(backbone, size), strict=False)
+    listed = list_images(images, size_for(backbone, size), strict=False)
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size)
-    opened = [item.image for item in map(loader, range(min(PICTURES_TO_FIT, len(listed)))) if item.image is not None]
-    images = torch.stack([image for image in opened if image.shape == opened[0].shape])
+    opened = [item.image for item in map(loader, range(min(IMAGES_TO_FIT, len(listed)))) if item.image is not None]
+    pixels = torch.stack([image for image in opened if image.shape == opened[0].shape])
     try:
-        return outlier_vector(backbone, images, layer)
+        return outlier_vector(backbone, pixels, layer)
     except ValueError:
         with torch.no_grad():
-            tokens = backbone.trunk(images, stop=layer)
-        patches = backbone.layout(images).patches(tokens).float()
+            tokens = backbone.trunk(pixels, stop=layer)
+        patches = backbone.layout(pixels).patches(tokens).float()
         channels = patches.abs().amax(dim=(0, 1)).topk(2).indices.tolist()
         norm = 10 * float(median_norm(token_norms(patches)).median())
         return channel_vector(backbone.width, tuple(channels), norm)
@@ -453,11 +449,11 @@ def threshold_table(
 ) -> pd.DataFrame:
     """How many tokens each threshold marks: a row for each detector, layer and threshold.
 
-    Columns: `tokens` (mean of a picture), `pictures` (share with any), `own` (the detector's own rule; its threshold is
-    nan where it has a quota). `first_layer` is the first at which half the pictures have a marked token, nan if none.
+    Columns: `tokens` (mean of an image), `images` (share with any), `own` (the detector's own rule; its threshold is
+    nan where it has a quota). `first_layer` is the first at which half the images have a marked token, nan if none.
     `thresholds`: how many of a sweep, which lie among the scores of all layers (`sweep_shares`); or the thresholds
     themselves, for all detectors or by spec. The detector's own is added.
-    With `truth` (image, row, col) also `precision`, `recall` and `f1`, over the tokens of all pictures; nan where
+    With `truth` (image, row, col) also `precision`, `recall` and `f1`, over the tokens of all images; nan where
     undefined. With `places`, from `patch_places`, also what `where_marked` tells of the marked tokens, and of all
     tokens with `_all` behind the name: the base rates.
     """
@@ -486,7 +482,7 @@ def threshold_table(
                         "threshold": threshold,
                         "own": is_own,
                         "tokens": float(counts[place].mean()),
-                        "pictures": float(fires[place]),
+                        "images": float(fires[place]),
                         "first_layer": first,
                         **({} if real is None else _against(marked[place], real, inside)),
                         **{name: found[place] for name, found in where.items()},
@@ -537,8 +533,8 @@ def _against(marked: np.ndarray, real: np.ndarray, inside: np.ndarray) -> dict[s
 def agreement_table(scores: xr.Dataset) -> pd.DataFrame:
     """Do detectors agree? A row for each two detectors and layer.
 
-    `jaccard`: common over all marked tokens by the detectors' own thresholds, over all pictures; nan where neither
-    marks any. `spearman`: rank correlation of scores within a picture, mean over pictures.
+    `jaccard`: common over all marked tokens by the detectors' own thresholds, over all images; nan where neither
+    marks any. `spearman`: rank correlation of scores within an image, mean over images.
     """
     rows = []
     for first, second in itertools.combinations(scores["detector"].values, 2):
@@ -564,7 +560,7 @@ def agreement_table(scores: xr.Dataset) -> pd.DataFrame:
 
 
 def truth_table(scores: xr.Dataset, truth: xr.DataArray) -> pd.DataFrame:
-    """Detectors against known places: a row for each detector and layer, over the patches of all pictures.
+    """Detectors against known places: a row for each detector and layer, over the patches of all images.
 
     `truth` is bool with dims image, row, col, and layer if it changes with the layer. `auc` and `average_precision` as
     in scikit-learn; `best_f1` and the `best_threshold` that reaches it (marked is score > threshold); `own_precision`

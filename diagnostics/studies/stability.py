@@ -1,4 +1,4 @@
-"""Do detectors mark the same tokens once the picture is shifted, flipped, shown at another size, or saved as JPEG?"""
+"""Do detectors mark the same tokens once the image is shifted, flipped, shown at another size, or saved as JPEG?"""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.images import PictureError, Size, as_picture, resize
-from diagnostics.images.feed import Picture, list_pictures, progress_bar, size_for
+from diagnostics.images import ImageError, Size, as_image, resize
+from diagnostics.images.feed import ListedImage, list_images, progress_bar, size_for
 from diagnostics.images.label_maps import resize_labels
 from diagnostics.layout import Grid, grid_of, padding_to_patches
 from diagnostics.registry import unknown_name
-from diagnostics.studies.scoring import Detectors, Fitted, fit_detectors, score_pictures
+from diagnostics.studies.scoring import Detectors, Fitted, fit_detectors, score_images
 
 CHANGES = ("shift", "flip", "size", "jpeg")
 # Rows and columns of patches that the other size has more; small against 14 x 14, so that details stay. Our choice.
 MORE_PATCHES = 4
-# Pictures whose versions are scored in one call, so that memory does not grow with their number. Our choice.
-PICTURES_AT_ONCE = 32
+# Images whose versions are scored in one call, so that memory does not grow with their number. Our choice.
+IMAGES_AT_ONCE = 32
 # Pillow's scale from 1 to 95; 50 leaves blocks and ringing that the eye sees only on a second look. Our choice.
 JPEG_QUALITY = 50
 
 
 @dataclass
 class _Tally:
-    """What one detector, layer and change add up to over the pictures."""
+    """What one detector, layer and change add up to over the images."""
 
-    pictures: int = 0
+    images: int = 0
     before: int = 0
     after: int = 0
     common: int = 0
@@ -49,8 +49,8 @@ class _Tally:
         scores: tuple[np.ndarray, np.ndarray],
         grid: tuple[np.ndarray, np.ndarray] | None,
     ) -> None:
-        """One picture: maps of the same shape before and after, and marks as they lie on a grid of the same shape."""
-        self.pictures += 1
+        """One image: maps of the same shape before and after, and marks as they lie on a grid of the same shape."""
+        self.images += 1
         self.before += int(marks[0].sum())
         self.after += int(marks[1].sum())
         self.common += int((marks[0] & marks[1]).sum())
@@ -66,9 +66,9 @@ class _Tally:
 
     def row(self) -> dict[str, Any]:
         return {
-            "pictures": self.pictures,
-            "tokens_before": self.before / self.pictures,
-            "tokens_after": self.after / self.pictures,
+            "images": self.images,
+            "tokens_before": self.before / self.images,
+            "tokens_after": self.after / self.images,
             "jaccard": self.common / self.union if self.union else np.nan,
             "jaccard_grid": self.common_on_grid / self.union_on_grid if self.union_on_grid else np.nan,
             "spearman": float(np.mean(self.ranks)) if self.ranks else np.nan,
@@ -77,7 +77,7 @@ class _Tally:
 
 def stability_table(
     backbone: Backbone,
-    pictures: Any,
+    images: Any,
     detectors: Detectors,
     *,
     layers: Sequence[int] | None = None,
@@ -89,23 +89,23 @@ def stability_table(
     batch: int = 8,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Are the same tokens marked after a change of the picture? A row for each detector, layer and change.
+    """Are the same tokens marked after a change of the image? A row for each detector, layer and change.
 
-    Changes are of the picture as shown: `shift` moves it by one patch to the right, `flip` mirrors it left to right,
+    Changes are of the image as shown: `shift` moves it by one patch to the right, `flip` mirrors it left to right,
     `size` shows it with `more_patches` more rows and columns, `jpeg` writes and reads it as JPEG of that `quality`.
     Maps after the change are laid back on those before it, and compared where both have a patch: `compared`.
 
-    Columns: `pictures` that could be read; `tokens_before` and `tokens_after`, marked among the patches compared, mean
-    of a picture; `jaccard`, common over all marked tokens of all pictures, nan where neither marks any; `jaccard_grid`,
+    Columns: `images` that could be read; `tokens_before` and `tokens_after`, marked among the patches compared, mean
+    of an image; `jaccard`, common over all marked tokens of all images, nan where neither marks any; `jaccard_grid`,
     the same with maps left where they are, nan after `size`, which has another grid; `spearman`, rank correlation of
-    scores within a picture, mean over pictures, nan where scores are all equal.
+    scores within an image, mean over images, nan where scores are all equal.
     So after `shift` and `flip`, outliers that move with the content have a high `jaccard`, and those that keep to
     places of the grid, such as its corners, a high `jaccard_grid`. What overlap comes by itself, `random` shows. After
     `size` a single marked token may fall between the patches compared: at 14 x 14 patches and 4 more, two in five do.
 
-    Pictures whose size is no whole number of patches are given the backbone's mean colour around them beforehand, so
-    that every change moves whole patches. One forward pass for each picture and each change serves all detectors and
-    layers. Detectors that learn do so once, on the first pictures before any change, or are those of `fitted`.
+    Images whose size is no whole number of patches are given the backbone's mean color around them beforehand, so
+    that every change moves whole patches. One forward pass for each image and each change serves all detectors and
+    layers. Detectors that learn do so once, on the first images before any change, or are those of `fitted`.
     """
     chosen = list(dict.fromkeys([changes] if isinstance(changes, str) else changes))
     for change in chosen:
@@ -117,26 +117,24 @@ def stability_table(
         raise ValueError(f"`more_patches` should be a whole number of at least 1; got {more_patches!r}.")
     if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 95:
         raise ValueError(f"`quality` should be a whole number from 1 to 95, Pillow's scale; got {quality!r}.")
-    listed = [
-        picture for picture in list_pictures(pictures, size_for(backbone, size), strict=False) if not picture.reason
-    ]
+    listed = [image for image in list_images(images, size_for(backbone, size), strict=False) if not image.reason]
     if fitted is None:
         fitted = fit_detectors(backbone, listed, detectors, layers=layers, size=size)
     tallies: dict[tuple[str, int, str], _Tally] = {}
     bar = progress_bar(f"stability {backbone.spec}", len(listed), shown=progress)
     with bar:
-        for start in range(0, len(listed), PICTURES_AT_ONCE):
-            block = listed[start : start + PICTURES_AT_ONCE]
+        for start in range(0, len(listed), IMAGES_AT_ONCE):
+            block = listed[start : start + IMAGES_AT_ONCE]
             versions = list(_versions(block, chosen, backbone, more_patches=more_patches, quality=quality))
             shown = [version for change in (None, *chosen) for made_by, version in versions if made_by == change]
             if shown:
-                scored = score_pictures(
+                scored = score_images(
                     backbone, shown, detectors, layers=layers, fitted=fitted, size="native", batch=batch
                 )
                 _count(scored, chosen, tallies)
             bar.update(len(block))
     if not tallies:
-        raise ValueError(f"none of the {len(listed)} pictures could be opened whole; fetch or export them again.")
+        raise ValueError(f"none of the {len(listed)} images could be opened whole; fetch or export them again.")
     specs = dict.fromkeys(spec for spec, _, _ in tallies)
     depths = dict.fromkeys(layer for _, layer, _ in tallies)
     return pd.DataFrame(
@@ -150,46 +148,46 @@ def stability_table(
 
 
 def _versions(
-    block: Sequence[Picture], changes: Sequence[str], backbone: Backbone, *, more_patches: int, quality: int
-) -> Iterator[tuple[str | None, Picture]]:
-    """Every picture as shown (None) and after each change; what can't be opened is left out with all its versions."""
-    colour = _mean_colour(backbone)
-    for picture in block:
+    block: Sequence[ListedImage], changes: Sequence[str], backbone: Backbone, *, more_patches: int, quality: int
+) -> Iterator[tuple[str | None, ListedImage]]:
+    """Every image as shown (None) and after each change; what can't be opened is left out with all its versions."""
+    color = _mean_color(backbone)
+    for image in block:
         try:
-            opened = as_picture(picture.source)
-        except PictureError:
+            opened = as_image(image.source)
+        except ImageError:
             continue
-        yield None, Picture(picture.name, whole_patches(opened, picture.size, backbone.patch_size, colour))
+        yield None, ListedImage(image.name, whole_patches(opened, image.size, backbone.patch_size, color))
         for change in changes:
             version = changed(
                 opened,
                 change,
-                picture.size,
+                image.size,
                 backbone.patch_size,
-                colour=colour,
+                color=color,
                 more_patches=more_patches,
                 quality=quality,
             )
-            yield change, Picture(f"{picture.name} after {change}", version)
+            yield change, ListedImage(f"{image.name} after {change}", version)
 
 
 def _count(scored: xr.Dataset, changes: Sequence[str], tallies: dict[tuple[str, int, str], _Tally]) -> None:
-    """Adds a block's pictures, of which all originals come first, then all of the first change, and so on."""
+    """Adds a block's images, of which all originals come first, then all of the first change, and so on."""
     count = scored.sizes["image"] // (1 + len(changes))
     inside = scored["inside"].values
     order = ("image", "detector", "layer", "row", "col")
     marked, score = (scored[name].transpose(*order).values for name in ("marked", "score"))
 
-    def of(maps: np.ndarray, version: int, picture: int) -> np.ndarray:
-        number = version * count + picture
+    def of(maps: np.ndarray, version: int, image: int) -> np.ndarray:
+        number = version * count + image
         rows, cols = inside[number].any(axis=1).sum(), inside[number].any(axis=0).sum()
         return maps[number, ..., :rows, :cols]
 
     for place, change in enumerate(changes, start=1):
-        for picture in range(count):
-            before, after = of(marked, 0, picture), of(marked, place, picture)
+        for image in range(count):
+            before, after = of(marked, 0, image), of(marked, place, image)
             marks = compared(change, before, after)
-            scores = compared(change, of(score, 0, picture), of(score, place, picture))
+            scores = compared(change, of(score, 0, image), of(score, place, image))
             for number, spec in enumerate(scored["detector"].values):
                 for at, layer in enumerate(scored["layer"].values):
                     tally = tallies.setdefault((str(spec), int(layer), change), _Tally())
@@ -202,10 +200,10 @@ def _count(scored: xr.Dataset, changes: Sequence[str], tallies: dict[tuple[str, 
 
 
 def compared(change: str, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maps before and after a change over the same places of the picture: (…, rows, cols) each -> two of one shape.
+    """Maps before and after a change over the same places of the image: (…, rows, cols) each -> two of one shape.
 
     `shift` leaves out the column that is only in one of them, `flip` mirrors the map after it back, `size` takes for
-    each patch before the one under its centre. Empty for a shift of a single column.
+    each patch before the one under its center. Empty for a shift of a single column.
     """
     if change not in CHANGES:
         raise unknown_name("change", change, CHANGES)
@@ -221,19 +219,19 @@ def compared(change: str, before: np.ndarray, after: np.ndarray) -> tuple[np.nda
 
 
 def changed(
-    picture: Image.Image,
+    image: Image.Image,
     change: str,
     size: tuple[int, int],
     patch_size: tuple[int, int],
     *,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     more_patches: int = MORE_PATCHES,
     quality: int = JPEG_QUALITY,
 ) -> Image.Image:
-    """The picture as it is shown after a change, in whole patches; `size` is (height, width) as shown before it.
+    """The image as it is shown after a change, in whole patches; `size` is (height, width) as shown before it.
 
-    A shifted picture loses its last column of patches, and its first is filled with the mirror image of the one that
-    was there (our choice: no edge comes up that the picture does not have).
+    A shifted image loses its last column of patches, and its first is filled with the mirror image of the one that
+    was there (our choice: no edge comes up that the image does not have).
     """
     if change not in CHANGES:
         raise unknown_name("change", change, CHANGES)
@@ -241,9 +239,9 @@ def changed(
         grid = grid_of(size, patch_size)
         larger = Grid(grid.rows + more_patches, grid.cols + more_patches)
         height, width = (round(side * new / old) for side, new, old in zip(size, larger, grid, strict=True))
-        # From the picture itself, not from the smaller one: as a run at the other size shows it.
-        return _on_canvas(resize(picture, height, width), larger, patch_size, colour)
-    shown = whole_patches(picture, size, patch_size, colour)
+        # From the image itself, not from the smaller one: as a run at the other size shows it.
+        return _on_canvas(resize(image, height, width), larger, patch_size, color)
+    shown = whole_patches(image, size, patch_size, color)
     if change == "shift":
         pixels, step = np.asarray(shown), patch_size[1]
         return Image.fromarray(np.concatenate([pixels[:, :step][:, ::-1], pixels[:, :-step]], axis=1))
@@ -251,30 +249,28 @@ def changed(
         return shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     written = io.BytesIO()
     shown.save(written, format="JPEG", quality=quality)
-    return as_picture(Image.open(written))
+    return as_image(Image.open(written))
 
 
 def whole_patches(
-    picture: Image.Image, size: tuple[int, int], patch_size: tuple[int, int], colour: tuple[int, int, int]
+    image: Image.Image, size: tuple[int, int], patch_size: tuple[int, int], color: tuple[int, int, int]
 ) -> Image.Image:
-    """The picture at (height, width) with `colour` around it up to whole patches, placed as `pad_to_patches` does."""
-    return _on_canvas(resize(picture, *size), grid_of(size, patch_size), patch_size, colour)
+    """The image at (height, width) with `color` around it up to whole patches, placed as `pad_to_patches` does."""
+    return _on_canvas(resize(image, *size), grid_of(size, patch_size), patch_size, color)
 
 
-def _on_canvas(
-    picture: Image.Image, grid: Grid, patch_size: tuple[int, int], colour: tuple[int, int, int]
-) -> Image.Image:
-    """The picture in the middle of a grid of patches; an odd pixel goes to the bottom or right."""
+def _on_canvas(image: Image.Image, grid: Grid, patch_size: tuple[int, int], color: tuple[int, int, int]) -> Image.Image:
+    """The image in the middle of a grid of patches; an odd pixel goes to the bottom or right."""
     height, width = grid.rows * patch_size[0], grid.cols * patch_size[1]
-    around = padding_to_patches((picture.height, picture.width), (height, width))
+    around = padding_to_patches((image.height, image.width), (height, width))
     if not any(around):
-        return picture
-    canvas = Image.new("RGB", (width, height), colour)
-    canvas.paste(picture, (around.left, around.top))
+        return image
+    canvas = Image.new("RGB", (width, height), color)
+    canvas.paste(image, (around.left, around.top))
     return canvas
 
 
-def _mean_colour(backbone: Backbone) -> tuple[int, int, int]:
-    """What padding with 0 after normalisation looks like, to the nearest of 256 steps."""
+def _mean_color(backbone: Backbone) -> tuple[int, int, int]:
+    """What padding with 0 after normalization looks like, to the nearest of 256 steps."""
     red, green, blue = (round(255 * value) for value in backbone.mean)
     return red, green, blue

@@ -1,4 +1,4 @@
-"""A run on disk: one zarr store that grows block by block of pictures and can be picked up where it was left."""
+"""A run on disk: one zarr store that grows block by block of images and can be picked up where it was left."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def named_disk_errors(place: str) -> Iterator[None]:
 
 
 class RunStore:
-    """The zarr store of one run: variables with `image` first, and for each picture its status.
+    """The zarr store of one run: variables with `image` first, and for each image its status.
 
-    Every block of pictures is written variable by variable and marked as measured at the end; zarr replaces files
+    Every block of images is written variable by variable and marked as measured at the end; zarr replaces files
     whole. So a run killed at any moment leaves only whole blocks, and starts again at the first that is missing.
     """
 
@@ -117,17 +117,17 @@ class RunStore:
 
     @property
     def block(self) -> int:
-        """Pictures in a block: they are written together."""
+        """Images in a block: they are written together."""
         return int(self.array("status").chunks[0])
 
     def pending(self) -> list[range]:
-        """Blocks in which some picture is still to do, as ranges of picture numbers."""
+        """Blocks in which some image is still to do, as ranges of image numbers."""
         count = len(self.status)
         blocks = (range(start, min(start + self.block, count)) for start in range(0, count, self.block))
         return [block for block in blocks if (self.status[block.start : block.stop] == PENDING).any()]
 
     def write(self, block: range, values: Mapping[str, np.ndarray], status: np.ndarray, reasons: Sequence[str]) -> None:
-        """Writes a block: arrays with the block's pictures first, then the status that makes them count."""
+        """Writes a block: arrays with the block's images first, then the status that makes them count."""
         some = slice(block.start, block.stop)
         with named_disk_errors(self.place):
             for name, array in values.items():
@@ -143,18 +143,18 @@ class RunStore:
             array[...] = values
 
     def blocks_of(self, name: str) -> Iterator[np.ndarray]:
-        """One variable, block by block, measured pictures only."""
+        """One variable, block by block, measured images only."""
         for start in range(0, len(self.status), self.block):
             some = slice(start, start + self.block)
             yield np.asarray(self.array(name)[some])[self.status[some] == MEASURED]
 
     def dataset(self) -> xr.Dataset:
-        """The measured pictures as a lazily read data set."""
+        """The measured images as a lazily read data set."""
         return _read(self.group.store)
 
 
 def open_run(path: str | Path) -> xr.Dataset:
-    """A run that `probe` wrote, read lazily: measured pictures only, also of a run that is not finished."""
+    """A run that `probe` wrote, read lazily: measured images only, also of a run that is not finished."""
     path = Path(path)
     if not (path / "zarr.json").exists():
         raise ValueError(f"`{path}` is no run of `outliers probe`; give the folder that --out named, such as run.zarr.")
@@ -162,7 +162,7 @@ def open_run(path: str | Path) -> xr.Dataset:
 
 
 def left_out(path: str | Path) -> dict[str, str]:
-    """Pictures of a run that were left out, or whose label map was: name -> reason."""
+    """Images of a run that were left out, or whose label map was: name -> reason."""
     dataset = xr.open_zarr(Path(path), consolidated=False, chunks=None)
     reasons = zip(dataset["image"].values, dataset["reason"].values, strict=True)
     return {str(name): str(reason) for name, reason in reasons if reason}
@@ -231,7 +231,7 @@ def _create(
         _array(group, variable, shape, tuple(chunks))
     status = Variable("status", ("image",), "1", "0 to do, 1 measured, 2 skipped", "ours", "uint8")
     _array(group, status, (count,), (block,))
-    reason = Variable("reason", ("image",), "1", "why a picture, or its label map, was left out", "ours", "str")
+    reason = Variable("reason", ("image",), "1", "why an image, or its label map, was left out", "ours", "str")
     _array(group, reason, (count,), (block,))
     group.attrs.update({"settings": json.dumps(settings), **_readable(settings)})
     return group

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-# Pictures read at once while a large run is summed up. Our choice.
+# Images read at once while a large run is summed up. Our choice.
 AT_ONCE = 64
 
 
 def layer_table(dataset: xr.Dataset) -> pd.DataFrame:
     """One row a layer, of the variables that the run has: norms, entropies, AUC, tokens above 3 x the median.
 
-    Norms: median over pictures of each picture's median, and the largest of all. Other columns: means over pictures.
-    Pictures are read a few at a time, so a run of any length can be summed up.
+    Norms: median over images of each image's median, and the largest of all. Other columns: means over images.
+    Images are read a few at a time, so a run of any length can be summed up.
     """
     if not dataset.sizes["image"]:
-        raise ValueError("the run has no measured pictures yet; let `probe` go on, and then sum it up.")
+        raise ValueError("the run has no measured images yet; let `probe` go on, and then sum it up.")
     columns: dict[str, np.ndarray] = {}
     if "norm" in dataset:
         columns["median norm"], columns["maximal norm"] = _norm_columns(dataset["norm"])

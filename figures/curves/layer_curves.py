@@ -77,9 +77,9 @@ def set_value_axis(ax: Axes, drawn: Sequence[np.ndarray], log: bool | None = Non
 def draw_layer_curve(
     ax: Axes, measurement: xr.DataArray, *, log: bool | None = None, color: str = BLUE, most_ticks: int = 12
 ) -> None:
-    """A measurement at each layer: for each picture the median over the other dims, then median and quartiles.
+    """A measurement at each layer: for each image the median over the other dims, then median and quartiles.
 
-    The line is the median of the pictures, the band holds the middle half of them. With a `stream` dim, one line per
+    The line is the median of the images, the band holds the middle half of them. With a `stream` dim, one line per
     stream. `log` None takes a log scale where the drawn values span more than 30 times; the label says so.
     """
     needs_dims(measurement, "layer", figure="a layer curve")
@@ -102,28 +102,28 @@ def draw_layer_curve(
 
 
 def layer_curve(measurement: xr.DataArray, *, title: str = "", log: bool | None = None) -> Figure:
-    """One measurement over the layers: median and quartiles over pictures, one line per stream.
+    """One measurement over the layers: median and quartiles over images, one line per stream.
 
-    `measurement` has a `layer` dim; the median is taken over all others but `image` and `stream`, picture by picture.
+    `measurement` has a `layer` dim; the median is taken over all others but `image` and `stream`, image by image.
     """
     needs_dims(measurement, "layer", figure="a layer curve")
     with drawing(NARROW if measurement.sizes["layer"] <= 16 else WIDE, title=title) as figure:
         ax = figure.subplots()
         draw_layer_curve(ax, measurement, log=log, most_ticks=12 if measurement.sizes["layer"] <= 16 else 24)
         handles, names = ax.get_legend_handles_labels()
-        pictures = measurement.sizes.get("image", 1)
-        if pictures > 1:
+        images = measurement.sizes.get("image", 1)
+        if images > 1:
             if not handles:
-                handles, names = [ax.lines[0]], [f"median of {pictures} pictures"]
+                handles, names = [ax.lines[0]], [f"median of {images} images"]
             handles.append(Patch(color=QUIET if len(handles) > 1 else BLUE, alpha=BAND_ALPHA, linewidth=0))
-            names.append("middle half of the pictures")
+            names.append("middle half of the images")
         if handles:
             ax.legend(handles, names)
     return figure
 
 
 def draw_norms(ax: Axes, dataset: xr.Dataset) -> None:
-    """The norm of the largest and the median patch of a picture, and of the class token where there is one.
+    """The norm of the largest and the median patch of an image, and of the class token where there is one.
 
     Where the largest leaves the median behind, outliers begin.
     """
@@ -140,7 +140,7 @@ def draw_norms(ax: Axes, dataset: xr.Dataset) -> None:
 
 
 def draw_head_range(ax: Axes, measurement: xr.DataArray) -> None:
-    """The median head at each layer, and a band from the lowest to the highest head; heads are medians of pictures."""
+    """The median head at each layer, and a band from the lowest to the highest head; heads are medians of images."""
     heads = median_keeping(measurement, ("layer", "head"))
     layers = layers_of(heads)
     middle = median(heads, ["head"]).values
@@ -153,10 +153,10 @@ def draw_head_range(ax: Axes, measurement: xr.DataArray) -> None:
 
 
 def draw_auc(ax: Axes, dataset: xr.Dataset) -> None:
-    """AUC of «same class» at each layer: per picture with quartiles, and over the pooled pairs of all pictures."""
+    """AUC of «same class» at each layer: per image with quartiles, and over the pooled pairs of all images."""
     names = present(dataset, ("auc", "auc_pooled"), figure="the AUC panel")
     if "auc" in names:
-        draw_curve(ax, dataset["auc"], color=BLUE, label="per picture")
+        draw_curve(ax, dataset["auc"], color=BLUE, label="per image")
     if "auc_pooled" in names:
         draw_curve(ax, dataset["auc_pooled"], color=VERMILION, label="pairs pooled", line="--")
     ax.axhline(0.5, color=QUIET, linewidth=0.8, linestyle=":", label="chance")
@@ -208,7 +208,7 @@ LAYER_CURVES = tuple(name for panel in PANELS for name in panel.names)
 def layer_overview(dataset: xr.Dataset, *, title: str = "") -> Figure:
     """All layer curves that the data set has, one small panel each; what was not measured is left out.
 
-    Lines are medians over pictures, bands the middle half of them; in the panels of attention heads, bands reach from
+    Lines are medians over images, bands the middle half of them; in the panels of attention heads, bands reach from
     the lowest to the highest head. A data set without any layer curve raises ValueError.
     """
     names = present(dataset, LAYER_CURVES, figure="the overview of layers")
@@ -234,9 +234,9 @@ def layer_overview(dataset: xr.Dataset, *, title: str = "") -> Figure:
 
 def _caption(dataset: xr.Dataset, shown: Sequence[str]) -> str:
     """What lines and bands mean."""
-    pictures = dataset.sizes.get("image", 1)
-    several = f"Lines: median of {pictures} pictures; bands: middle half of them."
-    sentences = [several if pictures > 1 else "One picture."]
+    images = dataset.sizes.get("image", 1)
+    several = f"Lines: median of {images} images; bands: middle half of them."
+    sentences = [several if images > 1 else "One image."]
     if any("head" in dataset[name].dims for name in shown):
         sentences.append("Attention: median head; bands: lowest to highest head.")
     return " ".join(sentences)

@@ -31,14 +31,14 @@ def known_places(scores: xr.Dataset, truth: xr.DataArray | None, layer: int) -> 
     places = truth.transpose("image", "row", "col").values.astype(bool)
     shape = tuple(scores.sizes[dim] for dim in ("image", "row", "col"))
     if places.shape != shape:
-        raise ValueError(f"`truth` should have the pictures and grid of the scores, {shape}; got {places.shape}.")
+        raise ValueError(f"`truth` should have the images and grid of the scores, {shape}; got {places.shape}.")
     return places
 
 
 def draw_planted_roc(ax: Axes, scores: xr.Dataset, places: np.ndarray, layer: int, *, log: bool = True) -> None:
     """A curve for each detector, the best first in the legend, a dot for what its own rule marks, and chance.
 
-    Over the patches of all pictures together. A detector whose scores are not all finite has no curve; without any
+    Over the patches of all images together. A detector whose scores are not all finite has no curve; without any
     place to find, or any other patch, there is none at all. `log`: the false positive rate has a log scale down to one
     patch, with 0 at its left end.
     """
@@ -105,7 +105,7 @@ def planted_roc(
         ax = figure.subplots()
         draw_planted_roc(ax, scores, places, chosen, log=log)
         inside = scores["inside"].values.astype(bool) if "inside" in scores else np.ones(places.shape, dtype=bool)
-        counts = f"{int(places[inside].sum())} of {int(inside.sum())} patches in {len(places)} pictures"
+        counts = f"{int(places[inside].sum())} of {int(inside.sum())} patches in {len(places)} images"
         ax.set_title(f"layer {chosen}: {counts} are outliers", fontsize=SMALL_SIZE)
         ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), title="AUC, dot: own rule", title_fontsize=SMALL_SIZE,
                   alignment="left", borderaxespad=0, handlelength=2.2)  # fmt: skip

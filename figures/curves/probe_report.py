@@ -15,20 +15,20 @@ from figures.maps.attention_heads import HEADS, attention_heads
 from figures.maps.channels import channel_heatmap, channel_means
 from figures.maps.layer_maps import MAPS, maps_over_layers, pca_maps
 from figures.maps.layer_similarity import layer_similarity
-from figures.maps.one_image import picture_names
+from figures.maps.one_image import image_names
 from figures.maps.query_maps import MATRICES, QUERY_MAPS, attention_matrices, query_maps
 
-LONGEST_NAME = 80  # characters of a picture's name in a file name; file systems allow 255 bytes
+LONGEST_NAME = 80  # characters of an image's name in a file name; file systems allow 255 bytes
 
 
 def safe_name(name: str, taken: Collection[str] = ()) -> str:
-    """A picture's name as part of a file name: letters, digits, `.`, `_` and `-`; others become `_`.
+    """An image's name as part of a file name: letters, digits, `.`, `_` and `-`; others become `_`.
 
     Where that name is taken, in any case of letters, a number is put behind it.
     """
-    safe = re.sub(r"[^\w.-]+", "_", name).strip("._") or "picture"
+    safe = re.sub(r"[^\w.-]+", "_", name).strip("._") or "image"
     # The end tells more than the folders before it.
-    safe = safe[-LONGEST_NAME:].lstrip("._") or "picture"
+    safe = safe[-LONGEST_NAME:].lstrip("._") or "image"
     lowered = {other.lower() for other in taken}
     candidate, number = safe, 2
     while candidate.lower() in lowered:
@@ -37,14 +37,14 @@ def safe_name(name: str, taken: Collection[str] = ()) -> str:
 
 
 def probe_figures(
-    dataset: xr.Dataset, *, pictures: Mapping[str, np.ndarray] | None = None, maps_for: int = 3
+    dataset: xr.Dataset, *, images: Mapping[str, np.ndarray] | None = None, maps_for: int = 3
 ) -> Iterator[tuple[str, Figure]]:
     """(file name without suffix, figure) of every figure that the data set allows, one at a time.
 
     `layers`, `heads_<variable>`, `layer_similarity`, `roc`, `channel_means`, `channels`; then `maps_<picture>`,
-    `pca_<picture>`, `queries_<picture>` and `attention_<picture>` of the first `maps_for` pictures, those in `pictures`
+    `pca_<picture>`, `queries_<picture>` and `attention_<picture>` of the first `maps_for` images, those in `images`
     (name to (h, w, 3)) before the others. File names are safe and differ even where only the case of letters would
-    tell them apart. No pictures, no figures.
+    tell them apart. No images, no figures.
     """
     if not dataset.sizes.get("image", 1):
         return
@@ -61,16 +61,16 @@ def probe_figures(
         yield "channel_means", channel_means(dataset)
     if "channel_peak" in dataset:
         yield "channels", channel_heatmap(dataset)
-    pictures = pictures or {}
+    images = images or {}
     taken: list[str] = []
-    chosen = sorted(picture_names(dataset), key=lambda name: name not in pictures)[: max(maps_for, 0)]
+    chosen = sorted(image_names(dataset), key=lambda name: name not in images)[: max(maps_for, 0)]
     for image in chosen:
         taken.append(safe_name(image, taken))
         if any(name in dataset for name in MAPS):
-            yield f"maps_{taken[-1]}", maps_over_layers(dataset, image, picture=pictures.get(image))
+            yield f"maps_{taken[-1]}", maps_over_layers(dataset, image, pixels=images.get(image))
         if "pca" in dataset:
-            yield f"pca_{taken[-1]}", pca_maps(dataset, image, picture=pictures.get(image))
+            yield f"pca_{taken[-1]}", pca_maps(dataset, image, pixels=images.get(image))
         if any(name in dataset for name in QUERY_MAPS):
-            yield f"queries_{taken[-1]}", query_maps(dataset, image, picture=pictures.get(image))
+            yield f"queries_{taken[-1]}", query_maps(dataset, image, pixels=images.get(image))
         if any(name in dataset for name in MATRICES):
             yield f"attention_{taken[-1]}", attention_matrices(dataset, image)

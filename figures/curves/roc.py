@@ -68,7 +68,7 @@ def draw_roc(ax: Axes, dataset: xr.Dataset, layers: Sequence[int]) -> None:
 
 
 def roc_curves(dataset: xr.Dataset, *, layers: Sequence[int] | None = None, title: str = "") -> Figure:
-    """ROC of «same class» by layer, over the pooled pairs of all pictures (`roc`), with AUC in the legend.
+    """ROC of «same class» by layer, over the pooled pairs of all images (`roc`), with AUC in the legend.
 
     `layers`: the first, the best and the last by default. The AUC is `auc_pooled` where the data set has it, else the
     area under the drawn curve.

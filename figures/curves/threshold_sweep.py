@@ -17,11 +17,11 @@ from figures.text import short_number
 
 MOST_LAYERS = 4  # lines when no layer is asked for
 COLUMNS = 4
-LEAST_TOKENS = 0.1  # tokens a picture below which the y axis is linear, so that 0 has a place
+LEAST_TOKENS = 0.1  # tokens an image below which the y axis is linear, so that 0 has a place
 
 
 def layer_colors(layers: list[int]) -> dict[int, tuple[float, ...]]:
-    """A colour for each layer, from dark to light: layers are an order. The lightest would not be seen on white."""
+    """A color for each layer, from dark to light: layers are an order. The lightest would not be seen on white."""
     shades = np.linspace(0, 0.8, len(layers)) if len(layers) > 1 else [0.2]
     return dict(zip(layers, map(tuple, matplotlib.colormaps[ORDER_COLORS](shades)), strict=True))
 
@@ -46,7 +46,7 @@ def with_own_point(sweep: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_threshold_sweep(ax: Axes, table: pd.DataFrame, layers: list[int], *, log: bool | None = None) -> None:
-    """One detector's tokens per picture over its threshold, a line for each layer.
+    """One detector's tokens per image over its threshold, a line for each layer.
 
     Its own threshold is a dashed line with its number, and a dot on each layer tells how many tokens its own rule
     marks; a detector with a quota has no such line, and a dotted level in place of the dot. `log` decides about the x
@@ -89,11 +89,11 @@ def draw_threshold_sweep(ax: Axes, table: pd.DataFrame, layers: list[int], *, lo
 def threshold_sweep(
     table: pd.DataFrame, *, layer: int | None = None, log: bool | None = None, title: str = ""
 ) -> Figure:
-    """Tokens per picture against the threshold, from `threshold_table`: a panel for each detector.
+    """Tokens per image against the threshold, from `threshold_table`: a panel for each detector.
 
     The detector's own threshold is a dashed line, with its number; a dot marks what its own rule finds. `layer`: at
     most 4 lines by default. `log`: None puts a log scale under thresholds whose range asks for it. All panels share
-    the y axis, which is logarithmic down to 0.1 token a picture and linear below.
+    the y axis, which is logarithmic down to 0.1 token an image and linear below.
     """
     needs_columns(table, "detector", "layer", "threshold", "own", "tokens", figure="a threshold sweep")
     layers = table_layers(table, None if layer is None else [layer], most=MOST_LAYERS)
@@ -115,7 +115,7 @@ def threshold_sweep(
             ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=LEAST_TOKENS))
             ax.yaxis.set_minor_locator(NullLocator())
             if place % columns == 0:
-                ax.set_ylabel("tokens per picture")
+                ax.set_ylabel("tokens per image")
             if place // columns == rows - 1:
                 ax.set_xlabel("threshold")
         handles, labels = grid.flat[0].get_legend_handles_labels()

@@ -18,7 +18,7 @@ HEADS = ("attention_entropy", "stripe_contrast", "rank_one_share", "attention_di
 
 
 def draw_attention_heads(ax: Axes, measurement: xr.DataArray, *, bar: Axes | None = None) -> None:
-    """The median over pictures, a column for each layer and a row for each head; `bar`: axes for the colour bar."""
+    """The median over images, a column for each layer and a row for each head; `bar`: axes for the color bar."""
     needs_dims(measurement, "layer", "head", figure="a heat map of heads")
     heads = median_keeping(measurement, ("layer", "head")).transpose("head", "layer")
     scale = color_scale(heads.values)
@@ -34,7 +34,7 @@ def draw_attention_heads(ax: Axes, measurement: xr.DataArray, *, bar: Axes | Non
 
 
 def attention_heads(dataset: xr.Dataset, variable: str = "", *, title: str = "") -> Figure:
-    """Heads × layers of one variable with a `head` dim, the median over pictures and whatever dims it has besides.
+    """Heads × layers of one variable with a `head` dim, the median over images and whatever dims it has besides.
 
     Without a name, the first there is of attention entropy, stripe contrast, rank-one share, attention distance.
     """

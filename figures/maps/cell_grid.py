@@ -1,4 +1,4 @@
-"""Maps, pictures and colours of any kind in rows and columns, with query patches as stars and marks outlined."""
+"""Maps, images and colors of any kind in rows and columns, with query patches as stars and marks outlined."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ SIDE = SIDE_CHARACTERS * CHARACTER + 0.08
 LARGEST, SMALLEST = 1.25, 0.42  # inches of a cell
 BAR_BELOW = BAR + LINE + 0.03
 STAR = 6.5  # points
-TINT = 0.3  # opacity of the colour over marked patches of a picture: it tells which side of an outline they are on
+TINT = 0.3  # opacity of the color over marked patches of an image: it tells which side of an outline they are on
 LEGEND_COLUMNS, LEGEND_LINE = 6, 0.17  # inches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One place of the grid: a map (rows, cols) with a number for each patch, or a picture (h, w, 3).
+    """One place of the grid: a map (rows, cols) with a number for each patch, or an image (h, w, 3).
 
-    `stars` are (row, col) of patches that the map is about, `marked` (rows, cols) bool is outlined, and tinted in a
-    picture. `grid` is (rows, cols) of the patches of a picture, for its stars and marks. `head` stands above it.
+    `stars` are (row, col) of patches that the map is about, `marked` (rows, cols) bool is outlined, and tinted in an
+    image. `grid` is (rows, cols) of the patches of an image, for its stars and marks. `head` stands above it.
     """
 
     values: np.ndarray
@@ -83,9 +83,9 @@ def cell_grid(
 ) -> Figure:
     """Rows of cells under their heads; a row's name stands on its left.
 
-    `shared`: the maps of a row have one colour scale, whose bar stands on the right, so that they can be compared;
-    otherwise each map has its own bar below it. Pictures have none. `limits`: the ends of all scales, then linear.
-    `legend`: handles of what colours of pictures mean. `note`: small words under the grid that say what is drawn. Grids
+    `shared`: the maps of a row have one color scale, whose bar stands on the right, so that they can be compared;
+    otherwise each map has its own bar below it. Images have none. `limits`: the ends of all scales, then linear.
+    `legend`: handles of what colors of images mean. `note`: small words under the grid that say what is drawn. Grids
     need not be square; all cells of a figure have one width. A place that is None stays empty. Heads stand once over
     rows that have the same.
     """

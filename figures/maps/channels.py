@@ -24,9 +24,9 @@ TOP_CHANNELS = 12
 
 
 def draw_channel_means(ax: Axes, measurement: xr.DataArray, layers: Sequence[int]) -> None:
-    """A line for each layer: its channels' means, averaged over pictures, ascending; layers without values left out.
+    """A line for each layer: its channels' means, averaged over images, ascending; layers without values left out.
 
-    Pictures that lack a value of the layer take no part in its mean.
+    Images that lack a value of the layer take no part in its mean.
     """
     needs_dims(measurement, "layer", "channel", figure="channel means")
     colors = matplotlib.colormaps[ORDER_COLORS](np.linspace(0, 0.9, len(layers)))
@@ -46,7 +46,7 @@ def draw_channel_means(ax: Axes, measurement: xr.DataArray, layers: Sequence[int
 
 
 def channel_means(dataset: xr.Dataset, *, layers: Sequence[int] | None = None, title: str = "") -> Figure:
-    """Sorted channel means by layer (`channel_mean`), averaged over pictures.
+    """Sorted channel means by layer (`channel_mean`), averaged over images.
 
     A line that lies flat and rises at its end has a few channels above all others. `layers`: four evenly spaced by
     default. Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 c.
@@ -83,7 +83,7 @@ def draw_channel_heatmap(ax: Axes, measurement: xr.DataArray, *, count: int, bar
 
 
 def channel_heatmap(dataset: xr.Dataset, *, count: int = TOP_CHANNELS, title: str = "") -> Figure:
-    """The `count` channels with the largest peaks by layer (`channel_peak`), median over pictures, with numbers."""
+    """The `count` channels with the largest peaks by layer (`channel_peak`), median over images, with numbers."""
     present(dataset, ["channel_peak"], figure="the heat map of channels")
     if count < 1:
         raise ValueError(f"`count` should be at least 1 channel; got {count}.")

@@ -1,4 +1,4 @@
-"""Two-dimensional measurements as rectangles of colour, with a bar that tells the values."""
+"""Two-dimensional measurements as rectangles of color, with a bar that tells the values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from figures.look import MAP_COLORS, map_colors
 from figures.maps.scales import bar_ticks
 from figures.text import short_number
 
-# Where a horizontal colour bar says «log»: low numbers are longer than high ones, as 0.0089 and 44.
+# Where a horizontal color bar says «log»: low numbers are longer than high ones, as 0.0089 and 44.
 RIGHT_OF_MIDDLE = 0.61
 
 
@@ -28,10 +28,10 @@ def draw_heatmap(
     aspect: Literal["equal", "auto"] = "equal",
     alpha: float | None = None,
 ) -> AxesImage:
-    """(rows, cols) as cells, row 0 on top, not smoothed; grey where nothing was measured."""
+    """(rows, cols) as cells, row 0 on top, not smoothed; gray where nothing was measured."""
     seen = np.ma.masked_invalid(np.asarray(values, dtype=np.float64))
     if isinstance(scale, LogNorm):
-        # A log scale has no colour for 0; the lowest says what is meant.
+        # A log scale has no color for 0; the lowest says what is meant.
         seen = np.ma.maximum(seen, float(scale.vmin or 0))
     ax.grid(False)
     return ax.imshow(seen, norm=scale, cmap=map_colors(colors), aspect=aspect, interpolation="nearest", alpha=alpha)
@@ -45,14 +45,14 @@ def draw_color_bar(
     colors: str = MAP_COLORS,
     orientation: Literal["vertical", "horizontal"] = "vertical",
 ) -> Colorbar:
-    """A colour bar that fills `ax`, with numbers at its ends and middle, of as many digits as it takes to differ.
+    """A color bar that fills `ax`, with numbers at its ends and middle, of as many digits as it takes to differ.
 
     A horizontal one has numbers at its ends alone, which do not reach beyond it, and says between them if its scale is
-    logarithmic. The lowest number has «≤» before it where smaller values share its colour. What is measured belongs
+    logarithmic. The lowest number has «≤» before it where smaller values share its color. What is measured belongs
     into the title of the map: the bar is often too short for it.
     """
     bar = ax.figure.colorbar(ScalarMappable(scale, map_colors(colors)), cax=ax, orientation=orientation)
-    ax.set_label("colour bar")
+    ax.set_label("color bar")
     ticks = bar_ticks(scale)
     if orientation == "horizontal":
         ticks = [ticks[0], ticks[-1]]

@@ -1,4 +1,4 @@
-"""Label maps over their picture: one with its legend, or those of several methods side by side."""
+"""Label maps over their image: one with its legend, or those of several methods side by side."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from figures.text import folded, shortened
 
 # ITU-R BT.601: how bright red, green and blue look.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-OPACITY = 0.6  # of the colours over the picture
+OPACITY = 0.6  # of the colors over the image
 MOST_NAMES = 24  # in a legend; the rest is counted
 LEGEND_ROW, TITLE_ROW, NEXT_ROW = 0.17, 0.2, 0.14  # inches; of a title the first line and those that follow
 CELL = 1.62  # inches: four columns across a page
 NAME = 22  # characters of a class name
-# Inches of a character, in our style: of the head of a cell, and of the legend, with what a colour takes.
+# Inches of a character, in our style: of the head of a cell, and of the legend, with what a color takes.
 HEAD_LETTER, LEGEND_LETTER, LEGEND_COLOR = 0.06, 0.055, 0.32
 
 
-def colored(picture: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY) -> np.ndarray:
-    """The picture (H, W, 3) in greys, each pixel tinted by its class's colour: (H, W, 3) in [0, 1].
+def colored(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY) -> np.ndarray:
+    """The image (H, W, 3) in grays, each pixel tinted by its class's color: (H, W, 3) in [0, 1].
 
-    Colours of the picture would mix with those of the classes, which could then not be told from the legend. Labels
-    below 0 leave the picture as it is.
+    Colors of the image would mix with those of the classes, which could then not be told from the legend. Labels
+    below 0 leave the image as it is.
     """
-    rgb = as_rgb(picture)
+    rgb = as_rgb(image)
     if labels.shape != rgb.shape[:2]:
         raise ValueError(
-            f"`labels` should have the picture's height and width {rgb.shape[:2]}; got {labels.shape}. "
-            "Resize the picture, or ask for labels at its own size."
+            f"`labels` should have the image's height and width {rgb.shape[:2]}; got {labels.shape}. "
+            "Resize the image, or ask for labels at its own size."
         )
     tint = np.asarray(colors, np.float32)[np.maximum(labels, 0)] / 255
-    grey = (rgb @ LUMA)[..., None]
-    return np.where((labels >= 0)[..., None], (1 - opacity) * grey + opacity * tint, rgb)
+    gray = (rgb @ LUMA)[..., None]
+    return np.where((labels >= 0)[..., None], (1 - opacity) * gray + opacity * tint, rgb)
 
 
 def draw_label_map(
-    ax: Axes, picture: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY
+    ax: Axes, image: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY
 ) -> None:
-    """Draws the tinted picture into given axes, without ticks."""
-    ax.imshow(colored(picture, labels, colors, opacity=opacity), interpolation="antialiased")
+    """Draws the tinted image into given axes, without ticks."""
+    ax.imshow(colored(image, labels, colors, opacity=opacity), interpolation="antialiased")
     bare(ax)
 
 
@@ -82,17 +82,17 @@ def legend_of(
 
 
 def label_map(
-    picture: np.ndarray, labels: np.ndarray, names: Sequence[str], *, background: int | None = None, title: str = ""
+    image: np.ndarray, labels: np.ndarray, names: Sequence[str], *, background: int | None = None, title: str = ""
 ) -> Figure:
-    """One picture (H, W, 3) tinted by its labels (H, W), with a legend of the classes that occur.
+    """One image (H, W, 3) tinted by its labels (H, W), with a legend of the classes that occur.
 
     The class `background` is black. Labels < 0 are pixels that were not scored; they stay as they are.
     """
-    return method_sheet(picture, {"": labels}, names, background=background, title=title, with_picture=False)
+    return method_sheet(image, {"": labels}, names, background=background, title=title, with_image=False)
 
 
 def method_sheet(
-    picture: np.ndarray,
+    image: np.ndarray,
     labels: Mapping[str, np.ndarray],
     names: Sequence[str],
     *,
@@ -100,24 +100,24 @@ def method_sheet(
     truth: np.ndarray | None = None,
     scores: Mapping[str, float] | pd.Series | None = None,
     title: str = "",
-    with_picture: bool = True,
+    with_image: bool = True,
     columns: int = 4,
 ) -> Figure:
-    """Label maps of several methods on one picture, side by side, with one legend.
+    """Label maps of several methods on one image, side by side, with one legend.
 
-    `labels`: method -> (H, W) class numbers. The picture itself comes first, then the `truth`, if given. `scores` are
+    `labels`: method -> (H, W) class numbers. The image itself comes first, then the `truth`, if given. `scores` are
     mean IoUs in [0, 1], to stand behind the methods' names. At most `columns` stand side by side.
     """
     if not labels:
         raise ValueError("a sheet of methods should get at least one label map; got none.")
     colors = class_colors(len(names), background=background)
-    cells: list[tuple[str, np.ndarray | None]] = [("picture", None)] if with_picture else []
+    cells: list[tuple[str, np.ndarray | None]] = [("image", None)] if with_image else []
     if truth is not None:
         cells.append(("truth", truth))
     cells += list(labels.items())
     rows = -(-len(cells) // max(1, min(columns, len(cells))))
     columns = -(-len(cells) // rows)  # as few places as can be stay empty
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     single = len(cells) == 1
     cell_width = FULL * 0.75 if single else FULL / columns
     cell_height = min(cell_width * height / width, 2.2 * cell_width)
@@ -134,10 +134,10 @@ def method_sheet(
         grid = figure.subplots(rows, columns, squeeze=False)
         for ax, (name, one), text in zip(grid.flat, cells, heads, strict=False):
             if one is None:
-                ax.imshow(as_rgb(picture), interpolation="antialiased")
+                ax.imshow(as_rgb(image), interpolation="antialiased")
                 bare(ax)
             else:
-                draw_label_map(ax, picture, one, colors)
+                draw_label_map(ax, image, one, colors)
             ax.set_title(text, parse_math=False)
             ax.set_label(name or "label map")
         for ax in grid.flat[len(cells) :]:

@@ -1,4 +1,4 @@
-"""What a picture's patches show at each layer: maps of norms and attention, and tokens as colours."""
+"""What an image's patches show at each layer: maps of norms and attention, and tokens as colors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 from figures.curves.layer_axis import chosen_layers, layers_of
 from figures.look import COLUMN, FULL, QUIET, SMALL_SIZE, drawing
 from figures.maps.heatmap import draw_color_bar, draw_heatmap
-from figures.maps.one_image import as_rgb, one_picture
+from figures.maps.one_image import as_rgb, one_image
 from figures.maps.scales import color_scale
 from figures.text import label_of, name_of, needs_dims, present, shortened, wrapped
 
@@ -24,7 +24,7 @@ MAPS = ("norm", "class_attention", "received_attention", "self_attention")
 # A jump of ten times should look the same in any model, so these have a log scale however far they reach.
 ALWAYS_LOG = ("norm",)
 
-# Per cent of the values on either side that may saturate a colour of the PCA maps, so that outliers do not take the
+# Per cent of the values on either side that may saturate a color of the PCA maps, so that outliers do not take the
 # whole range. Our choice.
 SATURATED = 2.0
 
@@ -41,9 +41,9 @@ GAP = 0.035
 LINE = 0.135  # a line of small text
 TITLE = 0.24
 BAR, BAR_TEXT = 0.07, 0.54
-PICTURE = 1.15
-PICTURE_GAP = 0.12
-SIDE_TEXT = 0.36  # the word «layer» where there is no picture above it
+IMAGE = 1.15
+IMAGE_GAP = 0.12
+SIDE_TEXT = 0.36  # the word «layer» where there is no image above it
 LARGEST_CELL, SMALLEST_ROW = 1.1, 0.3
 NUMBER, WORD = 0.18, 0.5  # least room for «12» and for «layer 12»: narrow maps stand apart
 CHARACTER = 0.06  # width of a small letter, generously
@@ -77,28 +77,28 @@ def draw_map(
     ax: Axes,
     values: np.ndarray,
     *,
-    picture: np.ndarray | None = None,
+    pixels: np.ndarray | None = None,
     log: bool | None = None,
     scale: Normalize | None = None,
 ) -> AxesImage:
-    """One value per patch, (rows, cols), each patch a sharp square; over the picture in grey where one is given.
+    """One value per patch, (rows, cols), each patch a sharp square; over the image in gray where one is given.
 
-    `scale` is a colour scale shared with other maps; without one the map takes its own.
+    `scale` is a color scale shared with other maps; without one the map takes its own.
     """
     values = np.asarray(values, dtype=np.float64)
-    if picture is not None:
+    if pixels is not None:
         rows, cols = values.shape
-        grey = as_rgb(picture).mean(-1)
+        gray = as_rgb(pixels).mean(-1)
         extent = (-0.5, cols - 0.5, rows - 0.5, -0.5)
-        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="antialiased")
-    alpha = None if picture is None else OVERLAY_ALPHA
+        ax.imshow(gray, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="antialiased")
+    alpha = None if pixels is None else OVERLAY_ALPHA
     image = draw_heatmap(ax, values, scale=scale or color_scale(values, log), alpha=alpha)
     _bare(ax)
     return image
 
 
 def _bare(ax: Axes) -> None:
-    """No ticks, and a thin frame: outliers like corners, where their light colours would run into the page."""
+    """No ticks, and a thin frame: outliers like corners, where their light colors would run into the page."""
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set(visible=True, color=FRAME, linewidth=0.4)
@@ -110,19 +110,19 @@ def _cell(avail: float, count: int, grid: tuple[int, int]) -> tuple[float, float
     return width, width * grid[0] / grid[1]
 
 
-def _picture_size(picture: np.ndarray | None) -> tuple[float, float]:
-    """Width and height of the picture on the sheet, in inches; no picture takes no room."""
-    if picture is None:
+def _image_size(image: np.ndarray | None) -> tuple[float, float]:
+    """Width and height of the image on the sheet, in inches; no image takes no room."""
+    if image is None:
         return 0.0, 0.0
-    height, width = as_rgb(picture).shape[:2]
-    wide = min(PICTURE, PICTURE * 1.5 * width / height)
+    height, width = as_rgb(image).shape[:2]
+    wide = min(IMAGE, IMAGE * 1.5 * width / height)
     return wide, wide * height / width
 
 
-def _draw_picture(sheet: _Sheet, picture: np.ndarray, top: float, size: tuple[float, float]) -> None:
+def _draw_image(sheet: _Sheet, image: np.ndarray, top: float, size: tuple[float, float]) -> None:
     ax = sheet.axes(MARGIN, top, *size)
-    ax.imshow(as_rgb(picture), interpolation="antialiased", aspect="auto")
-    ax.set_label("picture")
+    ax.imshow(as_rgb(image), interpolation="antialiased", aspect="auto")
+    ax.set_label("image")
     _bare(ax)
 
 
@@ -130,27 +130,27 @@ def maps_over_layers(
     dataset: xr.Dataset,
     image: str | None = None,
     *,
-    picture: np.ndarray | None = None,
+    pixels: np.ndarray | None = None,
     variables: Sequence[str] = MAPS,
     layers: Sequence[int] | None = None,
     overlay: bool = False,
     title: str = "",
 ) -> Figure:
-    """One picture's maps: a row for each variable, a column for each layer, the picture itself on the left.
+    """One image's maps: a row for each variable, a column for each layer, the image itself on the left.
 
-    Attention is the mean over heads. A row has one colour scale for all its layers, so that they can be compared; it
+    Attention is the mean over heads. A row has one color scale for all its layers, so that they can be compared; it
     is logarithmic for norms and where the values span more than 30 times, and its bar stands on the right. Variables
-    that the data set lacks are left out. `image`: the picture's name, the first by default. `picture`: (h, w, 3) in
+    that the data set lacks are left out. `image`: the image's name, the first by default. `pixels`: (h, w, 3) in
     [0, 1] or uint8, what the network saw. `layers`: at most 12, evenly spaced, by default. `overlay` lays the maps
-    over the picture. The title is the picture's name by default.
+    over the image. The title is the image's name by default.
     """
-    if overlay and picture is None:
-        raise ValueError("`overlay` should come with the `picture` to lay the maps over; got None.")
+    if overlay and pixels is None:
+        raise ValueError("`overlay` should come with the `pixels` to lay the maps over; got None.")
     names = present(dataset, variables, figure="maps over layers")
     for name in names:
         needs_dims(dataset[name], "image", "layer", "row", "col", figure="maps over layers")
     shown = chosen_layers(dataset, layers, most=MOST_LAYERS)
-    image, one = one_picture(dataset[names], image)
+    image, one = one_image(dataset[names], image)
     rows = []
     for name in names:
         values = one[name].sel(layer=shown)
@@ -158,8 +158,8 @@ def maps_over_layers(
         rows.append(values.mean(extra, keep_attrs=True).transpose("layer", "row", "col").compute())
     grid = (one.sizes["row"], one.sizes["col"])
 
-    wide, high = _picture_size(picture)
-    left = MARGIN + (wide + PICTURE_GAP if picture is not None else SIDE_TEXT)
+    wide, high = _image_size(pixels)
+    left = MARGIN + (wide + IMAGE_GAP if pixels is not None else SIDE_TEXT)
     right = GAP + BAR + BAR_TEXT
     cell_width, cell_height = _cell(FULL - left - right, len(shown), grid)
     row_height = max(cell_height, SMALLEST_ROW)
@@ -178,15 +178,15 @@ def maps_over_layers(
         sheet = _Sheet(figure, width, height)
         sheet.title(title or image)
         top = MARGIN + TITLE
-        if picture is not None:
-            _draw_picture(sheet, picture, top + LINE + 0.02, (wide, high))
+        if pixels is not None:
+            _draw_image(sheet, pixels, top + LINE + 0.02, (wide, high))
         for values, scale, heading, step in zip(rows, scales, headings, heights, strict=True):
             sheet.text(left, top, heading)
             head = top + step - row_height - 0.07
             for place in range(len(shown)):
                 ax = sheet.axes(left + place * pitch, head, cell_width, cell_height)
-                under = picture if overlay else None
-                draw_map(ax, values.values[place], picture=under, scale=scale)
+                under = pixels if overlay else None
+                draw_map(ax, values.values[place], pixels=under, scale=scale)
                 ax.set_label(f"{values.name} {shown[place]}")
             bar = sheet.axes(left + maps_width + GAP, head, BAR, row_height)
             draw_color_bar(bar, scale, values.values)
@@ -199,9 +199,9 @@ def maps_over_layers(
 
 
 def pca_colors(components: np.ndarray) -> np.ndarray:
-    """The first three components of one layer as colours: (component, rows, cols) -> (rows, cols, 3) in [0, 1].
+    """The first three components of one layer as colors: (component, rows, cols) -> (rows, cols, 3) in [0, 1].
 
-    Each component is stretched by itself from its 2nd to its 98th percentile; grey stands for a component that is
+    Each component is stretched by itself from its 2nd to its 98th percentile; gray stands for a component that is
     not there or does not vary, white for patches without values.
     """
     colors = np.full((*components.shape[1:], 3), 0.5)
@@ -220,24 +220,24 @@ def pca_maps(
     dataset: xr.Dataset,
     image: str | None = None,
     *,
-    picture: np.ndarray | None = None,
+    pixels: np.ndarray | None = None,
     layers: Sequence[int] | None = None,
     title: str = "",
 ) -> Figure:
-    """One picture's tokens as colours: the first three principal components as red, green and blue, layer by layer.
+    """One image's tokens as colors: the first three principal components as red, green and blue, layer by layer.
 
-    Patches of like colour have like tokens within a layer. Components have no fixed sign or order, so colours do not
+    Patches of like color have like tokens within a layer. Components have no fixed sign or order, so colors do not
     compare between layers. All layers are drawn by default.
     """
     present(dataset, ["pca"], figure="PCA maps")
     needs_dims(dataset["pca"], "image", "layer", "component", "row", "col", figure="PCA maps")
     shown = chosen_layers(dataset, layers, most=len(layers_of(dataset)))
-    image, one = one_picture(dataset[["pca"]], image)
+    image, one = one_image(dataset[["pca"]], image)
     values = one["pca"].sel(layer=shown).transpose("layer", "component", "row", "col").values
     grid = (one.sizes["row"], one.sizes["col"])
 
-    wide, high = _picture_size(picture)
-    left = MARGIN + (wide + PICTURE_GAP if picture is not None else 0)
+    wide, high = _image_size(pixels)
+    left = MARGIN + (wide + IMAGE_GAP if pixels is not None else 0)
     columns = min(PCA_COLUMNS, len(shown))
     cell_width, cell_height = _cell(FULL - left - MARGIN, columns, grid)
     rows = -(-len(shown) // columns)
@@ -246,7 +246,7 @@ def pca_maps(
     width = max(left + columns * pitch - GAP + MARGIN, COLUMN)
     note = wrapped(
         f"{name_of(dataset['pca'])}: components 1, 2, 3 as red, green, blue; "
-        "colours compare within a layer, not between layers",
+        "colors compare within a layer, not between layers",
         int((width - 2 * MARGIN) / CHARACTER),
     )
     note_height = (note.count("\n") + 1) * LINE
@@ -255,8 +255,8 @@ def pca_maps(
         sheet = _Sheet(figure, width, height)
         sheet.title(title or image)
         top = MARGIN + TITLE
-        if picture is not None:
-            _draw_picture(sheet, picture, top + LINE + 0.02, (wide, high))
+        if pixels is not None:
+            _draw_image(sheet, pixels, top + LINE + 0.02, (wide, high))
         for place, layer in enumerate(shown):
             x = left + place % columns * pitch
             y = top + place // columns * step

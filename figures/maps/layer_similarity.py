@@ -15,7 +15,7 @@ from figures.text import label_of, needs_dims, present
 
 
 def draw_layer_similarity(ax: Axes, measurement: xr.DataArray, *, bar: Axes | None = None) -> None:
-    """The median over pictures of a similarity in [0, 1]; layer 1 at the bottom left; `bar`: axes for the colours."""
+    """The median over images of a similarity in [0, 1]; layer 1 at the bottom left; `bar`: axes for the colors."""
     needs_dims(measurement, "layer", "other_layer", figure="layer similarity")
     similar = median_keeping(measurement, ("layer", "other_layer")).transpose("other_layer", "layer")
     scale = Normalize(0, 1)
@@ -32,7 +32,7 @@ def draw_layer_similarity(ax: Axes, measurement: xr.DataArray, *, bar: Axes | No
 
 
 def layer_similarity(dataset: xr.Dataset, *, title: str = "") -> Figure:
-    """Layer × layer similarity (`layer_cka`), the median over pictures; the colours always run from 0 to 1."""
+    """Layer × layer similarity (`layer_cka`), the median over images; the colors always run from 0 to 1."""
     name = present(dataset, ["layer_cka"], figure="layer similarity")[0]
     with drawing((COLUMN, 3.0), title=title) as figure:
         ax, bar = figure.subplots(1, 2, width_ratios=(1, 0.045))

@@ -19,11 +19,11 @@ def query_maps(
     dataset: xr.Dataset,
     image: str | None = None,
     *,
-    picture: np.ndarray | None = None,
+    pixels: np.ndarray | None = None,
     layers: Sequence[int] | None = None,
     title: str = "",
 ) -> Figure:
-    """One picture's maps of chosen patches: a row for each measurement and query patch, a column for each layer.
+    """One image's maps of chosen patches: a row for each measurement and query patch, a column for each layer.
 
     Of `query_attention` (mean over heads), `query_attention_mean` and `patch_similarity`, those that there are.
     """
@@ -34,13 +34,13 @@ def query_maps(
             long_name = f"{row.attrs.get('long_name', name)}: patch {int(query)}"
             rows[f"{name}_{int(query)}"] = row.assign_attrs(long_name=long_name)
     shown = xr.Dataset(rows, coords={name: dataset[name] for name in ("rows", "cols") if name in dataset.coords})
-    return maps_over_layers(shown, image, picture=picture, variables=list(rows), layers=layers, title=title)
+    return maps_over_layers(shown, image, pixels=pixels, variables=list(rows), layers=layers, title=title)
 
 
 def attention_matrices(
     dataset: xr.Dataset, image: str | None = None, *, layers: Sequence[int] | None = None, title: str = ""
 ) -> Figure:
-    """One picture's whole attention maps over layers, mean over heads: rows look at columns, prefix tokens first.
+    """One image's whole attention maps over layers, mean over heads: rows look at columns, prefix tokens first.
 
     A bright column is a token that everybody looks at. Source: CLIPtrase Fig 2, SFP supplement Fig 1 a.
     """

@@ -1,4 +1,4 @@
-"""When a scale is logarithmic, and the range of colours."""
+"""When a scale is logarithmic, and the range of colors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from matplotlib.colors import LogNorm, Normalize
 
 # A range wider than this is drawn on a log scale. Our choice.
 LOG_SPAN = 30.0
-# Share of the values, in per cent, that may lie below a logarithmic colour scale, so that one attention weight that
-# is nearly 0 does not use up the colours. Our choice.
+# Share of the values, in per cent, that may lie below a logarithmic color scale, so that one attention weight that
+# is nearly 0 does not use up the colors. Our choice.
 BELOW_SCALE = 1.0
-# The widest range of a logarithmic colour scale: weights below a ten-thousandth of the largest are all next to nothing,
-# and would take the colours from the rest. Our choice.
+# The widest range of a logarithmic color scale: weights below a ten-thousandth of the largest are all next to nothing,
+# and would take the colors from the rest. Our choice.
 MOST_SPAN = 1e4
 
 
@@ -29,9 +29,9 @@ def wants_log(values: np.ndarray, log: bool | None = None) -> bool:
 
 
 def color_scale(values: np.ndarray, log: bool | None = None) -> Normalize:
-    """The colour scale that holds all the values: LogNorm for a wide range of positive ones, else linear.
+    """The color scale that holds all the values: LogNorm for a wide range of positive ones, else linear.
 
-    Zeros do not stand against a log scale: they and the lowest per cent of the rest take its lowest colour, and so does
+    Zeros do not stand against a log scale: they and the lowest per cent of the rest take its lowest color, and so does
     all that is more than ten thousand times smaller than the largest value.
     """
     finite = values[np.isfinite(values)]
@@ -50,5 +50,5 @@ def color_scale(values: np.ndarray, log: bool | None = None) -> Normalize:
 
 
 def bar_ticks(scale: Normalize) -> list[float]:
-    """Three ticks of a colour bar: its ends and the value of the middle colour."""
+    """Three ticks of a color bar: its ends and the value of the middle color."""
     return [float(scale.inverse(share)) for share in (0.0, 0.5, 1.0)]

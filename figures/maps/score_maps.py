@@ -1,4 +1,4 @@
-"""One picture as the detectors see it: a map of scores for each, with the patches that it marks outlined."""
+"""One image as the detectors see it: a map of scores for each, with the patches that it marks outlined."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from figures.maps.layer_maps import (
     BAR,
     CHARACTER,
     GAP,
+    IMAGE_GAP,
     LINE,
     MARGIN,
-    PICTURE_GAP,
     TITLE,
     _bare,
-    _picture_size,
+    _image_size,
     _Sheet,
     draw_map,
 )
-from figures.maps.one_image import as_rgb, one_picture
+from figures.maps.one_image import as_rgb, one_image
 from figures.maps.scales import color_scale
 from figures.tables.frames import short_specs, spec_in_lines
 from figures.text import needs_dims, present
@@ -71,7 +71,7 @@ def draw_marks(ax: Axes, marked: np.ndarray | None = None, planted: np.ndarray |
     """Outlines the marked patches of a map, and draws a small square into each planted one."""
     if marked is not None:
         lines = LineCollection(outline(marked), colors=MARKED_COLOR, linewidths=0.9, clip_on=False)
-        lines.set_path_effects([withStroke(linewidth=1.9, foreground=INK)])  # a picture may have the colour of the line
+        lines.set_path_effects([withStroke(linewidth=1.9, foreground=INK)])  # an image may have the color of the line
         lines.set_label("marked")
         ax.add_collection(lines, autolim=False)
     if planted is not None:
@@ -90,7 +90,7 @@ def chosen_detectors(scores: xr.Dataset, detectors: Sequence[str] | None) -> lis
 
 
 def inside_only(one: xr.Dataset) -> xr.Dataset:
-    """One picture without the padding of its grid, which `inside` (row, col) tells where the data set has it."""
+    """One image without the padding of its grid, which `inside` (row, col) tells where the data set has it."""
     if "inside" not in one:
         return one
     inside = one["inside"].values.astype(bool)
@@ -104,31 +104,31 @@ def score_maps(
     scores: xr.Dataset,
     image: str | None = None,
     *,
-    picture: np.ndarray | None = None,
+    pixels: np.ndarray | None = None,
     layer: int | None = None,
     detectors: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Every detector's scores for one picture, a column each: patches it marks outlined, planted ones with a square.
+    """Every detector's scores for one image, a column each: patches it marks outlined, planted ones with a square.
 
-    `layer`: at most 4 of the layers as rows by default. Each detector has its own colour scale, below its maps and the
+    `layer`: at most 4 of the layers as rows by default. Each detector has its own color scale, below its maps and the
     same for all its layers, logarithmic where its scores ask for it. Many detectors are set in several bands. With
-    `picture` (h, w, 3), it stands on the left.
+    `pixels` (h, w, 3), it stands on the left.
     """
     present(scores, ["score"], figure="score maps")
     needs_dims(scores["score"], "detector", "image", "layer", "row", "col", figure="score maps")
     names = [name for name in ("score", "marked", "inside", "planted") if name in scores]
     shown = chosen_layers(scores, None if layer is None else [layer], most=MOST_LAYERS)
     specs = chosen_detectors(scores, detectors)
-    image, one = one_picture(scores[names], image)
+    image, one = one_image(scores[names], image)
     one = inside_only(one).sel(layer=shown, detector=specs).compute()
     values = one["score"].transpose("detector", "layer", "row", "col").values.astype(np.float64)
     marked = one["marked"].transpose("detector", "layer", "row", "col").values if "marked" in one else None
     planted = one["planted"].transpose("row", "col").values.astype(bool) if "planted" in one else None
     grid = (one.sizes["row"], one.sizes["col"])
 
-    wide, high = _picture_size(picture)
-    left = MARGIN + LAYER_TEXT + (wide + PICTURE_GAP if picture is not None else 0)
+    wide, high = _image_size(pixels)
+    left = MARGIN + LAYER_TEXT + (wide + IMAGE_GAP if pixels is not None else 0)
     room = FULL - left - MARGIN
     fitting = int((room + COLUMN_GAP) / (LEAST_CELL + COLUMN_GAP))
     bands = -(-len(specs) // fitting)
@@ -152,12 +152,12 @@ def score_maps(
         sheet = _Sheet(figure, width, height)
         sheet.title(title or image)
         top = MARGIN + TITLE
-        if picture is not None:
+        if pixels is not None:
             ax = sheet.axes(MARGIN, top + lines[0] * LINE + 0.02, wide, high)
             extent = (-0.5, grid[1] - 0.5, grid[0] - 0.5, -0.5)
-            ax.imshow(as_rgb(picture), interpolation="antialiased", aspect="auto", extent=extent)
+            ax.imshow(as_rgb(pixels), interpolation="antialiased", aspect="auto", extent=extent)
             draw_marks(ax, planted=planted)
-            ax.set_label("picture")
+            ax.set_label("image")
             _bare(ax)
         for band in range(bands):
             maps = top + lines[band] * LINE + 0.02

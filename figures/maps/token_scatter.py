@@ -1,4 +1,4 @@
-"""The tokens of one picture in the plane of their first two principal components."""
+"""The tokens of one image in the plane of their first two principal components."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from figures.look import BLUE, COLUMN, INK, QUIET, VERMILION, drawing
 
 def principal_plane(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tokens (n, D) in the plane of their two largest components, (n, 2), and the share of variance of each, (2)."""
-    centred = np.asarray(tokens, np.float64)
-    centred = centred - centred.mean(axis=0)
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = np.asarray(tokens, np.float64)
+    centered = centered - centered.mean(axis=0)
+    left, sizes, _ = np.linalg.svd(centered, full_matrices=False)
     total = float((sizes**2).sum())
     return left[:, :2] * sizes[:2], sizes[:2] ** 2 / total if total else np.zeros(2)
 
@@ -21,7 +21,7 @@ def principal_plane(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def draw_token_scatter(
     ax: Axes, patches: np.ndarray, marked: np.ndarray, class_token: np.ndarray | None = None
 ) -> None:
-    """Patches (N, D) as dots, those marked (N) in another colour and form, the class token (D) as a star."""
+    """Patches (N, D) as dots, those marked (N) in another color and form, the class token (D) as a star."""
     everything = patches if class_token is None else np.vstack([patches, class_token])
     plane, shares = principal_plane(everything)
     places, marked = plane[: len(patches)], np.asarray(marked, bool)

@@ -16,12 +16,12 @@ from figures.maps.heatmap import draw_color_bar, draw_heatmap
 from figures.tables.frames import needs_columns, short_specs, table_layers
 from figures.text import shortened
 
-# What is drawn: its words, its range, and its colours, which for a correlation are pale at 0.
+# What is drawn: its words, its range, and its colors, which for a correlation are pale at 0.
 VALUES: dict[str, tuple[str, tuple[float, float], str]] = {
     "jaccard": ("marked tokens in common (Jaccard)", (0.0, 1.0), ORDER_COLORS),
     "spearman": ("rank correlation of scores (Spearman)", (-1.0, 1.0), "RdBu_r"),
 }
-CELL, BESIDE = 0.31, 0.75  # inches: a cell at most, and the room for the colour bar
+CELL, BESIDE = 0.31, 0.75  # inches: a cell at most, and the room for the color bar
 LONGEST = 28  # characters of a detector's name
 DARK = 0.5  # luminance below which a number is white
 
@@ -41,7 +41,7 @@ def agreement_matrix(table: pd.DataFrame, layer: int, value: str) -> pd.DataFram
 def draw_agreement(
     ax: Axes, matrix: pd.DataFrame, *, scale: Normalize, colors: str = ORDER_COLORS, bar: Axes | None = None
 ) -> None:
-    """A square matrix as cells with their numbers; nan is grey and has none; `bar`: axes for the colours."""
+    """A square matrix as cells with their numbers; nan is gray and has none; `bar`: axes for the colors."""
     values = matrix.to_numpy(dtype=np.float64)
     draw_heatmap(ax, values, scale=scale, colors=colors)
     shades = matplotlib.colormaps[colors](scale(values))[..., :3]
@@ -68,7 +68,7 @@ def agreement(
 ) -> Figure:
     """Agreement of every two detectors at a layer, from `agreement_table`, in the order of the table.
 
-    `jaccard` runs from 0 to 1, `spearman` from -1 to 1. The diagonal is 1 by definition; grey without a number where
+    `jaccard` runs from 0 to 1, `spearman` from -1 to 1. The diagonal is 1 by definition; gray without a number where
     neither of two detectors marks anything.
     """
     if value not in VALUES:

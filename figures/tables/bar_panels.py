@@ -19,7 +19,7 @@ NAME_LETTER = 0.06  # inches of a letter of a panel's name, generously
 
 
 def draw_bars(ax: Axes, table: pd.DataFrame, *, ylabel: str, legend: bool = True) -> None:
-    """A group for each row, a bar for each column in its colour; a value that is nan has none."""
+    """A group for each row, a bar for each column in its color; a value that is nan has none."""
     thick = 0.8 / table.shape[1]
     for place, column in enumerate(table.columns):
         where = np.arange(len(table)) + (place - (table.shape[1] - 1) / 2) * thick

@@ -14,11 +14,11 @@ from figures.curves.layer_axis import layers_of, some_layers
 from figures.curves.planted_roc import planted_roc
 from figures.curves.probe_report import safe_name
 from figures.curves.threshold_sweep import threshold_sweep
-from figures.maps.one_image import picture_names
+from figures.maps.one_image import image_names
 from figures.maps.score_maps import score_maps
 from figures.tables.agreement import agreement
 from figures.tables.frames import table_layers
-from figures.tables.purification_bars import VALUES, removal_bars
+from figures.tables.purification_bars import VALUES, purification_bars
 
 MOST_LAYERS = 4  # layers that have a figure of their own
 AGREEMENTS: tuple[Literal["jaccard", "spearman"], ...] = ("jaccard", "spearman")
@@ -28,17 +28,16 @@ def compare_figures(
     scores: xr.Dataset,
     tables: Mapping[str, pd.DataFrame],
     *,
-    pictures: Mapping[str, np.ndarray] | None = None,
+    images: Mapping[str, np.ndarray] | None = None,
     maps_for: int = 3,
 ) -> Iterator[tuple[str, Figure]]:
     """(file name without suffix, figure) of every figure that the scores and tables allow, one at a time.
 
-    Of `tables`, those named `thresholds`, `agreement` and `removal` are drawn, where they have rows: `thresholds`,
-    `agreement_<value>_layer_<n>`, `removal` and `removal_last`, what mending changes at that layer and at the last one,
-    with the detector's name behind it where the table has several in a column `detector`. Where
-    outliers were planted, `planted_roc_layer_<n>`; then `scores_<picture>` of the first `maps_for` pictures, those in
-    `pictures` (name to (h, w, 3)) before the others. At most 4 layers have figures of their own. No pictures, no
-    figures.
+    Of `tables`, those named `thresholds`, `agreement` and `purification` are drawn, where they have rows: `thresholds`,
+    `agreement_<value>_layer_<n>`, `purification` and `purification_last`, what purifying changes at that layer and at
+    the last one, with the detector's name behind it where the table has several in a column `detector`. Where outliers
+    were planted, `planted_roc_layer_<n>`; then `scores_<picture>` of the first `maps_for` images, those in `images`
+    (name to (h, w, 3)) before the others. At most 4 layers have figures of their own. No images, no figures.
     """
     if not scores.sizes.get("image", 0):
         return
@@ -51,13 +50,13 @@ def compare_figures(
                 yield f"agreement_{value}_layer_{layer}", agreement(drawn["agreement"], layer=layer, value=value)
     if "planted" in scores:
         yield from planted_figures(scores)
-    if "removal" in drawn:
-        yield from _removal(drawn["removal"])
-    pictures = pictures or {}
+    if "purification" in drawn:
+        yield from _purification(drawn["purification"])
+    images = images or {}
     taken: list[str] = []
-    for image in sorted(picture_names(scores), key=lambda name: name not in pictures)[: max(maps_for, 0)]:
+    for image in sorted(image_names(scores), key=lambda name: name not in images)[: max(maps_for, 0)]:
         taken.append(safe_name(image, taken))
-        yield f"scores_{taken[-1]}", score_maps(scores, image, picture=pictures.get(image))
+        yield f"scores_{taken[-1]}", score_maps(scores, image, pixels=images.get(image))
 
 
 def planted_figures(
@@ -70,13 +69,13 @@ def planted_figures(
     """
     how = "clustered" if clustered else "scattered"
     name = "planted_roc" if count is None else f"planted_roc_k{count}_{how}"
-    title = "" if count is None else f"{count} planted in each picture, {how}"
+    title = "" if count is None else f"{count} planted in each image, {how}"
     for layer in some_layers(layers_of(scores), MOST_LAYERS):
         yield f"{name}_layer_{layer}", planted_roc(scores, layer=layer, title=title)
 
 
-def _removal(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Bars for each detector whose outliers were mended, at that layer and at the last, where there are numbers."""
+def _purification(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """Bars for each detector whose outliers were purified, at that layer and at the last, where there are numbers."""
     taken: list[str] = []
     detectors = list(dict.fromkeys(table["detector"].astype(str))) if "detector" in table else [""]
     for spec in detectors:
@@ -85,5 +84,5 @@ def _removal(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
         behind = f"_{taken[-1]}" if len(detectors) > 1 else ""
         for at, (change, *_) in VALUES.items():
             if change in here and here[change].notna().any():
-                name = "removal" if at == "layer" else f"removal_{at}"
-                yield f"{name}{behind}", removal_bars(here, at=at, title=spec)
+                name = "purification" if at == "layer" else f"purification_{at}"
+                yield f"{name}{behind}", purification_bars(here, at=at, title=spec)

@@ -18,7 +18,7 @@ DARK = 0.5  # luminance below which a number is white
 
 
 def draw_landscape(ax: Axes, table: pd.DataFrame, *, scale: Normalize, digits: int = 2) -> None:
-    """Rows and columns of a table as cells with their numbers; the largest one is framed, nan is grey."""
+    """Rows and columns of a table as cells with their numbers; the largest one is framed, nan is gray."""
     values = table.to_numpy(dtype=np.float64)
     draw_heatmap(ax, values, scale=scale, colors=ORDER_COLORS, aspect="auto")
     shades = matplotlib.colormaps[ORDER_COLORS](scale(np.nan_to_num(values)))[..., :3]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from figures.look import COLUMN, FULL, INK, PALETTE, QUIET, SMALL_SIZE, drawing
 from figures.tables.frames import needs_columns, short_specs, spec_in_lines
 
-# The change, the ends of its interval, and its words: at the layer that was mended, or at the last one.
+# The change, the ends of its interval, and its words: at the layer that was purified, or at the last one.
 VALUES: dict[Literal["layer", "last"], tuple[str, str, str, str]] = {
     "layer": ("delta_auc", "low", "high", "change of same-class AUC"),
     "last": ("delta_auc_last", "low_last", "high_last", "change of same-class AUC at the last layer"),
@@ -23,7 +23,7 @@ MOST_PANELS = 3  # layers side by side
 
 
 def equal_modes_as_one(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Modes whose numbers are the same throughout as one mode named after all: at the mended layer itself it makes no
+    """Modes whose numbers are the same throughout as one mode named after all: at the purified layer itself it makes no
     difference whether later blocks see the change."""
     named: list[tuple[list[str], pd.DataFrame]] = []
     for mode in dict.fromkeys(table["mode"].astype(str)):
@@ -38,7 +38,7 @@ def equal_modes_as_one(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFr
     return pd.concat([rows.assign(mode=" and ".join(names)) for names, rows in named])
 
 
-def draw_removal_bars(
+def draw_purification_bars(
     ax: Axes, table: pd.DataFrame, purifiers: list[str], modes: list[str], *, at: Literal["layer", "last"] = "layer"
 ) -> None:
     """One layer's changes: a group for each purifier, the first on top, a bar for each mode, a line at 0.
@@ -67,29 +67,31 @@ def draw_removal_bars(
     ax.set_xlabel(words)
 
 
-def removal_bars(table: pd.DataFrame, *, at: Literal["layer", "last"] = "layer", title: str = "") -> Figure:
+def purification_bars(table: pd.DataFrame, *, at: Literal["layer", "last"] = "layer", title: str = "") -> Figure:
     """Change of the same-class AUC by each purifier, a panel for each layer, bars grouped by mode.
 
-    `table`, from `removal_table`, has a row for each layer, purifier and mode, with `delta_auc` and the ends of its
-    interval, `low` and `high`; `at` "last" takes the change at the last layer instead. A panel's layer is the one that
-    was mended. Purifiers and modes keep the order of the table, modes without any number are left out, those with the
-    same numbers are one bar, and all panels share the axis.
+    `table`, from `purification_table`, has a row for each layer, purifier and mode, with `delta_auc` and the ends of
+    its interval, `low` and `high`; `at` "last" takes the change at the last layer instead. A panel's layer is the one
+    that was purified. Purifiers and modes keep the order of the table, modes without any number are left out, those
+    with the same numbers are one bar, and all panels share the axis.
     """
     if at not in VALUES:
         raise ValueError(f"`at` should be one of {', '.join(VALUES)}; got {at!r}.")
-    needs_columns(table, "layer", "purifier", "mode", *VALUES[at][:-1], figure="bars of removal")
+    needs_columns(table, "layer", "purifier", "mode", *VALUES[at][:-1], figure="bars of purification")
     twice = table.duplicated(["layer", "purifier", "mode"])
     if twice.any():
         first = table.loc[twice].iloc[0]
         raise ValueError(
-            f"bars of removal should get one row for each layer, purifier and mode; layer {first['layer']}, "
+            f"bars of purification should get one row for each layer, purifier and mode; layer {first['layer']}, "
             f"`{first['purifier']}`, {first['mode']} comes twice. Choose one detector first: table[table['detector'] "
             "== …]."
         )
     layers = sorted(int(layer) for layer in table["layer"].unique())
     known = table[np.isfinite(table[VALUES[at][0]].astype(float))]
     if known.empty:
-        raise ValueError(f"bars of removal should get a change to draw; `{VALUES[at][0]}` has no number. Give labels.")
+        raise ValueError(
+            f"bars of purification should get a change to draw; `{VALUES[at][0]}` has no number. Give labels."
+        )
     purifiers = list(dict.fromkeys(table["purifier"].astype(str)))
     known = equal_modes_as_one(known, VALUES[at][:-1])
     modes = list(dict.fromkeys(known["mode"].astype(str)))
@@ -102,7 +104,7 @@ def removal_bars(table: pd.DataFrame, *, at: Literal["layer", "last"] = "layer",
         for ax in grid.flat[len(layers) :]:
             ax.remove()
         for ax, layer in zip(grid.flat, layers, strict=False):
-            draw_removal_bars(ax, known[known["layer"] == layer], purifiers, modes, at=at)
+            draw_purification_bars(ax, known[known["layer"] == layer], purifiers, modes, at=at)
             ax.set_yticklabels([spec_in_lines(short[name], 26) for name in purifiers])
             ax.set_title(f"layer {layer}", fontsize=SMALL_SIZE)
         handles, labels = grid.flat[0].get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""Arrays as text inside a page: quantised where that is enough, compressed, and base64."""
+"""Arrays as text inside a page: quantized where that is enough, compressed, and base64."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
 "use strict";
-// Data in, maps out. Nothing is loaded: all arrays are in the element `data`, compressed, and are opened picture by
-// picture. `draw` paints everything from `state`; whatever changes `state` asks for it by `refresh`.
+// Data in, maps out. Nothing is loaded: all arrays are in the element `data`, compressed, and are opened image by
+// image. `draw` paints everything from `state`; whatever changes `state` asks for it by `refresh`.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 const state = {
-  picture: 0, layer: 0, head: "mean", patch: 0, held: false, direction: "from", contrast: "root", over: "attention",
-  opacity: 0.6, mend: "norm", onlyClass: null, detectors: [],
+  image: 0, layer: 0, head: "mean", patch: 0, held: false, direction: "from", contrast: "root", over: "attention",
+  opacity: 0.6, purify: "norm", onlyClass: null, detectors: [],
 };
-let shown = null; // the picture that is open, with its arrays
+let shown = null; // the image that is open, with its arrays
 let waiting = false;
 
 // ---------------------------------------------------------------------------------------------------- opening arrays
@@ -45,15 +45,15 @@ async function rowsOf(packed) {
 }
 
 async function open(number) {
-  const packed = data.pictures[number];
+  const packed = data.images[number];
   const image = new Image();
   image.src = packed.jpeg;
   const all = (list) => Promise.all(list.map(rowsOf));
   const names = Object.keys(packed.labels);
-  const [norms, mendedNorms, features, mendedFeatures, mean, heads, similarity, mended, detectors, labels] =
+  const [norms, purifiedNorms, features, purifiedFeatures, mean, heads, similarity, purified, detectors, labels] =
     await Promise.all([
-      arrayOf(packed.norms), arrayOf(packed.mended_norms), arrayOf(packed.features), arrayOf(packed.mended_features),
-      all(packed.mean_attention), all(packed.attention), all(packed.similarity), all(packed.mended_similarity),
+      arrayOf(packed.norms), arrayOf(packed.purified_norms), arrayOf(packed.features), arrayOf(packed.purified_features),
+      all(packed.mean_attention), all(packed.attention), all(packed.similarity), all(packed.purified_similarity),
       Promise.all(packed.detectors.map(async (one) => ({
         ...one, scores: (await arrayOf(one.scores)).values, marked: (await arrayOf(one.marked)).values,
       }))),
@@ -63,8 +63,8 @@ async function open(number) {
   const [rows, cols] = packed.grid;
   return {
     ...packed, image, rows, cols, count: rows * cols, tokens: packed.prefix + rows * cols, norms: norms.values,
-    mendedNorms: mendedNorms.values, features: features.values, mendedFeatures: mendedFeatures.values, mean, heads,
-    similarity, mended, detectors, labels: names.map((name, place) => ({ name, ...labels[place] })),
+    purifiedNorms: purifiedNorms.values, features: features.values, purifiedFeatures: purifiedFeatures.values, mean, heads,
+    similarity, purified, detectors, labels: names.map((name, place) => ({ name, ...labels[place] })),
   };
 }
 
@@ -103,9 +103,9 @@ const MAPS = {
   },
 };
 
-function mendedMap(kind, place) {
-  if (kind === "norm") return shown.mendedNorms.slice(place * shown.count, (place + 1) * shown.count);
-  const rows = shown.mended[place];
+function purifiedMap(kind, place) {
+  if (kind === "norm") return shown.purifiedNorms.slice(place * shown.count, (place + 1) * shown.count);
+  const rows = shown.purified[place];
   return rows && Float32Array.from({ length: shown.count }, (_, patch) => rows.at(state.patch, patch));
 }
 
@@ -134,7 +134,7 @@ function quantile(sorted, share) {
   return sorted[low] + (sorted[Math.min(low + 1, sorted.length - 1)] - sorted[low]) * (place - low);
 }
 
-// ------------------------------------------------------------------------------------------------------------- colours
+// ------------------------------------------------------------------------------------------------------------- colors
 
 function scaleOf(lists, kind) {
   let low = Infinity;
@@ -148,7 +148,7 @@ function scaleOf(lists, kind) {
     }
   }
   const contrast = { similarity: "even", norm: "log" }[kind] ?? state.contrast;
-  // The logarithm goes down four powers of ten at most: what lies below is one colour.
+  // The logarithm goes down four powers of ten at most: what lies below is one color.
   const floor = Math.max(Math.min(least, high), high * 1e-4);
   const bend = {
     even: (value) => value,
@@ -395,7 +395,7 @@ const layerCards = {
   similarity: card("similarity to the patch", "similarity"),
   norm: card("norm", "norm"),
 };
-const mendCards = { before: card("before", "before"), after: card("after", "after") };
+const purifyCards = { before: card("before", "before"), after: card("after", "after") };
 let headButtons = [];
 let layerButtons = [];
 let labelCards = [];
@@ -513,7 +513,7 @@ function drawDetector(place) {
       const wide = Math.max(1, inner / slots - 1);
       pen.fillStyle = colorOf(place);
       if (all > below) pen.fillRect(left, height - tall(all), wide, tall(all));
-      pen.fillStyle = ink("--grey");
+      pen.fillStyle = ink("--gray");
       if (below) pen.fillRect(left, height - tall(below), wide, tall(below));
     }
     if (threshold !== null) {
@@ -540,7 +540,7 @@ function drawDetector(place) {
         pen.fillStyle = ink("--fill");
         pen.fillRect(left, 0, wide, height);
       }
-      pen.fillStyle = count ? colorOf(place) : ink("--grey");
+      pen.fillStyle = count ? colorOf(place) : ink("--gray");
       const tall = Math.max(1, (height - 2) * (count / most));
       pen.fillRect(left + 1, height - tall, Math.max(1, wide - 2), tall);
     });
@@ -686,13 +686,13 @@ function drawMending() {
   const place = state.layer;
   const by = shown.detectors.findIndex((one) => one.spec === shown.purified_by);
   const start = place * shown.count;
-  const mended = [];
-  shown.detectors[by].marked.subarray(start, start + shown.count).forEach((yes, patch) => yes && mended.push(patch));
+  const purified = [];
+  shown.detectors[by].marked.subarray(start, start + shown.count).forEach((yes, patch) => yes && purified.push(patch));
   const ring = ({ canvas }) => {
-    if (!canvas.hidden && canvas.clientWidth) paintSigns(canvas.getContext("2d"), [[by, mended]], canvas.clientWidth, canvas.clientHeight);
+    if (!canvas.hidden && canvas.clientWidth) paintSigns(canvas.getContext("2d"), [[by, purified]], canvas.clientWidth, canvas.clientHeight);
   };
-  if (state.mend === "features") {
-    for (const [one, colors] of [[mendCards.before, shown.features], [mendCards.after, shown.mendedFeatures]]) {
+  if (state.purify === "features") {
+    for (const [one, colors] of [[purifyCards.before, shown.features], [purifyCards.after, shown.purifiedFeatures]]) {
       one.canvas.hidden = false;
       one.absent.hidden = true;
       paintScale(one.scale, null);
@@ -702,17 +702,17 @@ function drawMending() {
       paintCursor(found.pen, found.width, found.height);
     }
   } else {
-    const [before, after] = [MAPS[state.mend](place), mendedMap(state.mend, place)];
-    const scale = before && scaleOf(after ? [before, after] : [before], state.mend);
-    paintCard(mendCards.before, before, scale, SMALL);
-    paintCard(mendCards.after, after, scale, SMALL);
+    const [before, after] = [MAPS[state.purify](place), purifiedMap(state.purify, place)];
+    const scale = before && scaleOf(after ? [before, after] : [before], state.purify);
+    paintCard(purifyCards.before, before, scale, SMALL);
+    paintCard(purifyCards.after, after, scale, SMALL);
   }
-  ring(mendCards.before);
-  ring(mendCards.after);
-  const colors = state.mend === "features"
-    ? " Colours are the first three principal components of the mended patches, for both maps." : " Both maps have one scale.";
-  $("mend-said").textContent = `${shown.purified_by}, by its own rule, marks ${mended.length} of ${shown.count} patches at layer ` +
-    `${layerNumber(place)}; ${shown.purifier} mends them. Layers are mended one by one: later ones do not see it.${colors}`;
+  ring(purifyCards.before);
+  ring(purifyCards.after);
+  const colors = state.purify === "features"
+    ? " Colors are the first three principal components of the purified patches, for both maps." : " Both maps have one scale.";
+  $("purify-said").textContent = `${shown.purified_by}, by its own rule, marks ${purified.length} of ${shown.count} patches at layer ` +
+    `${layerNumber(place)}; ${shown.purifier} purifies them. Layers are purified one by one: later ones do not see it.${colors}`;
 }
 
 function drawLabels() {
@@ -725,7 +725,7 @@ function drawLabels() {
     paintLabels(found.pen, labels, box, 0.65);
     paintCursor(found.pen, found.width, found.height);
   });
-  $("classes-said").textContent = "Press a class to see it alone, and how much of the picture it has.";
+  $("classes-said").textContent = "Press a class to see it alone, and how much of the image it has.";
   for (const button of $("classes").children) {
     const alone = Number(button.dataset.label) === state.onlyClass;
     button.setAttribute("aria-pressed", String(alone));
@@ -812,10 +812,10 @@ function build() {
   $("classes").replaceChildren(...classButtons());
 
   const canvases = [$("map"), ...[...headButtons, ...layerButtons].map((one) => one.canvas),
-    ...[...Object.values(layerCards), ...Object.values(mendCards), ...labelCards].map((one) => one.canvas)];
+    ...[...Object.values(layerCards), ...Object.values(purifyCards), ...labelCards].map((one) => one.canvas)];
   canvases.forEach(shape);
-  for (const one of [...Object.values(layerCards), ...Object.values(mendCards)]) shape(one.absent);
-  // The height is bounded by the screen; so the width must be, in the picture's proportions.
+  for (const one of [...Object.values(layerCards), ...Object.values(purifyCards)]) shape(one.absent);
+  // The height is bounded by the screen; so the width must be, in the image's proportions.
   $("map").style.width = `min(100%, calc(72vh * ${shown.aspect}))`;
 }
 
@@ -847,9 +847,9 @@ function classButtons() {
 
 async function choose(place) {
   document.documentElement.dataset.ready = "false";
-  state.picture = place;
+  state.image = place;
   const opened = await open(place);
-  if (state.picture !== place) return; // another was chosen meanwhile
+  if (state.image !== place) return; // another was chosen meanwhile
   const layer = shown ? layerNumber(state.layer) : null;
   shown = opened;
   const same = shown.layers.indexOf(layer);
@@ -899,10 +899,10 @@ function onKey(event) {
 
 function start() {
   $("layer-maps").append(...Object.values(layerCards).map((one) => one.figure));
-  $("mend").append(...Object.values(mendCards).map((one) => one.figure));
+  $("purify").append(...Object.values(purifyCards).map((one) => one.figure));
   pointable($("map"));
-  $("picture").append(...data.pictures.map((one, value) => make("option", { value, textContent: one.name })));
-  $("chooser").hidden = data.pictures.length < 2;
+  $("image").append(...data.images.map((one, value) => make("option", { value, textContent: one.name })));
+  $("chooser").hidden = data.images.length < 2;
   $("note").textContent = data.note;
   $("note").hidden = !data.note;
   $("reduced").textContent = `Left out, so that the page stays below its size: ${data.left_out.join("; ")}.`;
@@ -918,7 +918,7 @@ function start() {
   on("contrast", "change", (value) => { state.contrast = value; });
   on("over", "change", (value) => { state.over = value; });
   on("opacity", "input", (value) => { state.opacity = Number(value) / 100; });
-  for (const name of ["direction", "mend"]) {
+  for (const name of ["direction", "purify"]) {
     for (const button of document.getElementsByName(name)) {
       button.addEventListener("change", () => {
         state[name] = button.value;
@@ -926,7 +926,7 @@ function start() {
       });
     }
   }
-  $("picture").addEventListener("change", (event) => tell(choose(Number(event.target.value))));
+  $("image").addEventListener("change", (event) => tell(choose(Number(event.target.value))));
   document.addEventListener("keydown", onKey);
   new ResizeObserver(refresh).observe(document.body);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);

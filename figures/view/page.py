@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from diagnostics.images.class_colors import class_colors
-from diagnostics.studies.image_report import Inside
+from diagnostics.studies.image_report import ImageReport
 from figures.look import BLUE, GREEN, MAP_COLORS, ORANGE, PURPLE, SKY, VERMILION
 from figures.view.packing import pack, pack_rows
 
@@ -24,13 +24,13 @@ FOLDER = Path(__file__).parent
 LIMIT = 15_000_000  # bytes of the page
 
 # Pixels of the longer side, and the quality of the JPEG: our choice, sharp enough on a wide screen, some 60 kB each.
-PICTURE_SIDE, PICTURE_QUALITY = 640, 86
+IMAGE_SIDE, IMAGE_QUALITY = 640, 86
 LABELS_SIDE = 320
 NO_LABEL = 65535
-# Per cent of the values on either side that may saturate a colour of the features' map. Our choice.
+# Per cent of the values on either side that may saturate a color of the features' map. Our choice.
 SATURATED = 2.0
 
-# A colour and a sign for every detector: either alone tells them apart. Black stays for the pointed patch.
+# A color and a sign for every detector: either alone tells them apart. Black stays for the pointed patch.
 MARKS = (VERMILION, SKY, GREEN, PURPLE, ORANGE, BLUE)
 LINES = {"patch": VERMILION, "class": GREEN}
 
@@ -38,7 +38,7 @@ LINES = {"patch": VERMILION, "class": GREEN}
 REDUCTIONS = (
     "",
     "attention of single heads; the mean over heads is here",
-    "similarity after mending",
+    "similarity after purifying",
     "attention and similarity of every second layer",
     "attention and similarity of all but every fourth layer",
     "attention and similarity of all but every eighth layer",
@@ -47,20 +47,20 @@ _EVERY = (1, 1, 1, 2, 4, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One picture of the page: what is inside, and its label maps (H, W) by method, in the picture's own size.
+class PageImage:
+    """One image of the page: what is inside, and its label maps (H, W) by method, in the image's own size.
 
     Labels are numbers of `classes`, -1 where there is none; `background` is the class that stands for the rest.
     """
 
-    inside: Inside
+    inside: ImageReport
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     background: int | None = None
 
 
 def page_html(
-    pictures: Iterable[Seen],
+    images: Iterable[PageImage],
     *,
     title: str,
     note: str = "",
@@ -68,34 +68,34 @@ def page_html(
 ) -> str:
     """One HTML page of at most `limit` bytes that needs no network: the text of the file.
 
-    `pictures` are taken one at a time, and only what the page holds is kept of each. Where it would be too large,
-    `REDUCTIONS` are made one after another, for all pictures alike, and said on the page; ValueError where all of them
-    are not enough. The same pictures give the same text.
+    `images` are taken one at a time, and only what the page holds is kept of each. Where it would be too large,
+    `REDUCTIONS` are made one after another, for all images alike, and said on the page; ValueError where all of them
+    are not enough. The same images give the same text.
     """
     shell = _shell(title)
     packed: list[dict[str, Any]] = []
     level = 0
-    # Every picture comes with a comma, but the last.
-    fixed = sum(len(part.encode()) for part in shell) + len(',"pictures":[]') - 1
+    # Every image comes with a comma, but the last.
+    fixed = sum(len(part.encode()) for part in shell) + len(',"images":[]') - 1
     room = limit - fixed - len(_script(_common(note, level)))
     sizes: list[int] = []
-    for seen in pictures:
+    for seen in images:
         packed.append(_packed(seen, level))
         sizes.append(len(_script(packed[-1])) + 1)
         while sum(sizes) > room:
             level += 1
             if level == len(REDUCTIONS):
                 raise ValueError(
-                    f"{len(packed)} pictures should fit into a page of {limit / 1e6:g} MB; they do not, even with "
-                    "every eighth layer. Give fewer pictures, fewer --layers, or a smaller --size."
+                    f"{len(packed)} images should fit into a page of {limit / 1e6:g} MB; they do not, even with "
+                    "every eighth layer. Give fewer images, fewer --layers, or a smaller --size."
                 )
             for kept in packed:
                 _reduce(kept, level)
             sizes = [len(_script(kept)) + 1 for kept in packed]
             room = limit - fixed - len(_script(_common(note, level)))
     if not packed:
-        raise ValueError("`pictures` should hold at least one picture; got none.")
-    data = _common(note, level) | {"pictures": packed}
+        raise ValueError("`images` should hold at least one image; got none.")
+    data = _common(note, level) | {"images": packed}
     return shell[0] + _script(data) + shell[1]
 
 
@@ -129,7 +129,7 @@ def _script(data: Any) -> str:
     return json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _packed(seen: Seen, level: int) -> dict[str, Any]:
+def _packed(seen: PageImage, level: int) -> dict[str, Any]:
     inside = seen.inside
     layout = inside.layout
     count = len(inside.layers)
@@ -142,10 +142,10 @@ def _packed(seen: Seen, level: int) -> dict[str, Any]:
         return [pack_rows(values[place], law) if kept[place] else None for place in range(count)]
 
     never = len(REDUCTIONS)
-    colors, mended_colors = _as_colors(inside.components, inside.mended_components)
+    colors, purified_colors = _as_colors(inside.components, inside.purified_components)
     return {
         "name": inside.name,
-        "jpeg": _jpeg(inside.picture),
+        "jpeg": _jpeg(inside.image),
         "inset": [round(share, 6) for share in inside.inset],
         "aspect": round(inside.aspect, 6),
         "grid": [layout.grid.rows, layout.grid.cols],
@@ -156,10 +156,10 @@ def _packed(seen: Seen, level: int) -> dict[str, Any]:
         "mean_attention": rows(inside.mean_attention, "square", never),
         "attention": rows(inside.attention, "square", 1),
         "similarity": rows(inside.similarity, "even", never),
-        "mended_similarity": rows(inside.mended_similarity, "even", 2),
-        "mended_norms": pack(inside.mended_norms),
+        "purified_similarity": rows(inside.purified_similarity, "even", 2),
+        "purified_norms": pack(inside.purified_norms),
         "features": pack(colors),
-        "mended_features": pack(mended_colors),
+        "purified_features": pack(purified_colors),
         "purifier": inside.purifier,
         "purified_by": inside.purified_by,
         "detectors": [
@@ -184,27 +184,27 @@ def _kept(count: int, level: int) -> list[bool]:
 
 
 def _reduce(one: dict[str, Any], level: int) -> None:
-    """Takes out of a packed picture what this level does not hold."""
+    """Takes out of a packed image what this level does not hold."""
     kept = _kept(len(one["layers"]), level)
-    gone = {"attention": 1, "mended_similarity": 2}
-    for what in ("mean_attention", "attention", "similarity", "mended_similarity"):
+    gone = {"attention": 1, "purified_similarity": 2}
+    for what in ("mean_attention", "attention", "similarity", "purified_similarity"):
         whole = level >= gone.get(what, len(REDUCTIONS))
         one[what] = [maps if keep and not whole else None for maps, keep in zip(one[what], kept, strict=True)]
 
 
 def _as_colors(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Component scores (K, N, 3) as colours: uint8 of the same shapes, on one scale, which the mended ones set."""
+    """Component scores (K, N, 3) as colors: uint8 of the same shapes, on one scale, which the purified ones set."""
     low, high = np.percentile(after, [SATURATED, 100 - SATURATED], axis=1, keepdims=True)
     spread = np.where(high > low, high - low, 1)
     first, second = ((np.clip((scores - low) / spread, 0, 1) * 255).round() for scores in (before, after))
     return first.astype(np.uint8), second.astype(np.uint8)
 
 
-def _jpeg(picture: np.ndarray) -> str:
-    image = Image.fromarray(picture)
-    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+def _jpeg(pixels: np.ndarray) -> str:
+    image = Image.fromarray(pixels)
+    image.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=PICTURE_QUALITY, optimize=True)
+    image.save(file, "JPEG", quality=IMAGE_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 

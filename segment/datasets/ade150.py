@@ -9,25 +9,25 @@ from segment.datasets.codes import IGNORE, as_they_are, one_less
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
-COUNT, PICTURES = 150, 2000
+COUNT, IMAGES = 150, 2000
 
 
 def ade150(*, root: str | Path) -> OnDisk:
-    """ADE20K validation of 2016: 150 classes, 2000 pictures; «other» is not scored.
+    """ADE20K validation of 2016: 150 classes, 2000 images; «other» is not scored.
 
     Read from annotations with 0…150, or from their copies moved down by one (`annotations_detectron2`).
     """
     raw = one_less("ADE labels (0 other, 1…150 classes)", COUNT)
     moved = as_they_are("ADE labels moved down by one (255 other)", COUNT, ignored=(255,))
     arrangements = [
-        Arrangement(pictures="images/validation", masks="annotations/validation", codes=raw),
-        Arrangement(pictures="images/validation", masks="annotations_detectron2/validation", codes=moved),
-        Arrangement(pictures="images", masks="annotations", codes=raw),
+        Arrangement(images="images/validation", masks="annotations/validation", codes=raw),
+        Arrangement(images="images/validation", masks="annotations_detectron2/validation", codes=moved),
+        Arrangement(images="images", masks="annotations", codes=raw),
     ]
     return OnDisk(
         title="ADE20K validation, 150 classes",
         names=class_names("ade"),
         ignore=IGNORE,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=find(root, arrangements, title="ADE20K (2016)", below=("", "ADEChallengeData2016", "sampleData")),
     )

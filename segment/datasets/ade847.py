@@ -9,12 +9,12 @@ from segment.datasets.codes import IGNORE_WIDE, as_they_are
 from segment.datasets.names import names_beside
 from segment.datasets.on_disk import OnDisk
 
-COUNT, PICTURES = 847, 2000
+COUNT, IMAGES = 847, 2000
 NAME_FILES = ("classes.txt", "ade847.json", "ade847.txt")
 
 
 def ade847(*, root: str | Path) -> OnDisk:
-    """ADE20K full validation: 847 classes, 2000 pictures; other classes and unlabelled pixels are not scored.
+    """ADE20K full validation: 847 classes, 2000 images; other classes and unlabeled pixels are not scored.
 
     Read from the 16-bit .tif files of MaskFormer's and CAT-Seg's preparation; the class names from `classes.txt` (one a
     line) or CAT-Seg's `ade847.json`, which you put beside them: the release itself has them in a pickle of 3688.
@@ -23,7 +23,7 @@ def ade847(*, root: str | Path) -> OnDisk:
         root,
         [
             Arrangement(
-                pictures="images_detectron2/validation",
+                images="images_detectron2/validation",
                 masks="annotations_detectron2/validation",
                 codes=as_they_are(
                     "labels of the 847 classes (65535 none)", COUNT, ignored=(65535,), ignore=IGNORE_WIDE
@@ -44,6 +44,6 @@ def ade847(*, root: str | Path) -> OnDisk:
             "ade847.json of CAT-Seg (cvlab-kaist/CAT-Seg, datasets/ade847.json)",
         ),
         ignore=IGNORE_WIDE,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=listing,
     )

@@ -1,4 +1,4 @@
-"""How a data set lies on disk: pictures and label maps that belong together by name, found below a root."""
+"""How a data set lies on disk: images and label maps that belong together by name, found below a root."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class DatasetError(FileError):
 
 
 class Pair(NamedTuple):
-    """A picture and the place of its label map, which may turn out to be empty."""
+    """An image and the place of its label map, which may turn out to be empty."""
 
     name: str
-    picture: str
+    image: str
     mask: str
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The pairs of a data set, how their label maps are to be read, and label maps whose picture is missing."""
+    """The pairs of a data set, how their label maps are to be read, and label maps whose image is missing."""
 
     pairs: tuple[Pair, ...]
     codes: Codes
-    complete: int  # pictures that have their label map
+    complete: int  # images that have their label map
     orphans: tuple[str, ...] = ()
     variable: str = ""
     base: Path = Path()
@@ -43,26 +43,26 @@ class Listing:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrangement:
-    """One way in which a data set may lie on disk: PICTURES/id.jpg belongs to MASKS/id.png.
+    """One way in which a data set may lie on disk: IMAGES/id.jpg belongs to MASKS/id.png.
 
     Folders are relative to the root. `deep`: ids have sub-folders in them, `city/city_000000`. `listed_by`: what says
-    which ids there are: a file with one a line, found under the first of `lists` that exists, or the pictures or label
+    which ids there are: a file with one a line, found under the first of `lists` that exists, or the images or label
     maps that are there. `variable` is the array's name where label maps are .mat files.
     """
 
-    pictures: str
+    images: str
     masks: str
     codes: Codes
-    picture_suffix: str = ".jpg"
+    image_suffix: str = ".jpg"
     mask_suffix: str = ".png"
     lists: tuple[str, ...] = ()
-    listed_by: Literal["list", "pictures", "masks"] = "pictures"
+    listed_by: Literal["list", "images", "masks"] = "images"
     deep: bool = False
     variable: str = ""
 
     def __str__(self) -> str:
         below = "*/" if self.deep else ""
-        places = [f"{self.pictures}/{below}*{self.picture_suffix}", f"{self.masks}/{below}*{self.mask_suffix}"]
+        places = [f"{self.images}/{below}*{self.image_suffix}", f"{self.masks}/{below}*{self.mask_suffix}"]
         return " + ".join(places + list(self.lists[:1]))
 
     def same_masks(self, other: Arrangement) -> bool:
@@ -71,22 +71,22 @@ class Arrangement:
 
     def at(self, base: Path) -> Listing:
         """What is there below `base`. DatasetError for a list that is missing, empty or names an id twice."""
-        masks_at, pictures_at = base / self.masks, base / self.pictures
+        masks_at, images_at = base / self.masks, base / self.images
         masks = set(self._ids(masks_at, self.mask_suffix))
-        pictures = set(self._ids(pictures_at, self.picture_suffix))
+        images = set(self._ids(images_at, self.image_suffix))
         if self.listed_by == "list":
             ids = self._listed(base)
         else:
-            ids = sorted(pictures if self.listed_by == "pictures" else masks)
+            ids = sorted(images if self.listed_by == "images" else masks)
         pairs = tuple(
             Pair(
                 name,
-                f"{pictures_at}/{name}{self.picture_suffix}",
+                f"{images_at}/{name}{self.image_suffix}",
                 f"{masks_at}/{name}{self.mask_suffix}",
             )
             for name in ids
         )
-        orphans = tuple(f"{masks_at}/{name}{self.mask_suffix}" for name in sorted(masks - pictures))
+        orphans = tuple(f"{masks_at}/{name}{self.mask_suffix}" for name in sorted(masks - images))
         complete = sum(name in masks for name in ids)
         return Listing(pairs, self.codes, complete, orphans, self.variable, base, self)
 
@@ -105,13 +105,13 @@ class Arrangement:
         path = next((base / name for name in self.lists if (base / name).is_file()), base / self.lists[0])
         if not path.is_file():
             advice = "Unpack the data set again, or write the ids into it, one a line, without suffix"
-            raise DatasetError(path, "is missing; it says which pictures are to be scored", advice)
+            raise DatasetError(path, "is missing; it says which images are to be scored", advice)
         ids = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
         if not ids:
-            raise DatasetError(path, "is empty; it should name the pictures, one a line", "Fetch it again")
+            raise DatasetError(path, "is empty; it should name the images, one a line", "Fetch it again")
         if len(set(ids)) < len(ids):
             twice = next(name for number, name in enumerate(ids) if name in ids[:number])
-            raise DatasetError(path, f"names `{twice}` twice", "Take one out: a picture counts once")
+            raise DatasetError(path, f"names `{twice}` twice", "Take one out: an image counts once")
         return ids
 
 
@@ -119,7 +119,7 @@ def find(root: str | Path, arrangements: Sequence[Arrangement], *, title: str, b
     """The arrangement that is there, below `root` or one of its sub-folders `below`.
 
     Of several, the one with the most label maps; of equals, the first. DatasetError for a root that is no folder, one
-    without any of them, and pictures none of which has its label map.
+    without any of them, and images none of which has its label map.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -128,7 +128,7 @@ def find(root: str | Path, arrangements: Sequence[Arrangement], *, title: str, b
     troubles: list[DatasetError] = []
     for base in (root / name for name in below):
         for arrangement in arrangements:
-            if (base / arrangement.pictures).is_dir() and (base / arrangement.masks).is_dir():
+            if (base / arrangement.images).is_dir() and (base / arrangement.masks).is_dir():
                 try:
                     found.append(arrangement.at(base))
                 except DatasetError as trouble:
@@ -151,7 +151,7 @@ def find(root: str | Path, arrangements: Sequence[Arrangement], *, title: str, b
     if not best.complete:
         raise DatasetError(
             Path(best.pairs[0].mask).parent,
-            f"has no label map for any of the {len(best.pairs)} pictures of {title}; the first should be "
+            f"has no label map for any of the {len(best.pairs)} images of {title}; the first should be "
             f"{best.pairs[0].mask}",
             "Unpack the annotations there, or give the root that holds both",
         )
@@ -159,14 +159,14 @@ def find(root: str | Path, arrangements: Sequence[Arrangement], *, title: str, b
 
 
 def _half(root: Path, arrangements: Sequence[Arrangement], below: Sequence[str]) -> str:
-    """Says so where only the pictures or only the label maps are there."""
+    """Says so where only the images or only the label maps are there."""
     for base in (root / name for name in below):
         for arrangement in arrangements:
-            places = {"pictures": base / arrangement.pictures, "label maps": base / arrangement.masks}
+            places = {"images": base / arrangement.images, "label maps": base / arrangement.masks}
             there = [what for what, place in places.items() if place.is_dir()]
             if len(there) == 1:
                 missing = next(place for what, place in places.items() if what not in there)
                 return f"; the {there[0]} are there, but {missing} is not"
             if there and arrangement.listed_by != "list":
-                return f"; {places['pictures']} has no *{arrangement.picture_suffix}"
+                return f"; {places['images']} has no *{arrangement.image_suffix}"
     return ""

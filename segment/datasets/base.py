@@ -1,4 +1,4 @@
-"""What a labelled data set gives: names, what is not scored, and samples by number."""
+"""What a labeled data set gives: names, what is not scored, and samples by number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Sample(NamedTuple):
-    """One labelled picture. image: (h, w, 3) uint8, RGB; labels: (h, w) integers; name: unique within the data set."""
+    """One labeled image. image: (h, w, 3) uint8, RGB; labels: (h, w) integers; name: unique within the data set."""
 
     image: np.ndarray
     labels: np.ndarray
@@ -18,7 +18,7 @@ class Sample(NamedTuple):
 
 
 class Dataset(ABC):
-    """Labelled pictures by number.
+    """Labeled images by number.
 
     `names` are the classes in the order of their labels 0…C-1. `ignore` is the label of pixels that are not scored,
     or None where all are. `background` is the label of the class that means «none of the others», or None.

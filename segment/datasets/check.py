@@ -24,7 +24,7 @@ class Check:
 
     spec: str
     title: str
-    pictures: int
+    images: int
     expected: int | None
     opened: int
     notes: tuple[str, ...]
@@ -39,7 +39,7 @@ class Check:
 def check(spec: str, root: str | Path, *, every: bool = False, progress: bool = False) -> Check:
     """Compares the data set below `root` with what it should be.
 
-    Counts pictures against the whole data set; lists label maps that are missing and those without a picture; opens
+    Counts images against the whole data set; lists label maps that are missing and those without an image; opens
     `SAMPLE` pairs spread evenly, or with `every` all, for damage, sizes that differ and values without a meaning. What
     is wrong is among the problems, not raised; a spec that does not fit raises ValueError.
     """
@@ -56,14 +56,14 @@ def check(spec: str, root: str | Path, *, every: bool = False, progress: bool = 
     problems = []
     if dataset.expected is not None and len(pairs) != dataset.expected:
         problems.append(
-            f"{len(pairs)} pictures instead of the {dataset.expected} of the whole data set: numbers can't be compared "
+            f"{len(pairs)} images instead of the {dataset.expected} of the whole data set: numbers can't be compared "
             "with published ones"
         )
-    problems += _missing([pair.mask for pair in pairs], "pictures without a label map", "the first should be")
-    problems += _missing([pair.picture for pair in pairs], "pictures of the list are not there", "the first should be")
+    problems += _missing([pair.mask for pair in pairs], "images without a label map", "the first should be")
+    problems += _missing([pair.image for pair in pairs], "images of the list are not there", "the first should be")
     if listing.orphans:
-        problems.append(f"{len(listing.orphans)} label maps have no picture: {_some(listing.orphans)}")
-    whole = [n for n, pair in enumerate(pairs) if os.path.isfile(pair.mask) and os.path.isfile(pair.picture)]
+        problems.append(f"{len(listing.orphans)} label maps have no image: {_some(listing.orphans)}")
+    whole = [n for n, pair in enumerate(pairs) if os.path.isfile(pair.mask) and os.path.isfile(pair.image)]
     chosen = whole if every else _spread(whole, SAMPLE)
     with progress_bar(f"check {spec}", len(chosen), shown=progress) as bar:
         for number in chosen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segment.datasets.cityscapes_layout import PICTURES, cityscapes_arrangement, cityscapes_listing
+from segment.datasets.cityscapes_layout import IMAGES, cityscapes_arrangement, cityscapes_listing
 from segment.datasets.codes import IGNORE, Codes, as_they_are
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
@@ -19,7 +19,7 @@ TRAIN_IDS = as_they_are("the 19 train ids of Cityscapes (255 not scored)", len(I
 
 
 def cityscapes(*, root: str | Path) -> OnDisk:
-    """Cityscapes fine val: 19 classes, 500 pictures; the other ids are not scored.
+    """Cityscapes fine val: 19 classes, 500 images; the other ids are not scored.
 
     Read from `*_gtFine_labelTrainIds.png`, or made on the fly from the released `*_gtFine_labelIds.png`.
     """
@@ -28,7 +28,7 @@ def cityscapes(*, root: str | Path) -> OnDisk:
         title="Cityscapes val, 19 classes",
         names=class_names("cityscapes"),
         ignore=IGNORE,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=cityscapes_listing(root, arrangements),
         converted=arrangements[0],
     )

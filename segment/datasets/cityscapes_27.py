@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segment.datasets.cityscapes_layout import PICTURES, cityscapes_arrangement, cityscapes_listing
+from segment.datasets.cityscapes_layout import IMAGES, cityscapes_arrangement, cityscapes_listing
 from segment.datasets.codes import IGNORE, Codes
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
@@ -17,7 +17,7 @@ RAW = Codes(
 
 
 def cityscapes_27(*, root: str | Path) -> OnDisk:
-    """Cityscapes fine val with ids 7 to 33: 27 classes, 500 pictures; ids below are not scored.
+    """Cityscapes fine val with ids 7 to 33: 27 classes, 500 images; ids below are not scored.
 
     As PiCIE and STEGO score it (arXiv:2103.17070, 2203.08414). Read from `*_gtFine_labelIds.png`; the train ids can't
     serve, since they don't tell the eight further classes.
@@ -26,6 +26,6 @@ def cityscapes_27(*, root: str | Path) -> OnDisk:
         title="Cityscapes val, 27 classes",
         names=class_names("cityscapes-27"),
         ignore=IGNORE,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=cityscapes_listing(root, [cityscapes_arrangement("labelIds", RAW)]),
     )

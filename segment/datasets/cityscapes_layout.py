@@ -7,15 +7,15 @@ from pathlib import Path
 from segment.datasets.arrangement import Arrangement, Listing, find
 from segment.datasets.codes import Codes
 
-PICTURES = 500
+IMAGES = 500
 
 
 def cityscapes_arrangement(mask_suffix: str, codes: Codes) -> Arrangement:
     """leftImg8bit and gtFine, a folder for each city."""
     return Arrangement(
-        pictures="leftImg8bit/val",
+        images="leftImg8bit/val",
         masks="gtFine/val",
-        picture_suffix="_leftImg8bit.png",
+        image_suffix="_leftImg8bit.png",
         mask_suffix=f"_gtFine_{mask_suffix}.png",
         codes=codes,
         deep=True,

@@ -9,19 +9,19 @@ from segment.datasets.arrangement import Arrangement, Listing, find
 from segment.datasets.codes import IGNORE, Codes, as_they_are, mapped
 
 # Source: COCO 2017, val.
-PICTURES = 5000
+IMAGES = 5000
 THINGS, STUFF = 80, 91
 # The label maps of COCO-Stuff hold category id - 1, in 0…181; these 11 ids belong to no class. Source: nightrome/
 # cocostuff, labels.md; mmsegmentation, tools/dataset_converters/coco_stuff164k.py.
 UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 USED = tuple(raw for raw in range(182) if raw not in UNUSED)
 RAW = Codes(
-    "category id - 1 of COCO-Stuff (255 unlabelled)", {raw: label for label, raw in enumerate(USED)} | {IGNORE: IGNORE}
+    "category id - 1 of COCO-Stuff (255 unlabeled)", {raw: label for label, raw in enumerate(USED)} | {IGNORE: IGNORE}
 )
-TRAIN_IDS = as_they_are("the 171 labels of COCO-Stuff (255 unlabelled)", THINGS + STUFF, ignored=(IGNORE,))
+TRAIN_IDS = as_they_are("the 171 labels of COCO-Stuff (255 unlabeled)", THINGS + STUFF, ignored=(IGNORE,))
 
 # As mmsegmentation's converter leaves them, and as the archives unpack.
-PICTURE_PLACES = ("images/val2017", "val2017")
+IMAGE_PLACES = ("images/val2017", "val2017")
 MASK_PLACES = ("annotations/val2017", "stuffthingmaps/val2017")
 
 
@@ -39,15 +39,15 @@ def coco_arrangements(
     ]
     return [
         Arrangement(
-            pictures=pictures,
+            images=images,
             masks=masks,
             codes=codes,
             mask_suffix=suffix,
             lists=lists,
-            listed_by="list" if lists else "pictures",
+            listed_by="list" if lists else "images",
         )
         for suffix, codes in forms
-        for pictures in PICTURE_PLACES
+        for images in IMAGE_PLACES
         for masks in MASK_PLACES
     ]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segment.datasets.coco_layout import PICTURES, coco_arrangements, coco_listing
+from segment.datasets.coco_layout import IMAGES, coco_arrangements, coco_listing
 from segment.datasets.codes import IGNORE
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 
 def coco_stuff(*, root: str | Path) -> OnDisk:
-    """COCO-Stuff 164k val2017: 80 things, then 91 stuffs, 171 classes, 5000 pictures; unlabelled is not scored.
+    """COCO-Stuff 164k val2017: 80 things, then 91 stuffs, 171 classes, 5000 images; unlabeled is not scored.
 
     Read from `*_labelTrainIds.png`, or from the released stuffthingmaps, whose values are moved together on the fly.
     """
@@ -20,7 +20,7 @@ def coco_stuff(*, root: str | Path) -> OnDisk:
         title="COCO-Stuff 164k val2017, 171 classes",
         names=class_names("coco-things") + class_names("coco-stuff"),
         ignore=IGNORE,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=coco_listing(root, arrangements, title="COCO-Stuff 164k"),
         converted=arrangements[0],
     )

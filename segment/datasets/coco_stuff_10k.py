@@ -11,31 +11,31 @@ from segment.datasets.codes import IGNORE, Codes, one_less
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
-COUNT, PICTURES = THINGS + STUFF, 1000
+COUNT, IMAGES = THINGS + STUFF, 1000
 LISTS = ("imageLists/test.txt", "imagesLists/test.txt")
-# The released .mat files hold category ids, so one more than the PNG files of 164k, and 0 for unlabelled. Source:
+# The released .mat files hold category ids, so one more than the PNG files of 164k, and 0 for unlabeled. Source:
 # mmsegmentation, tools/dataset_converters/coco_stuff10k.py.
-IDS = Codes("COCO category ids (0 unlabelled)", {raw + 1: label for label, raw in enumerate(USED)} | {0: IGNORE})
+IDS = Codes("COCO category ids (0 unlabeled)", {raw + 1: label for label, raw in enumerate(USED)} | {0: IGNORE})
 
 
 def coco_stuff_10k(*, root: str | Path) -> OnDisk:
-    """COCO-Stuff 10k test: 80 things, then 91 stuffs, 171 classes, 1000 pictures; unlabelled is not scored.
+    """COCO-Stuff 10k test: 80 things, then 91 stuffs, 171 classes, 1000 images; unlabeled is not scored.
 
-    Read from `*_labelTrainIds.png` or `*.png` with 1…171 (0 unlabelled), or from the released .mat files.
+    Read from `*_labelTrainIds.png` or `*.png` with 1…171 (0 unlabeled), or from the released .mat files.
     """
-    codes = one_less("COCO-Stuff 10k labels (0 unlabelled, 1…171 classes)", COUNT)
-    prepared = Arrangement(pictures="images/test2014", masks="annotations/test2014", codes=codes)
+    codes = one_less("COCO-Stuff 10k labels (0 unlabeled, 1…171 classes)", COUNT)
+    prepared = Arrangement(images="images/test2014", masks="annotations/test2014", codes=codes)
     released = replace(prepared, codes=IDS, mask_suffix=".mat", variable="S")
     arrangements = [
         replace(prepared, mask_suffix="_labelTrainIds.png"),
         prepared,
         released,
-        replace(released, pictures="images", masks="annotations", lists=LISTS, listed_by="list"),
+        replace(released, images="images", masks="annotations", lists=LISTS, listed_by="list"),
     ]
     return OnDisk(
         title="COCO-Stuff 10k test, 171 classes",
         names=class_names("coco-things") + class_names("coco-stuff"),
         ignore=IGNORE,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=find(root, arrangements, title="COCO-Stuff 10k", below=("", "coco_stuff10k", "cocostuff-10k-v1.1")),
     )

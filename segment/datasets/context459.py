@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segment.datasets.arrangement import find
 from segment.datasets.codes import IGNORE_WIDE, as_they_are, one_less
-from segment.datasets.context_layout import BELOW, PICTURES, arrangements_of_459
+from segment.datasets.context_layout import BELOW, IMAGES, arrangements_of_459
 from segment.datasets.names import names_beside
 from segment.datasets.on_disk import OnDisk
 
@@ -15,7 +15,7 @@ NAME_FILES = ("labels.txt", "trainval/labels.txt", "pc459.json", "classes.txt")
 
 
 def context459(*, root: str | Path) -> OnDisk:
-    """PASCAL Context val with every class: 459 classes, 5104 pictures; unlabelled pixels are not scored.
+    """PASCAL Context val with every class: 459 classes, 5104 images; unlabeled pixels are not scored.
 
     Their names are read from `labels.txt`, which comes with the annotations («1: accordion», …), from `pc459.json` (a
     list) or `classes.txt`, beside JPEGImages.
@@ -38,6 +38,6 @@ def context459(*, root: str | Path) -> OnDisk:
             advice="Put labels.txt of the PASCAL Context annotations (459 lines, «1: accordion» …) there",
         ),
         ignore=IGNORE_WIDE,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=listing,
     )

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from segment.datasets.codes import IGNORE
-from segment.datasets.context_layout import PICTURES, context_listing
+from segment.datasets.context_layout import IMAGES, context_listing
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 
 def context59(*, root: str | Path) -> OnDisk:
-    """PASCAL Context val, frequent classes only: 59 classes, 5104 pictures; background is not scored."""
+    """PASCAL Context val, frequent classes only: 59 classes, 5104 images; background is not scored."""
     return OnDisk(
         title="PASCAL Context val, 59 classes",
         names=class_names("context"),
         ignore=IGNORE,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=context_listing(root, {0: IGNORE} | {label: label - 1 for label in range(1, 60)}),
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from segment.datasets.context_layout import CONVERTED, PICTURES, context_listing
+from segment.datasets.context_layout import CONVERTED, IMAGES, context_listing
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 
 def context60(*, root: str | Path, convention: Literal["usual", "cliptrase"] = "usual") -> OnDisk:
-    """PASCAL Context val: background and 59 classes, 5104 pictures; every pixel is scored.
+    """PASCAL Context val: background and 59 classes, 5104 images; every pixel is scored.
 
     `convention=cliptrase`: the background is class 59, the last. Source: leaves162/CLIPtrase 2b7de61.
     """
@@ -22,7 +22,7 @@ def context60(*, root: str | Path, convention: Literal["usual", "cliptrase"] = "
             names=(*names, "background"),
             ignore=None,
             background=59,
-            expected=PICTURES,
+            expected=IMAGES,
             listing=context_listing(root, {0: 59} | {label: label - 1 for label in range(1, 60)}),
         )
     return OnDisk(
@@ -30,7 +30,7 @@ def context60(*, root: str | Path, convention: Literal["usual", "cliptrase"] = "
         names=("background", *names),
         ignore=None,
         background=0,
-        expected=PICTURES,
+        expected=IMAGES,
         listing=context_listing(root, {}),
         converted=CONVERTED,
     )

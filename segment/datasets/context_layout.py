@@ -10,7 +10,7 @@ from segment.datasets.arrangement import Arrangement, Listing, find
 from segment.datasets.codes import IGNORE_WIDE, Codes, as_they_are, mapped
 
 # Source: the val list that mmsegmentation's script writes; the first release counts 5105.
-PICTURES = 5104
+IMAGES = 5104
 BELOW = ("", "VOC2010", "VOCdevkit/VOC2010")
 LISTS = ("ImageSets/SegmentationContext/val.txt", "pascalcontext_val.txt")
 # Numbers that the 59 frequent classes have among the 459, in the order of their labels 1…59. Source: mmsegmentation,
@@ -35,21 +35,21 @@ MOVED_TO_SIXTY = Codes(
 )
 
 CONVERTED = Arrangement(
-    pictures="JPEGImages", masks="SegmentationClassContext", codes=SIXTY, lists=LISTS, listed_by="list"
+    images="JPEGImages", masks="SegmentationClassContext", codes=SIXTY, lists=LISTS, listed_by="list"
 )
 
 
 def arrangements_of_459(raw: Codes, moved: Codes) -> list[Arrangement]:
     """Label maps with all 459 classes: .mat as released, 16-bit PNG of the same values, .tif moved down by one.
 
-    The .tif files are those of CAT-Seg's and MaskFormer's preparation, which holds the val pictures only.
+    The .tif files are those of CAT-Seg's and MaskFormer's preparation, which holds the val images only.
     """
-    png = Arrangement(pictures="JPEGImages", masks="trainval", codes=raw, lists=LISTS, listed_by="list")
+    png = Arrangement(images="JPEGImages", masks="trainval", codes=raw, lists=LISTS, listed_by="list")
     return [
         replace(png, mask_suffix=".mat", variable="LabelMap"),
         png,
         Arrangement(
-            pictures="JPEGImages",
+            images="JPEGImages",
             masks="annotations_detectron2/pc459_val",
             codes=moved,
             mask_suffix=".tif",
@@ -63,7 +63,7 @@ def context_listing(root: str | Path, change: Mapping[int, int]) -> Listing:
     forms = [
         CONVERTED,
         *arrangements_of_459(ALL_TO_SIXTY, MOVED_TO_SIXTY),
-        Arrangement(pictures="pcontext/val/image", masks="pcontext/val/label", codes=MOVED),
+        Arrangement(images="pcontext/val/image", masks="pcontext/val/label", codes=MOVED),
     ]
     changed = [replace(form, codes=mapped(form.codes, change)) for form in forms]
     return find(root, changed, title="PASCAL Context", below=BELOW)

@@ -1,4 +1,4 @@
-"""`folder`: any pictures with label maps, and a file that names the classes."""
+"""`folder`: any images with label maps, and a file that names the classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from diagnostics.images import find_pictures
+from diagnostics.images import find_images
 from diagnostics.images.label_maps import LABEL_SUFFIXES, LabelError, find_label
 from segment.datasets.arrangement import DatasetError, Listing, Pair
 from segment.datasets.codes import IGNORE, IGNORE_WIDE, as_they_are, one_less
@@ -17,28 +17,28 @@ from segment.text.vocabulary import Vocabulary
 def folder(
     *,
     root: str | Path,
-    pictures: str = "images",
+    images: str = "images",
     masks: str = "masks",
     classes: str = "classes.txt",
     first: Literal[0, 1] = 0,
     ignore: int | None = None,
     background: int | None = None,
 ) -> OnDisk:
-    """Your own pictures and label maps: as many classes as your file has lines.
+    """Your own images and label maps: as many classes as your file has lines.
 
-    Below `root`: a folder of pictures, a folder of label maps with the same names (.png, .tif, .bmp; class numbers, or
+    Below `root`: a folder of images, a folder of label maps with the same names (.png, .tif, .bmp; class numbers, or
     a palette whose indices are the numbers), and a class-name file. The classes have the values from `first` on; with
     1, the value 0 is not scored. Nor is `ignore`: 255 or, from 255 classes on, 65535. `background` is the label of the
     class for the rest, if there is one.
     """
     base = Path(root).expanduser()
     if not base.is_dir():
-        raise DatasetError(base, "is no folder", f"Give the one that holds {pictures}/, {masks}/ and {classes}")
-    for name in (pictures, masks):
+        raise DatasetError(base, "is no folder", f"Give the one that holds {images}/, {masks}/ and {classes}")
+    for name in (images, masks):
         if not (base / name).is_dir():
             there = ", ".join(sorted(entry.name for entry in base.iterdir())[:6]) or "nothing"
-            advice = f"It should hold the {'pictures' if name == pictures else 'label maps'}; or name another folder: "
-            option = "pictures" if name == pictures else "masks"
+            advice = f"It should hold the {'images' if name == images else 'label maps'}; or name another folder: "
+            option = "images" if name == images else "masks"
             raise DatasetError(base / name, f"is no folder; `{base}` holds {there}", f"{advice}{option}=NAME")
     names = Vocabulary.read(base / classes).names
     void = ignore if ignore is not None else (IGNORE if len(names) < IGNORE else IGNORE_WIDE)
@@ -52,7 +52,7 @@ def folder(
         codes = one_less(f"{title} (0 not scored)", len(names), ignored=(0, void), ignore=void)
     else:
         codes = as_they_are(title, len(names), ignored=(void,), ignore=void)
-    pairs = _pairs(base / pictures, base / masks)
+    pairs = _pairs(base / images, base / masks)
     known = {os.path.realpath(pair.mask) for pair in pairs}
     maps = (Path(place) / file for place, _, files in os.walk(base / masks, followlinks=True) for file in files)
     orphans = tuple(
@@ -64,8 +64,8 @@ def folder(
     if not complete:
         raise DatasetError(
             base / masks,
-            f"has no label map for any of the {len(pairs)} pictures; the first should be {pairs[0].mask}",
-            "Give the label maps the names of their pictures",
+            f"has no label map for any of the {len(pairs)} images; the first should be {pairs[0].mask}",
+            "Give the label maps the names of their images",
         )
     return OnDisk(
         title=f"{base.name}, {len(names)} classes",
@@ -76,15 +76,15 @@ def folder(
     )
 
 
-def _pairs(pictures: Path, masks: Path) -> tuple[Pair, ...]:
-    """Every picture with its label map or, where there is none, the place where it should be."""
-    found = [path for path in find_pictures(pictures) if masks not in path.parents or pictures == masks]
-    below = {path: path.relative_to(pictures) for path in found}
+def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
+    """Every image with its label map or, where there is none, the place where it should be."""
+    found = [path for path in find_images(images) if masks not in path.parents or images == masks]
+    below = {path: path.relative_to(images) for path in found}
     stems = [str(path.with_suffix("")) for path in below.values()]
     pairs = []
     for path, relative in below.items():
         stem = relative.with_suffix("").as_posix()
-        # Two pictures that differ in their suffix only keep it: names are unique.
+        # Two images that differ in their suffix only keep it: names are unique.
         name = stem if stems.count(stem) == 1 else relative.as_posix()
         try:
             mask = find_label(relative, masks)

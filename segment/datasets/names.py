@@ -50,7 +50,7 @@ def names_beside(root: str | Path, places: Sequence[str], *, count: int, advice:
         raise DatasetError(path, f"can't be read as a list of names ({error})", advice) from error
     names = tuple(name for line in lines if (name := re.sub(r"^\s*\d+\s*[:\t]\s*", "", str(line)).strip()))
     # The label files of PASCAL Context may begin with «0: background», which is no class of the 459.
-    if len(names) == count + 1 and names[0] in ("background", "other", "unlabeled", "unlabelled"):
+    if len(names) == count + 1 and names[0] in ("background", "other", "unlabeled", "unlabeled"):
         names = names[1:]
     if len(names) != count:
         raise DatasetError(path, f"has {len(names)} class names, not {count}", advice)

@@ -1,4 +1,4 @@
-"""A data set of picture and label files; which files, and what their values mean, is told by its settings."""
+"""A data set of image and label files; which files, and what their values mean, is told by its settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 import scipy.io
 
-from diagnostics.images import as_picture, open_picture, read_file
+from diagnostics.images import as_image, open_image, read_file
 from diagnostics.images.label_maps import LabelError, read_labels
 from segment.datasets.arrangement import Arrangement, Listing
 from segment.datasets.base import Dataset, Sample
@@ -18,11 +18,11 @@ from segment.datasets.base import Dataset, Sample
 @final
 @dataclass(frozen=True, kw_only=True)
 class OnDisk(Dataset):
-    """Pictures and label maps in files, decoded when they are asked for.
+    """Images and label maps in files, decoded when they are asked for.
 
-    `expected` is how many pictures the whole data set has, None where nobody knows; that fewer are there is no error
+    `expected` is how many images the whole data set has, None where nobody knows; that fewer are there is no error
     here, but `segment.datasets.check` says so. `converted` is the arrangement that `segment.datasets.prepare` writes.
-    A picture whose EXIF turns it is taken as it is stored if only so its label map fits.
+    An image whose EXIF turns it is taken as it is stored if only so its label map fits.
     """
 
     title: str
@@ -40,7 +40,7 @@ class OnDisk(Dataset):
         return self.listing.pairs[index].name
 
     def labels(self, index: int) -> np.ndarray:
-        """The labels alone, (h, w), without opening the picture.
+        """The labels alone, (h, w), without opening the image.
 
         LabelError for a map that is missing or damaged, and for values that the data set does not have.
         """
@@ -48,8 +48,8 @@ class OnDisk(Dataset):
         if not Path(pair.mask).is_file():
             raise LabelError(
                 pair.mask,
-                f"is missing: the picture {pair.picture} has no label map",
-                "Fetch the annotations again, or leave the picture out; `outliers datasets check` lists all such",
+                f"is missing: the image {pair.image} has no label map",
+                "Fetch the annotations again, or leave the image out; `outliers datasets check` lists all such",
             )
         variable = self.listing.variable
         raw = _matlab(pair.mask, variable) if variable else read_labels(pair.mask)
@@ -58,19 +58,19 @@ class OnDisk(Dataset):
     def read(self, index: int) -> Sample:
         pair = self.listing.pairs[index]
         labels = self.labels(index)
-        image = np.asarray(open_picture(pair.picture))
+        image = np.asarray(open_image(pair.image))
         if image.shape[:2] != labels.shape:
             # A copy of the file's pixels knows no EXIF, so it is not turned.
-            stored = np.asarray(as_picture(read_file(pair.picture).copy()))
+            stored = np.asarray(as_image(read_file(pair.image).copy()))
             if stored.shape[:2] != labels.shape:
                 sizes = " but ".join(
                     f"{what} is {shape[1]}x{shape[0]}"
-                    for what, shape in (("it", labels.shape), (f"its picture {pair.picture}", image.shape))
+                    for what, shape in (("it", labels.shape), (f"its image {pair.image}", image.shape))
                 )
                 raise LabelError(
                     pair.mask,
-                    f"does not fit its picture: {sizes} (width x height)",
-                    "Fetch both again, or leave the picture out",
+                    f"does not fit its image: {sizes} (width x height)",
+                    "Fetch both again, or leave the image out",
                 )
             image = stored
         return Sample(image, labels, pair.name)
@@ -82,7 +82,7 @@ def _matlab(path: str, variable: str) -> np.ndarray:
         content = scipy.io.loadmat(path, variable_names=[variable])
     except Exception as error:  # scipy raises whatever damaged bytes lead it to
         reason = f"is no MATLAB file that can be read ({type(error).__name__}: {error})".replace("\n", " ")
-        raise LabelError(path, reason, "Fetch it again, or leave the picture out") from error
+        raise LabelError(path, reason, "Fetch it again, or leave the image out") from error
     array = content.get(variable)
     if not isinstance(array, np.ndarray) or array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "iuf":
         raise LabelError(

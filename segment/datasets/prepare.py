@@ -37,7 +37,7 @@ class Prepared:
 def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = False) -> Prepared:
     """Writes the converted label maps of `spec` (coco-object, coco-stuff, cityscapes, context60) below `out`.
 
-    `out` is afterwards a root of its own: pictures are linked, not copied, and the list of ids comes along. It may be
+    `out` is afterwards a root of its own: images are linked, not copied, and the list of ids comes along. It may be
     `root` itself. Each file appears only when it is whole, and files that are there stay, so a run that was stopped
     goes on; at the end the files are counted. Values are the labels of the data set, 255 where nothing is scored.
     ValueError for a data set without a converted form; DatasetError where `root` holds that form already, or does not
@@ -56,7 +56,7 @@ def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = Fa
         raise DatasetError(
             listing.base, "holds the converted label maps already", "Use it as the root; nothing is to be done"
         )
-    _link_pictures(dataset, target, folder)
+    _link_images(dataset, target, folder)
     written, there, left_out = 0, 0, {}
     with progress_bar(f"prepare {spec}", len(dataset), shown=progress) as bar:
         for number, pair in enumerate(listing.pairs):
@@ -76,11 +76,11 @@ def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = Fa
     return Prepared(folder, written, there, left_out, dataset.expected)
 
 
-def _link_pictures(dataset: OnDisk, target: Arrangement, folder: Path) -> None:
-    """A link to the pictures and a copy of the list of ids, where `folder` has none."""
+def _link_images(dataset: OnDisk, target: Arrangement, folder: Path) -> None:
+    """A link to the images and a copy of the list of ids, where `folder` has none."""
     listing = dataset.listing
-    source = listing.base / (listing.arrangement.pictures if listing.arrangement else "")
-    link = folder / target.pictures
+    source = listing.base / (listing.arrangement.images if listing.arrangement else "")
+    link = folder / target.images
     with named_disk_errors(str(folder)):
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
@@ -89,7 +89,7 @@ def _link_pictures(dataset: OnDisk, target: Arrangement, folder: Path) -> None:
             except OSError as error:
                 raise DatasetError(
                     link,
-                    f"can't be made a link to the pictures ({error.strerror})",
+                    f"can't be made a link to the images ({error.strerror})",
                     "Take the root itself as --out, or a disk that has links",
                 ) from error
         for name in target.lists:

@@ -2,7 +2,7 @@
 
 One to three blobs, each with the look of one of ten kinds, lie over one or two of six backgrounds. Outlines say
 nothing about the kind; the texture does, so that a class can be told from any part of an object. Objects hide one
-another, are turned and of different size, light falls unevenly, and there is some noise. All sizes, chances and colours
+another, are turned and of different size, light falls unevenly, and there is some noise. All sizes, chances and colors
 are our choice.
 """
 
@@ -32,7 +32,7 @@ _TURNS = [
     (round(math.cos(math.tau * a / ANGLES) * FIXED), round(math.sin(math.tau * a / ANGLES) * FIXED))
     for a in range(ANGLES)
 ]
-# Objects have about 20 to 36 pixels from the centre to the rim; one in about 4,000 pixels of canvas, three at most in
+# Objects have about 20 to 36 pixels from the center to the rim; one in about 4,000 pixels of canvas, three at most in
 # the scenes of 112 x 112.
 RADII, AREA_OF_ONE = (22, 36), 4_000
 # A class is told in the caption where at least so many of its pixels show.
@@ -41,7 +41,7 @@ NOISE = 10
 
 
 class Scene(NamedTuple):
-    """A drawn picture, (h, w, 3) uint8; its labels, (h, w) uint8, places in NAMES; and the classes that show."""
+    """A drawn image, (h, w, 3) uint8; its labels, (h, w) uint8, places in NAMES; and the classes that show."""
 
     image: np.ndarray
     labels: np.ndarray
@@ -101,8 +101,8 @@ def _paint_backgrounds(dice: Dice, y: np.ndarray, x: np.ndarray, labels: np.ndar
         shift = dice.below(SIDE), dice.below(SIDE)
         if place.any():
             labels[place] = len(KINDS) + number
-            colours = _look(dice, len(KINDS) + number, angle, scale, shift, y[place], x[place])
-            pixels[place] = colours
+            colors = _look(dice, len(KINDS) + number, angle, scale, shift, y[place], x[place])
+            pixels[place] = colors
 
 
 def _paint_objects(dice: Dice, y: np.ndarray, x: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> None:
@@ -114,19 +114,19 @@ def _paint_objects(dice: Dice, y: np.ndarray, x: np.ndarray, labels: np.ndarray,
         number = dice.below(3)  # a look at a part of a scene: an object or two, or the ground alone
     kinds = dice.pick(len(KINDS), min(number, len(KINDS)))
     kinds += [dice.below(len(KINDS)) for _ in range(number - len(kinds))]
-    centres: list[tuple[int, int]] = []
+    centers: list[tuple[int, int]] = []
     for kind in kinds:
         # Of some places the one farthest from the others, so that seldom an object vanishes behind another.
         places = [(dice.between(14, height - 14), dice.between(14, width - 14)) for _ in range(3)]
-        centre = max(places, key=lambda place: min([_apart(place, other) for other in centres], default=0))
-        centres.append(centre)
+        center = max(places, key=lambda place: min([_apart(place, other) for other in centers], default=0))
+        centers.append(center)
         radius = dice.between(*RADII)
         reach = radius * 2
         window = (
-            slice(max(centre[0] - reach, 0), centre[0] + reach),
-            slice(max(centre[1] - reach, 0), centre[1] + reach),
+            slice(max(center[0] - reach, 0), center[0] + reach),
+            slice(max(center[1] - reach, 0), center[1] + reach),
         )
-        inside = _outline(dice, y[window] - centre[0], x[window] - centre[1], radius)
+        inside = _outline(dice, y[window] - center[0], x[window] - center[1], radius)
         angle, scale = dice.below(ANGLES), dice.between(75, 130)
         shift = dice.below(SIDE), dice.below(SIDE)
         labels[window][inside] = kind
@@ -158,13 +158,13 @@ def _outline(dice: Dice, y: np.ndarray, x: np.ndarray, radius: int) -> np.ndarra
 def _look(
     dice: Dice, number: int, angle: int, scale: int, shift: tuple[int, int], y: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
-    """Colours of a tile at some pixels: turned, scaled by `scale` percent, shifted, and of a slightly other tint."""
+    """Colors of a tile at some pixels: turned, scaled by `scale` percent, shifted, and of a slightly other tint."""
     cosine, sine = (part * 100 // scale for part in _TURNS[angle])
     row = ((cosine * y - sine * x) >> 16) + shift[0]
     col = ((sine * y + cosine * x) >> 16) + shift[1]
-    colours = tiles()[number][((row & (SIDE - 1)) << 8) + (col & (SIDE - 1))]
+    colors = tiles()[number][((row & (SIDE - 1)) << 8) + (col & (SIDE - 1))]
     gains = np.array([dice.between(116, 138) for _ in range(3)] + [0], dtype=np.uint16)
-    return np.minimum((colours * gains) >> 7, 255).astype(np.uint8)
+    return np.minimum((colors * gains) >> 7, 255).astype(np.uint8)
 
 
 def _light(dice: Dice, y: np.ndarray, x: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -230,14 +230,14 @@ def shapes_objects(*, scenes: int = 500, height: int = 112, width: int = 112, se
 
 
 def close_up(index: int, *, seed: int = 0) -> Scene:
-    """Picture `index` of a stream filled by one class from rim to rim, for naming whole pictures."""
+    """Image `index` of a stream filled by one class from rim to rim, for naming whole images."""
     return draw(Dice(CLOSE_UPS << 32 | seed, index), close_ups=100)
 
 
 def training_scene(index: int, *, seed: int = 0, size: int = 112) -> Scene:
     """Scene `index` of an endless stream for training, (size, size), which shares none with the validation scenes.
 
-    One in eight is a close-up, so that single words, too, have pictures: our choice.
+    One in eight is a close-up, so that single words, too, have images: our choice.
     """
     return draw(Dice(TRAINING << 32 | seed, index), height=size, width=size, close_ups=12)
 

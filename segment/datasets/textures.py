@@ -1,7 +1,7 @@
 """Sixteen tiles that repeat without a seam: what the kinds and the backgrounds of `shapes` look like from near.
 
 Every tile is made of sums, products and roots of float64 alone, which are the same on every machine; sine and its kin
-are not. All sizes and colours are our choice.
+are not. All sizes and colors are our choice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from segment.datasets.dice import Dice
 
 SIDE = 256  # of a tile, a power of two, so that wrapping around is a bit mask
 Plane = np.ndarray  # (SIDE, SIDE) float64
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 def wave(phase: Plane) -> Plane:
@@ -44,15 +44,15 @@ def step(values: Plane, edge: float, width: float) -> Plane:
     return np.clip((values - edge) / width + 0.5, 0.0, 1.0)
 
 
-def blend(share: Plane, first: Colour, second: Colour) -> np.ndarray:
-    """(SIDE, SIDE, 3) colours between `first` (share 0) and `second` (share 1)."""
+def blend(share: Plane, first: Color, second: Color) -> np.ndarray:
+    """(SIDE, SIDE, 3) colors between `first` (share 0) and `second` (share 1)."""
     a, b = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
     return a + (b - a) * share[..., None]
 
 
-def over(share: Plane, colours: np.ndarray, colour: Colour) -> np.ndarray:
-    """`colour` laid over `colours` with the strength `share`."""
-    return colours + (np.array(colour, dtype=np.float64) - colours) * share[..., None]
+def over(share: Plane, colors: np.ndarray, color: Color) -> np.ndarray:
+    """`color` laid over `colors` with the strength `share`."""
+    return colors + (np.array(color, dtype=np.float64) - colors) * share[..., None]
 
 
 def points(dice: Dice, cell: int, jitter: float, *, stagger: bool = False) -> tuple[np.ndarray, np.ndarray]:

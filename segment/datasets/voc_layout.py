@@ -8,7 +8,7 @@ from segment.datasets.arrangement import Arrangement, Listing, find
 from segment.datasets.codes import Codes, as_they_are
 
 # Source: VOCtrainval_11-May-2012, ImageSets/Segmentation/val.txt.
-PICTURES = 1449
+IMAGES = 1449
 RAW = as_they_are("VOC labels (0 background, 1…20 classes, 255 void)", 21, ignored=(255,))
 # The copies that detectron2-style preparation writes: id - 1, with background and void both 255. Source:
 # leaves162/CLIPtrase 2b7de61.
@@ -19,11 +19,11 @@ def voc_listing(root: str | Path, raw: Codes, moved: Codes | None = None) -> Lis
     """The 2012 val list under VOCdevkit/VOC2012 or given directly; `moved` are the codes of detectron2-style copies."""
     listed = ("ImageSets/Segmentation/val.txt",)
     arrangements = [
-        Arrangement(pictures="JPEGImages", masks=masks, codes=raw, lists=listed, listed_by="list")
+        Arrangement(images="JPEGImages", masks=masks, codes=raw, lists=listed, listed_by="list")
         for masks in ("SegmentationClass", "SegmentationClassAug")
     ]
     if moved is not None:
         arrangements.append(
-            Arrangement(pictures="images_detectron2/val", masks="annotations_detectron2/val", codes=moved)
+            Arrangement(images="images_detectron2/val", masks="annotations_detectron2/val", codes=moved)
         )
     return find(root, arrangements, title="PASCAL VOC 2012", below=("", "VOC2012", "VOCdevkit/VOC2012"))

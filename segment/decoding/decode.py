@@ -7,15 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diagnostics.measures.base import UNLABELLED
+from diagnostics.measures.base import UNLABELED
 from segment.decoding.merge import ScoreMaps
 from segment.method import Decode
 
 # The label of pixels that no window looked at.
-UNSCORED = UNLABELLED
+UNSCORED = UNLABELED
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """labels (H, W) int64, UNSCORED where no window looked; confidence (H, W) float32, 0 there.
 
     The confidence is the probability of the likeliest class that the rule of areas left, before the threshold.
@@ -34,7 +34,7 @@ def check_decode(settings: Decode, background: int | None) -> None:
         )
 
 
-def decode(scores: ScoreMaps, settings: Decode, *, background: int | None = None) -> Labelled:
+def decode(scores: ScoreMaps, settings: Decode, *, background: int | None = None) -> Labeled:
     """Labels by the settings; what the released codes do with all scores in memory, done block by block.
 
     Probabilities are softmax(`scale` · score) over all queries; a class has the largest among its queries', and the
@@ -54,7 +54,7 @@ def decode(scores: ScoreMaps, settings: Decode, *, background: int | None = None
     if settings.threshold and background is not None:
         labels = labels.masked_fill(confidence < settings.threshold, background)
     scored = scores.scored.to(labels.device)
-    return Labelled(labels.masked_fill(~scored, UNSCORED), confidence * scored)
+    return Labeled(labels.masked_fill(~scored, UNSCORED), confidence * scored)
 
 
 class _Best(NamedTuple):

@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from diagnostics.images.class_colors import class_colors
 from diagnostics.studies.store import named_disk_errors
 
-# The value of pixels that no class was given to, such as those outside a centre crop.
+# The value of pixels that no class was given to, such as those outside a center crop.
 UNSCORED_8, UNSCORED_16 = 255, 65535
 
 
@@ -30,15 +30,15 @@ def write_label_map(
     without = UNSCORED_8 if small else UNSCORED_16
     values = np.where(labels < 0, without, labels)
     if small:
-        picture = Image.fromarray(values.astype(np.uint8), mode="P")
-        palette = np.full((256, 3), 224, np.uint8)  # light grey where nothing was scored
+        image = Image.fromarray(values.astype(np.uint8), mode="P")
+        palette = np.full((256, 3), 224, np.uint8)  # light gray where nothing was scored
         palette[: len(names)] = class_colors(len(names), background=background)
-        picture.putpalette(palette.tobytes())
+        image.putpalette(palette.tobytes())
     else:
-        picture = Image.fromarray(values.astype(np.uint16))
+        image = Image.fromarray(values.astype(np.uint16))
     text = PngImagePlugin.PngInfo()
     text.add_text("Description", about or "class numbers; names are in the JSON beside")
-    _whole(path, lambda file: picture.save(file, format="PNG", pnginfo=text))
+    _whole(path, lambda file: image.save(file, format="PNG", pnginfo=text))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

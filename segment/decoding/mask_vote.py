@@ -21,7 +21,7 @@ HELD = 2**26
 def majority_vote(labels: Tensor, regions: Tensor, classes: int) -> Tensor:
     """Each region takes its most frequent label, of equal ones the lowest: (B, h, w) int64 twice -> (B, h, w).
 
-    Regions are numbered 0…K-1 within each picture; pixels of region -1 keep their label.
+    Regions are numbered 0…K-1 within each image; pixels of region -1 keep their label.
     Source: leaves162/CLIPtrase 2b7de61.
     """
     voted = []

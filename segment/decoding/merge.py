@@ -1,4 +1,4 @@
-"""Score maps of a picture's windows as one map of the picture, made tile by tile when somebody looks."""
+"""Score maps of an image's windows as one map of the image, made tile by tile when somebody looks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TILE_BYTES = 32 * 2**20
 
 
 class Block(NamedTuple):
-    """Scores of some queries in one rectangle of the picture: values (q, h, w); `queries` None means all."""
+    """Scores of some queries in one rectangle of the image: values (q, h, w); `queries` None means all."""
 
     rows: slice
     cols: slice
@@ -30,9 +30,9 @@ class Block(NamedTuple):
 
 
 class ScoreMaps(ABC):
-    """Scores of every query at every pixel of a picture, in blocks, so that they never exist all at once.
+    """Scores of every query at every pixel of an image, in blocks, so that they never exist all at once.
 
-    `size` is the picture's own (height, width); `owners` (Q) int64 is the class of each query; `scored` (H, W) bool is
+    `size` is the image's own (height, width); `owners` (Q) int64 is the class of each query; `scored` (H, W) bool is
     False where no window looked.
     """
 
@@ -59,10 +59,10 @@ class ScoreMaps(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Merged(ScoreMaps):
-    """Score maps of all windows of one picture, kept at their own resolution.
+    """Score maps of all windows of one image, kept at their own resolution.
 
-    Each window's map is stretched to the window (bilinear, pixel centres aligned), windows are summed and divided by
-    how many lie over a pixel, and the result is stretched to the picture's own size. All of that is linear and acts on
+    Each window's map is stretched to the window (bilinear, pixel centers aligned), windows are summed and divided by
+    how many lie over a pixel, and the result is stretched to the image's own size. All of that is linear and acts on
     rows and columns apart, so any rectangle of the result is a product of three small matrices:
     vertical (H, K) · maps (Q, K, M) · horizontal (W, M)ᵀ, K and M counting the rows and columns of all windows' maps.
     The outer two and `scored` are on the CPU. Integer maps (1, K, M) are labels, and stand for (C, K, M) of ones and
@@ -114,11 +114,11 @@ def _used(weights: Tensor) -> tuple[Tensor, slice]:
 
 @functools.lru_cache(maxsize=16)
 def merge_weights(spans: tuple[Span, ...], cells: int, before: int, after: int, shown: int, size: int) -> Tensor:
-    """How maps of windows along one side add up to the picture's own pixels: (size, len(spans)·cells + 1).
+    """How maps of windows along one side add up to the image's own pixels: (size, len(spans)·cells + 1).
 
     A window's map has `cells` cells over the window and `before` + `after` pixels of padding. Windows lie on `shown`
-    pixels. The last column is the share of the pixel's two neighbours that a window covers: rows with any share are
-    divided by it, so that pixels at the rim of a centre crop take the nearest score that there is.
+    pixels. The last column is the share of the pixel's two neighbors that a window covers: rows with any share are
+    divided by it, so that pixels at the rim of a center crop take the nearest score that there is.
     """
     length = spans[0].stop - spans[0].start
     # The library's own weights, from its interpolation of the identity; in double precision, since places are
@@ -137,7 +137,7 @@ def merge_weights(spans: tuple[Span, ...], cells: int, before: int, after: int, 
 
 
 def _stretched(columns: Tensor, size: int) -> Tensor:
-    """Bilinear along the first dimension, pixel centres aligned: (n, k) -> (size, k)."""
+    """Bilinear along the first dimension, pixel centers aligned: (n, k) -> (size, k)."""
     if columns.shape[0] == size:
         return columns
     shape = (size, columns.shape[1])
@@ -145,7 +145,7 @@ def _stretched(columns: Tensor, size: int) -> Tensor:
 
 
 class Gathering:
-    """Collects the score maps of one picture's windows as they come, in any order, into a `Merged`."""
+    """Collects the score maps of one image's windows as they come, in any order, into a `Merged`."""
 
     def __init__(self, places: Places, size: tuple[int, int]) -> None:
         self.places, self.size = places, size
@@ -168,12 +168,12 @@ class Gathering:
     def merged(self, owners: Sequence[int] | Tensor) -> Merged:
         """All windows together; `owners` is the class of each query."""
         if self._maps is None or self.missing:
-            raise ValueError(f"{self.missing} of the picture's {self.places.count} windows are missing.")
+            raise ValueError(f"{self.missing} of the image's {self.places.count} windows are missing.")
         maps, pad = self._maps, self._padding
         (height, width), (shown_height, shown_width) = self.size, self.places.size
         vertical = merge_weights(self.places.rows, maps.shape[2], pad.top, pad.bottom, shown_height, height)
         horizontal = merge_weights(self.places.cols, maps.shape[4], pad.left, pad.right, shown_width, width)
-        # A pixel is scored where the nearer of its neighbours is.
+        # A pixel is scored where the nearer of its neighbors is.
         scored = vertical[:, -1].ge(0.5)[:, None] & horizontal[:, -1].ge(0.5)[None]
         return Merged(
             maps=maps.flatten(3, 4).flatten(1, 2),

@@ -1,4 +1,4 @@
-"""Windows over a picture: the sliding grid of the field, the whole picture, the middle of it."""
+"""Windows over an image: the sliding grid of the field, the whole image, the middle of it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Places:
-    """Where the windows of a picture of `size` (height, width) lie: every span of `rows` with every one of `cols`.
+    """Where the windows of an image of `size` (height, width) lie: every span of `rows` with every one of `cols`.
 
-    All windows of a picture have one shape. They need not cover it.
+    All windows of an image have one shape. They need not cover it.
     """
 
     size: tuple[int, int]
@@ -42,22 +42,22 @@ class Places:
         return self.rows[0].stop - self.rows[0].start, self.cols[0].stop - self.cols[0].start
 
     def cut(self, image: Tensor) -> Iterator[Tensor]:
-        """The windows of a picture (3, h, w), row by row: views (3, height, width)."""
+        """The windows of an image (3, h, w), row by row: views (3, height, width)."""
         for top, bottom in self.rows:
             for left, right in self.cols:
                 yield image[:, top:bottom, left:right]
 
 
 class Windows(ABC):
-    """Which parts of a picture the network sees. A part derives from it as a frozen dataclass; settings are fields."""
+    """Which parts of an image the network sees. A part derives from it as a frozen dataclass; settings are fields."""
 
     @abstractmethod
     def shown(self, native: tuple[int, int]) -> Size:
-        """The size that pictures are brought to where none is asked for; `native` is the model's (height, width)."""
+        """The size that images are brought to where none is asked for; `native` is the model's (height, width)."""
 
     @abstractmethod
     def places(self, size: tuple[int, int], native: tuple[int, int]) -> Places:
-        """The windows of a picture of (height, width)."""
+        """The windows of an image of (height, width)."""
 
 
 # Source: the released configurations of the SCLIP line, short side 336 for windows of 224.
@@ -112,7 +112,7 @@ class Slide(Windows):
 
 @dataclass(frozen=True, kw_only=True)
 class Whole(Windows):
-    """The whole picture as one window, as NACLIP's released configurations for PASCAL VOC have it."""
+    """The whole image as one window, as NACLIP's released configurations for PASCAL VOC have it."""
 
     def shown(self, native: tuple[int, int]) -> Size:
         return Size(short=int(SHORT_TO_CROP * min(native)))
@@ -122,8 +122,8 @@ class Whole(Windows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Centre(Windows):
-    """A square of `size` pixels from the middle, of a picture with that short side; what lies outside is unscored.
+class Center(Windows):
+    """A square of `size` pixels from the middle, of an image with that short side; what lies outside is unscored.
 
     None: the model's own size. A side shorter than the square is taken whole. Source: leaves162/CLIPtrase 2b7de61.
     """
@@ -132,7 +132,7 @@ class Centre(Windows):
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
-            raise ValueError(f"`size` of windows `centre` should be at least 1 pixel, such as 336; got {self.size}.")
+            raise ValueError(f"`size` of windows `center` should be at least 1 pixel, such as 336; got {self.size}.")
 
     def shown(self, native: tuple[int, int]) -> Size:
         return Size(short=self.size or min(native))
@@ -148,4 +148,4 @@ def _middle(length: int, side: int) -> Span:
     return Span(start, min(start + side, length))
 
 
-WINDOWS: Registry[type[Windows]] = Registry("windows", {"slide": Slide, "whole": Whole, "centre": Centre}, part=Windows)
+WINDOWS: Registry[type[Windows]] = Registry("windows", {"slide": Slide, "whole": Whole, "center": Center}, part=Windows)

@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diagnostics.backbones.base import Backbone, Heads, join_heads
+from diagnostics.backbones.base import QKV, Backbone, join_heads
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.lof_release import LofRelease
-from diagnostics.images import denormalise
+from diagnostics.images import denormalize
 from diagnostics.layout import Layout, pad_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import resolve_layer
 from segment.encoders.kernels import kernel_mix
-from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
-from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
+from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
 
 Similarity = Literal["cosine", "inner-product"]
 Joining = Literal["heads", "concatenated"]
@@ -74,15 +74,15 @@ class Correlation(Encoder):
     """Block `recover_at` recombined, tokens = [residual +] Proj(weights · v) [+ FFN]; the blocks after it as they are.
 
     `weights="softmax"` adds the three softmaxes of q-q, k-k and v-v in each head (released code);
-    `correlation` takes `correlation_map` of the block, one for all heads, its rows not normalised (Eq 3). Tokens of the
+    `correlation` takes `correlation_map` of the block, one for all heads, its rows not normalized (Eq 3). Tokens of the
     prefix take part. `similarity` and `joining` are those of `correlation_map`.
 
     Extras: `affinity` (B, N, N), the correlations of `affinity_layer` to cluster by; `kept` (B, N), which patches may
-    be clustered; `picture` (B, 3, h, w), RGB in [0, 1] with the padding, for masks of another model; `outliers` (B, N);
+    be clustered; `image` (B, 3, h, w), RGB in [0, 1] with the padding, for masks of another model; `outliers` (B, N);
     with `raw_maps` also `correlation` (B, T, T), before denoising. `denoise="class-row"` subtracts the class token's
     row (released code); `self` keeps the patches that are no less like themselves than like the rest (Eq 7: **with
     cosines that is every patch**); `none` leaves all as it is. The affinity is of the stock forward, except at
-    `recover_at`, where it is of the tokens that enter the block. `detector` and `purifier` mend these, by what the
+    `recover_at`, where it is of the tokens that enter the block. `detector` and `purifier` purify these, by what the
     layer before shows.
     """
 
@@ -105,33 +105,33 @@ class Correlation(Encoder):
                 raise ValueError(f"`{name}` should be a block, 1…L or -1 for the last; got 0, the embedding.")
 
     @property
-    def repair_at(self) -> int:
-        """The layer whose output is looked at and mended: the one before `recover_at`."""
+    def purify_at_layer(self) -> int:
+        """The layer whose output is looked at and purified: the one before `recover_at`."""
         return self.recover_at - 1
 
     def needs(self, depth: int) -> list[Place]:
-        places = repair_needs(self.detector, self.purifier, self.repair_at)
+        places = purification_needs(self.detector, self.purifier, self.purify_at_layer)
         if not self._same_layer(depth):
             places += [(name, self.affinity_layer) for name in STREAMS]
         return places
 
-    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+    def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         for name in ("recover_at", "affinity_layer"):
             layer = getattr(self, name)
             if not -backbone.depth <= layer <= backbone.depth:
                 return f"`{name}` is {layer}, but its blocks are 1…{backbone.depth}"
         if self.denoise == "class-row" and layout.class_index is None:
             return "it has no class token, whose row `denoise=class-row` subtracts; set `denoise=none`"
-        if not isinstance(self.purifier, Keep) and resolve_layer(self.repair_at, backbone.depth) == 0:
+        if not isinstance(self.purifier, Keep) and resolve_layer(self.purify_at_layer, backbone.depth) == 0:
             return "block 1 has no layer before it to find outliers in; set `purifier=keep`, or a later `recover_at`"
-        return repair_refusal(self.detector, self.purifier, layout)
+        return purification_unsupported_reason(self.detector, self.purifier, layout)
 
-    def __call__(self, stock: Stock) -> Encoding:
+    def __call__(self, stock: Activations) -> Encoding:
         layer = resolve_layer(self.recover_at, stock.depth)
         block = stock.backbone.blocks[layer - 1]
-        tokens, mask = repaired_tokens(stock, self.detector, self.purifier, self.repair_at)
-        mended = tokens is not stock.tokens(self.repair_at)
-        heads = block.qkv(tokens) if mended else stock.heads(self.recover_at)
+        tokens, mask = purified_tokens(stock, self.detector, self.purifier, self.purify_at_layer)
+        purified = tokens is not stock.tokens(self.purify_at_layer)
+        heads = block.qkv(tokens) if purified else stock.heads(self.recover_at)
         if self.weights == "correlation":
             found = block.mix(self._map(heads)[:, None], heads)
         else:
@@ -148,13 +148,13 @@ class Correlation(Encoder):
     def _same_layer(self, depth: int) -> bool:
         return resolve_layer(self.recover_at, depth) == resolve_layer(self.affinity_layer, depth)
 
-    def _recorded(self, stock: Stock) -> list[Tensor]:
+    def _recorded(self, stock: Activations) -> list[Tensor]:
         return [stock.recording[name, self.affinity_layer] for name in STREAMS]
 
-    def _map(self, heads: Heads | Sequence[Tensor]) -> Tensor:
+    def _map(self, heads: QKV | Sequence[Tensor]) -> Tensor:
         return correlation_map(heads[:3], similarity=self.similarity, joining=self.joining)
 
-    def _extras(self, stock: Stock, correlation: Tensor) -> dict[str, Tensor]:
+    def _extras(self, stock: Activations, correlation: Tensor) -> dict[str, Tensor]:
         layout = stock.layout
         if self.denoise == "class-row":
             affinity = above_class_row(correlation, layout)
@@ -167,11 +167,11 @@ class Correlation(Encoder):
             # columns, since a prototype needs a value at every patch (Eq 6).
             # No cosine exceeds that of a vector with itself; what rounding leaves above 0 is cut off.
             kept = excess <= 0 if self.similarity == "inner-product" else excess <= ROUNDING
-        extras = {"affinity": affinity, "kept": kept, "picture": picture_of(stock)}
+        extras = {"affinity": affinity, "kept": kept, "image": image_of(stock)}
         return extras | ({"correlation": correlation} if self.raw_maps else {})
 
 
-def picture_of(stock: Stock) -> Tensor:
-    """The pictures as they were before normalisation, with the padding to whole patches: (B, 3, h, w) in [0, 1]."""
+def image_of(stock: Activations) -> Tensor:
+    """The images as they were before normalization, with the padding to whole patches: (B, 3, h, w) in [0, 1]."""
     images = pad_to_patches(stock.images.to(stock.backbone.device).float(), stock.backbone.patch_size)
-    return denormalise(images, stock.backbone.mean, stock.backbone.std).clamp(0, 1)
+    return denormalize(images, stock.backbone.mean, stock.backbone.std).clamp(0, 1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diagnostics.backbones.base import Backbone, Heads, attend
+from diagnostics.backbones.base import QKV, Backbone, attend
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
@@ -18,8 +18,8 @@ from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import Recorder, chain
 from segment.encoders.kernels import PAIRS, Combine, check_kernel, kernel_mix, kernel_terms
 from segment.encoders.layerwise import fitted_layerwise
-from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
-from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
+from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
 
 # What attention of a block is made of, besides the block's input: recorded, it need not be made again.
 PARTS = ("normed", "query", "key", "value")
@@ -36,13 +36,13 @@ class DualPath(Encoder):
     `kernel` and `combine` as in segment.encoders.kernels. With `unit`, queries, keys and values have length 1 in the
     logits. `iterations` times, each of the three is replaced by its own self-self attention over itself before it makes
     logits; the values that are mixed stay as they were. `inverse_temperature` is the factor of the logits: `width` for
-    1/√d, `norms` for the mean length of the picture's tokens after the first LayerNorm over √d, or a number.
+    1/√d, `norms` for the mean length of the image's tokens after the first LayerNorm over √d, or a number.
 
     `early` says how the blocks before these attend: as in the stock model, or by `identity`, each token to itself
     alone; the first stream then goes on from what comes out with the stock attention.
 
-    `detector` and `purifier` mend what the second stream reads of the stock one, before each of the blocks anew; the
-    stock stream itself goes on unmended (our choice).
+    `detector` and `purifier` purify what the second stream reads of the stock one, before each of the blocks anew; the
+    stock stream itself goes on unpurified (our choice).
     """
 
     blocks: int = 6
@@ -75,16 +75,16 @@ class DualPath(Encoder):
             return [("block_out", 0)]
         places: list[Place] = []
         for layer in self._entries(depth):
-            places += repair_needs(self.detector, self.purifier, layer)
+            places += purification_needs(self.detector, self.purifier, layer)
             # The last block's are made from its input, so that the stock pass can end before it.
             if isinstance(self.purifier, Keep) and layer + 1 < depth:
                 places += [(part, layer + 1) for part in PARTS]
         return places
 
-    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+    def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         if self.blocks > backbone.depth:
             return f"it doubles the last {self.blocks} blocks of {backbone.depth}. Set blocks={backbone.depth} or less"
-        return repair_refusal(self.detector, self.purifier, layout, backbone.depth - self.blocks)
+        return purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - self.blocks)
 
     def fitted(self, backbone: Backbone, images: Tensor) -> DualPath:
         if isinstance(self.purifier, Keep):  # nothing is looked for
@@ -92,17 +92,17 @@ class DualPath(Encoder):
         ready = fitted_layerwise(self.detector, backbone, images, self._entries(backbone.depth))
         return self if ready is self.detector else replace(self, detector=ready)
 
-    def __call__(self, stock: Stock) -> Encoding:
+    def __call__(self, stock: Activations) -> Encoding:
         entries = self._entries(stock.depth)
         if self._own_first_stream(stock.depth):
             stock = self._without_early_attention(stock, entries)
-        repairs = [repaired_tokens(stock, self.detector, self.purifier, layer) for layer in entries]
-        second = repairs[0][0]
-        for layer, (tokens, _) in zip(entries, repairs, strict=True):
+        purifications = [purified_tokens(stock, self.detector, self.purifier, layer) for layer in entries]
+        second = purifications[0][0]
+        for layer, (tokens, _) in zip(entries, purifications, strict=True):
             block = stock.backbone.blocks[layer]
             heads = recorded_heads(stock, layer + 1) if tokens is stock.tokens(layer) else block.qkv(tokens)
             second = second + block.merge_heads(self._mixed(heads), heads.normed)
-        outliers = torch.stack([mask for _, mask in repairs]).any(dim=0)
+        outliers = torch.stack([mask for _, mask in purifications]).any(dim=0)
         return encoding(stock, second, class_token=stock_class_token(stock), extras={"outliers": outliers})
 
     def _entries(self, depth: int) -> range:
@@ -115,7 +115,7 @@ class DualPath(Encoder):
         """Whether the stock pass is of no use beyond the embedding."""
         return self.early == "identity" and self.blocks < depth
 
-    def _without_early_attention(self, stock: Stock, entries: range) -> Stock:
+    def _without_early_attention(self, stock: Activations, entries: range) -> Activations:
         """The first stream, over blocks that attend by identity up to the first doubled one."""
         tokens, first = stock.tokens(0), entries[0]
         for block in stock.backbone.blocks[: first - 1]:
@@ -128,9 +128,9 @@ class DualPath(Encoder):
         stock.backbone.run(
             tokens, start=first, stop=-2, tap=chain(_IdentityAttention(first), recorder), layout=stock.layout
         )
-        return Stock(stock.backbone, stock.images, stock.layout, recorder.recording)
+        return Activations(stock.backbone, stock.images, stock.layout, recorder.recording)
 
-    def _mixed(self, heads: Heads) -> Tensor:
+    def _mixed(self, heads: QKV) -> Tensor:
         """The block's values, mixed: (B, H, T, d)."""
         factor: Tensor | float = 1.0  # on top of 1/√d
         if self.inverse_temperature == "norms":
@@ -143,7 +143,7 @@ class DualPath(Encoder):
             name: self._refined(getattr(heads, name), factor**0.5) if name in needed else getattr(heads, name)
             for name in ("q", "k", "v")
         }
-        return kernel_mix(Heads(**sides, normed=heads.normed), self.kernel, self.combine, values=heads.v)
+        return kernel_mix(QKV(**sides, normed=heads.normed), self.kernel, self.combine, values=heads.v)
 
     def _refined(self, part: Tensor, side: Tensor | float) -> Tensor:
         """Queries, keys or values as they make logits: (B, H, T, d) -> (B, H, T, d)."""
@@ -171,15 +171,15 @@ class _IdentityAttention:
         return torch.eye(value.shape[-1], dtype=value.dtype, device=value.device).expand_as(value)
 
 
-def recorded_heads(stock: Stock, layer: int) -> Heads:
+def recorded_heads(stock: Activations, layer: int) -> QKV:
     """Queries, keys and values of a block on the stock tokens: as recorded, or made from the block's input."""
     if all((part, layer) in stock.recording for part in PARTS):
         normed, q, k, v = (stock.recording[part, layer] for part in PARTS)
-        return Heads(q, k, v, normed)
+        return QKV(q, k, v, normed)
     return stock.heads(layer)
 
 
-def stock_class_token(stock: Stock) -> Tensor | None:
+def stock_class_token(stock: Activations) -> Tensor | None:
     """The class token that leaves the stock model, from what enters its last block: (B, D); None without one.
 
     The block runs for this token alone; needs ("block_out", -2).

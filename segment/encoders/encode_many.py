@@ -10,7 +10,7 @@ from torch import Tensor
 from diagnostics.backbones.base import Backbone
 from diagnostics.layout import Layout
 from diagnostics.taps import Recording, resolve_layer
-from segment.method import Encoding, Method, Place, Stock
+from segment.method import Activations, Encoding, Method, Place
 from segment.methods import METHODS
 
 
@@ -34,10 +34,10 @@ class _Places:
 def encode_many(
     backbone: Backbone, images: Tensor, methods: Sequence[str | Method], *, positions: str | None = None
 ) -> list[Encoding]:
-    """Dense features of every method, in their order: normalised pictures (B, 3, h, w) -> Encodings.
+    """Dense features of every method, in their order: normalized images (B, 3, h, w) -> Encodings.
 
     The stock forward runs once for all methods, up to the last layer that one of them needs; once more for each other
-    way to stretch the position table, where the pictures' grid is not the model's own and `positions` does not name one
+    way to stretch the position table, where the images' grid is not the model's own and `positions` does not name one
     way for all. Raises ValueError for a method that can't run on this backbone or size.
     """
     parts = [METHODS.build(method) for method in methods]
@@ -45,7 +45,7 @@ def encode_many(
         raise ValueError(f"`methods` should name at least one method; known: {', '.join(METHODS)}.")
     layout = backbone.layout(images)
     for part in parts:
-        reason = part.encoder.refusal(backbone, layout)
+        reason = part.encoder.unsupported_reason(backbone, layout)
         if reason:
             raise ValueError(f"`{part.spec}` can't run on `{backbone.spec}`: {reason}.")
     native = layout.grid == backbone.native_grid
@@ -62,10 +62,10 @@ def encode_many(
 
 def stock_forward(
     backbone: Backbone, images: Tensor, methods: Sequence[Method], *, positions: str | None = None
-) -> Stock:
-    """One forward pass over normalised pictures (B, 3, h, w) that keeps what the methods need."""
+) -> Activations:
+    """One forward pass over normalized images (B, 3, h, w) that keeps what the methods need."""
     depth = backbone.depth
     places = {(name, resolve_layer(layer, depth)) for method in methods for name, layer in method.encoder.needs(depth)}
     tap = _Places(places)
     backbone.trunk(images, stop=max((layer for _, layer in places), default=0), tap=tap, positions=positions)
-    return Stock(backbone, images, backbone.layout(images), Recording(depth, tap.values))
+    return Activations(backbone, images, backbone.layout(images), Recording(depth, tap.values))

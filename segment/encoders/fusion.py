@@ -13,7 +13,7 @@ ROW_EPSILON = 1e-6
 
 
 def similarity(patches: Tensor) -> Tensor:
-    """Cosine of every two patches of one picture, in at least fp32: (B, N, D) -> (B, N, N), in [-1, 1]."""
+    """Cosine of every two patches of one image, in at least fp32: (B, N, D) -> (B, N, N), in [-1, 1]."""
     # Deviation: the released codes of SC-CLIP and SFP compare in the model's dtype, fp16 on a GPU.
     return cosine_affinity(patches.to(torch.promote_types(patches.dtype, torch.float32)))
 
@@ -35,7 +35,7 @@ def aggregate(affinity: Tensor, patches: Tensor) -> Tensor:
 def gate(affinity: Tensor, *, shift: float, scale: float) -> Tensor:
     """Attention from similarity, S' = `scale`·(S - `shift`·mean S) with negatives at -∞: (B, N, N), rows sum to 1.
 
-    The mean is that of the picture's whole S.
+    The mean is that of the image's whole S.
     Source: ProxyCLIP (ECCV 2024), there with γ = `scale` and β = `shift`; SuleBai/SC-CLIP 0417ba9 with 3 and 1.
     """
     every = torch.arange(affinity.shape[-1], device=affinity.device)
@@ -44,12 +44,12 @@ def gate(affinity: Tensor, *, shift: float, scale: float) -> Tensor:
 
 def gate_rows(affinity: Tensor, rows: Tensor, mean: Tensor, *, shift: float, scale: float) -> Tensor:
     """The rows numbered `rows` (R) of `gate`, from these rows of S and its mean (B, 1, 1): (B, R, N) -> (B, R, N)."""
-    centred = scale * (affinity - shift * mean)
-    # Deviation: where a row has nothing left the released codes' softmax gives nan, which spreads over the picture; we
+    centered = scale * (affinity - shift * mean)
+    # Deviation: where a row has nothing left the released codes' softmax gives nan, which spreads over the image; we
     # let such a patch attend to itself. It happens to a zero patch, where patches are nearly alike and `shift` is above
     # 1, and by rounding where all patches are the same.
     itself = rows[:, None] == torch.arange(affinity.shape[-1], device=affinity.device)
-    return centred.masked_fill((centred < 0) & ~itself, -torch.inf).softmax(dim=-1)
+    return centered.masked_fill((centered < 0) & ~itself, -torch.inf).softmax(dim=-1)
 
 
 def spread(weights: Tensor, v: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A Gaussian of the distance between patches, to lean attention towards neighbours."""
+"""A Gaussian of the distance between patches, to lean attention towards neighbors."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from diagnostics.backbones.base import Heads, attend
+from diagnostics.backbones.base import QKV, attend
 from diagnostics.registry import unknown_name
 
 Combine = Literal["sum", "mean", "joint"]
@@ -35,7 +35,7 @@ def check_kernel(kernel: str, combine: str) -> None:
 
 
 def kernel_mix(
-    heads: Heads,
+    heads: QKV,
     kernel: str,
     combine: Combine = "sum",
     *,
@@ -72,7 +72,7 @@ def kernel_mix(
 
 
 def kernel_weights(
-    heads: Heads, kernel: str, combine: Combine = "sum", *, bias: Tensor | None = None, skip: int = 0
+    heads: QKV, kernel: str, combine: Combine = "sum", *, bias: Tensor | None = None, skip: int = 0
 ) -> Tensor:
     """The matrix that `kernel_mix` does without, for looking at: (B, H, T, T - skip).
 
@@ -82,9 +82,9 @@ def kernel_weights(
     return kernel_mix(heads, kernel, combine, bias=bias, skip=skip, values=picks.expand(*heads.v.shape[:3], -1))
 
 
-def _first(heads: Heads, term: str) -> Tensor:
+def _first(heads: QKV, term: str) -> Tensor:
     return torch.zeros_like(heads.q) if term == "none" else getattr(heads, term[0])
 
 
-def _second(heads: Heads, term: str) -> Tensor:
+def _second(heads: QKV, term: str) -> Tensor:
     return torch.zeros_like(heads.k) if term == "none" else getattr(heads, term[1])

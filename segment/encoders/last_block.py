@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from diagnostics.backbones.base import Backbone, Heads
+from diagnostics.backbones.base import QKV, Backbone
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
@@ -15,8 +15,8 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from segment.encoders.gaussian import distance_bias
 from segment.encoders.kernels import Combine, check_kernel, kernel_mix
-from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
-from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
+from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class LastBlock(Encoder):
     `kernel` and `combine` as in segment.encoders.kernels. `class_in_keys` says whether patches attend to prefix tokens,
     too. `gaussian` is the standard deviation in patches of a Gaussian of the distance that is added to the logits (its
     peak is 1, prefix tokens get 0); 0 adds none. `gaussian_scale` is its factor: 1, or with `norms` the mean of
-    ‖q‖·‖k‖/√d over all pairs of tokens and all heads of a picture, the size that logits have (NACLIP's `nonly`
+    ‖q‖·‖k‖/√d over all pairs of tokens and all heads of an image, the size that logits have (NACLIP's `nonly`
     strategy, together with kernel `none`). `alpha` scales attention's output against the residual (ClearCLIP, Fig 6).
-    `detector` and `purifier` mend the patches that enter the block, by what layer L-1 shows.
+    `detector` and `purifier` purify the patches that enter the block, by what layer L-1 shows.
     """
 
     kernel: str = "qk"
@@ -51,14 +51,14 @@ class LastBlock(Encoder):
             )
 
     def needs(self, depth: int) -> list[Place]:
-        return repair_needs(self.detector, self.purifier, -2)
+        return purification_needs(self.detector, self.purifier, -2)
 
-    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
-        return repair_refusal(self.detector, self.purifier, layout, backbone.depth - 1)
+    def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        return purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - 1)
 
-    def __call__(self, stock: Stock) -> Encoding:
+    def __call__(self, stock: Activations) -> Encoding:
         block = stock.backbone.blocks[-1]
-        tokens, mask = repaired_tokens(stock, self.detector, self.purifier, -2)
+        tokens, mask = purified_tokens(stock, self.detector, self.purifier, -2)
         heads = stock.heads(-1) if tokens is stock.tokens(-2) else block.qkv(tokens)
         skip = 0 if self.class_in_keys else stock.layout.prefix
         bias = self._bias(stock.layout, heads)[..., skip:] if self.gaussian else None
@@ -70,13 +70,13 @@ class LastBlock(Encoder):
             found = found + block.ffn(found)
         return encoding(stock, found, extras={"outliers": mask})
 
-    def _bias(self, layout: Layout, heads: Heads) -> Tensor:
-        """What is added to the logits: (T, T), or (B, 1, T, T) with a factor of each picture."""
+    def _bias(self, layout: Layout, heads: QKV) -> Tensor:
+        """What is added to the logits: (T, T), or (B, 1, T, T) with a factor of each image."""
         bias = distance_bias(layout, self.gaussian, device=heads.q.device)
         return bias if self.gaussian_scale == "one" else bias * mean_logit_size(heads)
 
 
-def mean_logit_size(heads: Heads) -> Tensor:
+def mean_logit_size(heads: QKV) -> Tensor:
     """Mean of ‖q‖·‖k‖/√d over all pairs of tokens and all heads, prefix included: (B, 1, 1, 1), at least 0.
 
     Source: sinahmr/NACLIP 0cac3a6, strategy `nonly`.

@@ -29,8 +29,8 @@ class Layerwise(Detector):
     def needs(self) -> tuple[str, ...]:
         return self.detectors[0].needs
 
-    def refusal(self, layout: Layout) -> str | None:
-        return self.detectors[0].refusal(layout)
+    def unsupported_reason(self, layout: Layout) -> str | None:
+        return self.detectors[0].unsupported_reason(layout)
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         layer = recording.layers(self.needs[0])[0]

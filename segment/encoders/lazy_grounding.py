@@ -14,24 +14,24 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
-from segment.encoders.correlation import picture_of
+from segment.encoders.correlation import image_of
 from segment.encoders.kernels import Combine
 from segment.encoders.last_block import LastBlock
 from segment.encoders.panoptic_cut import REMAINDER, Earlier, panoptic_cut
 from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, in_patches
-from segment.method import Encoder, Encoding, Place, Stock, check_words
+from segment.method import Activations, Encoder, Encoding, Place, check_words
 
 
 @dataclass(frozen=True, kw_only=True)
 class LazyGrounding(Encoder):
-    """Features of the last block, and masks that normalised cuts find among a second backbone's patches.
+    """Features of the last block, and masks that normalized cuts find among a second backbone's patches.
 
     `kernel` to `class_in_keys` as in `segment.encoders.last_block.LastBlock`, `vfm…` as in
     `segment.encoders.second_backbone.SecondBackbone`, `tau` to `earlier` as in `segment.encoders.panoptic_cut`.
     `cuts=0` leaves out the second backbone, for a scorer with masks of another source.
 
-    Extras: `masks` (B, rows, cols) int64 over the padded picture, -1 for the remainder, at about the resolution of the
-    second grid; `picture` (B, 3, h, w), RGB in [0, 1] with the padding, for other sources of masks; `outliers` (B, N).
+    Extras: `masks` (B, rows, cols) int64 over the padded image, -1 for the remainder, at about the resolution of the
+    second grid; `image` (B, 3, h, w), RGB in [0, 1] with the padding, for other sources of masks; `outliers` (B, N).
     """
 
     kernel: str = "qq+kk"
@@ -83,25 +83,27 @@ class LazyGrounding(Encoder):
     def needs(self, depth: int) -> list[Place]:
         return [*self.dense.needs(depth), *(self.second.needs(depth) if self.cuts else [])]
 
-    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
-        own = self.dense.refusal(backbone, layout)
-        return own or (self.second.refusal(layout, backbone.depth) if self.second.shared and self.cuts else None)
+    def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        own = self.dense.unsupported_reason(backbone, layout)
+        return own or (
+            self.second.unsupported_reason(layout, backbone.depth) if self.second.shared and self.cuts else None
+        )
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Self:
         fitted: Any = super().fitted(backbone, images)
         detector = self.second.fitted(backbone, images)
         return fitted if detector is self.vfm_detector else replace(fitted, vfm_detector=detector)
 
-    def __call__(self, stock: Stock) -> Encoding:
+    def __call__(self, stock: Activations) -> Encoding:
         encoding = self.dense(stock)
-        extras = encoding.extras | {"picture": picture_of(stock), "masks": self._masks(stock)}
+        extras = encoding.extras | {"image": image_of(stock), "masks": self._masks(stock)}
         return replace(encoding, extras=extras)
 
-    def _masks(self, stock: Stock) -> Tensor:
-        """Masks over the padded picture, at about the second grid's resolution: (B, rows, cols)."""
+    def _masks(self, stock: Activations) -> Tensor:
+        """Masks over the padded image, at about the second grid's resolution: (B, rows, cols)."""
         if not self.cuts:
             size = len(stock.images), *stock.layout.grid
-            return torch.full(size, REMAINDER, device=stock.backbone.device)  # pictures may lie elsewhere
+            return torch.full(size, REMAINDER, device=stock.backbone.device)  # images may lie elsewhere
         second = self.second.stock(stock)
         labels = panoptic_cut(
             self.second.features(second), tau=self.tau, cuts=self.cuts, conflict=self.conflict, earlier=self.earlier
@@ -109,7 +111,7 @@ class LazyGrounding(Encoder):
         return over_padded(second.layout.to_map(labels), second, stock)
 
 
-def over_padded(maps: Tensor, second: Stock, first: Stock) -> Tensor:
+def over_padded(maps: Tensor, second: Activations, first: Activations) -> Tensor:
     """A map on the second grid read over what the first one covers, by the nearest patch: (B, r, c) -> (B, rows, cols).
 
     The result has patches of the second's size, as nearly as whole numbers allow. Where both grids cover the same

@@ -1,4 +1,4 @@
-"""Normalised cuts: a graph of patches split in two where the links are weak."""
+"""Normalized cuts: a graph of patches split in two where the links are weak."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _leading(weights: Tensor, known: Tensor) -> tuple[Tensor, float]:
 
 
 def cut_off(links: Tensor) -> Tensor | None:
-    """The part that a normalised cut takes off a graph: W (N, N) -> (N,) bool, neither empty nor all; None for no cut.
+    """The part that a normalized cut takes off a graph: W (N, N) -> (N,) bool, neither empty nor all; None for no cut.
 
     The nodes where the second eigenvector is above its mean, its sign as in `second_eigenvector`: the part stands out,
     being the one with the largest entry. None for fewer than 2 nodes, and where all nodes are linked alike.

@@ -1,4 +1,4 @@
-"""A picture cut into masks, one normalised cut after the other: LaVG's Panoptic Cut."""
+"""An image cut into masks, one normalized cut after the other: LaVG's Panoptic Cut."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def panoptic_cut(
     """
     if earlier not in get_args(Earlier):
         raise unknown_name("way with earlier masks", earlier, get_args(Earlier))
-    return torch.stack([_masks(picture, tau, cuts, conflict, earlier) for picture in features])
+    return torch.stack([_masks(image, tau, cuts, conflict, earlier) for image in features])
 
 
 def _masks(features: Tensor, tau: float, cuts: int, conflict: float, earlier: Earlier) -> Tensor:

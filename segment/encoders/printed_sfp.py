@@ -1,4 +1,4 @@
-"""SFP as its paper prints it: outliers mended at every layer, attention enhanced, maps of all layers integrated."""
+"""SFP as its paper prints it: outliers purified at every layer, attention enhanced, maps of all layers integrated."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from diagnostics.taps import chain, resolve_layer
 from segment.encoders.fusion import balance
 from segment.encoders.kernels import Combine, check_kernel, kernel_mix
 from segment.encoders.layerwise import fitted_layerwise
-from segment.encoders.purification import repair_refusal
-from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
+from segment.encoders.purification import purification_unsupported_reason
+from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
 
 Values = Literal["tokens", "projected"]
 NormAt = Literal["after", "before"]
@@ -29,9 +29,9 @@ MapHeads = Literal["mean", "max"]
 
 
 class AttentionSum:
-    """A tap that adds up attention among patches over layers, the columns of mended patches at 0 (SFP, Eq 8-9).
+    """A tap that adds up attention among patches over layers, the columns of purified patches at 0 (SFP, Eq 8-9).
 
-    `total` is (B, N, N) in fp32 after a pass in which `edit`, ahead of it in the chain, mends; None before.
+    `total` is (B, N, N) in fp32 after a pass in which `edit`, ahead of it in the chain, purifies; None before.
     """
 
     def __init__(self, edit: PurifyAt | None, layers: range, heads: MapHeads, layout: Layout) -> None:
@@ -62,25 +62,25 @@ class AttentionSum:
 class PrintedSfp(Encoder):
     """The three modules of SFP by its equations; it runs the blocks again, from the embedding on.
 
-    Outlier mitigator (Eq 4-5): after each of the blocks `repair_from`…`repair_to`, what `detector` marks is mended by
-    `purifier`, and later blocks see the mended tokens.
+    Outlier mitigator (Eq 4-5): after each of the blocks `purify_from`…`purify_to`, what `detector` marks is purified by
+    `purifier`, and later blocks see the purified tokens.
     Attention enhancer (Eq 6-7), in place of block L: F = F_SOM + FFN(Attn · F_SOM), Attn of `kernel` and `combine` as
     in segment.encoders.kernels. `values`: `tokens` mixes the tokens themselves, as Eq 7 has it, by the mean over heads;
     `projected` mixes each head's values and projects them, as Fig 2 draws it. `residual` and `ffn` leave out either
     part; `class_in_keys` says whether patches attend to prefix tokens.
     Attention integrator (Eq 8-11), with `integrate`: attention among patches at the layers `integrate_from`…L-1, heads
-    reduced by `map_heads`, columns of outliers 0, summed, rows and columns normalised in turn `iterations` times; it
+    reduced by `map_heads`, columns of outliers 0, summed, rows and columns normalized in turn `iterations` times; it
     mixes the patches `after` them or `before` them come the last norm and the projection (`norm_at`).
 
-    The encoding's class token is the enhancer's. Extras: `outliers` (B, N), those of the last mended layer;
+    The encoding's class token is the enhancer's. Extras: `outliers` (B, N), those of the last purified layer;
     `outliers_by_layer` (B, layers, N), in the order of layers; `affinity` (B, N, N), what the patches were mixed by.
     Source: SFP (Jin et al., ICCV 2025), Sec 3.
     """
 
     detector: Detector = Som()  # Eq 4; heads reduced by their mean, our choice
     purifier: Purifier = SfpSum()  # Eq 5
-    repair_from: int = 1
-    repair_to: int = -2
+    purify_from: int = 1
+    purify_to: int = -2
     kernel: str = "qq+kk"
     combine: Combine = "joint"  # Eq 6: one softmax of the mean of both logits, λ = 1/2
     values: Values = "tokens"  # Eq 7; Fig 2 draws a projection
@@ -90,7 +90,7 @@ class PrintedSfp(Encoder):
     integrate: bool = True
     integrate_from: int = 1  # l0 of its ablation: 1 is best
     map_heads: MapHeads = "mean"  # our choice: the paper writes one map a layer
-    iterations: int = 6  # our choice: the paper gives none; a compiled file left in the release normalises 6 times
+    iterations: int = 6  # our choice: the paper gives none; a compiled file left in the release normalizes 6 times
     norm_at: NormAt = "after"  # our choice: the mix comes first, then norm and projection, as in the release
 
     def __post_init__(self) -> None:
@@ -102,35 +102,35 @@ class PrintedSfp(Encoder):
     def needs(self, depth: int) -> list[Place]:
         return [("block_out", 0)]
 
-    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+    def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         if backbone.depth < 2:
-            return "it mends before the last block, and the model has a single one"
+            return "it purifies before the last block, and the model has a single one"
         try:
             first, last, start = (
                 resolve_layer(layer, backbone.depth)
-                for layer in (self.repair_from, self.repair_to, self.integrate_from)
+                for layer in (self.purify_from, self.purify_to, self.integrate_from)
             )
         except ValueError as error:
             return str(error).rstrip(".")
         if not self._keeps and not 1 <= first <= last < backbone.depth:
             return (
-                f"outliers are mended after blocks among 1…{backbone.depth - 1}, from the lower to the higher; "
-                f"`repair_from` and `repair_to` name {first} and {last}"
+                f"outliers are purified after blocks among 1…{backbone.depth - 1}, from the lower to the higher; "
+                f"`purify_from` and `purify_to` name {first} and {last}"
             )
         if self.integrate and not 1 <= start < backbone.depth:
             return f"attention is integrated from a layer among 1…{backbone.depth - 1}; `integrate_from` names {start}"
-        return repair_refusal(self.detector, self.purifier, layout)
+        return purification_unsupported_reason(self.detector, self.purifier, layout)
 
     def fitted(self, backbone: Backbone, images: Tensor) -> PrintedSfp:
         if self._keeps:
             return self
         layers = range(
-            resolve_layer(self.repair_from, backbone.depth), resolve_layer(self.repair_to, backbone.depth) + 1
+            resolve_layer(self.purify_from, backbone.depth), resolve_layer(self.purify_to, backbone.depth) + 1
         )
         ready = fitted_layerwise(self.detector, backbone, images, layers)
         return self if ready is self.detector else replace(self, detector=ready)
 
-    def __call__(self, stock: Stock) -> Encoding:
+    def __call__(self, stock: Activations) -> Encoding:
         layout, block = stock.layout, stock.backbone.blocks[-1]
         tokens, masks, maps = self._purified(stock)
         enhanced = self._enhanced(block, tokens, layout)
@@ -148,20 +148,20 @@ class PrintedSfp(Encoder):
     def _keeps(self) -> bool:
         return isinstance(self.purifier, Keep)
 
-    def _purified(self, stock: Stock) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Tokens of layer L-1 of the mended pass, what was marked (B, layers, N), and the summed maps, if wanted."""
+    def _purified(self, stock: Activations) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Tokens of layer L-1 of the purified pass, what was marked (B, layers, N), and the summed maps, if wanted."""
         depth, layout, embedded = stock.depth, stock.layout, stock.tokens(0)
-        layers = range(resolve_layer(self.repair_from, depth), resolve_layer(self.repair_to, depth) + 1)
-        mend = None
+        layers = range(resolve_layer(self.purify_from, depth), resolve_layer(self.purify_to, depth) + 1)
+        purify = None
         if not self._keeps:
-            mend = PurifyAt(layers=tuple(layers), detector=self.detector, purifier=self.purifier)
+            purify = PurifyAt(layers=tuple(layers), detector=self.detector, purifier=self.purifier)
         integrated = range(resolve_layer(self.integrate_from, depth), depth) if self.integrate else range(0)
-        maps = AttentionSum(mend, integrated, self.map_heads, layout)
-        tokens = stock.backbone.run(embedded, stop=-2, tap=chain(mend, maps), layout=layout)
-        if mend is None:
+        maps = AttentionSum(purify, integrated, self.map_heads, layout)
+        tokens = stock.backbone.run(embedded, stop=-2, tap=chain(purify, maps), layout=layout)
+        if purify is None:
             none = torch.zeros(len(embedded), 1, layout.count, dtype=torch.bool, device=embedded.device)
             return tokens, none, maps.total
-        return tokens, torch.stack([mend.masks[layer] for layer in layers], dim=1), maps.total
+        return tokens, torch.stack([purify.masks[layer] for layer in layers], dim=1), maps.total
 
     def _enhanced(self, block: Block, tokens: Tensor, layout: Layout) -> Tensor:
         """F_SAE of Eq 7: (B, T, D) -> (B, T, D)."""

@@ -16,11 +16,11 @@ from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from segment.encoders.fusion import gate_rows
-from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
+from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
 from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, onto_grid
-from segment.method import Encoder, Encoding, Place, Stock
+from segment.method import Activations, Encoder, Encoding, Place
 
-# Entries of the attention matrix that are made at once, over all pictures: 256 MB in fp32. Our choice.
+# Entries of the attention matrix that are made at once, over all images: 256 MB in fp32. Our choice.
 ENTRIES = 2**26
 
 
@@ -47,11 +47,11 @@ class Proxy(Encoder):
     """Blocks 1…L-1 as they are; block L gives Proj(A·v) on the second backbone's grid, no residual, no FFN.
 
     A, one for all heads, is the similarity of the second backbone's patches (`proxy_mix`, with `beta` and `gamma`); v
-    are the patches' values, read bilinearly at the second grid's centres; prefix tokens are left out. Both backbones
-    see the same picture, each padded to its own patches. The `vfm_…` settings are those of
-    `segment.encoders.second_backbone.SecondBackbone`; `vfm=self` needs no second model. `detector` and `purifier` mend
-    the first backbone's patches that enter block L; `extras["outliers"]` (B, M) says where values come from mended
-    ones.
+    are the patches' values, read bilinearly at the second grid's centers; prefix tokens are left out. Both backbones
+    see the same image, each padded to its own patches. The `vfm_…` settings are those of
+    `segment.encoders.second_backbone.SecondBackbone`; `vfm=self` needs no second model. `detector` and `purifier`
+    purify the first backbone's patches that enter block L; `extras["outliers"]` (B, M) says where values come from
+    purified ones.
     """
 
     beta: float = 1.2
@@ -83,20 +83,20 @@ class Proxy(Encoder):
         )
 
     def needs(self, depth: int) -> list[Place]:
-        return [*repair_needs(self.detector, self.purifier, -2), *self.second.needs(depth)]
+        return [*purification_needs(self.detector, self.purifier, -2), *self.second.needs(depth)]
 
-    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
-        own = repair_refusal(self.detector, self.purifier, layout, backbone.depth - 1)
-        return own or (self.second.refusal(layout, backbone.depth) if self.second.shared else None)
+    def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        own = purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - 1)
+        return own or (self.second.unsupported_reason(layout, backbone.depth) if self.second.shared else None)
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Self:
         fitted: Any = super().fitted(backbone, images)
         detector = self.second.fitted(backbone, images)
         return fitted if detector is self.vfm_detector else replace(fitted, vfm_detector=detector)
 
-    def __call__(self, stock: Stock) -> Encoding:
+    def __call__(self, stock: Activations) -> Encoding:
         backbone, block = stock.backbone, stock.backbone.blocks[-1]
-        tokens, mask = repaired_tokens(stock, self.detector, self.purifier, -2)
+        tokens, mask = purified_tokens(stock, self.detector, self.purifier, -2)
         heads = stock.heads(-1) if tokens is stock.tokens(-2) else block.qkv(tokens)
         second = self.second.stock(stock)
         # Deviation: the released code pads the window for both models to a multiple of 56 and takes both sides of the
@@ -104,12 +104,12 @@ class Proxy(Encoder):
         values = onto_grid(stock.layout.patches(join_heads(heads.v)), stock, second)
         normed = onto_grid(stock.layout.patches(heads.normed), stock, second)
         mixed = proxy_mix(self.second.features(second), values, beta=self.beta, gamma=self.gamma)
-        mended = onto_grid(mask[..., None].float(), stock, second)[..., 0] > 0.5
+        purified = onto_grid(mask[..., None].float(), stock, second)[..., 0] > 0.5
         height, width = stock.images.shape[-2:]
         return Encoding(
             patches=backbone.project(block.merge_heads(split_heads(mixed, block.heads), normed)),
             class_token=None,
             layout=Layout(0, second.layout.grid, None),
             padding=padding_to_patches((height, width), second.backbone.patch_size),
-            extras={"outliers": mended},
+            extras={"outliers": purified},
         )

@@ -1,4 +1,4 @@
-"""Outliers of one layer's output, found and mended on the way into a method."""
+"""Outliers of one layer's output, found and purified on the way into a method."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from diagnostics.detectors.base import Detector
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
-from segment.method import Place, Stock
+from segment.method import Activations, Place
 
 
-def repair_needs(detector: Detector, purifier: Purifier, layer: int) -> list[Place]:
-    """Places of the stock forward that the repair of a layer's output reads."""
+def purification_needs(detector: Detector, purifier: Purifier, layer: int) -> list[Place]:
+    """Places of the stock forward that the purification of a layer's output reads."""
     taps = () if isinstance(purifier, Keep) else detector.needs
     return [("block_out", layer), *((tap, layer) for tap in taps)]
 
 
-def repair_refusal(detector: Detector, purifier: Purifier, layout: Layout, layer: int | None = None) -> str | None:
-    """Why the repair can't run on such tokens, or None. `layer`, 0…L, is the one that is mended, where it may be 0."""
+def purification_unsupported_reason(
+    detector: Detector, purifier: Purifier, layout: Layout, layer: int | None = None
+) -> str | None:
+    """Why the purification can't run on such tokens, or None. `layer`, 0…L, is the one purified, where it may be 0."""
     if isinstance(purifier, Keep):
         return None
     missing = [tap for tap in detector.needs if tap != "block_out"]
     if layer == 0 and missing:
         return (
             f"its detector reads `{missing[0]}`, which the embedding lacks; take one that reads tokens alone, such as "
-            "norm-topk, or mend a later layer"
+            "norm-topk, or purify a later layer"
         )
-    return detector.refusal(layout) or purifier.refusal(layout)
+    return detector.unsupported_reason(layout) or purifier.unsupported_reason(layout)
 
 
-def find_outliers(stock: Stock, detector: Detector, layer: int) -> Tensor:
+def find_outliers(stock: Activations, detector: Detector, layer: int) -> Tensor:
     """What the detector marks in a layer's output: (B, N) bool."""
     return detector(stock.recording.at(layer), stock.layout).mask
 
 
-def repaired(stock: Stock, detector: Detector, purifier: Purifier, layer: int) -> tuple[Tensor, Tensor]:
-    """A layer's patches, mended, and which were: (B, N, D), (B, N) bool.
+def purified(stock: Activations, detector: Detector, purifier: Purifier, layer: int) -> tuple[Tensor, Tensor]:
+    """A layer's patches, purified, and which were: (B, N, D), (B, N) bool.
 
     `keep` looks for nothing and marks nothing.
     """
@@ -48,8 +50,8 @@ def repaired(stock: Stock, detector: Detector, purifier: Purifier, layer: int) -
     return purifier(patches, mask, stock.layout, class_token=stock.class_token(layer)), mask
 
 
-def repaired_tokens(stock: Stock, detector: Detector, purifier: Purifier, layer: int) -> tuple[Tensor, Tensor]:
-    """A layer's tokens with the patches mended and the prefix as it was, and which patches were: (B, T, D), (B, N)."""
+def purified_tokens(stock: Activations, detector: Detector, purifier: Purifier, layer: int) -> tuple[Tensor, Tensor]:
+    """A layer's tokens with purified patches and an unchanged prefix, and the marks: (B, T, D), (B, N)."""
     tokens = stock.tokens(layer)
-    patches, mask = repaired(stock, detector, purifier, layer)
+    patches, mask = purified(stock, detector, purifier, layer)
     return (tokens if isinstance(purifier, Keep) else torch.cat([tokens[:, : stock.layout.prefix], patches], 1)), mask

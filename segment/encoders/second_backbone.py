@@ -1,4 +1,4 @@
-"""A second backbone beside the first: what it makes of the same pictures, and how the two grids lie on each other."""
+"""A second backbone beside the first: what it makes of the same images, and how the two grids lie on each other."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 from diagnostics.backbones import load_backbone
 from diagnostics.backbones.base import Backbone, join_heads
 from diagnostics.detectors.base import Detector
-from diagnostics.images import denormalise, normalise
+from diagnostics.images import denormalize, normalize
 from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.registry import unknown_name
 from diagnostics.taps import Recorder, resolve_layer
 from segment.decoding.interpolation import linear_weights
-from segment.encoders.purification import repair_needs, repair_refusal, repaired_tokens
-from segment.method import Place, Stock
+from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.method import Activations, Place
 
 FeatureTap = Literal["out", "block_out", "query", "key", "value"]
 
@@ -36,16 +36,16 @@ KEPT = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SecondBackbone:
-    """Patch features of a second vision transformer for the pictures that a first one has seen.
+    """Patch features of a second vision transformer for the images that a first one has seen.
 
     `spec` is a backbone's, or `self` for the first one. The model is loaded once, onto the first one's device and in
     its precision. Commas in a backbone's own settings need brackets inside a method's spec:
     `vfm=tiny(registers=4,size=32)`. `tap` says what is taken at `layer`: `out` is what leaves the block, after the
     final norm (and the projection, where the model has one); `block_out` the same without them; `query`, `key`, `value`
-    those of the block, heads side by side. `size` is the longer side in pixels that pictures are resized to, bilinearly
+    those of the block, heads side by side. `size` is the longer side in pixels that images are resized to, bilinearly
     with antialiasing; None leaves them. `positions` names how its position table is stretched (None: its own way);
     `self` without a `size` reads the first one's own pass, with the positions of that.
-    `detector` and `purifier` mend its patches: what leaves the layer, or what enters it for queries, keys and values.
+    `detector` and `purifier` purify its patches: what leaves the layer, or what enters it for queries, keys and values.
     """
 
     spec: str = DINO
@@ -60,9 +60,7 @@ class SecondBackbone:
         if self.tap not in get_args(FeatureTap):
             raise unknown_name("tap of a second backbone", self.tap, get_args(FeatureTap))
         if self.size is not None and self.size < 1:
-            raise ValueError(
-                f"`vfm_size` should be a number of pixels, or none for the picture's own; got {self.size}."
-            )
+            raise ValueError(f"`vfm_size` should be a number of pixels, or none for the image's own; got {self.size}.")
 
     @property
     def shared(self) -> bool:
@@ -71,34 +69,34 @@ class SecondBackbone:
 
     def needs(self, depth: int) -> list[Place]:
         """Places of the first backbone's stock forward that it reads."""
-        return repair_needs(self.detector, self.purifier, self._read(depth)) if self.shared else []
+        return purification_needs(self.detector, self.purifier, self._read(depth)) if self.shared else []
 
-    def refusal(self, layout: Layout, depth: int) -> str | None:
-        """Why the repair can't run on tokens of the second backbone, of so many blocks, or None."""
-        return repair_refusal(self.detector, self.purifier, layout, self._read(depth))
+    def unsupported_reason(self, layout: Layout, depth: int) -> str | None:
+        """Why the purification can't run on tokens of the second backbone, of so many blocks, or None."""
+        return purification_unsupported_reason(self.detector, self.purifier, layout, self._read(depth))
 
     def load(self, first: Backbone) -> Backbone:
         """The second backbone, on the first one's device and in its precision."""
         return first if self.spec == SELF else second_backbone(self.spec, like=first)
 
-    def stock(self, first: Stock) -> Stock:
+    def stock(self, first: Activations) -> Activations:
         """What the second backbone's forward left behind, up to the layer that is read; the first's own for `self`."""
         if self.shared:
             return first
         second = self.load(first.backbone)
-        images = self.pictures(first.backbone, second, first.images)
+        images = self.images(first.backbone, second, first.images)
         at, layout = self._read(second.depth), second.layout(images)
-        reason = self.refusal(layout, second.depth)
+        reason = self.unsupported_reason(layout, second.depth)
         if reason:
-            raise ValueError(f"the repair of the second backbone `{second.spec}` can't run: {reason}.")
-        recorder = Recorder(*(name for name, _ in repair_needs(self.detector, self.purifier, at)), layers=[at])
+            raise ValueError(f"the purification of the second backbone `{second.spec}` can't run: {reason}.")
+        recorder = Recorder(*(name for name, _ in purification_needs(self.detector, self.purifier, at)), layers=[at])
         second.trunk(images, stop=at, tap=recorder, positions=self.positions)
-        return Stock(second, images, layout, recorder.recording)
+        return Activations(second, images, layout, recorder.recording)
 
-    def features(self, stock: Stock) -> Tensor:
+    def features(self, stock: Activations) -> Tensor:
         """The patches of `stock(first)` at the tap: (B, M, D'), fp32."""
         backbone, layout = stock.backbone, stock.layout
-        tokens, _ = repaired_tokens(stock, self.detector, self.purifier, self._read(backbone.depth))
+        tokens, _ = purified_tokens(stock, self.detector, self.purifier, self._read(backbone.depth))
         if self.tap == "block_out":
             found = tokens
         elif self.tap == "out":
@@ -109,18 +107,18 @@ class SecondBackbone:
         return layout.patches(found).float()
 
     def fitted(self, first: Backbone, images: Tensor) -> Detector:
-        """The detector made ready for the second backbone, where it learns: pictures normalised for the first."""
+        """The detector made ready for the second backbone, where it learns: images normalized for the first."""
         if isinstance(self.purifier, Keep):
             return self.detector
         second = self.load(first)
-        return self.detector.fitted(second, self.pictures(first, second, images), self._read(second.depth))
+        return self.detector.fitted(second, self.images(first, second, images), self._read(second.depth))
 
-    def pictures(self, first: Backbone, second: Backbone, images: Tensor) -> Tensor:
-        """Pictures normalised for the first, (B, 3, h, w), as the second wants them: resized, and normalised anew."""
-        plain = denormalise(images.float(), first.mean, first.std)
+    def images(self, first: Backbone, second: Backbone, images: Tensor) -> Tensor:
+        """Images normalized for the first, (B, 3, h, w), as the second wants them: resized, and normalized anew."""
+        plain = denormalize(images.float(), first.mean, first.std)
         if self.size is not None:
             plain = F.interpolate(plain, size=self._resized(images), mode="bilinear", antialias=True)
-        return normalise(plain, second.mean, second.std)
+        return normalize(plain, second.mean, second.std)
 
     def _resized(self, images: Tensor) -> tuple[int, int]:
         height, width = images.shape[-2:]
@@ -162,13 +160,13 @@ def _load(spec: str, device: torch.device, dtype: torch.dtype) -> Backbone:
         raise ValueError(f"the second backbone `{spec}` can't be had: {error} In a method's spec, {advice}.") from error
 
 
-# Two grids on one picture
+# Two grids on one image
 
 
-def patch_centres(stock: Stock, like: Stock | None = None) -> tuple[Tensor, Tensor]:
-    """Where the centres of a grid's patches lie: rows (rows,) and columns (cols,), fp64, on the CPU.
+def patch_centers(stock: Activations, like: Activations | None = None) -> tuple[Tensor, Tensor]:
+    """Where the centers of a grid's patches lie: rows (rows,) and columns (cols,), fp64, on the CPU.
 
-    In pixels of the picture of `like` (by default of its own), counted from its top and left edge; those of padded
+    In pixels of the image of `like` (by default of its own), counted from its top and left edge; those of padded
     patches can lie beyond it.
     """
     own = stock.images.shape[-2:]
@@ -183,24 +181,24 @@ def patch_centres(stock: Stock, like: Stock | None = None) -> tuple[Tensor, Tens
     return rows, cols
 
 
-def in_patches(stock: Stock, rows: Tensor, cols: Tensor) -> tuple[Tensor, Tensor]:
-    """Places in pixels of a stock pass's picture as numbers of its patches: the first one's centre is at 0.5."""
+def in_patches(stock: Activations, rows: Tensor, cols: Tensor) -> tuple[Tensor, Tensor]:
+    """Places in pixels of a stock pass's image as numbers of its patches: the first one's center is at 0.5."""
     (height, width), (top, left) = stock.backbone.patch_size, _padded_before(stock)
     return (rows + top) / height, (cols + left) / width
 
 
-def _padded_before(stock: Stock) -> tuple[int, int]:
+def _padded_before(stock: Activations) -> tuple[int, int]:
     height, width = stock.images.shape[-2:]
     padding = padding_to_patches((height, width), stock.backbone.patch_size)
     return padding.top, padding.left
 
 
-def onto_grid(patches: Tensor, stock: Stock, target: Stock) -> Tensor:
-    """Patches of one pass read at the patch centres of another on the same picture, bilinearly: (B, N, C) -> (B, M, C).
+def onto_grid(patches: Tensor, stock: Activations, target: Activations) -> Tensor:
+    """Patches of one pass read at the patch centers of another on the same image, bilinearly: (B, N, C) -> (B, M, C).
 
     Where both grids cover the same pixels this is a resize without aligned corners.
     """
-    rows, cols = in_patches(stock, *patch_centres(target, like=stock))
+    rows, cols = in_patches(stock, *patch_centers(target, like=stock))
     maps = stock.layout.to_map(patches).float()
     down = linear_weights(rows, maps.shape[1]).to(maps)
     across = linear_weights(cols, maps.shape[2]).to(maps)

@@ -15,12 +15,12 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
-from diagnostics.purifiers.neighbor_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_mean import NeighborMean
 from diagnostics.taps import resolve_layer
 from segment.encoders.fusion import aggregate, cut_below, gate, similarity, spread
 from segment.encoders.kernels import check_kernel, kernel_mix, kernel_terms
-from segment.encoders.purification import find_outliers, repair_needs, repair_refusal
-from segment.method import Encoder, Encoding, Place, Stock, check_words, encoding
+from segment.encoders.purification import find_outliers, purification_needs, purification_unsupported_reason
+from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
 
 DepthRule = Literal["line", "fixed"]
 Terms = Literal["mean", "sum"]
@@ -55,8 +55,9 @@ class Plan(NamedTuple):
 class SelfCalibrated(Encoder):
     """Blocks 1…L-1 as they are; in place of block L, with patches alone:
 
-    1. Repair: patches of layer L-1 that `detector` marks by what layer `repair_at` shows are mended by `purifier`, and
-       with `mend_pre` the same places at layer `pre_layer`. `count` takes that many of the highest scores instead of
+    1. Purification: patches of layer L-1 that `detector` marks by what layer `purify_at_layer` shows are purified by
+    `purifier`, and
+       with `purify_pre` the same places at layer `pre_layer`. `count` takes that many of the highest scores instead of
        what the detector marks.
     2. S = cosine of the patches of `pre_layer`; with `pre`, patches become means weighted by S, entries below `beta` 0.
     3. Attention without residual and FFN: `terms` (mean or sum) of softmax(S') with the weight `similarity_weight` and
@@ -69,7 +70,7 @@ class SelfCalibrated(Encoder):
     5. With `post`, means weighted by the cosine of `post_layer`, entries below `beta` 0.
 
     Layers that are None follow `layer_at` and `depth_rule`. A model without a class token does without its share.
-    The encoding's class token is that of layer L-1. Extras: `outliers` (B, N), which were mended, and `affinity`
+    The encoding's class token is that of layer L-1. Extras: `outliers` (B, N), which were purified, and `affinity`
     (B, N, N), S before the cut.
     Source: SuleBai/SC-CLIP 0417ba9; Kimsure/SFP 2804f5b.
     """
@@ -78,10 +79,10 @@ class SelfCalibrated(Encoder):
     # windows only; purifiers know the grid.
     # Deviation: the released SC-CLIP returns patch 0 where the class token is asked for; here it is as in SFP's code.
     detector: Detector = LofRelease()
-    purifier: Purifier = NeighbourMean()
+    purifier: Purifier = NeighborMean()
     count: int | None = None
-    repair_at: int = -2
-    mend_pre: bool = True
+    purify_at_layer: int = -2
+    purify_pre: bool = True
     pre: bool = True
     pre_layer: int | None = None
     post: bool = True
@@ -137,9 +138,11 @@ class SelfCalibrated(Encoder):
         plan = self.plan(depth)
         layers = [-2, *plan.fused, *([plan.pre] if self._compares else []), *([plan.post] if self.post else [])]
         found: list[Place] = [("block_out", layer) for layer in layers]
-        return found if self._keeps else [*found, *repair_needs(self.detector, self.purifier, self.repair_at)]
+        return (
+            found if self._keeps else [*found, *purification_needs(self.detector, self.purifier, self.purify_at_layer)]
+        )
 
-    def refusal(self, backbone: Backbone, layout: Layout) -> str | None:
+    def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         if backbone.depth < 2:
             return "it takes similarity from a layer before the last, and the model has a single block"
         try:
@@ -147,20 +150,21 @@ class SelfCalibrated(Encoder):
         except ValueError as error:
             return str(error)
         depth = backbone.depth
-        if not self._keeps and self.repair_at not in (*range(1, depth + 1), *range(-depth, 0)):
+        if not self._keeps and self.purify_at_layer not in (*range(1, depth + 1), *range(-depth, 0)):
             return (
-                f"outliers are looked for in what one of its {depth} blocks lets out; got `repair_at={self.repair_at}`"
+                f"outliers are looked for in the output of one of its {depth} blocks; "
+                f"got `purify_at_layer={self.purify_at_layer}`"
             )
-        return repair_refusal(self.detector, self.purifier, layout)
+        return purification_unsupported_reason(self.detector, self.purifier, layout)
 
-    def __call__(self, stock: Stock) -> Encoding:
+    def __call__(self, stock: Activations) -> Encoding:
         plan, block, layout = self.plan(stock.depth), stock.backbone.blocks[-1], stock.layout
         mask = self._outliers(stock)
         extras = {"outliers": mask}
-        patches = self._mended(stock, -2, mask)
+        patches = self._purified(stock, -2, mask)
         weights = None
         if self._compares:
-            affinity = similarity(self._mended(stock, plan.pre, mask) if self.mend_pre else stock.patches(plan.pre))
+            affinity = similarity(self._purified(stock, plan.pre, mask) if self.purify_pre else stock.patches(plan.pre))
             similar = cut_below(affinity, self.beta)
             extras["affinity"] = affinity
             if self._gates:
@@ -191,15 +195,15 @@ class SelfCalibrated(Encoder):
     def _compares(self) -> bool:
         return self.pre or self._gates
 
-    def _outliers(self, stock: Stock) -> Tensor:
-        """Which patches are mended: (B, N) bool."""
+    def _outliers(self, stock: Activations) -> Tensor:
+        """Which patches are purified: (B, N) bool."""
         if self._keeps:
             return torch.zeros(len(stock.images), stock.layout.count, dtype=torch.bool, device=stock.tokens(-2).device)
         if self.count is None:
-            return find_outliers(stock, self.detector, self.repair_at)
-        return largest(self.detector.score(stock.recording.at(self.repair_at), stock.layout), self.count)
+            return find_outliers(stock, self.detector, self.purify_at_layer)
+        return largest(self.detector.score(stock.recording.at(self.purify_at_layer), stock.layout), self.count)
 
-    def _mended(self, stock: Stock, layer: int, mask: Tensor) -> Tensor:
+    def _purified(self, stock: Activations, layer: int, mask: Tensor) -> Tensor:
         patches = stock.patches(layer)
         if self._keeps:
             return patches
@@ -232,7 +236,7 @@ class SelfCalibrated(Encoder):
         return patches + self.class_share * class_token[:, None]
 
 
-def _summed(stock: Stock, layers: tuple[int, ...]) -> Tensor:
+def _summed(stock: Activations, layers: tuple[int, ...]) -> Tensor:
     """Sum of the tokens of layers: (B, T, D), in the model's dtype."""
     first, *others = (stock.tokens(layer) for layer in layers)
     total = first.to(torch.promote_types(first.dtype, torch.float32))

@@ -39,7 +39,7 @@ OWN = "folder"
 
 
 class Evaluation(NamedTuple):
-    """What a run found: a cell for each method, and the pictures that could not be read or scored, with the reason."""
+    """What a run found: a cell for each method, and the images that could not be read or scored, with the reason."""
 
     cells: list[Cell]
     broken: dict[str, str]
@@ -66,17 +66,17 @@ def evaluate(
     export: str | Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Scores methods on a data set, in shards of pictures, into the folder (or fsspec URL) `out`.
+    """Scores methods on a data set, in shards of images, into the folder (or fsspec URL) `out`.
 
     `methods`: specs, which share one forward pass. `dataset`: a spec of segment.datasets below `root`, or a Dataset.
     `protocol`: a name of segment.evaluation.protocols, of which `settings` change fields, or a Protocol. `limit` takes
-    the first pictures only. `engine` says who works (segment.evaluation.engines): processes of this machine by default.
+    the first images only. `engine` says who works (segment.evaluation.engines): processes of this machine by default.
 
     A run that was stopped, wherever, goes on with the shards that are missing, and ends with the same counts to the
     last pixel, with any number of workers; `out` with other settings raises OtherRun. What may move a pixel is another
     kind of machine or GPU, another `batch`, or a batch that had to be halved since memory ran out; `threads` of torch
-    in each worker are among the settings. A picture that can't be read or scored is named and counts nowhere.
-    `export`: where label maps go, in the data set's own encoding. ValueError where no picture can be scored.
+    in each worker are among the settings. An image that can't be read or scored is named and counts nowhere.
+    `export`: where label maps go, in the data set's own encoding. ValueError where no image can be scored.
     """
     plan = _planned(
         backbone, methods, dataset, protocol, out=out, root=root, settings=settings or {}, limit=limit, device=device,
@@ -101,7 +101,7 @@ def evaluate(
     if not total.names:
         nothing = f"`{min(total.skipped, default='')}` shows nothing but background, which empty=skipped leaves out"
         first = next(iter(total.broken.values()), nothing)
-        raise ValueError(f"none of the {job.pictures} pictures can be scored. The first: {first}")
+        raise ValueError(f"none of the {job.images} images can be scored. The first: {first}")
     cells = _cells(plan, total)
     write_cells(storage, cells)
     return Evaluation(cells, dict(total.broken))
@@ -138,7 +138,7 @@ def _planned(
     export: str | Path | None,
 ) -> _Plan:
     if limit is not None and limit < 1:
-        raise ValueError(f"`limit` should be at least 1 picture; got {limit}.")
+        raise ValueError(f"`limit` should be at least 1 image; got {limit}.")
     if threads < 1:
         raise ValueError(f"`threads` should be at least 1; got {threads}.")
     spec = dataset if isinstance(dataset, str) else OWN
@@ -149,10 +149,10 @@ def _planned(
     vocabulary = vocabulary_for(protocol.words, parse_spec(spec)[0], dataset)
     names = [dataset.sample_name(number) for number in range(len(dataset))]
     if len(set(names)) < len(names):
-        raise ValueError(f"names of pictures should be unique within a data set; `{spec}` has some twice.")
-    pictures = min(len(names), limit or len(names))
-    if not pictures:
-        raise ValueError(f"data set `{spec}` has no pictures.")
+        raise ValueError(f"names of images should be unique within a data set; `{spec}` has some twice.")
+    images = min(len(names), limit or len(names))
+    if not images:
+        raise ValueError(f"data set `{spec}` has no images.")
     if isinstance(backbone, str):
         kind = "bf16" if precision == "bf16" else "fp32"
         backbone = load_backbone(backbone, device=device_of(device, 0), precision=kind)  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ def _planned(
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"each method should be named once; got {', '.join(wanted)}.")
     specs = with_protocol(wanted, protocol)
-    shards = cut(pictures, shard or shard_size(pictures))
+    shards = cut(images, shard or shard_size(images))
     told: dict[str, Any] = {
         "format": FORMAT,
         "backbone": backbone.spec,
@@ -175,8 +175,8 @@ def _planned(
             "ignore": dataset.ignore,
             "background": dataset.background,
             "has": len(names),
-            "pictures": pictures,
-            "list": hashlib.sha256("\n".join(names[:pictures]).encode()).hexdigest()[:16],
+            "images": images,
+            "list": hashlib.sha256("\n".join(names[:images]).encode()).hexdigest()[:16],
         },
         "protocol": {"name": protocol.name, "hash": protocol.hash(vocabulary), **protocol.content(vocabulary)},
         "rows": None if rows is None else str(rows),
@@ -206,7 +206,7 @@ def _planned(
         threads=threads,
         boundary=boundary,
         run=run,
-        pictures=pictures,
+        images=images,
         out=storage.place,
         export="" if export is None else storage_at(export).place,
     )
@@ -290,7 +290,7 @@ def _work(
     job = plan.job
     partly: dict[Shard, int] = {}
     convention, matching = job.protocol.metric, job.protocol.matching
-    with progress_bar(f"evaluate {job.dataset_name}", job.pictures, done=total.done, shown=progress) as bar:
+    with progress_bar(f"evaluate {job.dataset_name}", job.images, done=total.done, shown=progress) as bar:
 
         def tell() -> None:
             bar.update(total.done + sum(partly.values()) - bar.n)
@@ -332,11 +332,11 @@ def _cells(plan: _Plan, total: Total) -> list[Cell]:
                 matching=None
                 if matching is None
                 else {names[cluster]: names[number] for cluster, number in enumerate(matching)},
-                pictures={
+                images={
                     "scored": len(total.names),
                     "broken": len(total.broken),
                     "skipped": len(total.skipped),
-                    "asked": job.pictures,
+                    "asked": job.images,
                     "has": told["dataset"]["has"],
                 },
                 broken=dict(sorted(total.broken.items())),

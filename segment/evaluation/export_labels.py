@@ -41,7 +41,7 @@ def encoded_labels(labels: np.ndarray, name: str, dataset: Dataset) -> np.ndarra
 
 
 def label_png(values: np.ndarray) -> bytes:
-    """A grey PNG of 8 or 16 bits whose grey values are the values."""
+    """A gray PNG of 8 or 16 bits whose gray values are the values."""
     file = io.BytesIO()
     Image.fromarray(values).save(file, format="PNG")
     return file.getvalue()

@@ -27,9 +27,9 @@ from segment.evaluation.storage import storage_at
 from segment.method import Method, TextFeatures
 from segment.methods import METHODS
 from segment.run import file_name
-from segment.segmenter import PICTURES_TO_FIT, Segmentation, Segmenter
+from segment.segmenter import IMAGES_TO_FIT, Segmentation, Segmenter
 
-# Pictures and label maps that are read ahead of the work, in as many threads. Our choice.
+# Images and label maps that are read ahead of the work, in as many threads. Our choice.
 READ_AHEAD = 4
 # Threads that count pixels. Our choice.
 COUNTERS = 2
@@ -42,7 +42,7 @@ class Job:
     """All that a worker must know, as values that can be sent to another process or machine.
 
     `device` may be `auto`. `words` are the text features as arrays. `weights` is the fingerprint that the backbone
-    must have; `run` the hash of everything that shapes the counts; `pictures` how many of the data set are scored;
+    must have; `run` the hash of everything that shapes the counts; `images` how many of the data set are scored;
     `out` and `export` places as storage_at takes them.
     """
 
@@ -59,7 +59,7 @@ class Job:
     threads: int
     boundary: bool
     run: str
-    pictures: int
+    images: int
     out: str
     export: str = ""
 
@@ -121,22 +121,22 @@ def segmenter_of(
 
 
 def prepared(sample: Sample, protocol: Protocol) -> tuple[Image.Image, np.ndarray]:
-    """The picture as the segmenter gets it, and the labels (h, w) in its size.
+    """The image as the segmenter gets it, and the labels (h, w) in its size.
 
     With `scored=crop`: the short side is brought to that of the protocol, labels by the nearest pixel, and the middle
     square is cut out, both by torchvision's rules, as CLIPtrase has it.
     """
-    picture = Image.fromarray(np.ascontiguousarray(sample.image))
+    image = Image.fromarray(np.ascontiguousarray(sample.image))
     if protocol.scored == "original":
-        return picture, sample.labels
+        return image, sample.labels
     import torchvision.transforms.functional as vision  # here, since it takes seconds that no other protocol needs
 
     side = int(str(protocol.size).removeprefix("short:"))
     filters = vision.InterpolationMode
     labels = Image.fromarray(sample.labels.astype(np.int32))
-    picture = vision.resize(picture, [side], filters(protocol.resampling))
+    image = vision.resize(image, [side], filters(protocol.resampling))
     labels = vision.resize(labels, [side], filters.NEAREST)
-    return vision.center_crop(picture, [side, side]), np.asarray(vision.center_crop(labels, [side, side]))
+    return vision.center_crop(image, [side, side]), np.asarray(vision.center_crop(labels, [side, side]))
 
 
 def is_empty(labels: np.ndarray, dataset: Dataset) -> bool:
@@ -168,16 +168,16 @@ class Worker:
                 f"({job.weights}). Give all machines the same files."
             )
         segmenter = segmenter_of(self.backbone, job.methods, job.text, job.protocol, batch=job.batch)
-        # Detectors that learn see the run's first pictures, whichever shard is in work: results don't depend on who
+        # Detectors that learn see the run's first images, whichever shard is in work: results don't depend on who
         # does what.
-        self.segmenter = segmenter.fitted(islice(self._first_pictures(), PICTURES_TO_FIT))
+        self.segmenter = segmenter.fitted(islice(self._first_images(), IMAGES_TO_FIT))
 
     def __call__(self, shard: Shard, report: Report | None = None) -> None:
-        """Does a shard and writes its file. `report` is told after each picture how many are done in this shard."""
+        """Does a shard and writes its file. `report` is told after each image how many are done in this shard."""
         self.storage.write(shard.name, encode(self.run(shard, report)))
 
     def run(self, shard: Shard, report: Report | None = None) -> ShardResult:
-        """The counts of a shard. A picture that can't be read or scored is named among the broken ones."""
+        """The counts of a shard. An image that can't be read or scored is named among the broken ones."""
         job = self.job
         started = time.monotonic()
         names: list[str] = []
@@ -186,8 +186,8 @@ class Worker:
         classes = len(job.dataset.names)
         tallies = {method: Tally.empty(classes) for method in job.methods}
         skipped: list[str] = []
-        pictures = self._readable(range(shard.start, shard.stop), truths, broken, skipped)
-        first = next(pictures, None)
+        images = self._readable(range(shard.start, shard.stop), truths, broken, skipped)
+        first = next(images, None)
 
         def take(name: str, found: Sequence[Segmentation], coming: Future[Any]) -> None:
             try:
@@ -202,10 +202,10 @@ class Worker:
             if report is not None:
                 report(len(names) + len(broken) + len(skipped))
 
-        # Counted in other threads, while the network has the next pictures.
+        # Counted in other threads, while the network has the next images.
         with ThreadPoolExecutor(COUNTERS) as pool:
             waiting: deque[tuple[str, Sequence[Segmentation], Future[Any]]] = deque()
-            for found in self.segmenter.many(chain([first], pictures)) if first is not None else ():
+            for found in self.segmenter.many(chain([first], images)) if first is not None else ():
                 name = found[0].name
                 waiting.append((name, found, pool.submit(self._counted, found, truths.pop(name))))
                 if len(waiting) > COUNTERS:
@@ -238,7 +238,7 @@ class Worker:
     def _readable(
         self, numbers: range, truths: dict[str, np.ndarray], broken: dict[str, str], skipped: list[str]
     ) -> Iterator[tuple[str, Image.Image]]:
-        """Names and pictures, read ahead; labels go into `truths`, what can't be read into `broken`, and what the
+        """Names and images, read ahead; labels go into `truths`, what can't be read into `broken`, and what the
         protocol leaves out into `skipped`.
         """
         for number, found in read_ahead(numbers, self._read, READ_AHEAD):
@@ -246,15 +246,15 @@ class Worker:
             if isinstance(found, Exception):
                 broken[name] = str(found)
                 continue
-            picture, labels = found
+            image, labels = found
             if self.job.protocol.empty == "skipped" and is_empty(labels, self.job.dataset):
                 skipped.append(name)
                 continue
             truths[name] = labels
-            yield name, picture
+            yield name, image
 
-    def _first_pictures(self) -> Iterator[tuple[str, Image.Image]]:
-        return self._readable(range(self.job.pictures), {}, {}, [])
+    def _first_images(self) -> Iterator[tuple[str, Image.Image]]:
+        return self._readable(range(self.job.images), {}, {}, [])
 
     def _read(self, number: int) -> tuple[Image.Image, np.ndarray] | ValueError | OSError:
         try:

@@ -1,4 +1,4 @@
-"""Two methods on the same pictures: is the difference larger than what other pictures would have made of it?"""
+"""Two methods on the same images: is the difference larger than what other images would have made of it?"""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Pair(NamedTuple):
 
 
 def compare(cells: Sequence[Cell], first: str, second: str) -> list[Pair]:
-    """Both methods wherever they were scored alike: same data set, pictures, backbone and protocol (by its hash).
+    """Both methods wherever they were scored alike: same data set, images, backbone and protocol (by its hash).
 
-    Resamples are paired: both methods meet the same pictures as often. ValueError for a method that is nowhere, and
+    Resamples are paired: both methods meet the same images as often. ValueError for a method that is nowhere, and
     where the two have no cell in common.
     """
     for method in (first, second):
@@ -44,7 +44,7 @@ def compare(cells: Sequence[Cell], first: str, second: str) -> list[Pair]:
                 pairs.append(_pair(one, other))
     if not pairs:
         raise ValueError(
-            f"`{first}` and `{second}` have no data set, protocol, backbone and number of pictures in common. Run them "
+            f"`{first}` and `{second}` have no data set, protocol, backbone and number of images in common. Run them "
             "in one command: --method FIRST,SECOND."
         )
     return pairs
@@ -63,7 +63,7 @@ def _pair(one: Cell, other: Cell) -> Pair:
 
 def _resampled(cell: Cell) -> Resampled:
     storage = storage_at(cell.place)
-    shards = cut(cell.pictures["asked"], cell.settings["shard"])
+    shards = cut(cell.images["asked"], cell.settings["shard"])
     matrices = (read_shard(storage, shard, cell.run).tallies[cell.method].matrix for shard in shards)
     hungarian = cell.settings["protocol"]["matching"] == "hungarian"
     matching = matching_of(np.asarray(sum(matrices)), "hungarian") if hungarian else None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segment.evaluation.metrics import Convention, Counts, Interval, Summary, summarise
+from segment.evaluation.metrics import Convention, Counts, Interval, Summary, summarize
 from segment.evaluation.metrics.summary import class_iou
 from segment.evaluation.storage import Storage
 from segment.run import file_name
@@ -28,8 +28,8 @@ PACKAGES = ("attention-outliers", "torch", "torchvision", "open_clip_torch", "ti
 class Cell:
     """The numbers of one method on one data set. All but counts are shares in [0, 1]; None where undefined.
 
-    `low` and `high` are the ends of the 95 % interval of the mean IoU over other pictures. `classes` has for each class
-    its name, `iou`, `accuracy`, `boundary_iou`, and the `true` and `predicted` pixels. `pictures` counts those
+    `low` and `high` are the ends of the 95 % interval of the mean IoU over other images. `classes` has for each class
+    its name, `iou`, `accuracy`, `boundary_iou`, and the `true` and `predicted` pixels. `images` counts those
     `scored`, `broken`, and `skipped` by the protocol, those `asked` for, and those that the data set `has`. `protocol`
     is its name, and `hash` that of its content; `run` that of everything.
     """
@@ -51,7 +51,7 @@ class Cell:
     never_predicted: tuple[str, ...]
     classes: tuple[dict[str, Any], ...]
     matching: dict[str, str] | None
-    pictures: dict[str, int]
+    images: dict[str, int]
     broken: dict[str, str]
     seconds: float
     settings: dict[str, Any]
@@ -61,15 +61,15 @@ class Cell:
 
     @property
     def whole(self) -> bool:
-        """Whether all pictures of the data set were scored, but for those that the protocol skips."""
-        return self.pictures["scored"] + self.pictures["skipped"] == self.pictures["has"]
+        """Whether all images of the data set were scored, but for those that the protocol skips."""
+        return self.images["scored"] + self.images["skipped"] == self.images["has"]
 
 
 def cell_numbers(
     matrix: np.ndarray, boundary: np.ndarray | None, interval: Interval, names: Sequence[str], convention: Convention
 ) -> dict[str, Any]:
     """The numeric fields of a cell, from its (C, C) matrix and the (3, C) counts near outlines."""
-    summary: Summary = summarise(matrix, convention=convention)
+    summary: Summary = summarize(matrix, convention=convention)
     boundary_iou = np.full(len(names), math.nan)
     if boundary is not None:
         boundary_iou = class_iou(Counts(*boundary), convention)
@@ -160,7 +160,7 @@ def frame(cells: Sequence[Cell]) -> pd.DataFrame:
     rows = []
     for cell in cells:
         row: dict[str, Any] = {name: getattr(cell, name) for name in (*COLUMNS, "boundary_iou", "published", "run")}
-        row |= {f"pictures_{key}": value for key, value in cell.pictures.items()}
+        row |= {f"images_{key}": value for key, value in cell.images.items()}
         row |= {"never_predicted": len(cell.never_predicted), "seconds": cell.seconds}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Methods scored on a labelled data set in one sitting, without files: for demonstrations, notebooks and tests.
+"""Methods scored on a labeled data set in one sitting, without files: for demonstrations, notebooks and tests.
 
 For a number to quote, with a protocol, shards and resumption, see segment.evaluation.evaluate.
 """
@@ -16,7 +16,7 @@ import pandas as pd
 from diagnostics.backbones.base import Backbone
 from diagnostics.images.feed import progress_bar
 from segment.datasets.base import Dataset
-from segment.evaluation.metrics import Resampled, confusion_matrix, counts_of, summarise
+from segment.evaluation.metrics import Resampled, confusion_matrix, counts_of, summarize
 from segment.method import Method, TextFeatures
 from segment.segmenter import Segmenter
 from segment.text.features import text_features
@@ -24,17 +24,17 @@ from segment.text.features import text_features
 
 @dataclass(frozen=True, kw_only=True)
 class MethodScores:
-    """Confusion matrices (C, C) by method, the resampled counts behind intervals, and the number of pictures."""
+    """Confusion matrices (C, C) by method, the resampled counts behind intervals, and the number of images."""
 
     matrices: dict[str, np.ndarray]
     resampled: dict[str, Resampled]
-    pictures: int
+    images: int
 
     def table(self) -> pd.DataFrame:
-        """mIoU with its 95 % interval over pictures, and pixel accuracy: method as index, shares in [0, 1]."""
+        """mIoU with its 95 % interval over images, and pixel accuracy: method as index, shares in [0, 1]."""
         rows = []
         for method, matrix in self.matrices.items():
-            summary, interval = summarise(matrix), self.resampled[method].interval()
+            summary, interval = summarize(matrix), self.resampled[method].interval()
             rows.append(
                 {
                     "method": method,
@@ -62,7 +62,7 @@ def score_methods(
     """Every method on the first `limit` samples (all by default), from one forward pass each.
 
     `text`: the words' features; the data set's own names by default. `windows`, `size` and other options as
-    Segmenter's: by default each picture is seen whole and as it is.
+    Segmenter's: by default each image is seen whole and as it is.
     """
     words = text_features(backbone, list(dataset.names), progress=False) if text is None else text
     segmenter = Segmenter(backbone, methods, words, windows=windows, size=size, strict=True, **options)
@@ -74,17 +74,17 @@ def score_methods(
     count = len(dataset) if limit is None else min(limit, len(dataset))
     truths: dict[str, np.ndarray] = {}
 
-    def pictures() -> Any:
+    def images() -> Any:
         for sample in islice(dataset, count):
             truths[sample.name] = sample.labels  # popped below: only those in work are held
             yield sample.name, sample.image
 
     with progress_bar(f"score {len(specs)} methods on {backbone.spec}", count, shown=progress) as bar:
-        for found in segmenter.many(pictures()):
+        for found in segmenter.many(images()):
             truth = truths.pop(found[0].name)
             for one in found:
                 matrix = confusion_matrix(one.labels, truth, classes, ignore=ignore)
                 matrices[one.method] += matrix
                 resampled[one.method].add(one.name, counts_of(matrix))
             bar.update(1)
-    return MethodScores(matrices=matrices, resampled=resampled, pictures=count)
+    return MethodScores(matrices=matrices, resampled=resampled, images=count)

@@ -1,4 +1,4 @@
-"""Shards: a run's pictures cut into pieces, and the file of exact counts that each finished piece leaves."""
+"""Shards: a run's images cut into pieces, and the file of exact counts that each finished piece leaves."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from segment.evaluation.metrics import Counts
 from segment.evaluation.storage import Storage
 
 FOLDER = "shards"
-# A shard is what a killed worker loses, and the unit that workers share out. Our choice: at most 32 pictures, and
+# A shard is what a killed worker loses, and the unit that workers share out. Our choice: at most 32 images, and
 # about 64 shards for smaller runs.
-MOST_PICTURES, USUAL_SHARDS = 32, 64
+MOST_IMAGES, USUAL_SHARDS = 32, 64
 
 
 class Shard(NamedTuple):
-    """Pictures `start` to `stop` - 1 of the run."""
+    """Images `start` to `stop` - 1 of the run."""
 
     number: int
     start: int
@@ -34,21 +34,21 @@ class Shard(NamedTuple):
         return f"{FOLDER}/{self.number:06d}.npz"
 
 
-def shard_size(pictures: int) -> int:
-    """Pictures in a shard where none is asked for; it depends on nothing but their number."""
-    return max(1, min(MOST_PICTURES, math.ceil(pictures / USUAL_SHARDS)))
+def shard_size(images: int) -> int:
+    """Images in a shard where none is asked for; it depends on nothing but their number."""
+    return max(1, min(MOST_IMAGES, math.ceil(images / USUAL_SHARDS)))
 
 
-def cut(pictures: int, size: int) -> list[Shard]:
-    """All pictures, each in one shard: the same for any number of workers."""
+def cut(images: int, size: int) -> list[Shard]:
+    """All images, each in one shard: the same for any number of workers."""
     if size < 1:
-        raise ValueError(f"a shard should have at least 1 picture; got {size}.")
-    starts = range(0, pictures, size)
-    return [Shard(number, start, min(start + size, pictures)) for number, start in enumerate(starts)]
+        raise ValueError(f"a shard should have at least 1 image; got {size}.")
+    starts = range(0, images, size)
+    return [Shard(number, start, min(start + size, images)) for number, start in enumerate(starts)]
 
 
 class Sparse(NamedTuple):
-    """The confusion matrix of one picture, where it is not 0: true class, predicted class, pixels, (k) each."""
+    """The confusion matrix of one image, where it is not 0: true class, predicted class, pixels, (k) each."""
 
     truth: np.ndarray
     predicted: np.ndarray
@@ -75,33 +75,33 @@ class Sparse(NamedTuple):
 
 @dataclass
 class Tally:
-    """What one method did on the pictures of a shard.
+    """What one method did on the images of a shard.
 
-    `matrix` (C, C) int64; `boundary` (3, C) int64, right, true and predicted pixels near outlines; `pictures`, the
-    matrix of each picture apart, in the order of the shard's names.
+    `matrix` (C, C) int64; `boundary` (3, C) int64, right, true and predicted pixels near outlines; `images`, the
+    matrix of each image apart, in the order of the shard's names.
     """
 
     matrix: np.ndarray
     boundary: np.ndarray
-    pictures: list[Sparse] = field(default_factory=list)
+    images: list[Sparse] = field(default_factory=list)
 
     @classmethod
     def empty(cls, classes: int) -> Tally:
         return cls(np.zeros((classes, classes), np.int64), np.zeros((3, classes), np.int64))
 
     def add(self, matrix: np.ndarray, boundary: Counts | None) -> None:
-        """One picture."""
+        """One image."""
         self.matrix += matrix
         if boundary is not None:
             self.boundary += np.stack(boundary)
-        self.pictures.append(Sparse.of(matrix))
+        self.images.append(Sparse.of(matrix))
 
 
 @dataclass
 class ShardResult:
-    """A finished shard: names of the pictures that were scored, those that are broken with the reason, the tallies.
+    """A finished shard: names of the images that were scored, those that are broken with the reason, the tallies.
 
-    `skipped` are the names of pictures that the protocol leaves out.
+    `skipped` are the names of images that the protocol leaves out.
     """
 
     shard: Shard
@@ -114,16 +114,16 @@ class ShardResult:
     skipped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        every = self.pictures
+        every = self.images
         if len(set(every)) != len(every) or len(every) != self.shard.stop - self.shard.start:
             raise DamagedShard(
-                f"shard {self.shard.number} should have each of its {self.shard.stop - self.shard.start} pictures "
+                f"shard {self.shard.number} should have each of its {self.shard.stop - self.shard.start} images "
                 f"once; it has {len(self.names)}, {len(self.broken)} broken and {len(self.skipped)} skipped ones."
             )
 
     @property
-    def pictures(self) -> list[str]:
-        """Names of all its pictures."""
+    def images(self) -> list[str]:
+        """Names of all its images."""
         return [*self.names, *self.broken, *self.skipped]
 
 
@@ -147,10 +147,10 @@ def encode(result: ShardResult) -> bytes:
     for number, tally in enumerate(result.tallies.values()):
         arrays[f"{number}/matrix"] = tally.matrix
         arrays[f"{number}/boundary"] = tally.boundary
-        ends = np.cumsum([len(one.pixels) for one in tally.pictures], dtype=np.int64)
+        ends = np.cumsum([len(one.pixels) for one in tally.images], dtype=np.int64)
         arrays[f"{number}/ends"] = ends if len(ends) else np.zeros(0, np.int64)
         for name, kind in (("truth", np.int32), ("predicted", np.int32), ("pixels", np.int64)):
-            parts = [getattr(one, name) for one in tally.pictures]
+            parts = [getattr(one, name) for one in tally.images]
             arrays[f"{number}/{name}"] = np.concatenate(parts).astype(kind) if parts else np.zeros(0, kind)
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -177,22 +177,22 @@ def decode(content: bytes) -> ShardResult:
     )
     for method, tally in tallies.items():
         total = np.zeros_like(tally.matrix)
-        for one in tally.pictures:
+        for one in tally.images:
             total[one.truth, one.predicted] += one.pixels
-        if len(tally.pictures) != len(result.names) or not np.array_equal(total, tally.matrix):
-            raise DamagedShard(f"shard {result.shard.number}: the pictures of `{method}` don't add up to its matrix.")
+        if len(tally.images) != len(result.names) or not np.array_equal(total, tally.matrix):
+            raise DamagedShard(f"shard {result.shard.number}: the images of `{method}` don't add up to its matrix.")
     return result
 
 
 def _tally(arrays: Mapping[str, np.ndarray], number: int) -> Tally:
     ends = arrays[f"{number}/ends"]
     parts = [np.split(arrays[f"{number}/{name}"], ends[:-1]) for name in ("truth", "predicted", "pixels")]
-    pictures = [Sparse(*each) for each in zip(*parts, strict=True)] if len(ends) else []
-    return Tally(arrays[f"{number}/matrix"], arrays[f"{number}/boundary"], pictures)
+    images = [Sparse(*each) for each in zip(*parts, strict=True)] if len(ends) else []
+    return Tally(arrays[f"{number}/matrix"], arrays[f"{number}/boundary"], images)
 
 
 def read_shard(storage: Storage, shard: Shard, run: str) -> ShardResult:
-    """The finished shard. DamagedShard also for one of another run, or of other pictures."""
+    """The finished shard. DamagedShard also for one of another run, or of other images."""
     found = decode(storage.read(shard.name))
     if found.run != run or found.shard != shard:
         raise DamagedShard(f"`{shard.name}` is of another run ({found.run}, not {run}).")

@@ -1,4 +1,4 @@
-"""Shards added up: exact sums for every method, each picture once."""
+"""Shards added up: exact sums for every method, each image once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segment.evaluation.storage import Storage
 
 
 class Total:
-    """The sums over shards so far. Adding a shard twice, or a picture that another shard has, raises ValueError."""
+    """The sums over shards so far. Adding a shard twice, or an image that another shard has, raises ValueError."""
 
     def __init__(self, methods: Sequence[str], classes: int) -> None:
         self.tallies = {method: Tally.empty(classes) for method in methods}
@@ -26,7 +26,7 @@ class Total:
 
     def add(self, result: ShardResult) -> None:
         """One finished shard."""
-        again = set(result.pictures) & (self.names | self.skipped | self.broken.keys())
+        again = set(result.images) & (self.names | self.skipped | self.broken.keys())
         if result.shard.number in self._shards or again:
             raise ValueError(
                 f"shard {result.shard.number} would count again: {', '.join(sorted(again)[:3]) or 'all of it'}. The "
@@ -43,7 +43,7 @@ class Total:
 
     @property
     def done(self) -> int:
-        """Pictures that are done, scored or not."""
+        """Images that are done, scored or not."""
         return len(self.names) + len(self.broken) + len(self.skipped)
 
     def miou(self, convention: Convention, matching: Matching) -> dict[str, float]:
@@ -62,15 +62,15 @@ def final_matrix(matrix: np.ndarray, matching: Matching) -> np.ndarray:
 def resampled(
     storage: Storage, shards: Iterable[Shard], run: str, methods: Sequence[str], matchings: Sequence[np.ndarray | None]
 ) -> list[Resampled]:
-    """The bootstrap of some methods over all pictures, shard by shard; `matchings` gives clusters to classes."""
+    """The bootstrap of some methods over all images, shard by shard; `matchings` gives clusters to classes."""
     found: list[Resampled] = []
     for shard in shards:
         result = read_shard(storage, shard, run)
         if not found:
             found = [Resampled(len(result.tallies[method].matrix)) for method in methods]
         for method, matching, into in zip(methods, matchings, found, strict=True):
-            for name, picture in zip(result.names, result.tallies[method].pictures, strict=True):
-                classes, counts = picture.counts(matching)
+            for name, image in zip(result.names, result.tallies[method].images, strict=True):
+                classes, counts = image.counts(matching)
                 into.add(name, counts, classes=classes)
     return found
 

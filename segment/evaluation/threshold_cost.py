@@ -1,4 +1,4 @@
-"""What a detector's threshold costs or brings: label maps and features of a method that mends what it marks."""
+"""What a detector's threshold costs or brings: label maps and features of a method that purifies what it marks."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def threshold_cost(
     thresholds: Sequence[float],
     *,
     method: str = "clearclip",
-    purifier: str = "neighbour-mean",
+    purifier: str = "neighbor-mean",
     text: TextFeatures | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """A method at each threshold of its detector: `threshold` as index, ascending, the last one inf, nothing mended.
+    """A method at each threshold of its detector: `threshold` as index, ascending, the last one inf, nothing purified.
 
-    `tokens`: patches marked in a picture, mean; `mIoU` of the label maps, with its 95 % interval `low` and `high`;
-    `AUC` of «same class» by cosine of the method's features, mean of the pictures that have one. All in [0, 1] but
-    `tokens`, which is nan for a method that does not tell what it mended. `detector`: a spec without its threshold;
+    `tokens`: patches marked in an image, mean; `mIoU` of the label maps, with its 95 % interval `low` and `high`;
+    `AUC` of «same class» by cosine of the method's features, mean of the images that have one. All in [0, 1] but
+    `tokens`, which is nan for a method that does not tell what it purified. `detector`: a spec without its threshold;
     `method`: a spec that leaves detector and purifier open. `options` as those of `score_methods`.
     """
     given = sorted({float(one) for one in thresholds})
@@ -66,7 +66,7 @@ def threshold_cost(
 def _features(
     backbone: Backbone, dataset: Dataset, specs: list[str], limit: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Marked patches, and the AUC of the features, of each method: means over the pictures, at its size."""
+    """Marked patches, and the AUC of the features, of each method: means over the images, at its size."""
     count = len(dataset) if limit is None else min(limit, len(dataset))
     tokens, areas = np.full((count, len(specs)), np.nan), np.full((count, len(specs)), np.nan)
     ignore = () if dataset.ignore is None else (dataset.ignore,)

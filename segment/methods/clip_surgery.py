@@ -19,7 +19,7 @@ METHOD = Method(
         # Deviation: the release writes the stretched position table over the learned one, so a second change of size
         # stretches what was stretched before.
         "The learned position table is stretched anew for each size; the release overwrites it.",
-        "Pictures of any shape; the release takes square ones of 224 or 512 pixels.",
+        "Images of any shape; the release takes square ones of 224 or 512 pixels.",
         "No segmentation is released; labels are decoded as SCLIP does, without feature surgery.",
     ),
 )

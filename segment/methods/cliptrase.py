@@ -15,7 +15,7 @@ METHOD = Method(
     departures=(
         "At other depths than 12 the block whose correlations are clustered is the last but one (our choice).",
         "The release knows windows of 224 and 336 pixels; DBSCAN's settings for other grids follow a rule of ours.",
-        "With several windows each holds its own vote, and overlaps vote once more; the release has one centre crop.",
+        "With several windows each holds its own vote, and overlaps vote once more; the release has one center crop.",
         "On VOC20 the release multiplies by the class token's logits; that is a setting here: class_prior=true.",
         "Background words count as their class before the vote.",
     ),

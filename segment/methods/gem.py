@@ -2,7 +2,7 @@
 
 The release hands its blocks the tokens in the order (T, B, D). open_clip's blocks, since they take (B, T, D), read the
 tokens as a batch: before the second stream each token attends to itself alone, or to the same token of the other
-pictures of a batch. The doubled blocks turn the order back. `gem-paper` has the stock attention there, as the release
+images of a batch. The doubled blocks turn the order back. `gem-paper` has the stock attention there, as the release
 has with an open_clip from before that change.
 """
 
@@ -19,7 +19,7 @@ PAPER = Paper(
 )
 DEPARTURES = (
     "The evaluation protocol is not released; labels are decoded as SCLIP does.",
-    "Pictures keep their shape; the release stretches them to 448x448.",
+    "Images keep their shape; the release stretches them to 448x448.",
 )
 
 METHOD = Method(
@@ -36,6 +36,6 @@ METHOD = Method(
     summary="second stream over the last 6 blocks: (qq + kk + vv) / 3; as released, no attention in the blocks before",
     # The release resamples the position table at its native size as well, which changes nothing there.
     positions="bicubic-antialiased",
-    # Deviation: the release mixes the pictures of a batch in the early blocks.
-    departures=(*DEPARTURES, "Each picture is on its own; the release mixes those of a batch in the early blocks."),
+    # Deviation: the release mixes the images of a batch in the early blocks.
+    departures=(*DEPARTURES, "Each image is on its own; the release mixes those of a batch in the early blocks."),
 )

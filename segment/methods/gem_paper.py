@@ -1,4 +1,4 @@
-"""GEM as printed: a second stream of generalised self-self attention beside the stock one, in the last blocks."""
+"""GEM as printed: a second stream of generalized self-self attention beside the stock one, in the last blocks."""
 
 from __future__ import annotations
 

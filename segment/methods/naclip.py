@@ -1,4 +1,4 @@
-"""NACLIP: k-k attention leaning to neighbours, without residual and feed-forward network."""
+"""NACLIP: k-k attention leaning to neighbors, without residual and feed-forward network."""
 
 from __future__ import annotations
 

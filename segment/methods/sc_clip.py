@@ -1,9 +1,9 @@
-"""SC-CLIP as released: anomaly tokens mended, deep features adjusted by similarity of middle layers, levels fused."""
+"""SC-CLIP as released: anomaly tokens purified, deep features adjusted by similarity of middle layers, levels fused."""
 
 from __future__ import annotations
 
 from diagnostics.detectors.lof_release import LofRelease
-from diagnostics.purifiers.neighbor_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_mean import NeighborMean
 from segment.encoders.self_calibrate import SelfCalibrated
 from segment.method import Method, Paper
 from segment.methods.sclip import OTHER_SHAPES, PARTIAL_PATCHES
@@ -18,16 +18,16 @@ PAPER = Paper(
 METHOD = Method(
     encoder=SelfCalibrated(
         detector=LofRelease(),
-        purifier=NeighbourMean(isolated="keep"),
+        purifier=NeighborMean(isolated="keep"),
         kernel="kk",
         terms="mean",
         second_branch="full",
         class_share=0.3,
     ),
     paper=PAPER,
-    summary="outliers by density mended, features adjusted by layers 9 and 4, k-k and similarity attention, two passes",
+    summary="outliers purified by density, features adjusted by layers 9, 4, k-k and similarity attention, two passes",
     departures=(
-        "Pictures need not be square, and several go in one batch; the release takes single square windows.",
+        "Images need not be square, and several go in one batch; the release takes single square windows.",
         OTHER_SHAPES,
         PARTIAL_PATCHES,
         "At 24 blocks the layers are the paper's, 17, 7 and 9-20, and the class share is 0.3. The authors' own setting "

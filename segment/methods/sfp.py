@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diagnostics.detectors.som_release import SomRelease
-from diagnostics.purifiers.neighbor_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_mean import NeighborMean
 from segment.encoders.self_calibrate import SelfCalibrated
 from segment.method import Method, Paper
 from segment.methods.sclip import OTHER_SHAPES, PARTIAL_PATCHES
@@ -18,7 +18,7 @@ PAPER = Paper(
 METHOD = Method(
     encoder=SelfCalibrated(
         detector=SomRelease(),
-        purifier=NeighbourMean(isolated="zero"),
+        purifier=NeighborMean(isolated="zero"),
         kernel="qq+kk",
         terms="mean",
         gate_thresholded=True,
@@ -27,15 +27,15 @@ METHOD = Method(
         depth_rule="fixed",
     ),
     paper=PAPER,
-    summary="outliers by class attention mended at layer L-1, q-q, k-k and similarity attention, a similarity branch",
+    summary="outliers by class attention purified at layer L-1, q-q, k-k and similarity attention, a similarity branch",
     departures=(
-        "Pictures need not be square, and several go in one batch; the release takes single square windows.",
+        "Images need not be square, and several go in one batch; the release takes single square windows.",
         OTHER_SHAPES,
         PARTIAL_PATCHES,
         "Layers stay 9, 4 and 4-10 at every depth from 12 on, as the release has them written in; depth_rule=line "
         "moves them with the depth, as SC-CLIP does. Below 12 blocks they are on that line (our choice).",
         "Similarity and outlier scores are computed in fp32; the release has fp16 on a GPU.",
-        "A patch that no other is similar to, such as one mended to zero, attends to itself, where the release gives "
+        "A patch that no other is similar to, such as one purified to zero, attends to itself, where the release gives "
         "nan.",
         "The accumulated attention, which the release computes and never uses, is left out.",
     ),

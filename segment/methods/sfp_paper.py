@@ -1,4 +1,4 @@
-"""SFP as printed: outliers mended at every layer and onwards, attention enhanced, maps of all layers integrated."""
+"""SFP as printed: outliers purified at every layer and onwards, attention enhanced, maps of all layers integrated."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from segment.methods.sfp import PAPER
 METHOD = Method(
     encoder=PrintedSfp(),
     paper=PAPER,
-    summary="Eq 4-11 as printed: outliers mended at every layer, joint q-q and k-k attention, maps of all layers",
+    summary="Eq 4-11 as printed: outliers purified at every layer, joint q-q and k-k attention, maps of all layers",
     departures=(
         "Eq 4 writes one attention map: heads are averaged (our choice); detector=som(heads=vote) lets them vote.",
-        "Eq 5 divides by 8 whatever the number of neighbours, as printed; purifier=mean divides by the true number.",
-        "Eq 5 has nothing for a patch whose neighbours are all outliers: the empty sum makes it zero.",
-        "The class token is never mended, since Eq 4 ranges over patches.",
+        "Eq 5 divides by 8 whatever the number of neighbors, as printed; purifier=mean divides by the true number.",
+        "Eq 5 has nothing for a patch whose neighbors are all outliers: the empty sum makes it zero.",
+        "The class token is never purified, since Eq 4 ranges over patches.",
         "Eq 6 keeps the class token and registers among the keys (our choice).",
         "Eq 7 mixes the tokens themselves; each head's attention counts equally (our choice). values=projected mixes "
         "projected values, as Fig 2 draws it.",

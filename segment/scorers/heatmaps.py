@@ -1,4 +1,4 @@
-"""Heat maps of words: CLIP Surgery's feature surgery, and maps stretched to the picture, each class from 0 to 1."""
+"""Heat maps of words: CLIP Surgery's feature surgery, and maps stretched to the image, each class from 0 to 1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def feature_surgery(
     if text.ndim != 2 or len(text) < 2:
         raise ValueError(
             f"`text` should be (C, E) with at least 2 classes; got {tuple(text.shape)}. Add words for the rest of the "
-            "picture: feature surgery takes away what all classes share."
+            "image: feature surgery takes away what all classes share."
         )
     if patches.shape[::2] != class_token.shape or patches.shape[-1] != text.shape[-1]:
         raise ValueError(
@@ -44,10 +44,10 @@ def feature_surgery(
 
 
 def heat_maps(maps: Tensor, size: tuple[int, int], *, padding: Padding | None = None) -> Tensor:
-    """Maps (B, C, rows, cols), each from 0 to 1, stretched bilinearly to a picture: (B, C, height, width).
+    """Maps (B, C, rows, cols), each from 0 to 1, stretched bilinearly to an image: (B, C, height, width).
 
-    Each class of each picture is scaled on its own, before stretching; a class that is equal everywhere is 0. `size` is
-    the picture's (height, width); with `padding` the maps cover that much more on each side, which is cut off.
+    Each class of each image is scaled on its own, before stretching; a class that is equal everywhere is 0. `size` is
+    the image's (height, width); with `padding` the maps cover that much more on each side, which is cut off.
     Source: xmed-lab/CLIP_Surgery d4696d4; GEM scales so as well.
     """
     least, most = torch.aminmax(maps.float().flatten(2), dim=-1, keepdim=True)

@@ -23,14 +23,14 @@ class MaskMean(Scorer):
 
     `masks` is where they come from, by default from the encoder. Patches are brought to unit length, enlarged to the
     window bilinearly and averaged over each mask; the pixels of no mask, the remainder, are one mask as well.
-    `renormalise` brings the mean to unit length; without it the scores are the means of the pixels' cosines.
+    `renormalize` brings the mean to unit length; without it the scores are the means of the pixels' cosines.
     `background_only` leaves the remainder no label but the background's, where the vocabulary has one: the others get
     -1, the lowest cosine.
     Source: LaVG (Kang and Cho, ECCV 2024), dahyun-kang/lavg 2db88e5, with `background_only` for VOC21.
     """
 
     masks: MaskSource = LeftMasks()
-    renormalise: bool = False  # our choice, as cosines are averaged elsewhere
+    renormalize: bool = False  # our choice, as cosines are averaged elsewhere
     background_only: bool = False
 
     def __call__(self, encoding: Encoding, text: TextFeatures, size: tuple[int, int]) -> Scores:
@@ -38,7 +38,7 @@ class MaskMean(Scorer):
         count = int(regions.max()) + 1
         regions = torch.where(regions < 0, count, regions)
         means = region_means(encoding, regions, count + 1)
-        if self.renormalise:
+        if self.renormalize:
             means = F.normalize(means, dim=-1)
         cosines = means @ text.features.to(means).mT  # (B, K + 1, Q)
         if self.background_only and text.background is not None:

@@ -66,7 +66,7 @@ def class_rows(
     """Unit vectors (Q, E) of a vocabulary from the rows of the classifier, and the class of each; biases are left out.
 
     `mean`: a class is the direction of the mean of its unit rows, as a word is that of its sentences; `each`: every row
-    is a query, and the best one speaks for its class, which favours classes of many rows. Both are our choice. A row
+    is a query, and the best one speaks for its class, which favors classes of many rows. Both are our choice. A row
     that several classes name belongs to the one that names the fewest, so that beside `bird` a `flamingo` keeps its
     own. ValueError where a class is left with none.
     """

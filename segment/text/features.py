@@ -24,8 +24,8 @@ from segment.text.vocabulary import Vocabulary
 BATCH = 256
 # Seconds between two writings of the cache while words are encoded: what a run that is killed can lose. Our choice.
 SAVE_EVERY = 30.0
-# The picture tower of two-tower models: the words don't depend on it.
-PICTURE_TOWER = ("visual.",)
+# The image tower of two-tower models: the words don't depend on it.
+IMAGE_TOWER = ("visual.",)
 
 
 def text_features(
@@ -41,7 +41,7 @@ def text_features(
     """The vocabulary as unit vectors on the backbone's device, in fp32.
 
     With a text tower: each query is put into all `templates` (a name of segment.text.templates, a file, sentences); the
-    features of the sentences are normalised, averaged, and normalised again. Source: openai/CLIP, notebook on prompts
+    features of the sentences are normalized, averaged, and normalized again. Source: openai/CLIP, notebook on prompts
     for ImageNet, which all methods here follow.
     Each query's vector is kept in `cache`, a folder, under a hash of the backbone's spec, its text tower's weights and
     the templates, so a word that was met before is read, not encoded; `auto` is OUTLIERS_CACHE or the user's cache
@@ -91,7 +91,7 @@ def _key(backbone: Backbone, sentences: Sequence[str]) -> Mapping[str, Any]:
 
     return {
         "model": backbone.spec,
-        "weights": fingerprint(backbone.model, leave_out=PICTURE_TOWER),
+        "weights": fingerprint(backbone.model, leave_out=IMAGE_TOWER),
         "templates": list(sentences),
         "open_clip": open_clip.__version__,  # it cuts texts into tokens
     }

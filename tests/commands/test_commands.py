@@ -21,11 +21,11 @@ runner = CliRunner()
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
         labels = np.random.default_rng(number).integers(0, 2, (4, 4)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
         Image.fromarray(labels).save(tmp_path / "labels" / f"{number}.png")
     return tmp_path
@@ -39,12 +39,12 @@ def ran(*arguments):
 
 def test_probe_writes_a_store_a_table_and_figures(folder):
     output = ran(
-        "probe", folder / "pictures", "-b", "tiny", "--labels", folder / "labels", "--out", folder / "run.zarr",
+        "probe", folder / "images", "-b", "tiny", "--labels", folder / "labels", "--out", folder / "run.zarr",
         "--plots", folder / "figures", "--maps", 1,
     )  # fmt: skip
     dataset = diagnostics.open_run(folder / "run.zarr")
     assert dataset.sizes["image"] == 3
-    for word in ("median norm", "maximal norm", "tokens > 3 x median", "entropy X_res", "AUC", "3 pictures, tiny"):
+    for word in ("median norm", "maximal norm", "tokens > 3 x median", "entropy X_res", "AUC", "3 images, tiny"):
         assert word in output
     assert f"{float(dataset['norm'].max()):.1f}" in output
     drawn = {path.name for path in (folder / "figures").iterdir()}
@@ -56,7 +56,7 @@ def test_probe_writes_a_store_a_table_and_figures(folder):
 
 def test_probe_takes_measures_layers_and_sizes(folder):
     ran(
-        "probe", folder / "pictures" / "*.png", "-b", "tiny", "-o", folder / "run.zarr", "-m",
+        "probe", folder / "images" / "*.png", "-b", "tiny", "-o", folder / "run.zarr", "-m",
         "norms,query-attention:patches=1+2,heads=mean", "--layers", "1,3-4,-1", "--size", "96x64",
     )  # fmt: skip
     dataset = diagnostics.open_run(folder / "run.zarr")
@@ -65,19 +65,19 @@ def test_probe_takes_measures_layers_and_sizes(folder):
     assert dataset["norm"].shape[2:] == (4, 6)
 
 
-def test_plots_come_as_png_and_pdf_whatever_the_pictures_are_called(folder):
+def test_plots_come_as_png_and_pdf_whatever_the_images_are_called(folder):
     ran(
-        "probe", folder / "pictures" / "0.png", "-b", "tiny", "-m", "norms", "-o", folder / "run.zarr",
+        "probe", folder / "images" / "0.png", "-b", "tiny", "-m", "norms", "-o", folder / "run.zarr",
         "--plots", folder / "figures",
     )  # fmt: skip
     drawn = {path.name for path in (folder / "figures").iterdir()}
     assert drawn == {f"{name}{suffix}" for name in ("layers", "maps_0.png") for suffix in (".png", ".pdf")}
 
 
-def test_plots_of_a_picture_and_a_link_to_it_are_drawn_once(folder):
-    (folder / "link.png").symlink_to(folder / "pictures" / "0.png")
+def test_plots_of_a_image_and_a_link_to_it_are_drawn_once(folder):
+    (folder / "link.png").symlink_to(folder / "images" / "0.png")
     ran(
-        "probe", folder / "pictures" / "0.png", folder / "link.png", "-b", "tiny", "-m", "norms",
+        "probe", folder / "images" / "0.png", folder / "link.png", "-b", "tiny", "-m", "norms",
         "-o", folder / "run.zarr", "--plots", folder / "figures",
     )  # fmt: skip
     assert len(list((folder / "figures").glob("maps_*.pdf"))) == 1
@@ -85,24 +85,24 @@ def test_plots_of_a_picture_and_a_link_to_it_are_drawn_once(folder):
 
 def test_measures_without_table_or_figure_say_so(folder):
     output = ran(
-        "probe", folder / "pictures" / "0.png", "-b", "tiny", "-m", "prefix-attention", "-o", folder / "run.zarr",
+        "probe", folder / "images" / "0.png", "-b", "tiny", "-m", "prefix-attention", "-o", folder / "run.zarr",
         "--plots", folder / "figures",
     )  # fmt: skip
-    assert "1 picture, tiny" in output
+    assert "1 image, tiny" in output
     assert "figures:  none" in output
     assert not (folder / "figures").exists()
 
 
-def test_broken_pictures_are_told_at_the_end(folder):
-    (folder / "pictures" / "bad.png").write_bytes(b"no picture")
-    output = ran("probe", folder / "pictures", "-b", "tiny", "-m", "norms", "-o", folder / "run.zarr")
+def test_broken_images_are_told_at_the_end(folder):
+    (folder / "images" / "bad.png").write_bytes(b"no image")
+    output = ran("probe", folder / "images", "-b", "tiny", "-m", "norms", "-o", folder / "run.zarr")
     assert "left out (1)" in output
     assert "bad.png" in output
 
 
 def test_encode_writes_dense_tokens(folder):
     out = folder / "features.safetensors"
-    assert str(out) in ran("encode", folder / "pictures", "-b", "tiny", "-l", 3, "-t", "value", "-o", out)
+    assert str(out) in ran("encode", folder / "images", "-b", "tiny", "-l", 3, "-t", "value", "-o", out)
     assert load_file(out)["0.png"].shape == (4, 4, 2, 24)
 
 
@@ -114,7 +114,7 @@ def test_encode_writes_dense_tokens(folder):
         ("taps", ["block_in", "(B, H, T, T)", "ClearCLIP"]),
         ("positions", ["bicubic-antialiased", "bicubic-offset"]),
         ("detectors", ["som-release", "lof", "SC-CLIP", "adaptive"]),
-        ("purifiers", ["neighbour-mean", "sfp-sum", "keep"]),
+        ("purifiers", ["neighbor-mean", "sfp-sum", "keep"]),
         ("edits", ["purify-at", "plant", "register"]),
         ("all", ["backbones,", "measures (*", "taps,", "position interpolations"]),
     ],
@@ -142,21 +142,21 @@ def told(arguments, monkeypatch, capsys):
     "arguments, said",
     [
         (["probe", "nowhere", "-o", "x.zarr"], "nowhere"),
-        (["probe", "PICTURES", "-b", "tinny", "-o", "x.zarr"], "Did you mean `tiny`"),
-        (["probe", "PICTURES", "-b", "tiny", "-m", "norm", "-o", "x.zarr"], "Did you mean `norms`"),
-        (["probe", "PICTURES", "-b", "tiny", "--layers", "a", "-o", "x.zarr"], "--layers"),
-        (["probe", "PICTURES", "-b", "tiny", "--layers", "5-3", "-o", "x.zarr"], "5-3"),
-        (["probe", "PICTURES", "-b", "tiny", "--ignore", "sky", "-o", "x.zarr"], "--ignore"),
-        (["probe", "PICTURES", "-b", "tiny", "--size", "big", "-o", "x.zarr"], "big"),
-        (["probe", "PICTURES", "-b", "tiny", "--device", "cuda:77", "-o", "x.zarr"], "cuda:77"),
-        (["encode", "PICTURES", "-b", "tiny", "-t", "atention", "-o", "x"], "Did you mean `attention`"),
-        (["encode", "PICTURES", "-b", "tiny", "-l", "99", "-o", "x"], "0…12"),
+        (["probe", "IMAGES", "-b", "tinny", "-o", "x.zarr"], "Did you mean `tiny`"),
+        (["probe", "IMAGES", "-b", "tiny", "-m", "norm", "-o", "x.zarr"], "Did you mean `norms`"),
+        (["probe", "IMAGES", "-b", "tiny", "--layers", "a", "-o", "x.zarr"], "--layers"),
+        (["probe", "IMAGES", "-b", "tiny", "--layers", "5-3", "-o", "x.zarr"], "5-3"),
+        (["probe", "IMAGES", "-b", "tiny", "--ignore", "sky", "-o", "x.zarr"], "--ignore"),
+        (["probe", "IMAGES", "-b", "tiny", "--size", "big", "-o", "x.zarr"], "big"),
+        (["probe", "IMAGES", "-b", "tiny", "--device", "cuda:77", "-o", "x.zarr"], "cuda:77"),
+        (["encode", "IMAGES", "-b", "tiny", "-t", "atention", "-o", "x"], "Did you mean `attention`"),
+        (["encode", "IMAGES", "-b", "tiny", "-l", "99", "-o", "x"], "0…12"),
         (["list", "tap"], "Did you mean `taps`"),
     ],
 )
 def test_errors_are_one_readable_line(folder, arguments, said, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    given = [folder / "pictures" if argument == "PICTURES" else argument for argument in arguments]
+    given = [folder / "images" if argument == "IMAGES" else argument for argument in arguments]
     code, error = told(given, monkeypatch, capsys)
     assert code == 1
     assert said in error
@@ -169,7 +169,7 @@ def test_an_interrupt_says_that_the_run_can_go_on(folder, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(diagnostics, "probe", stop)
-    code, error = told(["probe", folder / "pictures", "-b", "tiny", "-o", folder / "x.zarr"], monkeypatch, capsys)
+    code, error = told(["probe", folder / "images", "-b", "tiny", "-o", folder / "x.zarr"], monkeypatch, capsys)
     assert code == 130
     assert "goes on" in error
 

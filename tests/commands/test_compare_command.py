@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from attention_outliers.commands.compare import planted_of, tell
 from attention_outliers.commands.main import app, main
 from diagnostics import load_backbone
-from diagnostics.studies.purification import removal_table
-from diagnostics.studies.scoring import score_pictures
+from diagnostics.studies.purification import purification_table
+from diagnostics.studies.scoring import score_images
 
 runner = CliRunner()
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "comparing.md").read_text(encoding="utf-8")
@@ -26,20 +26,20 @@ SOME = "norm-topk:count=2,relative-norm,random"
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("pictures", "labels"):
+    for name in ("images", "labels"):
         (tmp_path / name).mkdir()
     for number in range(3):
         generator = np.random.default_rng(number)
         pixels = generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
         labels = generator.integers(0, 2, (4, 4)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
         Image.fromarray(labels).save(tmp_path / "labels" / f"{number}.png")
-    (tmp_path / "shown.csv").write_text("picture,class\n0.png,cat\n1,dog\n2.png,cat\n")
+    (tmp_path / "shown.csv").write_text("image,class\n0.png,cat\n1,dog\n2.png,cat\n")
     return tmp_path
 
 
 def ran(folder, *arguments):
-    given = ["compare", folder / "pictures", "-o", folder / "out", *arguments]
+    given = ["compare", folder / "images", "-o", folder / "out", *arguments]
     result = runner.invoke(app, [str(argument) for argument in given], env={"COLUMNS": "160"})
     assert result.exit_code == 0, (result.output, result.exception)
     return result.output
@@ -56,7 +56,7 @@ def drawn_in(folder):
 def test_all_tables_scores_figures_and_findings_are_written(folder):
     output = ran(
         folder, "-b", "tiny", "-d", SOME, "--layers", "3,6", "--plant", "k=1,3 scattered clustered", "--truth-norm", 1,
-        "--thresholds", 5, "--labels", folder / "labels", "--purifiers", "neighbour-mean,keep", "--purify",
+        "--thresholds", 5, "--labels", folder / "labels", "--purifiers", "neighbor-mean,keep", "--purify",
         "norm-topk:count=2,norm:threshold=2",
     )  # fmt: skip
     for word in (
@@ -67,19 +67,19 @@ def test_all_tables_scores_figures_and_findings_are_written(folder):
         "· ",
     ):
         assert word in output
-    assert "mending what norm-topk:count=2 marks" in " ".join(output.split())
+    assert "purifying what norm-topk:count=2 marks" in " ".join(output.split())
     tables = tables_of(folder)
     assert tables.keys() == {
-        "thresholds", "agreement", "seconds", "truth", "planted", "whereabouts", "stability", "removal",
+        "thresholds", "agreement", "seconds", "truth", "planted", "whereabouts", "stability", "purification",
     }  # fmt: skip
     described = DOCUMENT.partition("## Tables")[2]
     assert tables.keys() == set(re.findall(r"^\| `(\w+)` \|", described, flags=re.MULTILINE))
     columns = {column for table in tables.values() for column in table}
     named = re.findall(r"`([a-z_0-9]+)`", "".join(re.findall(r"^\| `.*", described, flags=re.MULTILINE)))
     assert set(named) <= columns | tables.keys() | {"_all"}
-    removal = tables["removal"]
-    assert set(removal["detector"]) == {"norm-topk:count=2", "norm:threshold=2"}
-    assert (removal.loc[removal["purifier"] == "keep", "delta_auc"] == 0).all()
+    purification = tables["purification"]
+    assert set(purification["detector"]) == {"norm-topk:count=2", "norm:threshold=2"}
+    assert (purification.loc[purification["purifier"] == "keep", "delta_auc"] == 0).all()
     for column in ("background", "background_all", "contrast", "border"):
         assert column in tables["whereabouts"]
         assert column in tables["thresholds"]
@@ -92,7 +92,7 @@ def test_all_tables_scores_figures_and_findings_are_written(folder):
     scores = xr.open_zarr(folder / "out" / "scores.zarr", consolidated=False)
     assert scores["score"].dims == ("detector", "image", "layer", "row", "col")
     assert scores["detector"].values.tolist() == SOME.split(",")
-    wanted = {"thresholds.png", "removal_norm_threshold_2.pdf", "agreement_jaccard_layer_6.png"}
+    wanted = {"thresholds.png", "purification_norm_threshold_2.pdf", "agreement_jaccard_layer_6.png"}
     wanted |= {f"planted_roc_k{k}_{how}_layer_3.png" for k in (1, 3) for how in ("scattered", "clustered")}
     assert wanted <= drawn_in(folder)
     assert [name for name in drawn_in(folder) if name.startswith("scores_")]
@@ -103,19 +103,19 @@ def test_the_truth_by_norm_is_that_of_the_same_pass(folder):
         folder, "-b", "tiny", "-d", "random", "--layers", "3", "--truth-norm", 13.1, "--no-stability",
         "--purify", "none", "--no-plots",
     )  # fmt: skip
-    norms = score_pictures(load_backbone("tiny"), folder / "pictures", ["norm"], layers=[3])["score"]
+    norms = score_images(load_backbone("tiny"), folder / "images", ["norm"], layers=[3])["score"]
     tables = tables_of(folder)
     assert 0 < tables["truth"].loc[0, "outliers"] == int((norms > 13.1).sum()) < norms.size
     assert tables["truth"]["detector"].tolist() == ["random"]
-    assert not {"stability", "removal"} & tables.keys()
+    assert not {"stability", "purification"} & tables.keys()
     assert not (folder / "out" / "figures").exists()
 
 
 def test_without_any_option_every_question_is_answered_that_needs_no_labels(folder):
     output = ran(folder, "-b", "tiny", "--detectors", "relative-norm,random", "--layers", "6")
     tables = tables_of(folder)
-    assert {"thresholds", "agreement", "seconds", "whereabouts", "stability", "removal"} == tables.keys()
-    assert tables["removal"]["class_cosine"].notna().any()
+    assert {"thresholds", "agreement", "seconds", "whereabouts", "stability", "purification"} == tables.keys()
+    assert tables["purification"]["class_cosine"].notna().any()
     assert "cosine of the class token" in output
     assert "First layer" in output or "never mark" in output
 
@@ -133,7 +133,7 @@ def test_planted_outliers_cannot_be_seen_by_what_comes_before_them(folder):
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "tiny:class_token=false"])
-def test_the_accuracy_before_and_after_mending_is_told(folder, backbone):
+def test_the_accuracy_before_and_after_purifying_is_told(folder, backbone):
     rows = folder / "rows.json"
     rows.write_text('{"cat": [0, 3], "dog": [1]}')
     by_rows = backbone != "tiny"
@@ -143,11 +143,11 @@ def test_the_accuracy_before_and_after_mending_is_told(folder, backbone):
         *(["--rows", rows] if by_rows else []),
     )  # fmt: skip
     model = load_backbone(backbone)
-    expected = removal_table(
-        model, folder / "pictures", detector="norm-topk:count=3", purifiers=["zero"], layers=[3],
+    expected = purification_table(
+        model, folder / "images", detector="norm-topk:count=3", purifiers=["zero"], layers=[3],
         classes={"cat": [0, 3], "dog": [1]} if by_rows else ["cat", "dog"], truth=[0, 1, 0],
     )  # fmt: skip
-    found = tables_of(folder)["removal"]
+    found = tables_of(folder)["purification"]
     columns = ["accuracy_before", "accuracy_after"]
     pd.testing.assert_frame_equal(found[columns], expected[columns])
     assert found["accuracy_after"].notna().any()
@@ -165,13 +165,13 @@ def test_the_python_of_the_document_runs(folder, monkeypatch):
 
 
 def test_what_was_left_out_is_told_at_the_end(folder):
-    (folder / "pictures" / "bad.png").write_bytes(b"no picture")
+    (folder / "images" / "bad.png").write_bytes(b"no image")
     (folder / "labels" / "1.png").unlink()
     output = ran(folder, "-b", "tiny", "-d", "norm", "--layers", "3", "--labels", folder / "labels", "--no-plots",
                  "--no-stability")  # fmt: skip
     assert "left out (2)" in output
     assert output.count("bad.png") == 1
-    assert output.count("not labelled") == 1
+    assert output.count("not labeled") == 1
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_help_teaches_the_form_of_what_it_takes():
     text = " ".join(runner.invoke(app, ["compare", "--help"], env={"COLUMNS": "200"}).output.replace("│", " ").split())
     for word in (
         "k=1,4,10",
-        "picture,class",
+        "image,class",
         "'cat, dog, horse'",
         "a.jpg,cat",
         "norm:threshold=100,lof-release",
@@ -221,7 +221,7 @@ def test_help_teaches_the_form_of_what_it_takes():
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["-d", "lof:neighbours=20"], "16 patches can't have 20 neighbours"),
+        (["-d", "lof:neighbors=20"], "16 patches can't have 20 neighbors"),
         (["-d", "som", "-b", "tiny:class_token=false"], "`som` can't run on `tiny:class_token=false`"),
         (["-d", "norm", "--layers", "13"], "0…12"),
         (["-d", "norm", "--layers", "0"], "1…12"),
@@ -233,11 +233,11 @@ def test_help_teaches_the_form_of_what_it_takes():
         (["-d", "norm", "--truth-norm", "nan"], "`--truth-norm` should be a finite number"),
         (["-d", "norm", "--ignore", "sky"], "`--ignore` should be label numbers"),
         (["-d", "norm", "--purify", "nrom"], "Did you mean `norm`"),
-        (["-d", "norm", "--purifiers", "mended"], "there is no purifier `mended`"),
+        (["-d", "norm", "--purifiers", "purified"], "there is no purifier `purified`"),
         (["-d", "norm", "--labels", "nowhere"], "nowhere"),
         (["-d", "norm", "--classes", "cat"], "`--classes` and `--truth` go together"),
         (["-d", "norm", "--truth", "shown.csv"], "`--classes` and `--truth` go together"),
-        (["-d", "norm", "--classes", "cat", "--truth", "shown.csv"], "there is no class for the picture `1.png` `dog`"),
+        (["-d", "norm", "--classes", "cat", "--truth", "shown.csv"], "there is no class for the image `1.png` `dog`"),
         (["-d", "norm", "--classes", "cat, dog", "--truth", "none.csv"], "none.csv"),
         (["-d", "norm", "--classes", "cat, dog", "--truth", "shown.csv", "--purify", "none"], "`--purify none`"),
         (["-d", "norm", "-c", "cat, dog", "--truth", "shown.csv", "--rows", "r.json"], "has a text tower instead"),
@@ -246,9 +246,7 @@ def test_help_teaches_the_form_of_what_it_takes():
 def test_bad_input_is_told_in_one_line_with_the_next_step(folder, arguments, said, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     backbone = [] if "-b" in arguments else ["-b", "tiny"]
-    monkeypatch.setattr(
-        sys, "argv", ["outliers", "compare", str(folder / "pictures"), "-o", "x", *arguments, *backbone]
-    )
+    monkeypatch.setattr(sys, "argv", ["outliers", "compare", str(folder / "images"), "-o", "x", *arguments, *backbone])
     with pytest.raises(SystemExit) as stopped:
         main()
     error = capsys.readouterr().err

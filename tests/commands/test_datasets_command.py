@@ -20,7 +20,7 @@ def ran(*arguments, code: int = 0) -> str:
 
 @pytest.fixture
 def root(tmp_path):
-    """Cityscapes with two pictures."""
+    """Cityscapes with two images."""
     for city, label in (("frankfurt", 7), ("lindau", 26)):
         stem = f"val/{city}/{city}_000000_000019"
         for place, pixels in (
@@ -43,8 +43,8 @@ def test_the_list_names_every_data_set():
 
 def test_a_check_prints_what_is_wrong_and_fails(root):
     told = ran("datasets", "check", "cityscapes", "--root", root, code=1)
-    assert "Cityscapes val, 19 classes: 2 of 500 pictures" in told
-    assert "problem: 2 pictures instead of the 500" in told
+    assert "Cityscapes val, 19 classes: 2 of 500 images" in told
+    assert "problem: 2 images instead of the 500" in told
     assert "opened 2 of 2 pairs" in told
 
 

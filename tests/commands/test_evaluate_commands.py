@@ -23,7 +23,7 @@ def test_evaluate_prints_and_writes_numbers_and_table_prints_them_again(tmp_path
     asked = ("evaluate", "--dataset", SHAPES, "-b", "tiny", "--method", "clip,clearclip", "--workers", 1)
     output = ran(*asked, "--out", tmp_path / "a", "--set", "scale=50", "--set", "templates=plain")
     assert "protocol ours (scale=50.0, templates=plain)" in output
-    assert "3 of 3 pictures" in output
+    assert "3 of 3 images" in output
     note = json.loads((tmp_path / "a" / "cells" / "clip.json").read_text())
     assert note["settings"]["protocol"]["scale"] == 50
     ran(*asked, "--out", tmp_path / "b", "--limit", 2)

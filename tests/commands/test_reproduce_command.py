@@ -63,7 +63,7 @@ def test_a_dry_run_says_what_is_needed_and_runs_nothing(tmp_path):
     assert "- voc20, protocol sfp, refine=pamr, tiny: 1 methods" in told
     assert "data: MISSING" in told
     assert "weights: at hand" in told
-    assert "10 pictures, 60 windows through all methods; about" in told
+    assert "10 images, 60 windows through all methods; about" in told
     assert "6 runs (0 ready)" in told
     assert not list(tmp_path.iterdir())
 

@@ -42,9 +42,9 @@ def test_segment_writes_label_maps_overlays_descriptions_and_a_sheet(folder):
     )  # fmt: skip
     methods = {path.name for path in (folder / "out").iterdir() if path.is_dir()}
     assert methods == {"clip", "sc-clip-detector=som,purifier=median", "clearclip", "sheets"}
-    with Image.open(folder / "out" / "clip" / "0.labels.png") as picture:
-        assert picture.size == (90, 70)
-        labels = np.asarray(picture)
+    with Image.open(folder / "out" / "clip" / "0.labels.png") as image:
+        assert image.size == (90, 70)
+        labels = np.asarray(image)
     note = json.loads((folder / "out" / "clip" / "0.json").read_text())
     assert note["names"] == ["background", "cat", "dog"]
     assert {entry["number"]: entry["area"] for entry in note["classes"]} == pytest.approx(
@@ -52,7 +52,7 @@ def test_segment_writes_label_maps_overlays_descriptions_and_a_sheet(folder):
     )
     assert (folder / "out" / "clip" / "0.overlay.png").exists()
     assert (folder / "out" / "sheets" / "1.png").exists()
-    assert "mean share of the pixels over 2 pictures" in output
+    assert "mean share of the pixels over 2 images" in output
 
 
 def test_segment_given_again_does_nothing_and_other_settings_are_refused(folder):
@@ -102,11 +102,11 @@ def test_classify_prints_answers_accuracy_and_writes_them(folder):
     (folder / "truth.csv").write_text("0.png,cat\n1.png,dog\n")
     output = ran(
         "classify", folder / "in", "--classes", "cat, dog", "-b", "tiny", "--templates", "plain",
-        "--purifier", "sfp-sum,neighbour-mean", "--truth", folder / "truth.csv", "--out", folder / "a.parquet",
+        "--purifier", "sfp-sum,neighbor-mean", "--truth", folder / "truth.csv", "--out", folder / "a.parquet",
     )  # fmt: skip
     assert "top1" in output
     answers = pd.read_parquet(folder / "a.parquet")
-    assert list(answers["way"].unique()) == ["stock", "sfp-sum", "neighbour-mean"]
+    assert list(answers["way"].unique()) == ["stock", "sfp-sum", "neighbor-mean"]
     assert answers.groupby(["name", "way"])["probability"].sum().to_numpy() == pytest.approx(np.ones(6), abs=1e-5)
 
 
@@ -153,7 +153,7 @@ def test_rows_of_a_classifier_are_combined_as_asked(folder):
 
 
 def test_a_run_whose_rest_cannot_be_read_ends_well_when_given_again(folder):
-    (folder / "in" / "broken.png").write_bytes(b"no picture")
+    (folder / "in" / "broken.png").write_bytes(b"no image")
     asked = ("segment", folder / "in", "--classes", "cat, dog", "-b", "tiny", "--method", "clip", "--windows", "whole")
     for _ in range(2):
         output = ran(*asked, "--templates", "plain", "--out", folder / "out", "--no-overlays")

@@ -19,7 +19,7 @@ runner = CliRunner()
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     for number, shape in enumerate([(64, 64, 3), (48, 80, 3)]):
         pixels = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
@@ -31,15 +31,15 @@ def data_of(page):
     return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
 
 
-def test_one_page_holds_maps_outliers_and_label_maps(pictures, tmp_path):
+def test_one_page_holds_maps_outliers_and_label_maps(images, tmp_path):
     out = tmp_path / "new" / "page.html"
-    arguments = ["view", *pictures, "-b", "tiny", "-o", str(out), "--classes", "cat, dog", "-M", "clip,clearclip"]
+    arguments = ["view", *images, "-b", "tiny", "-o", str(out), "--classes", "cat, dog", "-M", "clip,clearclip"]
     arguments += ["-d", "relative-norm,norm-topk:count=2"]
     result = runner.invoke(app, [*arguments, "--windows", "whole", "--templates", "plain", "--layers", "5,-1"])
     assert result.exit_code == 0, (result.output, result.exception)
     assert "page:" in result.output
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
-    found = data_of(out)["pictures"]
+    found = data_of(out)["images"]
     assert [one["name"] for one in found] == ["0.png", "1.png"]
     for one, shape in zip(found, [(64, 64), (48, 80)], strict=True):
         assert one["layers"] == [5, 12]
@@ -49,34 +49,34 @@ def test_one_page_holds_maps_outliers_and_label_maps(pictures, tmp_path):
         assert one["classes"] == ["cat", "dog"]
 
 
-def test_without_classes_there_are_no_label_maps(pictures, tmp_path):
+def test_without_classes_there_are_no_label_maps(images, tmp_path):
     out = tmp_path / "page.html"
-    left_out = view_page(load_backbone("tiny:class_token=false"), pictures, out, heads="mean")
+    left_out = view_page(load_backbone("tiny:class_token=false"), images, out, heads="mean")
     assert left_out == {}
-    for one in data_of(out)["pictures"]:
+    for one in data_of(out)["images"]:
         assert one["labels"] == {}
         assert one["class_index"] is None
 
 
-def test_a_page_that_fails_leaves_the_old_one_as_it_was(pictures, tmp_path):
+def test_a_page_that_fails_leaves_the_old_one_as_it_was(images, tmp_path):
     out = tmp_path / "page.html"
     out.write_text("old")
     with pytest.raises(ValueError, match="no detector"):
-        view_page(load_backbone("tiny"), pictures, out, detectors=["nonsense"])
+        view_page(load_backbone("tiny"), images, out, detectors=["nonsense"])
     assert out.read_text() == "old"
     assert not [path for path in tmp_path.iterdir() if "part" in path.name]
 
 
-def test_methods_without_names_are_refused(pictures, tmp_path):
-    result = runner.invoke(app, ["view", *pictures, "-b", "tiny", "-o", str(tmp_path / "p.html"), "-M", "clip"])
+def test_methods_without_names_are_refused(images, tmp_path):
+    result = runner.invoke(app, ["view", *images, "-b", "tiny", "-o", str(tmp_path / "p.html"), "-M", "clip"])
     assert isinstance(result.exception, ValueError)
     assert "--classes" in str(result.exception)
 
 
-def test_default_detectors_are_those_that_can_run(pictures):
-    assert usable_detectors(load_backbone("tiny"), pictures, "160") == list(DETECTORS)
-    # `lof` compares with 20 neighbours, and a picture of 64 x 64 has 16 patches.
-    assert usable_detectors(load_backbone("tiny"), pictures, "64") == [name for name in DETECTORS if name != "lof"]
+def test_default_detectors_are_those_that_can_run(images):
+    assert usable_detectors(load_backbone("tiny"), images, "160") == list(DETECTORS)
+    # `lof` compares with 20 neighbors, and an image of 64 x 64 has 16 patches.
+    assert usable_detectors(load_backbone("tiny"), images, "64") == [name for name in DETECTORS if name != "lof"]
 
 
 @pytest.mark.parametrize(

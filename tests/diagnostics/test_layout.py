@@ -56,21 +56,21 @@ def test_padding_is_split_evenly_and_the_odd_pixel_goes_last():
     assert padding_to_patches((30, 33), (16, 16)) == Padding(1, 1, 7, 8)
 
 
-def test_padded_pictures_have_whole_patches_and_keep_their_pixels():
-    picture = torch.arange(1.0, 7.0).reshape(1, 1, 2, 3)
-    padded = pad_to_patches(picture, (4, 4))
+def test_padded_images_have_whole_patches_and_keep_their_pixels():
+    image = torch.arange(1.0, 7.0).reshape(1, 1, 2, 3)
+    padded = pad_to_patches(image, (4, 4))
     assert padded.shape == (1, 1, 4, 4)
-    assert torch.equal(padded[0, 0, 1:3, 0:3], picture[0, 0])
-    assert padded.sum() == picture.sum()
+    assert torch.equal(padded[0, 0, 1:3, 0:3], image[0, 0])
+    assert padded.sum() == image.sum()
     assert grid_of((2, 3), (4, 4)) == Grid(1, 1)
 
 
 def test_a_whole_number_of_patches_is_not_copied():
-    picture = torch.zeros(1, 3, 32, 48)
-    assert pad_to_patches(picture, (16, 16)) is picture
+    image = torch.zeros(1, 3, 32, 48)
+    assert pad_to_patches(image, (16, 16)) is image
     assert grid_of((32, 48), (16, 16)) == (2, 3)
 
 
-def test_a_picture_without_pixels_is_refused():
+def test_a_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="at least 1x1"):
         grid_of((0, 5), (16, 16))

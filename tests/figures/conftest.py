@@ -15,7 +15,7 @@ ATTRS = {
     "norm_outliers": ("1", "patches above 3 x median norm"),
     "frobenius": ("model units", "Frobenius norm"),
     "peak": ("model units", "largest entry"),
-    "entropy": ("1", "normalised entropy"),
+    "entropy": ("1", "normalized entropy"),
     "channel_peak": ("model units", "largest magnitude of the channel over patches"),
     "channel_mean": ("1", "channel mean over largest |channel mean|"),
     "massive_count": ("1", "number of massive activations"),
@@ -28,7 +28,7 @@ ATTRS = {
     "rank_one_share": ("1", "share of the largest squared singular value"),
     "attention_distance": ("pixel", "mean attention distance"),
     "auc": ("1", "AUC of same-class pairs"),
-    "auc_pooled": ("1", "AUC of same-class pairs, pooled over pictures"),
+    "auc_pooled": ("1", "AUC of same-class pairs, pooled over images"),
     "roc": ("1", "rates when pairs of this bin and above count as same"),
     "layer_cka": ("1", "linear CKA of the tokens of two layers"),
     "pca": ("1", "principal components of the tokens"),
@@ -122,7 +122,7 @@ def make_probed(
         for name, (dims, values) in data.items()
     }
     coordinates = {
-        "image": [f"birds/picture {number}.jpg" for number in range(images)],
+        "image": [f"birds/image {number}.jpg" for number in range(images)],
         "layer": layer,
         "other_layer": layer,
         "head": np.arange(1, heads + 1),
@@ -145,7 +145,7 @@ def make_scores(
     seed: int = 0,
     **unused: object,
 ) -> xr.Dataset:
-    """Scores as `diagnostics.studies.scoring.score_pictures` gives them, with two planted patches a picture.
+    """Scores as `diagnostics.studies.scoring.score_images` gives them, with two planted patches an image.
 
     `lof` is blind to them and `random` knows nothing; the others score them 20 times as high as the rest. Thresholds
     are 30, none, 1.5 and none.
@@ -180,7 +180,7 @@ def make_scores(
         },
         coords={
             "detector": list(detectors),
-            "image": [f"birds/picture {number}.jpg" for number in range(images)],
+            "image": [f"birds/image {number}.jpg" for number in range(images)],
             "layer": layer,
             "threshold": ("detector", thresholds),
         },
@@ -195,7 +195,7 @@ def make() -> Callable[..., xr.Dataset]:
 
 @pytest.fixture
 def probed() -> xr.Dataset:
-    """3 pictures, 12 layers, 6 heads, a 5 x 7 grid, 48 channels; the jump at layer 8."""
+    """3 images, 12 layers, 6 heads, a 5 x 7 grid, 48 channels; the jump at layer 8."""
     return make_probed()
 
 
@@ -207,5 +207,5 @@ def make_scored() -> Callable[..., xr.Dataset]:
 
 @pytest.fixture
 def scores() -> xr.Dataset:
-    """4 detectors, 3 pictures, 12 layers, a 5 x 7 grid, 2 planted patches a picture."""
+    """4 detectors, 3 images, 12 layers, a 5 x 7 grid, 2 planted patches an image."""
     return make_scores()

@@ -42,7 +42,7 @@ def test_every_cell_has_its_number_and_missing_ones_are_empty(table):
     assert np.argwhere(np.ma.getmaskarray(shown)).tolist() == [[1, 2], [2, 1]]
 
 
-def test_the_colours_run_over_the_whole_range_of_the_value(table):
+def test_the_colors_run_over_the_whole_range_of_the_value(table):
     jaccard, spearman = (agreement(table, layer=8, value=value) for value in ("jaccard", "spearman"))
     scales = [figure.axes[0].images[0].norm for figure in (jaccard, spearman)]
     assert [(scale.vmin, scale.vmax) for scale in scales] == [(0, 1), (-1, 1)]

@@ -15,7 +15,7 @@ def few(make_scored):
 
 @pytest.fixture
 def tables(few):
-    removal = pd.DataFrame(
+    purification = pd.DataFrame(
         {
             "layer": [1, 2],
             "purifier": ["zero", "zero"],
@@ -26,7 +26,7 @@ def tables(few):
     return {
         "thresholds": threshold_table(few, thresholds=4),
         "agreement": agreement_table(few),
-        "removal": removal,
+        "purification": purification,
         "truth": pd.DataFrame({"auc": [0.5]}),
     }
 
@@ -46,17 +46,17 @@ def test_all_figures_come_with_names_for_files(few, tables):
         "agreement_spearman_layer_2",
         "planted_roc_layer_1",
         "planted_roc_layer_2",
-        "removal",
-        "removal_last",
-        "scores_birds_picture_0.jpg",
+        "purification",
+        "purification_last",
+        "scores_birds_image_0.jpg",
     ]
 
 
 def test_only_what_is_there_is_drawn(few, tables):
     assert names(few.drop_vars("planted"), {}, maps_for=0) == []
     assert names(few.drop_vars("planted"), {"agreement": tables["agreement"].iloc[:0]}, maps_for=0) == []
-    unlabelled = tables["removal"].assign(delta_auc=np.nan, delta_auc_last=np.nan)
-    assert names(few.drop_vars("planted"), {"removal": unlabelled}, maps_for=0) == []
+    unlabeled = tables["purification"].assign(delta_auc=np.nan, delta_auc_last=np.nan)
+    assert names(few.drop_vars("planted"), {"purification": unlabeled}, maps_for=0) == []
     assert names(few.isel(image=slice(0)), tables) == []
 
 
@@ -65,23 +65,23 @@ def test_at_most_four_layers_have_figures_of_their_own(scores):
 
 
 def test_bars_of_several_detectors_are_figures_of_their_own(few, tables):
-    several = pd.concat([tables["removal"].assign(detector=spec) for spec in ("lof:neighbours=5", "som")])
-    found = dict(compare_figures(few.drop_vars("planted"), {"removal": several}, maps_for=0))
+    several = pd.concat([tables["purification"].assign(detector=spec) for spec in ("lof:neighbors=5", "som")])
+    found = dict(compare_figures(few.drop_vars("planted"), {"purification": several}, maps_for=0))
     assert list(found) == [
-        "removal_lof_neighbours_5",
-        "removal_last_lof_neighbours_5",
-        "removal_som",
-        "removal_last_som",
+        "purification_lof_neighbors_5",
+        "purification_last_lof_neighbors_5",
+        "purification_som",
+        "purification_last_som",
     ]
-    assert found["removal_som"].get_suptitle() == "som"
+    assert found["purification_som"].get_suptitle() == "som"
 
 
-def test_given_pictures_come_first_and_stand_beside_their_maps(few):
-    given = {"birds/picture 2.jpg": np.zeros((10, 14, 3))}
-    found = dict(compare_figures(few.drop_vars("planted"), {}, pictures=given, maps_for=2))
-    assert list(found) == ["scores_birds_picture_2.jpg", "scores_birds_picture_0.jpg"]
-    with_picture = {name for name, figure in found.items() if "picture" in [ax.get_label() for ax in figure.axes]}
-    assert with_picture == {"scores_birds_picture_2.jpg"}
+def test_given_images_come_first_and_stand_beside_their_maps(few):
+    given = {"birds/image 2.jpg": np.zeros((10, 14, 3))}
+    found = dict(compare_figures(few.drop_vars("planted"), {}, images=given, maps_for=2))
+    assert list(found) == ["scores_birds_image_2.jpg", "scores_birds_image_0.jpg"]
+    with_image = {name for name, figure in found.items() if "image" in [ax.get_label() for ax in figure.axes]}
+    assert with_image == {"scores_birds_image_2.jpg"}
 
 
 def test_plantings_are_told_apart_by_number_and_arrangement(few):
@@ -92,4 +92,4 @@ def test_plantings_are_told_apart_by_number_and_arrangement(few):
         "planted_roc_k4_scattered_layer_1",
         "planted_roc_k4_scattered_layer_2",
     ]
-    assert found["planted_roc_k4_scattered_layer_2"].get_suptitle() == "4 planted in each picture, scattered"
+    assert found["planted_roc_k4_scattered_layer_2"].get_suptitle() == "4 planted in each image, scattered"

@@ -13,7 +13,7 @@ def tick_texts(axis_labels):
 
 
 def bar_of(figure):
-    return next(ax for ax in figure.axes if ax.get_label() == "colour bar")
+    return next(ax for ax in figure.axes if ax.get_label() == "color bar")
 
 
 def test_heads_are_rows_and_layers_are_columns(probed):
@@ -49,7 +49,7 @@ def test_maps_of_heads_are_reduced_to_one_number_a_head(probed):
     assert ax.images[0].get_array().shape == (6, 12)
 
 
-def test_the_numbers_of_a_colour_bar_differ_even_in_a_narrow_range(probed):
+def test_the_numbers_of_a_color_bar_differ_even_in_a_narrow_range(probed):
     probed["attention_entropy"] = 4.0 + 1e-3 * probed["attention_entropy"]
     figure = attention_heads(probed, "attention_entropy")
     figure.canvas.draw()
@@ -68,7 +68,7 @@ def test_layer_similarity_runs_from_zero_to_one_with_layer_one_at_the_bottom_lef
     assert ax.get_title(loc="left") == "linear CKA of the tokens of two layers"
 
 
-def test_channel_means_are_averaged_over_pictures_and_ascend(probed):
+def test_channel_means_are_averaged_over_images_and_ascend(probed):
     figure = channel_means(probed, layers=[1, -1])
     ax = figure.axes[0]
     assert tick_texts(ax.get_legend().get_texts()) == ["layer 1", "layer 12"]
@@ -79,7 +79,7 @@ def test_channel_means_are_averaged_over_pictures_and_ascend(probed):
     assert len(channel_means(probed).axes[0].lines) == 4
 
 
-def test_a_picture_that_lacks_values_takes_no_part_in_channel_means(probed):
+def test_a_image_that_lacks_values_takes_no_part_in_channel_means(probed):
     probed["channel_mean"][0, :, 5] = np.nan
     line = channel_means(probed, layers=[4]).axes[0].lines[0]
     expected = np.sort(probed["channel_mean"].sel(layer=4).isel(image=[1, 2]).mean("image").values)
@@ -145,7 +145,7 @@ def test_layers_without_pairs_are_passed_over():
     assert telling_layers({1: np.nan}) == []
 
 
-def test_many_roc_layers_have_a_colour_each(probed):
+def test_many_roc_layers_have_a_color_each(probed):
     ax = roc_curves(probed, layers=range(1, 13)).axes[0]
     colors = {tuple(np.atleast_1d(line.get_color())) for line in ax.lines[1:]}
     assert len(colors) == 12

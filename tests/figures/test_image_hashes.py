@@ -1,14 +1,14 @@
-"""Three figures look as they did: each is drawn from fixed arrays and held to a small hash of its picture.
+"""Three figures look as they did: each is drawn from fixed arrays and held to a small hash of its image.
 
-The hash is a difference hash: the picture in grey, shrunk to 25 x 24 boxes, and for each two neighbours in a row one
-bit, whether the left one is clearly lighter. Layout, colours and text all show in it. It is a few lines over Pillow,
+The hash is a difference hash: the image in gray, shrunk to 25 x 24 boxes, and for each two neighbors in a row one
+bit, whether the left one is clearly lighter. Layout, colors and text all show in it. It is a few lines over Pillow,
 which matplotlib brings along; a library of hashes would be one more thing to install for three numbers.
 
 Fonts are those that come with matplotlib, the canvas is Agg, and the versions are pinned, so that a machine that
 installs the same wheels gives the same bits. Up to 8 of 576 may differ, for other builds: with other hinting of
 letters, or none, and without antialiasing, at most 4 do. That the tolerance hides no change is tested as well.
 
-After a change that is meant, the failing test tells the new hash; look at the picture before taking it over.
+After a change that is meant, the failing test tells the new hash; look at the image before taking it over.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from figures.maps.layer_maps import maps_over_layers
 from figures.tables.bar_panels import bar_panels
 
 SIDE = 24
-CLEARLY = 8  # grey levels; the fine edges of a letter have no lighter side
+CLEARLY = 8  # gray levels; the fine edges of a letter have no lighter side
 TOLERANCE = 8  # bits of 576
 
 ROWS, COLS = 6, 8
 RAMP = np.arange(ROWS * COLS, dtype=np.float64).reshape(ROWS, COLS)
 MASK = np.isin(np.arange(ROWS * COLS).reshape(ROWS, COLS), (9, 10, 30))
-PICTURE = np.stack(np.broadcast_arrays(*np.ogrid[0 : 255 : ROWS * 1j, 0 : 255 : COLS * 1j], 128.0), -1).astype(np.uint8)
+IMAGE = np.stack(np.broadcast_arrays(*np.ogrid[0 : 255 : ROWS * 1j, 0 : 255 : COLS * 1j], 128.0), -1).astype(np.uint8)
 
 
 def grid(value: float = 500.0, note: str = "What leaves the layer, mean over channels.") -> Figure:
     peak = RAMP.copy()
     peak[2, 3] = value
-    above = [Cell(values=PICTURE, grid=(ROWS, COLS), marked=MASK, head="picture"), Cell(values=RAMP, head="layer 3"),
+    above = [Cell(values=IMAGE, grid=(ROWS, COLS), marked=MASK, head="image"), Cell(values=RAMP, head="layer 3"),
              Cell(values=peak, head="layer 9", stars=[(4, 6)])]  # fmt: skip
     below = [None, Cell(values=RAMP[::-1], head="layer 3"), Cell(values=RAMP.T[:ROWS, :ROWS], head="layer 9")]
-    return cell_grid({"as it is": above, "mended": below}, note=note, title="photo.jpg")
+    return cell_grid({"as it is": above, "purified": below}, note=note, title="photo.jpg")
 
 
 def bars(last: float = 37.5) -> Figure:
@@ -63,7 +63,7 @@ def maps(largest: float = 540.0) -> Figure:
         },
         coords=layers,
     )
-    return maps_over_layers(dataset, picture=PICTURE)
+    return maps_over_layers(dataset, pixels=IMAGE)
 
 
 DRAWN = {"grid": grid, "bars": bars, "maps": maps}

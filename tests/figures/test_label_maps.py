@@ -1,4 +1,4 @@
-"""Label maps over pictures: the right tint at the right pixel, and a legend of what occurs."""
+"""Label maps over images: the right tint at the right pixel, and a legend of what occurs."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ NAMES = ("background", "cat", "dog")
 
 
 @pytest.fixture
-def picture():
+def image():
     return np.full((4, 6, 3), 255, np.uint8)
 
 
@@ -25,24 +25,24 @@ def labels():
     return found
 
 
-def test_each_pixel_is_mixed_with_its_class_colour_and_unscored_ones_stay(picture, labels):
-    tinted = colored(picture, labels, COLORS, opacity=0.5)
+def test_each_pixel_is_mixed_with_its_class_color_and_unscored_ones_stay(image, labels):
+    tinted = colored(image, labels, COLORS, opacity=0.5)
     assert tinted[1, 2] == pytest.approx([1.0, 0.5, 0.5])
     assert tinted[3, 3] == pytest.approx([0.5, 0.5, 0.5])
     assert tinted[0, 0].tolist() == [1.0, 1.0, 1.0]
 
 
-def test_the_picture_under_a_tint_is_grey_so_that_the_colour_is_the_class_s(labels):
-    picture = np.zeros((4, 6, 3), np.uint8)
-    picture[..., 1] = 255  # green
-    tinted = colored(picture, labels, COLORS, opacity=0.5)
+def test_the_image_under_a_tint_is_gray_so_that_the_color_is_the_class_s(labels):
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[..., 1] = 255  # green
+    tinted = colored(image, labels, COLORS, opacity=0.5)
     assert tinted[3, 3] == pytest.approx([0.2935] * 3), "the background is black"
     assert tinted[0, 0].tolist() == [0, 1, 0]
 
 
-def test_labels_of_another_size_are_refused(picture):
+def test_labels_of_another_size_are_refused(image):
     with pytest.raises(ValueError, match=r"height and width \(4, 6\); got \(2, 2\)"):
-        colored(picture, np.zeros((2, 2), int), COLORS)
+        colored(image, np.zeros((2, 2), int), COLORS)
 
 
 def test_the_legend_lists_what_occurs_by_area(labels):
@@ -50,22 +50,22 @@ def test_the_legend_lists_what_occurs_by_area(labels):
     assert [handle.get_label() for handle in legend_of([labels], NAMES, COLORS, most=1)] == ["background", "and 1 more"]
 
 
-def test_a_sheet_has_a_cell_for_picture_truth_and_each_method(picture, labels):
-    figure = method_sheet(picture, {"clip": labels, "sclip": labels}, NAMES, truth=labels, scores={"clip": 0.414})
+def test_a_sheet_has_a_cell_for_image_truth_and_each_method(image, labels):
+    figure = method_sheet(image, {"clip": labels, "sclip": labels}, NAMES, truth=labels, scores={"clip": 0.414})
     figure.canvas.draw()
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["picture", "truth", "clip  mIoU 0.41", "sclip"]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["image", "truth", "clip  mIoU 0.41", "sclip"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["background", "cat"]
 
 
-def test_a_sheet_leaves_as_few_places_empty_as_it_can(picture, labels):
-    figure = method_sheet(picture, {f"method {k}": labels for k in range(5)}, NAMES)
+def test_a_sheet_leaves_as_few_places_empty_as_it_can(image, labels):
+    figure = method_sheet(image, {f"method {k}": labels for k in range(5)}, NAMES)
     figure.canvas.draw()
     tops = [round(ax.get_position().y0, 3) for ax in figure.axes]
     assert sorted(tops.count(top) for top in set(tops)) == [3, 3]
 
 
-def test_one_map_has_the_shape_of_its_picture_and_a_title(picture, labels):
-    figure = label_map(picture, labels, NAMES, background=0, title="a $b$.png")
+def test_one_map_has_the_shape_of_its_image_and_a_title(photo, labels):
+    figure = label_map(photo, labels, NAMES, background=0, title="a $b$.png")
     figure.canvas.draw()
     assert len(figure.axes) == 1
     assert figure.get_suptitle() == "a $b$.png"
@@ -76,12 +76,12 @@ def test_one_map_has_the_shape_of_its_picture_and_a_title(picture, labels):
 def test_long_specs_and_names_stay_inside_the_figure(labels):
     """Everything drawn is inside, heads do not run into each other, and dollar signs mean nothing."""
     names = [f"a ${kind}$ long name {kind}" for kind in range(40)]
-    picture, many = np.zeros((40, 60, 3), np.uint8), np.arange(2400).reshape(40, 60) % 40
-    spec = "sc-clip:detector=lof(neighbours={}),purifier=neighbour-mean"
+    image, many = np.zeros((40, 60, 3), np.uint8), np.arange(2400).reshape(40, 60) % 40
+    spec = "sc-clip:detector=lof(neighbors={}),purifier=neighbor-mean"
     title = "a/very/deep/folder/" * 6 + "x_$y$.jpg"
     for figure in (
-        method_sheet(picture, {spec.format(k): many for k in range(4)}, names, title=title),
-        label_map(picture, many, names, title=f"{title}: {spec}"),
+        method_sheet(image, {spec.format(k): many for k in range(4)}, names, title=title),
+        label_map(image, many, names, title=f"{title}: {spec}"),
     ):
         figure.canvas.draw()
         legend = figure.legends[0]
@@ -94,9 +94,9 @@ def test_long_specs_and_names_stay_inside_the_figure(labels):
         assert not any(text.get_parse_math() for text in legend.get_texts())
 
 
-def test_a_sheet_of_nothing_is_refused(picture):
+def test_a_sheet_of_nothing_is_refused(image):
     with pytest.raises(ValueError, match="at least one label map"):
-        method_sheet(picture, {}, NAMES)
+        method_sheet(image, {}, NAMES)
 
 
 def test_specs_are_folded_behind_their_marks_and_long_words_anywhere():

@@ -21,7 +21,7 @@ def band(ax):
     return [(corners[corners[:, 0] == x, 1].min(), corners[corners[:, 0] == x, 1].max()) for x in places]
 
 
-def test_the_line_is_the_median_of_pictures_and_the_band_its_quartiles():
+def test_the_line_is_the_median_of_images_and_the_band_its_quartiles():
     values = xr.DataArray([[1.0, 10.0], [2.0, 10.0], [3.0, 10.0], [4.0, 10.0], [10.0, 10.0]], dims=("image", "layer"))
     values = values.assign_coords(layer=[1, 2]).rename("thing")
     ax = layer_curve(values).axes[0]
@@ -30,7 +30,7 @@ def test_the_line_is_the_median_of_pictures_and_the_band_its_quartiles():
     assert band(ax) == [(2.0, 4.0), (10.0, 10.0)]
 
 
-def test_dims_besides_pictures_are_reduced_picture_by_picture():
+def test_dims_besides_images_are_reduced_image_by_image():
     # Medians over heads 1, 2, 9 and 4, 5, 90 are 2 and 5, and the median of these 3.5; of all six numbers it is 4.5.
     values = xr.DataArray([[[1.0, 2, 9]], [[4, 5, 90]]], dims=("image", "layer", "head"), coords={"layer": [1]})
     ax = layer_curve(values).axes[0]
@@ -46,27 +46,27 @@ def test_labels_carry_name_and_unit_and_the_layers_are_whole_numbers(probed):
     assert figure.get_suptitle() == "a model"
 
 
-def test_streams_have_a_line_each_in_their_own_colours(probed):
+def test_streams_have_a_line_each_in_their_own_colors(probed):
     ax = layer_curve(probed["entropy"]).axes[0]
     names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names == ["block_in", "attn_out", "block_sum", "middle half of the pictures"]
+    assert names == ["block_in", "attn_out", "block_sum", "middle half of the images"]
     for line, stream in zip(ax.lines, names, strict=False):
         assert line.get_color() == STREAM_COLORS[stream]
         assert np.allclose(line.get_ydata(), probed["entropy"].sel(stream=stream).median("image"))
 
 
-def test_a_single_line_says_how_many_pictures_it_stands_for(probed):
+def test_a_single_line_says_how_many_images_it_stands_for(probed):
     texts = layer_curve(probed["norm_ratio"]).axes[0].get_legend().get_texts()
-    assert [text.get_text() for text in texts] == ["median of 3 pictures", "middle half of the pictures"]
+    assert [text.get_text() for text in texts] == ["median of 3 images", "middle half of the images"]
 
 
-def test_one_picture_has_no_band_and_needs_no_legend(probed):
+def test_one_image_has_no_band_and_needs_no_legend(probed):
     ax = layer_curve(probed["norm_ratio"].isel(image=[0])).axes[0]
     assert not ax.collections
     assert ax.get_legend() is None
 
 
-def test_a_measurement_over_all_pictures_is_one_line(probed):
+def test_a_measurement_over_all_images_is_one_line(probed):
     ax = layer_curve(probed["auc_pooled"]).axes[0]
     assert np.array_equal(ax.lines[0].get_ydata(), probed["auc_pooled"].values)
     assert not ax.collections
@@ -147,7 +147,7 @@ def test_norms_of_a_model_without_a_class_token_have_two_lines(probed):
     assert [line.get_label() for line in ax.lines] == ["largest patch", "median patch"]
 
 
-def test_the_padding_of_smaller_pictures_takes_no_part(probed):
+def test_the_padding_of_smaller_images_takes_no_part(probed):
     padded = probed["norm"].pad(row=(0, 4), col=(0, 3))
     with drawing() as figure:
         left, right = figure.subplots(1, 2)
@@ -161,11 +161,11 @@ def test_the_overview_has_a_panel_for_every_curve(probed):
     assert len(figure.axes) == 13
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles[0] == "norm of the patch\n(model units, log scale)"
-    assert titles[3] == "normalised entropy"
+    assert titles[3] == "normalized entropy"
     assert len(set(titles)) == 13
     assert figure.get_suptitle() == "a model"
-    assert len(panel(figure, "normalised entropy").lines) == 3
-    assert "median of 3 pictures" in figure.get_supxlabel()
+    assert len(panel(figure, "normalized entropy").lines) == 3
+    assert "median of 3 images" in figure.get_supxlabel()
 
 
 def test_the_overview_shows_the_range_of_heads(probed):
@@ -179,7 +179,7 @@ def test_the_overview_shows_the_range_of_heads(probed):
 def test_the_overview_draws_both_ways_to_pool_the_auc_in_one_panel(probed):
     figure = layer_overview(probed[["auc", "auc_pooled"]])
     (ax,) = figure.axes
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["per picture", "pairs pooled", "chance"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["per image", "pairs pooled", "chance"]
     assert np.array_equal(ax.lines[1].get_ydata(), probed["auc_pooled"].values)
     (ax,) = layer_overview(probed[["auc_pooled"]]).axes
     assert ax.lines[0].get_label() == "pairs pooled"
@@ -190,7 +190,7 @@ def test_the_overview_leaves_out_what_was_not_measured(probed):
     titles = [ax.get_title(loc="left").split(" (")[0] for ax in figure.axes]
     assert titles == [
         "largest over median patch norm",
-        "normalised entropy",
+        "normalized entropy",
         "largest entry",
         "AUC of same-class pairs",
     ]
@@ -198,8 +198,8 @@ def test_the_overview_leaves_out_what_was_not_measured(probed):
     assert [ax.get_xlabel() for ax in figure.axes] == ["", "layer", "layer", "layer"]
 
 
-def test_one_picture_is_called_one_picture(probed):
-    assert layer_overview(probed.isel(image=[1])[["entropy"]]).get_supxlabel() == "One picture."
+def test_one_image_is_called_one_image(probed):
+    assert layer_overview(probed.isel(image=[1])[["entropy"]]).get_supxlabel() == "One image."
 
 
 def test_a_missing_layer_is_a_gap_in_the_line(probed):

@@ -23,19 +23,19 @@ def test_maps_of_a_row_share_one_scale_and_one_bar():
     figure = cell_grid({"a": [Cell(values=MAP), Cell(values=10 * MAP)]})
     images = [axes.images[0] for axes in figure.axes if axes.images]
     assert [image.norm.vmax for image in images] == [50.0, 50.0]
-    assert sum(axes.get_label() == "colour bar" for axes in figure.axes) == 1
+    assert sum(axes.get_label() == "color bar" for axes in figure.axes) == 1
 
 
 def test_maps_that_are_not_shared_have_a_bar_each():
     figure = cell_grid({"a": [Cell(values=MAP, log=False), Cell(values=10 * MAP, log=False)]}, shared=False)
     images = [axes.images[0] for axes in figure.axes if axes.get_label().startswith("a")]
     assert [image.norm.vmax for image in images] == [5.0, 50.0]
-    assert sum(axes.get_label() == "colour bar" for axes in figure.axes) == 2
+    assert sum(axes.get_label() == "color bar" for axes in figure.axes) == 2
 
 
-def test_a_star_stands_at_the_query_patch_of_a_map_and_of_a_picture():
-    picture = np.zeros((20, 30, 3), np.uint8)
-    figure = cell_grid({"a": [Cell(values=MAP, stars=[(1, 2)]), Cell(values=picture, grid=(2, 3), stars=[(1, 2)])]})
+def test_a_star_stands_at_the_query_patch_of_a_map_and_of_a_image():
+    image = np.zeros((20, 30, 3), np.uint8)
+    figure = cell_grid({"a": [Cell(values=MAP, stars=[(1, 2)]), Cell(values=image, grid=(2, 3), stars=[(1, 2)])]})
     places = [(line.get_xdata()[0], line.get_ydata()[0]) for axes in figure.axes for line in axes.lines]
     assert places == [(2, 1), (2, 1)]
 
@@ -55,16 +55,16 @@ def test_limits_are_the_ends_of_every_scale():
         assert ends == {(0, 8)}
 
 
-def test_a_legend_says_what_colours_of_pictures_mean():
-    picture = np.zeros((4, 6, 3), np.uint8)
-    figure = cell_grid({"a": [Cell(values=picture)]}, legend=[Patch(color="red", label="tiger")], note="a note")
+def test_a_legend_says_what_colors_of_images_mean():
+    image = np.zeros((4, 6, 3), np.uint8)
+    figure = cell_grid({"a": [Cell(values=image)]}, legend=[Patch(color="red", label="tiger")], note="a note")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tiger"]
     figure.canvas.draw()
     note = next(text for text in figure.texts if text.get_text() == "a note")
     assert figure.legends[0].get_window_extent().y1 <= note.get_window_extent().y0
 
 
-def test_marked_patches_of_a_picture_are_tinted_and_outlined():
+def test_marked_patches_of_a_image_are_tinted_and_outlined():
     marked = np.zeros((2, 3), bool)
     marked[0, 1] = True
     (axes,) = cell_grid({"a": [Cell(values=np.zeros((20, 30, 3), np.uint8), grid=(2, 3), marked=marked)]}).axes

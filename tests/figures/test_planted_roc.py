@@ -18,7 +18,7 @@ def curve(figure, name):
 
 
 def dot(figure, name):
-    """What the detector's own rule reaches, found by the colour of its curve."""
+    """What the detector's own rule reaches, found by the color of its curve."""
     color = curve(figure, name).get_color()
     (line,) = [line for line in figure.axes[0].lines if line.get_marker() == "o" and line.get_color() == color]
     return line.get_xydata()[0].tolist()
@@ -33,7 +33,7 @@ def test_the_area_is_that_of_scikit_learn_and_the_best_comes_first(scores):
     assert areas["norm-topk"] == "1.000"
     numbers = [float(area) for name, area in areas.items() if name != "chance"]
     assert numbers == sorted(numbers, reverse=True)
-    assert "6 of 105 patches in 3 pictures" in figure.axes[0].get_title(loc="left")
+    assert "6 of 105 patches in 3 images" in figure.axes[0].get_title(loc="left")
 
 
 def test_the_dot_is_what_the_own_rule_reaches_and_lies_on_the_curve(scores):
@@ -94,5 +94,5 @@ def test_scores_without_planted_places_need_a_truth(scores):
     with pytest.raises(ValueError, match="`planted`"):
         planted_roc(plain)
     planted_roc(plain, scores["planted"])
-    with pytest.raises(ValueError, match=r"pictures and grid of the scores, \(3, 5, 7\); got \(2, 5, 7\)"):
+    with pytest.raises(ValueError, match=r"images and grid of the scores, \(3, 5, 7\); got \(2, 5, 7\)"):
         planted_roc(scores, scores["planted"].isel(image=slice(2)))

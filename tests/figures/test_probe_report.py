@@ -19,8 +19,8 @@ def test_all_figures_come_with_names_for_files(probed):
         "roc",
         "channel_means",
         "channels",
-        "maps_birds_picture_0.jpg",
-        "pca_birds_picture_0.jpg",
+        "maps_birds_image_0.jpg",
+        "pca_birds_image_0.jpg",
     ]
 
 
@@ -28,8 +28,8 @@ def test_all_figures_come_with_names_for_files(probed):
     ("variables", "names"),
     [
         (["entropy"], ["layers"]),
-        (["norm"], ["layers", "maps_birds_picture_0.jpg"]),
-        (["pca"], ["pca_birds_picture_0.jpg"]),
+        (["norm"], ["layers", "maps_birds_image_0.jpg"]),
+        (["pca"], ["pca_birds_image_0.jpg"]),
         (["channel_peak"], ["channels"]),
         (["layer_cka"], ["layer_similarity"]),
         ([], []),
@@ -39,22 +39,22 @@ def test_only_what_was_measured_is_drawn(probed, variables, names):
     assert [name for name, _ in probe_figures(probed[variables], maps_for=1)] == names
 
 
-def test_maps_are_drawn_for_as_many_pictures_as_asked_and_given_ones_first(probed):
+def test_maps_are_drawn_for_as_many_images_as_asked_and_given_ones_first(probed):
     def maps(**settings):
         return [name for name, _ in probe_figures(probed[["pca"]], **settings)]
 
     assert len(maps()) == 3
     assert len(maps(maps_for=2)) == 2
     assert maps(maps_for=0) == []
-    given = {"birds/picture 2.jpg": np.zeros((10, 14, 3))}
-    assert maps(maps_for=1, pictures=given) == ["pca_birds_picture_2.jpg"]
+    given = {"birds/image 2.jpg": np.zeros((10, 14, 3))}
+    assert maps(maps_for=1, images=given) == ["pca_birds_image_2.jpg"]
 
 
-def test_a_given_picture_stands_beside_its_maps(probed):
-    given = {"birds/picture 1.jpg": np.zeros((10, 14, 3))}
-    figures = dict(probe_figures(probed[["norm"]], pictures=given, maps_for=2))
-    with_picture = {name for name, figure in figures.items() if "picture" in [ax.get_label() for ax in figure.axes]}
-    assert with_picture == {"maps_birds_picture_1.jpg"}
+def test_a_given_image_stands_beside_its_maps(probed):
+    given = {"birds/image 1.jpg": np.zeros((10, 14, 3))}
+    figures = dict(probe_figures(probed[["norm"]], images=given, maps_for=2))
+    with_image = {name for name, figure in figures.items() if "image" in [ax.get_label() for ax in figure.axes]}
+    assert with_image == {"maps_birds_image_1.jpg"}
 
 
 def test_names_that_look_alike_still_differ(probed):
@@ -63,7 +63,7 @@ def test_names_that_look_alike_still_differ(probed):
     assert names == ["pca_a_b.png", "pca_a_b.png_2", "pca_A_B.PNG_3"]
 
 
-def test_no_pictures_no_figures(probed):
+def test_no_images_no_figures(probed):
     assert list(probe_figures(probed.isel(image=slice(0)))) == []
 
 
@@ -74,12 +74,12 @@ def test_no_pictures_no_figures(probed):
         ("../../etc/passwd", "etc_passwd"),
         ("Straße.png", "Straße.png"),
         ("C:\\a\\b", "C_a_b"),
-        ("///", "picture"),
-        ("", "picture"),
+        ("///", "image"),
+        ("", "image"),
         ("x" * 300 + ".png", "x" * 76 + ".png"),
     ],
 )
-def test_picture_names_become_safe_file_names(name, safe):
+def test_image_names_become_safe_file_names(name, safe):
     assert safe_name(name) == safe
 
 

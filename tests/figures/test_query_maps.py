@@ -12,9 +12,9 @@ from figures.maps.query_maps import attention_matrices, query_maps
 
 @pytest.fixture(scope="module")
 def asked():
-    pictures = [np.random.default_rng(n).integers(0, 256, (64, 96, 3), dtype=np.uint8) for n in range(2)]
+    images = [np.random.default_rng(n).integers(0, 256, (64, 96, 3), dtype=np.uint8) for n in range(2)]
     measures = ["query-attention:patches=3+10", "patch-similarity:patches=3+10", "attention-maps:heads=mean"]
-    return probe(load_backbone("tiny:depth=3"), pictures, measures=measures, size="native")
+    return probe(load_backbone("tiny:depth=3"), images, measures=measures, size="native")
 
 
 def drawn(figure):
@@ -39,14 +39,14 @@ def test_rows_are_named_by_their_patch(asked):
 
 
 def test_whole_maps_show_every_token(asked):
-    maps = drawn(attention_matrices(asked, "picture-0002"))
+    maps = drawn(attention_matrices(asked, "image-0002"))
     assert maps["attention_mean 3"].shape == (25, 25)
     assert np.allclose(maps["attention_mean 3"], asked["attention_mean"].isel(image=1).sel(layer=3), rtol=1e-5)
 
 
-def test_the_report_has_them_for_each_picture(asked):
+def test_the_report_has_them_for_each_image(asked):
     names = [name for name, _ in probe_figures(asked, maps_for=1)]
-    assert names == ["queries_picture-0001", "attention_picture-0001"]
+    assert names == ["queries_image-0001", "attention_image-0001"]
 
 
 def test_a_data_set_without_them_says_what_is_needed():

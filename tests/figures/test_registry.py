@@ -135,12 +135,12 @@ def test_a_data_set_without_what_is_needed_is_refused_by_name(name, whole):
         FIGURES[name](xr.Dataset({"unrelated": ("image", [1.0])}))
 
 
-def test_a_data_set_without_pictures_is_refused(name, whole):
+def test_a_data_set_without_images_is_refused(name, whole):
     if input_of(name, whole) is whole:
-        with pytest.raises(ValueError, match="at least one picture"):
+        with pytest.raises(ValueError, match="at least one image"):
             FIGURES[name](whole.isel(image=slice(0)))
     else:
-        # A measurement alone may be pooled over pictures: none are needed, and none give an empty curve.
+        # A measurement alone may be pooled over images: none are needed, and none give an empty curve.
         line = FIGURES[name](whole["entropy"].isel(image=slice(0))).axes[0].lines[0]
         assert np.isnan(line.get_ydata()).all()
 

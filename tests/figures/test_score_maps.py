@@ -10,8 +10,8 @@ from figures.maps.score_maps import outline, squares
 
 
 @pytest.fixture
-def picture():
-    """A picture of 5 x 7 patches of 4 pixels."""
+def image():
+    """An image of 5 x 7 patches of 4 pixels."""
     return np.random.default_rng(1).random((20, 28, 3))
 
 
@@ -39,10 +39,10 @@ def test_columns_are_detectors_and_rows_are_layers(scores):
     assert lefts == sorted(set(lefts))
 
 
-def test_a_map_holds_the_scores_of_its_detector_picture_and_layer(scores):
-    figure = score_maps(scores, "birds/picture 2.jpg", layer=8)
+def test_a_map_holds_the_scores_of_its_detector_image_and_layer(scores):
+    figure = score_maps(scores, "birds/image 2.jpg", layer=8)
     (ax,) = maps(figure, "lof")
-    expected = scores["score"].sel(detector="lof", image="birds/picture 2.jpg", layer=8)
+    expected = scores["score"].sel(detector="lof", image="birds/image 2.jpg", layer=8)
     assert np.allclose(ax.images[0].get_array(), expected)
 
 
@@ -61,7 +61,7 @@ def test_each_detector_has_its_own_scale_for_all_its_layers_and_a_wide_one_is_lo
     assert scales["norm-topk"] != scales["lof"]
     assert isinstance(maps(figure, "norm-topk")[0].images[0].norm, LogNorm)
     assert type(maps(figure, "lof")[0].images[0].norm) is Normalize
-    bars = [ax for ax in figure.axes if ax.get_label() == "colour bar"]
+    bars = [ax for ax in figure.axes if ax.get_label() == "color bar"]
     words = [[label.get_text() for label in ax.get_xticklabels()] for ax in bars]
     assert [middle for _, middle, _ in words][1:] == ["log", "", ""]
     assert float(words[1][2]) == pytest.approx(1e5)
@@ -87,14 +87,14 @@ def test_squares_stand_inside_their_patches():
     assert square == [(-0.25, 1.75), (0.25, 1.75), (0.25, 2.25), (-0.25, 2.25), (-0.25, 1.75)]
 
 
-def test_marked_and_planted_patches_are_outlined_where_they_are(scores, picture):
-    figure = score_maps(scores, "birds/picture 1.jpg", layer=8, picture=picture)
-    one = scores.sel(image="birds/picture 1.jpg", layer=8)
+def test_marked_and_planted_patches_are_outlined_where_they_are(scores, image):
+    figure = score_maps(scores, "birds/image 1.jpg", layer=8, pixels=image)
+    one = scores.sel(image="birds/image 1.jpg", layer=8)
     for spec in ("norm-topk", "random"):
         (ax,) = maps(figure, spec)
         assert np.allclose(drawn(ax, "marked"), outline(one["marked"].sel(detector=spec).values))
         assert np.allclose(drawn(ax, "planted"), squares(one["planted"].values))
-    (shown,) = [ax for ax in figure.axes if ax.get_label() == "picture"]
+    (shown,) = [ax for ax in figure.axes if ax.get_label() == "image"]
     assert np.allclose(drawn(shown, "planted"), squares(one["planted"].values))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "marked by the detector's own rule",
@@ -109,18 +109,18 @@ def test_without_planted_places_none_are_drawn_or_named(scores):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["marked by the detector's own rule"]
 
 
-def test_the_padding_of_a_smaller_picture_is_cut_off(scores):
+def test_the_padding_of_a_smaller_image_is_cut_off(scores):
     scores["inside"][{"image": 1, "row": 4}] = False
     scores["inside"][{"image": 1, "col": slice(5, None)}] = False
     scores["score"] = scores["score"].where(scores["inside"])
-    (ax,) = maps(score_maps(scores, "birds/picture 1.jpg", layer=8), "lof")
+    (ax,) = maps(score_maps(scores, "birds/image 1.jpg", layer=8), "lof")
     assert ax.images[0].get_array().shape == (4, 5)
     assert not np.ma.getmaskarray(ax.images[0].get_array()).any()
 
 
 def test_detectors_are_drawn_as_asked_and_unknown_ones_refused_with_the_near_name(scores):
     figure = score_maps(scores, layer=8, detectors=["random", "lof"])
-    assert [ax.get_label() for ax in figure.axes if ax.get_label() != "colour bar"] == ["random 8", "lof 8"]
+    assert [ax.get_label() for ax in figure.axes if ax.get_label() != "color bar"] == ["random 8", "lof 8"]
     with pytest.raises(UnknownName, match="Did you mean `norm-topk`"):
         score_maps(scores, detectors=["norm-top"])
     with pytest.raises(ValueError, match="`layers` should be among"):
@@ -131,18 +131,18 @@ def test_detectors_are_drawn_as_asked_and_unknown_ones_refused_with_the_near_nam
 def test_many_detectors_stand_in_bands_and_no_text_touches_another(make_scored, grid):
     specs = [*(f"received-attention:head={n}" for n in range(16)), "adaptive:detector=relative-norm,rule=otsu"]
     dataset = make_scored(layers=2, grid=grid, detectors=specs)
-    figure = score_maps(dataset, picture=np.ones((30, 40, 3)))
+    figure = score_maps(dataset, pixels=np.ones((30, 40, 3)))
     figure.canvas.draw()
     assert len({round(maps(figure, spec)[0].get_position().x0, 6) for spec in specs}) == 6
     assert figure.get_size_inches()[0] <= FULL + 1e-6
-    bars = [ax for ax in figure.axes if ax.get_label() == "colour bar"]
+    bars = [ax for ax in figure.axes if ax.get_label() == "color bar"]
     labels = [label for ax in bars for label in ax.get_xticklabels() if label.get_text()]
     boxes = [text.get_window_extent() for text in (*figure.texts, *labels)]
     assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 + 1 for box in boxes)
     assert not any(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
 
 
-def test_scores_stay_as_they_were(scores, picture):
+def test_scores_stay_as_they_were(scores, image):
     before = scores.copy(deep=True)
-    score_maps(scores, picture=picture)
+    score_maps(scores, pixels=image)
     xr.testing.assert_identical(scores, before)

@@ -41,7 +41,7 @@ def test_a_long_title_goes_on_in_another_line_inside_the_figure():
     assert box.x1 <= figure.bbox.x1
 
 
-def test_each_stream_has_a_colour_of_its_own():
+def test_each_stream_has_a_color_of_its_own():
     colors = [stream_color(stream) for stream in ("block_in", "attn_out", "block_sum")]
     assert len(set(colors)) == 3
     assert stream_color("other", 0) not in STREAM_COLORS.values()
@@ -50,5 +50,5 @@ def test_each_stream_has_a_colour_of_its_own():
     assert [stream_color(stream) for stream in ("X_res", "X_attn", "X_sum")] == colors
 
 
-def test_missing_values_have_a_grey_that_the_global_colour_map_lacks():
+def test_missing_values_have_a_gray_that_the_global_color_map_lacks():
     assert tuple(map_colors("magma").get_bad()) != tuple(matplotlib.colormaps["magma"].get_bad())

@@ -37,7 +37,7 @@ def test_each_detector_has_a_panel_with_a_line_for_each_layer(table):
     figure = threshold_sweep(table)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["norm", "norm-topk"]
     assert curve(panel(figure, "norm-topk"), 11).get_xydata().tolist() == [[1, 200], [10, 40], [100, 8], [1000, 0]]
-    assert figure.axes[0].get_ylabel() == "tokens per picture"
+    assert figure.axes[0].get_ylabel() == "tokens per image"
     assert {ax.get_xlabel() for ax in figure.axes} == {"threshold"}
 
 

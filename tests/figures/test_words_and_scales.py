@@ -114,7 +114,7 @@ def test_the_caller_decides_about_the_scale_unless_it_cannot_be():
         wants_log(np.array([-1.0, 0.0]), True)
 
 
-def test_a_colour_scale_holds_all_values_but_the_lowest_of_a_log_scale():
+def test_a_color_scale_holds_all_values_but_the_lowest_of_a_log_scale():
     linear = color_scale(np.array([-2.0, 3.0, np.nan]))
     assert (linear.vmin, linear.vmax) == (-2.0, 3.0)
     values = np.concatenate([[0.0, 1e-9], np.geomspace(0.01, 1, 1000)])
@@ -125,7 +125,7 @@ def test_a_colour_scale_holds_all_values_but_the_lowest_of_a_log_scale():
     assert bar_ticks(LogNorm(1, 100)) == pytest.approx([1, 10, 100])
 
 
-def test_a_log_scale_of_colours_spans_four_decades_at_most():
+def test_a_log_scale_of_colors_spans_four_decades_at_most():
     scale = color_scale(np.geomspace(1e-12, 0.5, 1000))
     assert (scale.vmin, scale.vmax) == pytest.approx((0.5e-4, 0.5))
 
@@ -147,7 +147,7 @@ def test_a_spec_loses_the_folders_of_its_file_and_nothing_else(spec, short):
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [3.0, 3.0], [0.0, 0.0]])
-def test_a_colour_scale_without_a_range_still_has_width(values):
+def test_a_color_scale_without_a_range_still_has_width(values):
     scale = color_scale(np.array(values))
     assert scale.vmax > scale.vmin
 

@@ -9,7 +9,7 @@ import pytest
 
 from attention_outliers.papers import experiments, experiments_named, published
 from attention_outliers.papers.plan import Choice, groups
-from attention_outliers.papers.whole_images import repair_settings
+from attention_outliers.papers.whole_images import purification_settings
 from diagnostics.registry import UnknownName, parse_spec
 from segment.datasets import DATASETS
 from segment.methods import METHODS
@@ -99,7 +99,7 @@ def test_the_averages_that_do_not_agree_are_the_two_known_ones():
 def test_every_spec_can_be_built(experiment):
     for row in experiment.rows:
         if row.method and experiment.kind == "classify":
-            repair_settings(row.method, depth=12)
+            purification_settings(row.method, depth=12)
         elif row.method:
             METHODS.build(row.method)
 

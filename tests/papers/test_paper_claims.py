@@ -23,7 +23,7 @@ from attention_outliers.papers.claim_maps import (
     stripe_contrast,
 )
 from attention_outliers.papers.claim_scores import method_scores
-from attention_outliers.papers.claims import CLAIMS, Seen, claims_table
+from attention_outliers.papers.claims import CLAIMS, Claim, claims_table
 from attention_outliers.papers.figures import CATALOGUE
 from attention_outliers.papers.report import NAME, Walk, gather, walk
 from diagnostics import load_backbone
@@ -59,7 +59,7 @@ def test_stripe_contrast_is_the_largest_over_the_median_column_mean():
     assert hottest(between.mean(dim=0), 1).tolist() == [1]
 
 
-def test_the_area_of_same_class_counts_ordered_pairs_and_leaves_out_the_patch_itself_and_the_unlabelled():
+def test_the_area_of_same_class_counts_ordered_pairs_and_leaves_out_the_patch_itself_and_the_unlabeled():
     labels = torch.tensor([0, 0, 1, -1])
     matrix = torch.zeros(4, 4)
     matrix[0, 1], matrix[1, 0] = 0.9, 0.2  # same class
@@ -75,7 +75,7 @@ def test_the_first_layer_above_a_line_is_nan_where_there_is_none():
     assert math.isnan(first_above({1: 0.0}, 5.0))
 
 
-def test_a_mean_over_pictures_leaves_out_those_that_cannot_be_measured(inputs):
+def test_a_mean_over_images_leaves_out_those_that_cannot_be_measured(inputs):
     assert mean_over(inputs, lambda number: [float("nan"), 3.0][number]) == 3.0
     assert math.isnan(mean_over(inputs, lambda number: float("nan")))
 
@@ -96,7 +96,7 @@ def test_methods_are_as_claimed_where_their_order_is_the_printed_one():
 
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
-def test_every_claim_has_numbers_on_labelled_scenes(name, inputs):
+def test_every_claim_has_numbers_on_labeled_scenes(name, inputs):
     assert name in CATALOGUE
     seen = CLAIMS[name](inputs)
     assert seen
@@ -121,8 +121,8 @@ def test_a_table_has_a_pair_of_columns_for_each_backbone(monkeypatch, inputs, ba
         CLAIMS,
         "clearclip/fig-2",
         lambda given: [
-            Seen(measured="a", paper="near 1", here=0.98765, holds=True),
-            *([Seen(measured="b", here="q-q")] if given.text is not None else []),
+            Claim(measured="a", paper="near 1", here=0.98765, holds=True),
+            *([Claim(measured="b", here="q-q")] if given.text is not None else []),
         ],
     )
     other = replace(bare, backbone=load_backbone("tiny:seed=1,size=96"))
@@ -144,25 +144,25 @@ def test_a_walk_draws_and_counts_from_scenes_that_it_makes_itself():
     assert tour.draw("main-fig-5", beside=True) == "sfp/main-fig-5 is not drawn: no backbone stands beside."
 
 
-def test_a_walk_over_pictures_says_what_a_figure_lacks(tmp_path):
+def test_a_walk_over_images_says_what_a_figure_lacks(tmp_path):
     Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
-    tour = walk("clearclip", "tiny", pictures=tmp_path)
+    tour = walk("clearclip", "tiny", images=tmp_path)
     assert "it needs labels and words" in tour.draw("fig-3")
     assert "may need labels and words" in tour.seen("fig-3")
 
 
-def test_words_number_the_labels_of_given_pictures(tmp_path):
-    (tmp_path / "pictures").mkdir()
+def test_words_number_the_labels_of_given_images(tmp_path):
+    (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
-    Image.new("RGB", (64, 64), "red").save(tmp_path / "pictures" / "a.png")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "images" / "a.png")
     Image.new("L", (64, 64), 1).save(tmp_path / "masks" / "a.png")
-    found = gather(load_backbone("tiny"), tmp_path / "pictures", labels=tmp_path / "masks", classes="cat, dog",
+    found = gather(load_backbone("tiny"), tmp_path / "images", labels=tmp_path / "masks", classes="cat, dog",
                    templates="plain")  # fmt: skip
     assert found.text.names == ("cat", "dog")
     assert found.labels[0].max() == 1
 
 
-def test_a_figure_about_one_picture_is_drawn_for_the_example_and_one_of_several_from_the_start(monkeypatch, inputs):
+def test_a_figure_about_one_image_is_drawn_for_the_example_and_one_of_several_from_the_start(monkeypatch, inputs):
     drawn = {}
 
     def note(name):
@@ -170,7 +170,7 @@ def test_a_figure_about_one_picture_is_drawn_for_the_example_and_one_of_several_
 
     for name in ("sfp/main-fig-1", "sfp/supp-fig-2"):
         monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], draw=note(name)))
-    tour = Walk(paper="sfp", inputs=inputs, example=3)  # of two pictures: the second
+    tour = Walk(paper="sfp", inputs=inputs, example=3)  # of two images: the second
     tour.draw("main-fig-1")
     tour.draw("supp-fig-2")
     named = f"{inputs.names[1]}, {shortened(inputs.model, NAME)}"

@@ -102,10 +102,10 @@ def test_norms_of_two_backbones_stand_side_by_side(inputs):
 
 def test_label_maps_of_what_the_last_block_adds_up_have_their_names(inputs):
     figure = CATALOGUE["clearclip/fig-3-maps"].draw(inputs.only(0))
-    assert [axes.get_label() for axes in figure.axes] == ["picture", "truth", "X_sum", "X_res", "X_attn"]
+    assert [axes.get_label() for axes in figure.axes] == ["image", "truth", "X_sum", "X_res", "X_attn"]
     with_words = CATALOGUE["clearclip/fig-1"].draw(inputs)
     labels = [axes.get_label() for axes in with_words.axes]
-    assert sum(label.endswith("X_res alone") for label in labels) == len(inputs.pictures)
+    assert sum(label.endswith("X_res alone") for label in labels) == len(inputs.images)
     assert {text.get_text() for text in with_words.legends[0].get_texts()} <= set(NAMES)
     bare = CATALOGUE["clearclip/fig-1"].draw(replace(inputs, text=None))
     assert not bare.legends
@@ -120,30 +120,30 @@ def test_purified_maps_lose_the_largest_norm_and_keep_the_rest(inputs):
         for axes in figure.axes
         if axes.get_label().endswith(f"norm, layer {layer}")
     }
-    assert list(norms) == ["before", "neighbour-mean", "neighbour-median", "image-mean", "zero"]
+    assert list(norms) == ["before", "neighbor-mean", "neighbor-median", "image-mean", "zero"]
     recording = inputs.record("block_out", layers=[layer])
     mask = mask_map(inputs.layout, RelativeNorm()(recording.at(layer), inputs.layout).mask[0])
     tokens = inputs.layout.patches(recording["block_out", layer])[0].norm(dim=-1)
     assert mask.any()
-    for name in ("neighbour-mean", "image-mean", "zero"):
+    for name in ("neighbor-mean", "image-mean", "zero"):
         assert norms[name][mask].max() < norms["before"][mask].min()
     shown = folded(inputs.layout, tokens)[~mask]
     # A logarithmic scale shows what lies below it as its lowest value.
     np.testing.assert_allclose(norms["zero"][~mask], np.maximum(shown, norms["zero"][~mask].min()), rtol=1e-4)
 
 
-def test_heat_maps_are_of_words_that_the_picture_shows(inputs):
+def test_heat_maps_are_of_words_that_the_image_shows(inputs):
     figure = CATALOGUE["sc-clip/fig-9"].draw(inputs.only(0))
     there = {NAMES[number] for number in np.unique(inputs.labels[0])}
     heads = [axes.get_label().removeprefix("clip ") for axes in figure.axes if axes.get_label().startswith("clip ")]
-    assert heads[0] == "picture"
+    assert heads[0] == "image"
     assert there <= set(heads[1:]) or set(heads[1:]) <= there
     assert {(a.images[0].norm.vmin, a.images[0].norm.vmax) for a in figure.axes if a.get_label() == "sc-clip sand"} <= {
         (0, 1)
     }
 
 
-def test_clusters_keep_the_colour_of_those_they_share_most_with():
+def test_clusters_keep_the_color_of_those_they_share_most_with():
     before = np.array([[0, 0, 1], [0, 2, 2], [-1, 2, 2]])
     after = np.array([[1, 1, -1], [1, 0, 0], [2, 0, 0]])
     assert named_after(after, before).tolist() == [[0, 0, -1], [0, 2, 2], [3, 2, 2]]

@@ -53,7 +53,7 @@ def test_numbers_of_another_protocol_say_so_and_a_papers_own_comes_first():
         ("sfp", "voc21", "open_clip:ViT-B-32/openai"),
         ("sfp:detector=som", "voc21", B16),
         ("sfp", "shapes", B16),
-        ("sfp", "coco-stuff-27:pictures=all", B16),
+        ("sfp", "coco-stuff-27:images=all", B16),
         ("nothing", "voc21", B16),
     ],
 )

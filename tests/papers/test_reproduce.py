@@ -78,7 +78,7 @@ def test_another_table_runs_only_what_the_first_did_not(found, kept, monkeypatch
 
 
 @pytest.mark.parametrize("change", ["limit", "weights"])
-def test_numbers_of_other_pictures_or_weights_are_not_taken(found, kept, monkeypatch, change):
+def test_numbers_of_other_images_or_weights_are_not_taken(found, kept, monkeypatch, change):
     choice = Choice(
         backbone="tiny" if change == "limit" else "tiny:seed=1", offline=True, limit=2 if change == "limit" else 3
     )
@@ -204,7 +204,7 @@ def test_a_cost_that_is_there_is_not_measured_again(tmp_path, monkeypatch):
 
 @pytest.fixture
 def voc(tmp_path):
-    """Two pictures of VOC, 500 x 375 and 300 x 500, under data/VOCdevkit/VOC2012."""
+    """Two images of VOC, 500 x 375 and 300 x 500, under data/VOCdevkit/VOC2012."""
     import numpy as np
     from PIL import Image
 
@@ -236,14 +236,14 @@ def test_needs_count_windows_by_the_protocol_and_name_what_is_missing(voc):
     found = needs(experiments()["sfp/modules"], Choice(backbone="tiny"), roots={"": voc}, how=HOW)
     there, absent = found
     # 448 x 336 has 2 x 3 windows of 224 every 112; 336 x 560 has 4 x 2.
-    assert (there.pictures, there.windows) == (2, 6 + 8)
-    assert "2 pictures instead of the 1449" in there.data
+    assert (there.images, there.windows) == (2, 6 + 8)
+    assert "2 images instead of the 1449" in there.data
     assert there.weights == "at hand"
     assert not there.ready  # not all of it is there
     assert there.seconds is not None
     assert there.seconds > 0
     assert absent.data.startswith("MISSING")
-    assert absent.pictures == 2000
+    assert absent.images == 2000
     # SFP's ADE20K is at 384: 683 x 512 becomes 512 x 384, 3 x 4 windows.
     assert absent.windows == 2000 * 12
     assert math.isclose(absent.seconds / absent.windows, there.seconds / there.windows)
@@ -252,7 +252,7 @@ def test_needs_count_windows_by_the_protocol_and_name_what_is_missing(voc):
 def test_offline_everything_is_ready():
     (need,) = needs(TABLE, OFFLINE, how=HOW)
     assert need.ready
-    assert (need.pictures, need.data) == (3, "drawn")
+    assert (need.images, need.data) == (3, "drawn")
     assert not need.notes
 
 
@@ -266,15 +266,15 @@ def test_second_models_are_named_and_not_fetched(monkeypatch):
     assert found[0].seconds is not None  # of the other method
 
 
-def test_classes_of_whole_pictures_and_costs_have_needs_too():
+def test_classes_of_whole_images_and_costs_have_needs_too():
     found = needs(experiments()["sfp/classification"], Choice(backbone="tiny"), how=HOW)
-    assert [need.pictures for need in found] == [10000, 6149, 3669]
-    assert all(need.data.startswith("MISSING") and need.windows == 4 * need.pictures for need in found)
+    assert [need.images for need in found] == [10000, 6149, 3669]
+    assert all(need.data.startswith("MISSING") and need.windows == 4 * need.images for need in found)
     (cost,) = needs(experiments()["sc-clip/table-9"], Choice(backbone="tiny"), how=HOW)
     assert cost.ready
 
 
-def test_a_centre_crop_is_one_window():
+def test_a_center_crop_is_one_window():
     protocol = Group("tiny", "voc20", "cliptrase", ()).protocol_value()
     assert windows_of(protocol, (224, 224)).count == 1
     assert windows_of(protocol, (224, 224)).window == (336, 336)

@@ -15,7 +15,7 @@ EMPTY = Cell(
     method="sfp", dataset="voc21", backbone="open_clip:ViT-B-16/openai", protocol="sfp", hash="abc", published=True,
     departures=(), miou=0.64, low=0.62, high=0.655, macc=None, pacc=None, fwiou=None, boundary_iou=None,
     never_predicted=(), classes=(), matching=None,
-    pictures={"scored": 1449, "broken": 0, "skipped": 0, "asked": 1449, "has": 1449},
+    images={"scored": 1449, "broken": 0, "skipped": 0, "asked": 1449, "has": 1449},
     broken={}, seconds=1.0, settings={}, versions={}, run="r",
 )  # fmt: skip
 
@@ -32,22 +32,22 @@ def test_a_cell_stands_beside_its_published_number_and_the_difference():
         ("sfp", "50.00 [62.0, 65.5]", "64.00 [62.0, 65.5]", "63.9", "+0.10"),
     )
     assert any("SFP, ICCV 2025, Table 1" in note for note in sheet.notes)
-    assert "voc21: protocol abc, 1449 of 1449 pictures" in sheet.notes
+    assert "voc21: protocol abc, 1449 of 1449 images" in sheet.notes
 
 
 def test_runs_on_a_part_and_numbers_of_another_protocol_are_marked():
     part = {"scored": 20, "broken": 1, "skipped": 0, "asked": 21, "has": 1449}
-    (sheet,) = sheets([cell(protocol="ours", published=False, pictures=part)])
+    (sheet,) = sheets([cell(protocol="ours", published=False, images=part)])
     assert sheet.rows[0][1].endswith("*")
     assert sheet.rows[0][2] == "63.9~"
-    assert "voc21: protocol abc, 20 of 1449 pictures, 1 broken" in sheet.notes
+    assert "voc21: protocol abc, 20 of 1449 images, 1 broken" in sheet.notes
 
 
-def test_pictures_that_a_protocol_skips_are_told_and_not_missed():
+def test_images_that_a_protocol_skips_are_told_and_not_missed():
     most = {"scored": 1440, "broken": 0, "skipped": 9, "asked": 1449, "has": 1449}
-    (sheet,) = sheets([cell(pictures=most)])
+    (sheet,) = sheets([cell(images=most)])
     assert not sheet.rows[0][1].endswith("*")
-    assert "voc21: protocol abc, 1440 of 1449 pictures, 9 skipped" in sheet.notes
+    assert "voc21: protocol abc, 1440 of 1449 images, 9 skipped" in sheet.notes
 
 
 def test_changed_protocols_and_other_backbones_have_sheets_of_their_own():
@@ -59,9 +59,9 @@ def test_changed_protocols_and_other_backbones_have_sheets_of_their_own():
     ]
 
 
-def test_of_several_runs_of_a_cell_the_one_with_most_pictures_counts():
+def test_of_several_runs_of_a_cell_the_one_with_most_images_counts():
     part = {"scored": 20, "broken": 0, "skipped": 0, "asked": 20, "has": 1449}
-    (sheet,) = sheets([cell(), cell(miou=0.9, pictures=part)])
+    (sheet,) = sheets([cell(), cell(miou=0.9, images=part)])
     assert sheet.rows[0][1].startswith("64.00")
 
 

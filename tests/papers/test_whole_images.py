@@ -1,4 +1,4 @@
-"""Zero-shot classification of whole pictures: the real layouts in miniature, and shares that can be counted by hand."""
+"""Zero-shot classification of whole images: the real layouts in miniature, and shares that can be counted by hand."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from attention_outliers.papers import experiments
 from attention_outliers.papers.plan import Choice
 from attention_outliers.papers.reproduce import How, reproduce
 from attention_outliers.papers.whole_images import (
-    WholePictures,
+    WholeImages,
     class_token_accuracy,
-    open_whole_pictures,
-    repair_settings,
+    open_whole_images,
+    purification_settings,
     squared,
 )
 from diagnostics.backbones import Backbone
-from diagnostics.images import FileError, normalise
+from diagnostics.images import FileError, normalize
 from segment.datasets.shapes import NAMES
 from segment.evaluation.storage import Folder
 from segment.text.features import text_features
 
 
-def save(path, side=8, colour=0):
+def save(path, side=8, color=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((side, side + 4, 3), colour, np.uint8)).save(path)
+    Image.fromarray(np.full((side, side + 4, 3), color, np.uint8)).save(path)
 
 
 def test_pets_are_read_from_their_layout(tmp_path):
     base = tmp_path / "oxford-iiit-pet"
     for name in ("Abyssinian_1", "great_pyrenees_12"):
-        save(base / "images" / f"{name}.jpg", colour=50)
+        save(base / "images" / f"{name}.jpg", color=50)
     (base / "annotations").mkdir()
     (base / "annotations" / "test.txt").write_text("Abyssinian_1 1 1 1\ngreat_pyrenees_12 2 2 1\n")
-    found = open_whole_pictures("pets", tmp_path)
+    found = open_whole_images("pets", tmp_path)
     assert (found.names, found.count) == (("abyssinian", "great pyrenees"), 2)
-    picture, label = found.read(1)
-    assert (picture.size, label) == ((12, 8), 1)
+    image, label = found.read(1)
+    assert (image.size, label) == ((12, 8), 1)
 
 
 def test_flowers_are_read_from_their_layout(tmp_path, monkeypatch):
     base = tmp_path / "flowers-102"
     for number in (1, 2, 3):
-        save(base / "jpg" / f"image_{number:05d}.jpg", colour=number)
+        save(base / "jpg" / f"image_{number:05d}.jpg", color=number)
     scipy.io.savemat(base / "imagelabels.mat", {"labels": np.array([[77, 1, 102]])})
     ids = {"trnid": np.array([[2]]), "valid": np.array([[2]]), "tstid": np.array([[1, 3]])}
     scipy.io.savemat(base / "setid.mat", ids)
     with pytest.raises(FileError, match="flowers-102: does not hold `flowers102` whole"):
-        open_whole_pictures("flowers102", tmp_path)  # it knows the published files by their MD5
+        open_whole_images("flowers102", tmp_path)  # it knows the published files by their MD5
     monkeypatch.setattr(datasets.flowers102, "check_integrity", lambda *arguments: True)
-    found = open_whole_pictures("flowers102", tmp_path)
+    found = open_whole_images("flowers102", tmp_path)
     assert (len(found.names), found.names[0], found.count) == (102, "pink primrose", 2)
     assert [found.read(number)[1] for number in range(2)] == [76, 101]
 
@@ -73,50 +73,50 @@ def test_cifar_is_read_from_its_layout(tmp_path, monkeypatch):
     }.items():
         (base / name).write_bytes(pickle.dumps(content))
     with pytest.raises(FileError, match="does not hold `cifar100` whole"):
-        open_whole_pictures("cifar100", tmp_path)  # nothing but the published pickles is opened
+        open_whole_images("cifar100", tmp_path)  # nothing but the published pickles is opened
     monkeypatch.setattr(datasets.cifar, "check_integrity", lambda *arguments: True)
-    found = open_whole_pictures("cifar100", tmp_path)
+    found = open_whole_images("cifar100", tmp_path)
     assert (found.names, found.count) == (("apple", "aquarium fish"), 2)
-    picture, label = found.read(1)
+    image, label = found.read(1)
     assert label == 0
-    assert np.asarray(picture)[3, 5].tolist() == [200, 0, 0]
+    assert np.asarray(image)[3, 5].tolist() == [200, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["cifar100", "flowers102", "pets"])
 def test_what_is_not_there_is_told_with_the_next_step(tmp_path, name):
     with pytest.raises(FileError, match="download=True"):
-        open_whole_pictures(name, tmp_path)
+        open_whole_images(name, tmp_path)
     with pytest.raises(ValueError, match="give the folder"):
-        open_whole_pictures(name)
+        open_whole_images(name)
     with pytest.raises(ValueError, match="Did you mean `pets`"):
-        open_whole_pictures("pet", tmp_path)
+        open_whole_images("pet", tmp_path)
 
 
-def test_drawn_pictures_show_one_class_each():
-    found = open_whole_pictures("shapes")
+def test_drawn_images_show_one_class_each():
+    found = open_whole_images("shapes")
     assert found.names == NAMES
     labels = {found.read(number)[1] for number in range(40)}
     assert len(labels) > 8
 
 
-def test_pictures_are_squared_as_clip_does_it():
-    picture = Image.fromarray(np.tile(np.arange(120, dtype=np.uint8), (60, 1)))
-    found = np.asarray(squared(picture, (60, 60)))
+def test_images_are_squared_as_clip_does_it():
+    image = Image.fromarray(np.tile(np.arange(120, dtype=np.uint8), (60, 1)))
+    found = np.asarray(squared(image, (60, 60)))
     assert found.shape == (60, 60, 3)
     assert found[0, :, 0].tolist() == list(range(30, 90))  # the middle, in its own size
 
 
 def test_shares_are_those_of_a_plain_loop_and_a_run_goes_on(tiny: Backbone, tmp_path):
-    pictures = open_whole_pictures("shapes")
-    ways = ["stock", "repair:detector=som,purifier=sfp-sum,layers=-2"]
-    found = class_token_accuracy(tiny, pictures, ways, Folder(tmp_path), limit=7, batch=3)
+    images = open_whole_images("shapes")
+    ways = ["stock", "purify:detector=som,purifier=sfp-sum,layers=-2"]
+    found = class_token_accuracy(tiny, images, ways, Folder(tmp_path), limit=7, batch=3)
     words = text_features(tiny, list(NAMES), "photo-of").features
     right = {1: 0, 5: 0}
     for number in range(7):
-        picture, label = pictures.read(number)
-        pixels = torch.from_numpy(np.asarray(squared(picture, (64, 64))).copy()).permute(2, 0, 1)[None] / 255
+        image, label = images.read(number)
+        pixels = torch.from_numpy(np.asarray(squared(image, (64, 64))).copy()).permute(2, 0, 1)[None] / 255
         with torch.no_grad():
-            token = tiny.pool(tiny.trunk(normalise(pixels, tiny.mean, tiny.std)))
+            token = tiny.pool(tiny.trunk(normalize(pixels, tiny.mean, tiny.std)))
         best = (F.normalize(token, dim=-1) @ words.mT).argsort(dim=1, descending=True)[0].tolist()
         for top in right:
             right[top] += label in best[:top]
@@ -125,20 +125,20 @@ def test_shares_are_those_of_a_plain_loop_and_a_run_goes_on(tiny: Backbone, tmp_
     def refuse(number):
         raise AssertionError("nothing should be read")
 
-    again = WholePictures(names=pictures.names, count=pictures.count, read=refuse)
+    again = WholeImages(names=images.names, count=images.count, read=refuse)
     assert class_token_accuracy(tiny, again, ways, Folder(tmp_path), limit=7) == found
 
 
-def test_a_way_is_stock_or_a_repair():
-    assert repair_settings("stock", 12) == {}
-    assert repair_settings("repair:detector=som,purifier=sfp-sum", 4)["layers"] == [1, 2, 3]
-    assert repair_settings("repair:detector=som,purifier=mean,layers=6+-2", 12)["layers"] == [6, -2]
-    for wrong in ("clip", "repair:detector=som", "repair:detector=som,purifier=mean,depth=2"):
-        with pytest.raises(ValueError, match="repair:detector=SPEC"):
-            repair_settings(wrong, 12)
+def test_a_way_is_stock_or_a_purification():
+    assert purification_settings("stock", 12) == {}
+    assert purification_settings("purify:detector=som,purifier=sfp-sum", 4)["layers"] == [1, 2, 3]
+    assert purification_settings("purify:detector=som,purifier=mean,layers=6+-2", 12)["layers"] == [6, -2]
+    for wrong in ("clip", "purify:detector=som", "purify:detector=som,purifier=mean,depth=2"):
+        with pytest.raises(ValueError, match="purify:detector=SPEC"):
+            purification_settings(wrong, 12)
 
 
-def test_the_table_of_classification_runs_on_drawn_pictures(tmp_path):
+def test_the_table_of_classification_runs_on_drawn_images(tmp_path):
     table = experiments()["sfp/classification"]
     choice = Choice(backbone="tiny", offline=True, limit=4)
     found = reproduce(table, choice, out=tmp_path, how=How(device="cpu"))

@@ -1,4 +1,4 @@
-"""Zero-shot classification: the stock model's own answer, and what mending on the way does to it."""
+"""Zero-shot classification: the stock model's own answer, and what purifying on the way does to it."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from diagnostics.backbones import load_backbone
 from diagnostics.detectors import DETECTORS
-from diagnostics.images import normalise
+from diagnostics.images import normalize
 from segment.classify import accuracy_table, class_probabilities, classify
 from segment.encoders.layerwise import fitted_layerwise
 from segment.method import TextFeatures
@@ -25,42 +25,42 @@ def text(tiny):
 
 
 @pytest.fixture
-def pictures():
+def images():
     return list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8))
 
 
-def test_stock_answers_are_those_of_the_model_itself(tiny, text, pictures):
-    answers, left_out = classify(tiny, pictures, text, top=3)
+def test_stock_answers_are_those_of_the_model_itself(tiny, text, photos):
+    answers, left_out = classify(tiny, photos, text, top=3)
     assert left_out == {}
     assert list(answers.columns) == ["name", "way", "rank", "class", "probability"]
-    images = normalise(torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255, tiny.mean, tiny.std)
+    images = normalize(torch.tensor(np.stack(photos)).permute(0, 3, 1, 2) / 255, tiny.mean, tiny.std)
     with torch.no_grad():
         own = F.normalize(tiny.model.encode_image(images), dim=-1) @ text.features.T
     for number in range(3):
         softmax = (100 * own[number]).softmax(0)
         expected = torch.stack([softmax[0], softmax[1:3].max(), softmax[3]])
-        part = answers[answers["name"] == f"picture-{number + 1:04d}"]
+        part = answers[answers["name"] == f"image-{number + 1:04d}"]
         assert part["rank"].tolist() == [1, 2, 3]
         assert part["class"].iloc[0] == text.names[int(expected.argmax())]
         assert part["probability"].to_numpy() == pytest.approx(expected.sort(descending=True).values.numpy(), abs=1e-4)
 
 
-def test_a_classifier_answers_by_the_feature_that_enters_its_head(pictures):
+def test_a_classifier_answers_by_the_feature_that_enters_its_head(photos):
     """Cosine with unit rows: what is left of the stock logits without biases and lengths."""
     backbone = load_backbone("tiny:registers=4")
     rows = F.normalize(backbone.class_head().detach().float()[:3], dim=1)
     text = TextFeatures(features=rows, owners=torch.arange(3), names=("cat", "dog", "grass"))
-    answers, _ = classify(backbone, pictures, text, top=3, size="native")
-    images = normalise(torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
+    answers, _ = classify(backbone, photos, text, top=3, size="native")
+    images = normalize(torch.tensor(np.stack(photos)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
     with torch.no_grad():
         own = backbone.model.forward_head(backbone.model.forward_features(images), pre_logits=True)
     softmax = (100 * F.normalize(own, dim=-1) @ rows.T).softmax(-1)
     for number in range(3):
-        part = answers[answers["name"] == f"picture-{number + 1:04d}"]
+        part = answers[answers["name"] == f"image-{number + 1:04d}"]
         assert part["probability"].to_numpy() == pytest.approx(softmax[number].sort(descending=True).values, abs=1e-4)
 
 
-def test_a_picture_of_the_truth_goes_by_its_path_its_file_or_its_stem(tiny, text, tmp_path):
+def test_a_image_of_the_truth_goes_by_its_path_its_file_or_its_stem(tiny, text, tmp_path):
     for name in ("a/one.png", "b/two.png", "b/three.png", "b/four.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (64, 64)).save(tmp_path / name)
@@ -72,13 +72,13 @@ def test_a_picture_of_the_truth_goes_by_its_path_its_file_or_its_stem(tiny, text
     assert found == {"a/one.png": "cat", "b/two.png": "dog", "b/three.png": "grass"}
 
 
-def test_a_truth_that_names_none_of_the_pictures_is_refused(tiny, text, pictures):
-    with pytest.raises(ValueError, match="such as `picture-0001`; none of its 1 names is among them, such as `photo`"):
-        classify(tiny, pictures, text, truth={"photo": "cat"})
+def test_a_truth_that_names_none_of_the_images_is_refused(tiny, text, images):
+    with pytest.raises(ValueError, match="such as `image-0001`; none of its 1 names is among them, such as `photo`"):
+        classify(tiny, images, text, truth={"photo": "cat"})
 
 
-def test_keep_changes_nothing_and_a_purifier_at_every_layer_does(tiny, text, pictures):
-    answers, _ = classify(tiny, pictures, text, detector="random", purifiers=["keep", "zero"])
+def test_keep_changes_nothing_and_a_purifier_at_every_layer_does(tiny, text, images):
+    answers, _ = classify(tiny, images, text, detector="random", purifiers=["keep", "zero"])
     by_way = {way: part["probability"].to_numpy() for way, part in answers.groupby("way", sort=False)}
     assert list(by_way) == ["stock", "keep", "zero"]
     assert by_way["keep"] == pytest.approx(by_way["stock"], abs=1e-6)
@@ -106,22 +106,22 @@ def test_accuracy_by_hand():
         columns=["name", "way", "rank", "class", "probability", "right"],
     )
     table = accuracy_table(answers)
-    assert table.loc["stock"].to_dict() == {"pictures": 2, "top1": 0.5, "top2": 1.0}
+    assert table.loc["stock"].to_dict() == {"images": 2, "top1": 0.5, "top2": 1.0}
 
 
-def test_a_truth_that_is_no_class_is_refused(tiny, text, pictures):
+def test_a_truth_that_is_no_class_is_refused(tiny, text, images):
     with pytest.raises(ValueError, match="one of the classes cat, dog, grass; got `horse`"):
-        classify(tiny, pictures, text, truth={"picture-0001": "horse"})
+        classify(tiny, images, text, truth={"image-0001": "horse"})
 
 
 @pytest.mark.parametrize("detector", ["register-neuron", "singular-defect"])
-def test_detectors_that_learn_are_made_ready_on_the_first_pictures(text, pictures, detector):
+def test_detectors_that_learn_are_made_ready_on_the_first_images(text, images, detector):
     tiny = load_backbone("tiny:outliers=true")
-    answers, _ = classify(tiny, pictures, text, detector=detector, purifiers=["zero"], layers=[3, -2], size="native")
-    ready = fitted_layerwise(DETECTORS.build(detector), tiny, as_tensor(tiny, pictures), [3, tiny.depth - 1])
-    expected, _ = classify(tiny, pictures, text, detector=ready, purifiers=["zero"], layers=[3, -2], size="native")
+    answers, _ = classify(tiny, images, text, detector=detector, purifiers=["zero"], layers=[3, -2], size="native")
+    ready = fitted_layerwise(DETECTORS.build(detector), tiny, as_tensor(tiny, images), [3, tiny.depth - 1])
+    expected, _ = classify(tiny, images, text, detector=ready, purifiers=["zero"], layers=[3, -2], size="native")
     pd.testing.assert_frame_equal(answers, expected)
 
 
-def as_tensor(backbone, pictures):
-    return normalise(torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
+def as_tensor(backbone, images):
+    return normalize(torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)

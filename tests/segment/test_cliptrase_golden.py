@@ -9,7 +9,7 @@ from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from diagnostics.backbones import Backbone, load_backbone
-from diagnostics.images import normalise
+from diagnostics.images import normalize
 from segment.decoding.mask_vote import pixel_labels
 from segment.encoders.encode_many import encode_many
 from segment.method import Cosine, Encoding, TextFeatures
@@ -32,9 +32,9 @@ def backbone(shared) -> Backbone:
 
 @pytest.fixture(scope="module")
 def images(shared, backbone) -> dict[str, Tensor]:
-    pictures = np.load(shared / "golden" / "images.npz")
-    plain = {name: torch.from_numpy(pictures[name]).permute(2, 0, 1)[None] / 255 for name in pictures.files}
-    return {name: normalise(picture, backbone.mean, backbone.std) for name, picture in plain.items()}
+    images = np.load(shared / "golden" / "images.npz")
+    plain = {name: torch.from_numpy(images[name]).permute(2, 0, 1)[None] / 255 for name in images.files}
+    return {name: normalize(image, backbone.mean, backbone.std) for name, image in plain.items()}
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +48,18 @@ def encode(backbone: Backbone, images: Tensor, spec: str = "cliptrase") -> Encod
 
 
 @pytest.mark.parametrize("layer", [11, 12])
-@pytest.mark.parametrize("picture", MAPPED)
-def test_correlations_of_the_last_two_blocks_are_the_released_ones(golden, backbone, images, picture, layer):
-    found = encode(backbone, images[picture], f"cliptrase:affinity_layer={layer},raw_maps=true").extras["correlation"]
-    assert np.abs(found[0].numpy() - golden[f"cliptrase_attn{layer}/{picture}"]).max() <= 1e-5
+@pytest.mark.parametrize("image", MAPPED)
+def test_correlations_of_the_last_two_blocks_are_the_released_ones(golden, backbone, images, image, layer):
+    found = encode(backbone, images[image], f"cliptrase:affinity_layer={layer},raw_maps=true").extras["correlation"]
+    assert np.abs(found[0].numpy() - golden[f"cliptrase_attn{layer}/{image}"]).max() <= 1e-5
 
 
-@pytest.mark.parametrize("picture", VOTED)
-def test_every_step_to_the_labels_is_the_released_one(golden, backbone, images, text, picture):
-    expected = {name: golden[f"end_to_end/cliptrase/{picture}/{name}"] for name in ENDS}
+@pytest.mark.parametrize("image", VOTED)
+def test_every_step_to_the_labels_is_the_released_one(golden, backbone, images, text, image):
+    expected = {name: golden[f"end_to_end/cliptrase/{image}/{name}"] for name in ENDS}
     size = expected["labels"].shape
     scorer = METHODS["cliptrase"].scorer
-    found = encode(backbone, images[picture])
+    found = encode(backbone, images[image])
     own = pixel_labels(Cosine()(found, text, size).maps, text.owners, size)
     assert np.array_equal(scorer.masks.clusters(found).labels[0].numpy(), expected["dbscan"])
     assert (own[0].numpy() == expected["patch_labels"]).mean() >= 0.999
@@ -69,9 +69,9 @@ def test_every_step_to_the_labels_is_the_released_one(golden, backbone, images, 
     assert (scores.maps[:, 0][0].numpy() == expected["labels"]).mean() >= 0.999
 
 
-def test_the_vote_matters_on_these_pictures(golden):
-    for picture in VOTED:
-        before, after = (golden[f"end_to_end/cliptrase/{picture}/{name}"] for name in ("patch_labels", "labels"))
+def test_the_vote_matters_on_these_images(golden):
+    for image in VOTED:
+        before, after = (golden[f"end_to_end/cliptrase/{image}/{name}"] for name in ("patch_labels", "labels"))
         assert (before != after).mean() > 0.01
 
 
@@ -81,8 +81,8 @@ def test_without_denoising_the_clusters_are_others(golden, backbone, images):
     assert not np.array_equal(clusters, golden["end_to_end/cliptrase/china_224/dbscan"])
 
 
-def test_a_batch_of_both_pictures_has_the_labels_of_each(golden, backbone, images, text):
+def test_a_batch_of_both_images_has_the_labels_of_each(golden, backbone, images, text):
     both = torch.cat([images["china_224"], images["flower_224"]])
     labels = METHODS["cliptrase"].scorer(encode(backbone, both), text, (224, 224)).maps[:, 0]
-    for number, picture in enumerate(("china_224", "flower_224")):
-        assert (labels[number].numpy() == golden[f"end_to_end/cliptrase/{picture}/labels"]).mean() >= 0.999
+    for number, image in enumerate(("china_224", "flower_224")):
+        assert (labels[number].numpy() == golden[f"end_to_end/cliptrase/{image}/labels"]).mean() >= 0.999

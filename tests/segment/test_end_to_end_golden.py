@@ -1,4 +1,4 @@
-"""From picture to labels, against what the authors' released code computes; runs where its outputs are at hand."""
+"""From image to labels, against what the authors' released code computes; runs where its outputs are at hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from diagnostics.backbones import Backbone, load_backbone
-from diagnostics.images import normalise, to_tensor
+from diagnostics.images import normalize, to_tensor
 from segment.decoding.decode import decode
 from segment.decoding.merge import Gathering
 from segment.decoding.refine.pamr import pamr
@@ -33,7 +33,7 @@ def backbone(shared: Path) -> Backbone:
 
 @pytest.fixture(scope="module")
 def segmenter(backbone: Backbone, outputs: dict[str, np.ndarray]) -> Segmenter:
-    """SC-CLIP over windows of 224, 112 apart, on pictures as they are; class 0 is the background."""
+    """SC-CLIP over windows of 224, 112 apart, on images as they are; class 0 is the background."""
     features = torch.from_numpy(outputs["text_features"])
     names = tuple(f"class {number}" for number in range(len(features)))
     text = TextFeatures(features=features, owners=torch.arange(len(features)), names=names, background=0)
@@ -47,9 +47,9 @@ def test_averaged_cosines_equal_the_released_code(segmenter, outputs):
 
 
 @pytest.mark.parametrize("threshold, key", [(0.0, "labels_427x640"), (0.15, "labels_thd015")])
-def test_labels_at_the_pictures_own_size_equal_the_released_code(segmenter, backbone, outputs, threshold, key):
-    # The outputs are for a picture of 427 x 640 whose resized form is the one given: so from the windows on, by hand.
-    image = normalise(to_tensor(Image.fromarray(outputs["slide/image"])), backbone.mean, backbone.std)
+def test_labels_at_the_images_own_size_equal_the_released_code(segmenter, backbone, outputs, threshold, key):
+    # The outputs are for an image of 427 x 640 whose resized form is the one given: so from the windows on, by hand.
+    image = normalize(to_tensor(Image.fromarray(outputs["slide/image"])), backbone.mean, backbone.std)
     places = segmenter.windows.places((336, 504), backbone.native_size)
     gathering = Gathering(places, (427, 640))
     for number, window in enumerate(places.cut(image)):
@@ -75,14 +75,14 @@ def test_pamr_equals_the_released_code(outputs, key, iterations, dilations):
 @pytest.mark.parametrize("key, spec", [("labels", "cliptrase"), ("patch_labels", "cliptrase:vote=none")])
 def test_cliptrases_labels_equal_the_released_code(shared, backbone, segmenter, outputs, name, side, key, spec):
     with np.load(shared / "golden" / "images.npz") as images:
-        picture = images[name]
+        image = images[name]
     whole = Segmenter(
         backbone,
         spec,
         replace(segmenter.text, background=None),
         size="native",
-        windows=f"centre:size={side}",
+        windows=f"center:size={side}",
         decode=Decode(scale=100),
     )
-    found = next(whole(picture)).labels
+    found = next(whole(image)).labels
     assert (found == outputs[f"cliptrase/{name}/{key}"]).mean() >= 0.999

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 
 from diagnostics.backbones import load_backbone
-from diagnostics.images import normalise
+from diagnostics.images import normalize
 from segment.encoders.encode_many import encode_many
-from segment.features import encode_pictures
+from segment.features import encode_images
 from segment.methods import METHODS
 
 
@@ -18,18 +18,18 @@ def outlying():
 
 
 @pytest.fixture
-def pictures():
+def images():
     return list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("detector", ["lof(neighbours=5)", "register-neuron", "singular-defect"])
-def test_features_are_those_of_the_method_made_ready_on_the_first_pictures(outlying, pictures, detector, tmp_path):
+@pytest.mark.parametrize("detector", ["lof(neighbors=5)", "register-neuron", "singular-defect"])
+def test_features_are_those_of_the_method_made_ready_on_the_first_images(outlying, photos, detector, tmp_path):
     spec = f"clearclip:detector={detector},purifier=zero"
     options = {"size": "native", "out": tmp_path / "features.safetensors"}
-    assert encode_pictures(outlying, pictures, spec, **options) == {}
-    images = normalise(torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255, outlying.mean, outlying.std)
+    assert encode_images(outlying, photos, spec, **options) == {}
+    images = normalize(torch.tensor(np.stack(photos)).permute(0, 3, 1, 2) / 255, outlying.mean, outlying.std)
     (expected,) = encode_many(outlying, images, [METHODS.build(spec).fitted(outlying, images)])
     stored = load_file(options["out"])
     for number in range(3):
-        found = stored[f"picture-{number + 1:04d}"]
+        found = stored[f"image-{number + 1:04d}"]
         torch.testing.assert_close(found, expected.layout.to_map(expected.patches)[number], rtol=1e-4, atol=1e-4)

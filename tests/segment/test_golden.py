@@ -2,14 +2,14 @@
 
 `golden/calibration.npz`, inside the repository, is a part of these numbers. The model is a CLIP of random weights in
 OpenAI's layout (12 blocks, width 128, 2 heads, patch 16, joint space 64, QuickGELU) with outliers planted: a hidden
-unit of block 6 writes a massive value into channels 37 and 68 on a few patches of the picture, scikit-learn's
+unit of block 6 writes a massive value into channels 37 and 68 on a few patches of the image, scikit-learn's
 `china.jpg` at 224 x 224 (`china_224`) and at 224 x 336 (`china_rect`). The file holds
 
 - `weights/…`: blocks 7-12, final norm and projection, fp16, the precision that the numbers start from;
 - `tokens/china_224/L`, `tokens/china_rect/L`: what leaves block L of the stock forward, fp32; for `china_rect` with
   the position table of SCLIP's line. `tokens/gem/china_224/6`: the same where the blocks before attend by identity, as
   in GEM's release (see segment/methods/gem.py);
-- `METHOD/PICTURE`: patches after final norm and projection, every 4th of `china_224` and every 12th of `china_rect`;
+- `METHOD/IMAGE`: patches after final norm and projection, every 4th of `china_224` and every 12th of `china_rect`;
   `cliptrase_attnL/…`: every 8th row and column of the correlation of block L.
 
 METHOD was run with wangf3014/SCLIP b56bd30 (clip, sclip), mc-lan/ClearCLIP ad68a40 (clearclip…, maskclip…,
@@ -17,7 +17,7 @@ METHOD was run with wangf3014/SCLIP b56bd30 (clip, sclip), mc-lan/ClearCLIP ad68
 (clip_surgery), SuleBai/SC-CLIP 0417ba9 (sc_clip), Kimsure/SFP 2804f5b (sfp_…) and leaves162/CLIPtrase 2b7de61
 (cliptrase…).
 
-The whole set (two models, six pictures, all patches) is outside the repository; the tests that read it run where it is.
+The whole set (two models, six images, all patches) is outside the repository; the tests that read it run where it is.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from torch import Tensor
 
 from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.openclip import clip_backbone
-from diagnostics.images import normalise
+from diagnostics.images import normalize
 from diagnostics.taps import Recorder, Recording, resolve_layer
 from segment.encoders.dual_path import DualPath
 from segment.encoders.encode_many import encode_many
-from segment.method import Encoder, Encoding, Stock
+from segment.method import Activations, Encoder, Encoding
 from segment.methods import METHODS
 
 # What a match is, and what we reach: float noise of a forward pass whose values go up to 5.
@@ -65,13 +65,13 @@ SPECS = {
     "cliptrase_attn11": "cliptrase:affinity_layer=11,raw_maps=true",
     "cliptrase_attn12": "cliptrase:affinity_layer=12,raw_maps=true",
 }
-PICTURES = ["china_224", "china_336", "china_rect", "flower_224", "flower_336", "flower_rect"]
+IMAGES = ["china_224", "china_336", "china_rect", "flower_224", "flower_336", "flower_rect"]
 # How many of the outputs there are; the others are end to end, and are read elsewhere.
 COUNTS = {"B": 94, "L": 64}
 
 
 def output_of(name: str, found: Encoding) -> Tensor:
-    """What the released code put out under that name: of one picture."""
+    """What the released code put out under that name: of one image."""
     return (found.extras["correlation"] if name.startswith("cliptrase_attn") else found.patches)[0]
 
 
@@ -91,25 +91,25 @@ def whole(request, shared) -> tuple[str, Backbone, Mapping[str, NDArray[np.float
         plain = {name: torch.from_numpy(file[name]).permute(2, 0, 1)[None] / 255 for name in file.files}
     with np.load(folder / f"calibration{request.param}_outputs.npz") as file:
         outputs = {name: file[name] for name in file.files if not name.startswith("end_to_end/")}
-    images = {name: normalise(picture, backbone.mean, backbone.std) for name, picture in plain.items()}
+    images = {name: normalize(image, backbone.mean, backbone.std) for name, image in plain.items()}
     return request.param, backbone, outputs, images
 
 
 def test_every_output_has_a_spec_of_ours(whole):
     model, _, outputs, images = whole
     assert {name.partition("/")[0] for name in outputs} <= set(SPECS)
-    assert {name.partition("/")[2] for name in outputs} == set(PICTURES) == set(images)
+    assert {name.partition("/")[2] for name in outputs} == set(IMAGES) == set(images)
     assert len(outputs) == COUNTS[model]
 
 
-@pytest.mark.parametrize("picture", PICTURES)
-def test_every_array_is_that_of_the_released_code(whole, picture):
+@pytest.mark.parametrize("image", IMAGES)
+def test_every_array_is_that_of_the_released_code(whole, image):
     _, backbone, outputs, images = whole
-    names = [name for name in SPECS if f"{name}/{picture}" in outputs]
+    names = [name for name in SPECS if f"{name}/{image}" in outputs]
     assert len(names) >= 10
-    encodings = encode_many(backbone, images[picture], [SPECS[name] for name in names])
+    encodings = encode_many(backbone, images[image], [SPECS[name] for name in names])
     differences = {
-        name: apart(output_of(name, found), outputs[f"{name}/{picture}"])
+        name: apart(output_of(name, found), outputs[f"{name}/{image}"])
         for name, found in zip(names, encodings, strict=True)
     }
     assert {name: value for name, value in differences.items() if not value <= REACHED} == {}
@@ -162,7 +162,7 @@ def half_known(kept) -> Backbone:
     return backbone
 
 
-def stock_from(backbone: Backbone, layers: dict[int, Tensor], encoder: Encoder, size: tuple[int, int]) -> Stock:
+def stock_from(backbone: Backbone, layers: dict[int, Tensor], encoder: Encoder, size: tuple[int, int]) -> Activations:
     """What the stock pass leaves for an encoder: the given layers' outputs (1, T, D), and what follows the last."""
     last = max(layers)
     places = {(tap, resolve_layer(layer, 12)) for tap, layer in encoder.needs(12)}
@@ -171,20 +171,20 @@ def stock_from(backbone: Backbone, layers: dict[int, Tensor], encoder: Encoder, 
     layout = backbone.layout(images)
     backbone.run(layers[last], start=last + 1, tap=recorder, layout=layout)
     before = {("block_out", layer): tokens for layer, tokens in layers.items()}
-    return Stock(backbone, images, layout, Recording(12, before | recorder.recording.values))
+    return Activations(backbone, images, layout, Recording(12, before | recorder.recording.values))
 
 
 @pytest.mark.parametrize("output", kept_outputs())
 def test_a_fresh_clone_proves_parity(kept, half_known, output):
-    name, _, picture = output.partition("/")
+    name, _, image = output.partition("/")
     encoder = METHODS.build(SPECS[name]).encoder
-    start = f"tokens/{picture}/"
+    start = f"tokens/{image}/"
     if name == "gem":  # what precedes block 7 is in the file: from there on both of its forms are the same
         assert isinstance(encoder, DualPath)
-        start, encoder = f"tokens/gem/{picture}/", replace(encoder, early="stock")
+        start, encoder = f"tokens/gem/{image}/", replace(encoder, early="stock")
     layers = {int(key.removeprefix(start)): torch.from_numpy(kept[key])[None] for key in kept if key.startswith(start)}
-    found = output_of(name, encoder(stock_from(half_known, layers, encoder, SIZE[picture])))
-    found = found[::MAP_STEP, ::MAP_STEP] if "attn" in name else found[:: STEP[picture]]
+    found = output_of(name, encoder(stock_from(half_known, layers, encoder, SIZE[image])))
+    found = found[::MAP_STEP, ::MAP_STEP] if "attn" in name else found[:: STEP[image]]
     assert apart(found, kept[output]) <= REACHED
 
 

@@ -17,7 +17,7 @@ from segment.methods import METHODS
 from segment.run import SegmentRun, file_name
 from segment.segmenter import Segmenter
 
-LEARNS = "clip:detector=register-neuron(ratio=1),purifier=neighbour-mean"
+LEARNS = "clip:detector=register-neuron(ratio=1),purifier=neighbor-mean"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def files_of(out):
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_every_picture_and_method_has_a_label_map_and_its_description(segmenter, folder, tmp_path):
+def test_every_image_and_method_has_a_label_map_and_its_description(segmenter, folder, tmp_path):
     out = tmp_path / "out"
     found = list(SegmentRun(segmenter, folder, out))
     assert [pair[0].name for pair in found] == ["a.png", "b.jpg", "deep/a.png"]
@@ -55,8 +55,8 @@ def test_every_picture_and_method_has_a_label_map_and_its_description(segmenter,
         for stem in ("a", "b", "deep/a")
         for end in ("json", "labels.png")
     }
-    with Image.open(out / "clip" / "deep" / "a.labels.png") as picture:
-        assert np.array_equal(np.asarray(picture), found[2][0].labels)
+    with Image.open(out / "clip" / "deep" / "a.labels.png") as image:
+        assert np.array_equal(np.asarray(image), found[2][0].labels)
     note = json.loads((out / "clip" / "a.json").read_text())
     assert (note["height"], note["width"], note["method"]) == (70, 90, "clip")
     assert sum(entry["area"] for entry in note["classes"]) == pytest.approx(1, abs=1e-5)
@@ -69,7 +69,7 @@ def test_a_stopped_run_goes_on_and_ends_as_a_whole_one(segmenter, folder, tmp_pa
     for _ in SegmentRun(segmenter, folder, tmp_path / "cut"):
         break
     run = SegmentRun(segmenter, folder, tmp_path / "cut")
-    # The picture in work when the run was stopped is done again: whoever iterates may not have written its own files.
+    # The image in work when the run was stopped is done again: whoever iterates may not have written its own files.
     assert run.waiting == ["a.png", "b.jpg", "deep/a.png"]
     work = iter(run)
     next(work), next(work)
@@ -88,30 +88,30 @@ def test_a_folder_of_other_settings_is_refused_by_name(tiny, text, segmenter, fo
         SegmentRun(other, folder, tmp_path / "out")
 
 
-def test_a_broken_picture_is_named_and_the_rest_goes_on(segmenter, folder, tmp_path):
-    (folder / "broken.jpg").write_bytes(b"no picture")
+def test_a_broken_image_is_named_and_the_rest_goes_on(segmenter, folder, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"no image")
     run = SegmentRun(segmenter, folder, tmp_path / "out")
     assert len(list(run)) == 3
     assert list(run.left_out) == ["broken.jpg"]
 
 
-def test_where_only_broken_pictures_are_left_nothing_is_wrong(segmenter, folder, tmp_path):
+def test_where_only_broken_images_are_left_nothing_is_wrong(segmenter, folder, tmp_path):
     list(SegmentRun(segmenter, folder, tmp_path / "out"))
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "broken.jpg").write_bytes(b"no image")
     run = SegmentRun(segmenter, folder, tmp_path / "out")
     assert list(run) == []
     assert list(run.left_out) == ["broken.jpg"]
-    with pytest.raises(ValueError, match="none of the 1 pictures can be read"):
+    with pytest.raises(ValueError, match="none of the 1 images can be read"):
         list(SegmentRun(segmenter, folder / "broken.jpg", tmp_path / "new"))
 
 
-def test_another_picture_of_the_same_name_does_not_pass_for_done(segmenter, folder, tmp_path):
+def test_another_image_of_the_same_name_does_not_pass_for_done(segmenter, folder, tmp_path):
     list(SegmentRun(segmenter, folder / "a.png", tmp_path / "out"))
-    with pytest.raises(OtherRun, match="another picture"):
+    with pytest.raises(OtherRun, match="another image"):
         SegmentRun(segmenter, folder / "deep" / "a.png", tmp_path / "out")
 
 
-def test_pictures_of_one_shape_share_batches_whatever_stands_between(tiny, text, tmp_path, monkeypatch):
+def test_images_of_one_shape_share_batches_whatever_stands_between(tiny, text, tmp_path, monkeypatch):
     sizes = []
 
     def counted(backbone, images, methods, **options):
@@ -128,16 +128,16 @@ def test_pictures_of_one_shape_share_batches_whatever_stands_between(tiny, text,
     assert sizes == [(3, 96), (3, 64)]
 
 
-def test_a_detector_that_learns_sees_the_same_pictures_when_a_run_goes_on(tiny, text, folder, tmp_path, monkeypatch):
+def test_a_detector_that_learns_sees_the_same_images_when_a_run_goes_on(tiny, text, folder, tmp_path, monkeypatch):
     segmenter = Segmenter(tiny, LEARNS, text, windows="whole", size=64)
     list(SegmentRun(segmenter, folder, tmp_path / "whole"))
     work = iter(SegmentRun(segmenter, folder, tmp_path / "cut"))
     next(work), next(work)
     work.close()
     seen, fitted = [], Segmenter.fitted
-    monkeypatch.setattr(Segmenter, "fitted", lambda self, pictures: seen.append(pictures) or fitted(self, pictures))
+    monkeypatch.setattr(Segmenter, "fitted", lambda self, images: seen.append(images) or fitted(self, images))
     list(SegmentRun(segmenter, folder, tmp_path / "cut"))
-    assert [[name for name, _ in pictures] for pictures in seen] == [["a.png", "b.jpg", "deep/a.png"]]
+    assert [[name for name, _ in images] for images in seen] == [["a.png", "b.jpg", "deep/a.png"]]
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
 
 
@@ -162,7 +162,7 @@ def test_words_that_shaped_a_run_are_kept_and_others_refused(segmenter, folder, 
         SegmentRun(segmenter, folder, tmp_path / "out", about={"templates": "photo"})
 
 
-def test_a_stem_that_is_another_pictures_name_keeps_its_suffix(segmenter, folder, tmp_path):
+def test_a_stem_that_is_another_images_name_keeps_its_suffix(segmenter, folder, tmp_path):
     for name in ("a.jpg", "a.jpg.png"):
         Image.new("RGB", (64, 64)).save(folder / name)
     stems = SegmentRun(segmenter, folder, tmp_path / "out").stems
@@ -170,15 +170,15 @@ def test_a_stem_that_is_another_pictures_name_keeps_its_suffix(segmenter, folder
     assert stems["a.jpg.png"] == "a.jpg.png"
 
 
-def test_pictures_of_one_stem_keep_their_suffix(segmenter, folder, tmp_path):
+def test_images_of_one_stem_keep_their_suffix(segmenter, folder, tmp_path):
     Image.new("RGB", (64, 64)).save(folder / "a.jpg")
     run = SegmentRun(segmenter, folder, tmp_path / "out")
     assert run.stems == {"a.jpg": "a.jpg", "a.png": "a.png", "b.jpg": "b", "deep/a.png": "deep/a"}
 
 
 def test_specs_become_names_that_file_systems_take():
-    assert file_name("sc-clip:detector=lof(neighbours=5),purifier=median") == (
-        "sc-clip-detector=lof-neighbours=5-,purifier=median"
+    assert file_name("sc-clip:detector=lof(neighbors=5),purifier=median") == (
+        "sc-clip-detector=lof-neighbors=5-,purifier=median"
     )
     long, other = (file_name("sc-clip:" + "beta=0.4," * 40 + last) for last in "ab")
     assert long != other

@@ -1,4 +1,4 @@
-"""Segmenting pictures by words: against a plain way through every step, and what holds for any run."""
+"""Segmenting images by words: against a plain way through every step, and what holds for any run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diagnostics.backbones import load_backbone
 from diagnostics.detectors.base import Detector
-from diagnostics.images import PictureError, normalise, resize, to_tensor
+from diagnostics.images import ImageError, normalize, resize, to_tensor
 from diagnostics.layout import pad_to_patches, padding_to_patches
 from segment import segmenter as module
 from segment.decoding.refine import Refiner
@@ -46,17 +46,17 @@ def text(tiny) -> TextFeatures:
     return words_for(tiny)
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Blobs of colour with some noise, so that labels differ from place to place."""
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Blobs of color with some noise, so that labels differ from place to place."""
     dice = np.random.default_rng(seed)
     blobs = Image.fromarray(dice.integers(0, 256, (4, 5, 3), dtype=np.uint8)).resize((width, height))
     return np.clip(np.asarray(blobs).astype(int) + dice.integers(-20, 20, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
 def slow_scores(backbone, method: str, text: TextFeatures, array: np.ndarray, shown, crop: int, stride: int) -> Tensor:
-    """Cosines of every window, one by one, stretched, added up, divided, and brought to the picture's size."""
+    """Cosines of every window, one by one, stretched, added up, divided, and brought to the image's size."""
     small = resize(Image.fromarray(array), *shown, resampling="opencv")
-    image = normalise(to_tensor(small), backbone.mean, backbone.std)
+    image = normalize(to_tensor(small), backbone.mean, backbone.std)
     height, width = shown
     total, hits = torch.zeros(len(text.owners), height, width), torch.zeros(height, width)
     y_count = max(height - crop + stride - 1, 0) // stride + 1
@@ -87,7 +87,7 @@ def slow_scores(backbone, method: str, text: TextFeatures, array: np.ndarray, sh
     ],
 )
 def test_it_equals_a_plain_way_through_every_step(tiny, text, size, shape, shown, crop, stride):
-    array = picture(*shape)
+    array = photo(*shape)
     segmenter = Segmenter(tiny, "maskclip", text, size=size, windows=Slide(crop=crop, stride=stride))
     scores = segmenter.scores(array)[0]
     expected = slow_scores(tiny, "maskclip", text, array, shown, crop, stride)
@@ -103,12 +103,12 @@ def test_it_equals_a_plain_way_through_every_step(tiny, text, size, shape, shown
 
 def test_without_settings_the_short_side_is_one_and_a_half_crops(tiny, text):
     assert str(Segmenter(tiny, "clip", text).size) == "short:96"
-    assert str(Segmenter(tiny, "clip", text, windows="centre:size=48").size) == "short:48"
+    assert str(Segmenter(tiny, "clip", text, windows="center:size=48").size) == "short:48"
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 100])
-def test_pictures_together_equal_pictures_one_by_one(tiny, text, batch):
-    arrays = [picture(60, 90), picture(90, 60, 1), picture(60, 90, 2), picture(40, 200, 3)]
+def test_images_together_equal_images_one_by_one(tiny, text, batch):
+    arrays = [photo(60, 90), photo(90, 60, 1), photo(60, 90, 2), photo(40, 200, 3)]
     segmenter = Segmenter(tiny, "sclip", text, batch=batch)
     for array, found in zip(arrays, segmenter(arrays), strict=True):
         alone = next(Segmenter(tiny, "sclip", text, batch=1)(array))
@@ -119,7 +119,7 @@ def test_pictures_together_equal_pictures_one_by_one(tiny, text, batch):
 
 def test_several_methods_equal_each_alone_and_come_in_their_order(tiny, text):
     specs = ["clearclip", "clip", "naclip:scale=20"]
-    arrays = [picture(60, 90), picture(60, 90, 1)]
+    arrays = [photo(60, 90), photo(60, 90, 1)]
     together = list(Segmenter(tiny, specs, text).many(arrays))
     for place, spec in enumerate(specs):
         for found, alone in zip(together, Segmenter(tiny, spec, text)(arrays), strict=True):
@@ -130,11 +130,11 @@ def test_several_methods_equal_each_alone_and_come_in_their_order(tiny, text):
 
 def test_several_methods_are_asked_for_by_name(tiny, text):
     with pytest.raises(ValueError, match=r"segmenter\.many"):
-        Segmenter(tiny, ["clip", "sclip"], text)(picture(60, 60))
+        Segmenter(tiny, ["clip", "sclip"], text)(photo(60, 60))
 
 
 def test_the_methods_own_decoding_holds_unless_another_is_given(tiny, text):
-    array = picture(60, 90)
+    array = photo(60, 90)
     soft = next(Segmenter(tiny, "clip:scale=1", text)(array))
     assert soft.confidence.max() < 0.5
     hard = next(Segmenter(tiny, "clip:scale=1", text, decode=Decode(scale=1e4))(array))
@@ -143,22 +143,22 @@ def test_the_methods_own_decoding_holds_unless_another_is_given(tiny, text):
     assert (rest.labels == 0).all()
 
 
-def test_pictures_of_an_iterator_are_opened_only_a_few_ahead(tiny, text):
+def test_images_of_an_iterator_are_opened_only_a_few_ahead(tiny, text):
     pulled = 0
 
     def endless():
         nonlocal pulled
         while True:
             pulled += 1
-            yield picture(64, 64, pulled)
+            yield photo(64, 64, pulled)
 
     run = Segmenter(tiny, "clip", text, batch=4)(endless())
     names = [next(run).name for _ in range(3)]
-    assert names == ["picture-0001", "picture-0002", "picture-0003"]
+    assert names == ["image-0001", "image-0002", "image-0003"]
     assert pulled <= 3 + 1 + 5  # in work, and a few for each of up to four threads
 
 
-def test_windows_of_several_small_pictures_share_a_batch(tiny, text, monkeypatch):
+def test_windows_of_several_small_images_share_a_batch(tiny, text, monkeypatch):
     sizes = []
 
     def counted(backbone, images, methods, **options):
@@ -166,7 +166,7 @@ def test_windows_of_several_small_pictures_share_a_batch(tiny, text, monkeypatch
         return encode_many(backbone, images, methods, **options)
 
     monkeypatch.setattr(module, "encode_many", counted)
-    arrays = [picture(64, 64, number) for number in range(6)]
+    arrays = [photo(64, 64, number) for number in range(6)]
     list(Segmenter(tiny, "clip", text, windows="whole", size="native", batch=4)(arrays))
     assert sizes == [4, 2]
 
@@ -177,7 +177,7 @@ def test_where_memory_runs_out_the_batch_is_halved(tiny, text, monkeypatch):
             raise torch.OutOfMemoryError("no memory left")
         return encode_many(backbone, images, methods, **options)
 
-    array = picture(60, 90)
+    array = photo(60, 90)
     expected = next(Segmenter(tiny, "clip", text)(array))
     monkeypatch.setattr(module, "encode_many", scarce)
     found = next(Segmenter(tiny, "clip", text)(array))
@@ -187,7 +187,7 @@ def test_where_memory_runs_out_the_batch_is_halved(tiny, text, monkeypatch):
 def test_files_are_named_below_the_folder_they_share(tiny, text, tmp_path):
     for name in ("a/one.png", "b/two.png"):
         (tmp_path / name).parent.mkdir()
-        Image.fromarray(picture(50, 70)).save(tmp_path / name)
+        Image.fromarray(photo(50, 70)).save(tmp_path / name)
     found = list(Segmenter(tiny, "clip", text)([tmp_path / "a", str(tmp_path / "b" / "*.png")]))
     assert [one.name for one in found] == ["a/one.png", "b/two.png"]
     assert found[1].path == tmp_path / "b" / "two.png"
@@ -197,51 +197,51 @@ def test_files_are_named_below_the_folder_they_share(tiny, text, tmp_path):
     assert np.array_equal(given.labels, found[0].labels)
 
 
-def test_arrays_pil_pictures_and_files_give_the_same(tiny, text, tmp_path):
-    array = picture(50, 70)
+def test_arrays_pil_images_and_files_give_the_same(tiny, text, tmp_path):
+    array = photo(50, 70)
     Image.fromarray(array).save(tmp_path / "one.png")
     found = list(Segmenter(tiny, "clip", text)([array, Image.fromarray(array), tmp_path / "one.png"]))
     assert np.array_equal(found[0].labels, found[1].labels)
     assert np.array_equal(found[0].labels, found[2].labels)
-    assert np.array_equal(np.asarray(found[2].picture), array)
+    assert np.array_equal(np.asarray(found[2].image), array)
 
 
-def test_a_broken_picture_is_named_and_left_out(tiny, text, tmp_path):
-    Image.fromarray(picture(50, 70)).save(tmp_path / "good.png")
-    (tmp_path / "bad.png").write_bytes(b"not a picture")
+def test_a_broken_image_is_named_and_left_out(tiny, text, tmp_path):
+    Image.fromarray(photo(50, 70)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"not an image")
     run = Segmenter(tiny, "clip", text)(tmp_path)
     assert [one.name for one in run] == ["good.png"]
     assert list(run.left_out) == ["bad.png"]
-    assert "no picture that can be read" in run.left_out["bad.png"]
-    with pytest.raises(PictureError, match=r"bad\.png"):
+    assert "no image that can be read" in run.left_out["bad.png"]
+    with pytest.raises(ImageError, match=r"bad\.png"):
         list(Segmenter(tiny, "clip", text, strict=True)(tmp_path))
 
 
-def test_where_no_picture_can_be_read_it_says_so(tiny, text, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match="none of the 1 pictures"):
+def test_where_no_image_can_be_read_it_says_so(tiny, text, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match="none of the 1 images"):
         list(Segmenter(tiny, "clip", text)(tmp_path))
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         list(Segmenter(tiny, "clip", text)([]))
     with pytest.raises(ValueError, match="no file or folder"):
         list(Segmenter(tiny, "clip", text)(tmp_path / "missing.png"))
 
 
-def test_pixels_outside_a_centre_crop_have_no_label(tiny, text):
-    segmenter = Segmenter(tiny, "clip", text, windows="centre:size=64")
-    found = next(segmenter(picture(64, 128)))
+def test_pixels_outside_a_center_crop_have_no_label(tiny, text):
+    segmenter = Segmenter(tiny, "clip", text, windows="center:size=64")
+    found = next(segmenter(photo(64, 128)))
     assert (found.labels[:, :32] == -1).all()
     assert (found.labels[:, 32:96] >= 0).all()
     assert (found.labels[:, 96:] == -1).all()
     assert found.confidence[:, :32].max() == 0
     assert found.areas.sum() == pytest.approx(1)
-    scores = segmenter.scores(picture(64, 128))[0]
+    scores = segmenter.scores(photo(64, 128))[0]
     assert scores[:, :, :32].isnan().all()
     assert scores[:, :, 32:96].isfinite().all()
 
 
 def test_areas_and_scores_count_pixels_of_each_class(tiny, text):
-    found = next(Segmenter(tiny, "clip", text)(picture(30, 40)))
+    found = next(Segmenter(tiny, "clip", text)(photo(30, 40)))
     present = np.unique(found.labels)
     for number in range(4):
         inside = found.labels == number
@@ -265,7 +265,7 @@ class AtPixels(Scorer):
 
 def test_scores_by_class_and_at_pixels_work_as_well(tiny, text):
     method = replace(METHODS["clip"], scorer=AtPixels(), spec="halves")
-    found = next(Segmenter(tiny, method, text, windows="whole", size="native")(picture(48, 64)))
+    found = next(Segmenter(tiny, method, text, windows="whole", size="native")(photo(48, 64)))
     assert (found.labels[:, :32] == 1).all()
     assert (found.labels[:, 32:] == 3).all()
 
@@ -281,10 +281,10 @@ class Broken(Scorer):
 def test_scores_that_are_no_numbers_are_refused_by_name(tiny, text):
     method = replace(METHODS["clip"], scorer=Broken(), spec="broken")
     with pytest.raises(ValueError, match="`broken` gave NaN"):
-        next(Segmenter(tiny, method, text)(picture(48, 64)))
+        next(Segmenter(tiny, method, text)(photo(48, 64)))
 
 
-def test_a_picture_with_nan_is_refused(tiny, text):
+def test_a_image_with_nan_is_refused(tiny, text):
     array = np.full((20, 30, 3), 0.5)
     array[3, 4, 1] = np.nan
     with pytest.raises(ValueError, match="replace NaN"):
@@ -296,13 +296,13 @@ class Upside(Refiner):
     """Turns labels upside down, to see that the refiner has the last word; notes what it was shown."""
 
     def labels(self, labels, canvas):
-        assert canvas.picture.size == (labels.shape[1], labels.shape[0])
+        assert canvas.image.size == (labels.shape[1], labels.shape[0])
         assert canvas.shown.shape == (3, 96, 144)
         return labels.flip(0)
 
 
-def test_a_refiner_sees_the_picture_and_has_the_last_word(tiny, text):
-    array = picture(60, 90)
+def test_a_refiner_sees_the_image_and_has_the_last_word(tiny, text):
+    array = photo(60, 90)
     plain = next(Segmenter(tiny, "clip", text)(array))
     assert np.array_equal(next(Segmenter(tiny, "clip", text, refine=Upside())(array)).labels, plain.labels[::-1])
 
@@ -310,9 +310,9 @@ def test_a_refiner_sees_the_picture_and_has_the_last_word(tiny, text):
 def test_pamr_by_its_spec_equals_pamr_on_all_scores_at_once(tiny, text):
     from segment.decoding.refine.pamr import pamr
 
-    array = picture(60, 90)
+    array = photo(60, 90)
     plain = Segmenter(tiny, "clip", text)
-    shown = normalise(to_tensor(resize(Image.fromarray(array), 96, 144, resampling="opencv")), tiny.mean, tiny.std)
+    shown = normalize(to_tensor(resize(Image.fromarray(array), 96, 144, resampling="opencv")), tiny.mean, tiny.std)
     image = F.interpolate(shown[None], size=(60, 90), mode="bilinear")
     expected = pamr(image, plain.scores(array)[0][None], iterations=2, dilations=(1, 2))[0]
     refined = Segmenter(tiny, "clip", text, refine="pamr:iterations=2,dilations=1+2")
@@ -350,12 +350,12 @@ def learning(text, backbone, **options) -> Segmenter:
     return Segmenter(backbone, replace(method, encoder=replace(method.encoder, detector=Learner())), text, **options)
 
 
-def test_detectors_that_learn_are_fitted_once_on_windows_of_the_first_pictures(tiny, text):
-    arrays = [picture(64, 96, number) for number in range(11)]
-    segmenter = learning(text, tiny, size="native", batch=2)  # two windows a picture
+def test_detectors_that_learn_are_fitted_once_on_windows_of_the_first_images(tiny, text):
+    arrays = [photo(64, 96, number) for number in range(11)]
+    segmenter = learning(text, tiny, size="native", batch=2)  # two windows an image
     ready = segmenter.fitted(arrays)
     detector = ready.methods[0].encoder.detector
-    images = torch.stack([normalise(to_tensor(Image.fromarray(array)), tiny.mean, tiny.std) for array in arrays[:8]])
+    images = torch.stack([normalize(to_tensor(Image.fromarray(array)), tiny.mean, tiny.std) for array in arrays[:8]])
     assert detector.count == 16
     assert detector.mean == pytest.approx(float(torch.cat([images[..., :64], images[..., 32:]]).mean()), abs=1e-6)
     assert segmenter.methods[0].encoder.detector.times == 0
@@ -363,23 +363,23 @@ def test_detectors_that_learn_are_fitted_once_on_windows_of_the_first_pictures(t
     assert len(list(ready(arrays[9:]))) == 2  # and not again
 
 
-def test_of_many_windows_some_are_taken_from_every_picture_to_fit(tiny, text):
+def test_of_many_windows_some_are_taken_from_every_image_to_fit(tiny, text):
     arrays = [np.full((64, 640, 3), 255 * number, np.uint8) for number in range(2)]
     detector = learning(text, tiny, size="native").fitted(arrays).methods[0].encoder.detector
-    assert 16 <= detector.count <= 32  # of 19 windows a picture
-    black, white = (normalise(torch.full((1, 3, 1, 1), float(value)), tiny.mean, tiny.std).mean() for value in (0, 1))
+    assert 16 <= detector.count <= 32  # of 19 windows an image
+    black, white = (normalize(torch.full((1, 3, 1, 1), float(value)), tiny.mean, tiny.std).mean() for value in (0, 1))
     assert detector.mean == pytest.approx(float(black + white) / 2, abs=0.2)
 
 
 def test_a_published_detector_that_learns_runs_in_a_method(tiny, text):
-    found = list(Segmenter(tiny, LEARNER, text)([picture(64, 64, number) for number in range(3)]))
+    found = list(Segmenter(tiny, LEARNER, text)([photo(64, 64, number) for number in range(3)]))
     assert [one.labels.shape for one in found] == [(64, 64)] * 3
 
 
 def test_runs_change_nothing_and_repeat_themselves(tiny, text):
     before = {name: value.clone() for name, value in tiny.model.state_dict().items()}
     segmenter = Segmenter(tiny, "sclip", text)
-    array = picture(60, 90)
+    array = photo(60, 90)
     first, second = next(segmenter(array)), next(segmenter(array))
     assert np.array_equal(first.labels, second.labels)
     assert np.array_equal(first.confidence, second.confidence)
@@ -403,7 +403,7 @@ def test_words_are_turned_into_features(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("OUTLIERS_CACHE", str(tmp_path))
     segmenter = Segmenter(tiny, "clip", "cat, dog")
     assert segmenter.text.names == ("cat", "dog")
-    assert set(np.unique(next(segmenter(picture(40, 40))).labels)) <= {0, 1}
+    assert set(np.unique(next(segmenter(photo(40, 40))).labels)) <= {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_words_without_meaning_are_refused(tiny, text, change, message):
 def test_words_of_another_model_are_refused(tiny, text):
     other = replace(text, features=F.normalize(torch.randn(5, 7), dim=-1))
     with pytest.raises(ValueError, match="the words have 7 features"):
-        next(Segmenter(tiny, "clip", other)(picture(40, 40)))
+        next(Segmenter(tiny, "clip", other)(photo(40, 40)))
 
 
 @pytest.mark.parametrize(
@@ -449,13 +449,13 @@ def test_settings_without_meaning_are_refused(tiny, text, options, message):
 @pytest.mark.parametrize("spec", ["tiny:class_token=false", "tiny:registers=3"])
 def test_models_without_class_token_or_with_registers_are_segmented(spec):
     backbone = load_backbone(spec)
-    found = next(Segmenter(backbone, "maskclip", words_for(backbone))(picture(50, 70)))
+    found = next(Segmenter(backbone, "maskclip", words_for(backbone))(photo(50, 70)))
     assert found.labels.shape == (50, 70)
     assert len(np.unique(found.labels)) > 1
 
 
 def test_bf16_gives_almost_the_same(text):
-    array = picture(60, 90)
+    array = photo(60, 90)
     exact = next(Segmenter(load_backbone("tiny"), "clip", text)(array))
     rough = next(Segmenter(load_backbone("tiny", precision="bf16"), "clip", text)(array))
     assert rough.confidence.dtype == np.float32

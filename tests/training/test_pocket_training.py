@@ -35,34 +35,34 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return torch.randn(3, 3, 112, 112, generator=torch.Generator().manual_seed(1))
 
 
-def test_with_nothing_left_out_it_is_the_stock_model(model, pictures):
-    found = class_features(model, pictures, torch.Generator(), drop_patches=0.0, drop_branch=0.0)
-    torch.testing.assert_close(found, model.encode_image(pictures, normalize=True), rtol=1e-4, atol=1e-5)
+def test_with_nothing_left_out_it_is_the_stock_model(model, images):
+    found = class_features(model, images, torch.Generator(), drop_patches=0.0, drop_branch=0.0)
+    torch.testing.assert_close(found, model.encode_image(images, normalize=True), rtol=1e-4, atol=1e-5)
 
 
-def test_with_all_branches_left_out_only_attention_of_the_last_block_speaks(model, pictures):
-    found = class_features(model, pictures, torch.Generator(), drop_patches=0.0, drop_branch=1.0)
+def test_with_all_branches_left_out_only_attention_of_the_last_block_speaks(model, images):
+    found = class_features(model, images, torch.Generator(), drop_patches=0.0, drop_branch=1.0)
     seen = []
     block = model.visual.transformer.resblocks[-1]
     handle = block.attn.register_forward_hook(lambda _, __, output: seen.append(output[0]))
-    model.encode_image(pictures)
+    model.encode_image(images)
     handle.remove()
     expected = model.visual.ln_post(seen[0][:, 0]) @ model.visual.proj
     torch.testing.assert_close(found, F.normalize(expected, dim=1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("alike, kernel", [(0.0, "identity"), (1.0, "qq")])
-def test_packed_pictures_are_the_quarters_of_one_large_one(model, alike, kernel):
+def test_packed_images_are_the_quarters_of_one_large_one(model, alike, kernel):
     large = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(6))
     quarters = large.unflatten(2, (2, 56)).unflatten(4, (2, 56)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
     found = packed_features(model, torch.cat([quarters, quarters[:3]]), torch.Generator(), alike=alike)
     (encoding,) = encode_many(pocket_backbone(deepcopy(model)), large, [f"clearclip:kernel={kernel}"])
     votes = F.normalize(encoding.patches, dim=-1).unflatten(1, (2, 7, 2, 7)).mean(dim=(2, 4)).flatten(0, 2)
-    assert found.shape == (8, 128), "three pictures fill no grid and are left out"
+    assert found.shape == (8, 128), "three images fill no grid and are left out"
     torch.testing.assert_close(found, votes, rtol=1e-4, atol=1e-5)
 
 
@@ -78,18 +78,18 @@ def test_a_window_keeps_rows_and_columns_together():
     assert windows((3, 4), (3, 4), 2, torch.Generator()).tolist() == [list(range(12))] * 2
 
 
-def test_left_out_patches_have_no_say(model, pictures):
-    """All but one patch are left out of a picture that is grey; one patch made bright seldom is the one that stays."""
-    pictures = torch.zeros(40, *pictures.shape[1:])
+def test_left_out_patches_have_no_say(model, images):
+    """All but one patch are left out of an image that is gray; one patch made bright seldom is the one that stays."""
+    images = torch.zeros(40, *images.shape[1:])
     with torch.no_grad():
-        one = class_features(model, pictures, torch.Generator().manual_seed(0), drop_patches=0.995, drop_branch=0.0)
-        pictures[:, :, 8:16, 8:16] = 3.0
-        other = class_features(model, pictures, torch.Generator().manual_seed(0), drop_patches=0.995, drop_branch=0.0)
+        one = class_features(model, images, torch.Generator().manual_seed(0), drop_patches=0.995, drop_branch=0.0)
+        images[:, :, 8:16, 8:16] = 3.0
+        other = class_features(model, images, torch.Generator().manual_seed(0), drop_patches=0.995, drop_branch=0.0)
     same = (one == other).all(dim=1)
     assert same.sum() >= 38, "the one bright patch of 196 is left out nearly always"
 
 
-def test_the_loss_is_that_of_a_slow_loop_that_passes_over_pictures_of_the_same_classes():
+def test_the_loss_is_that_of_a_slow_loop_that_passes_over_images_of_the_same_classes():
     generator = torch.Generator().manual_seed(2)
     images = F.normalize(torch.randn(4, 8, generator=generator), dim=1)
     texts = torch.randn(4, 8, generator=generator)

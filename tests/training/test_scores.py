@@ -28,7 +28,7 @@ def test_mean_iou_is_that_of_scikit_learn_and_leaves_out_classes_that_are_nowher
 
 def test_a_model_that_knows_nothing_is_at_chance(untrained):
     assert retrieval(untrained, scenes=40) < 0.15
-    assert zero_shot(untrained, pictures=64) < 0.35
+    assert zero_shot(untrained, images=64) < 0.35
     assert mean_ious(untrained, scenes=4, methods=["clip"])["clip"] < 0.2
 
 
@@ -41,7 +41,7 @@ def test_rows_of_the_classes_are_unit_vectors(untrained):
 def test_a_model_that_knows_every_answer_gets_all(untrained, monkeypatch):
     """Class tokens are replaced by the features of the right words."""
     words = {Shapes().scene(n).image.tobytes(): words_of(Shapes().scene(n)) for n in range(30)}
-    names = {close_up(n).image.tobytes(): f"a picture of a {NAMES[int(close_up(n).labels[0, 0])]}" for n in range(20)}
+    names = {close_up(n).image.tobytes(): f"an image of a {NAMES[int(close_up(n).labels[0, 0])]}" for n in range(20)}
 
     def answers(backbone, images):
         texts = [(words | names)[image.tobytes()] for image in images]
@@ -50,4 +50,4 @@ def test_a_model_that_knows_every_answer_gets_all(untrained, monkeypatch):
     monkeypatch.setattr(scores, "class_tokens", answers)
     assert retrieval(untrained, scenes=30) == 1.0
     monkeypatch.setattr(scores, "PROMPTS", ("a picture of a {}",))
-    assert zero_shot(untrained, pictures=20) == 1.0
+    assert zero_shot(untrained, images=20) == 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.claim import Claim, verdict
 from attention_outliers.papers.claim_maps import labels_of
 from attention_outliers.papers.claim_scores import method_scores, scorable
 from attention_outliers.papers.clearclip.figures import (
@@ -41,12 +41,12 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(spearmanr(first, second).statistic)
 
 
-def fig_1(inputs: Inputs) -> list[Seen]:
+def fig_1(inputs: Inputs) -> list[Claim]:
     layer, layout = inputs.backbone.depth, inputs.layout
     taps = {"X_res": "block_in", "X_attn": "attn_out"}
     ratios: dict[str, list[float]] = {name: [] for name in taps}
     areas: dict[str, list[float]] = {name: [] for name in taps}
-    for number in range(len(inputs.pictures)):
+    for number in range(len(inputs.images)):
         recording, labels = inputs.record(*taps.values(), layers=[layer], number=number), labels_of(inputs, number)
         for name, tap in taps.items():
             patches = layout.patches(recording[tap, layer]).float()
@@ -57,99 +57,99 @@ def fig_1(inputs: Inputs) -> list[Seen]:
     ratio = {name: float(np.mean(found)) for name, found in ratios.items()}
     noisier = verdict(ratio["X_res"] > ratio["X_attn"], *ratio.values())
     seen = [
-        Seen(measured="largest over median patch norm, X_res", paper="larger than X_attn's", here=ratio["X_res"],
+        Claim(measured="largest over median patch norm, X_res", paper="larger than X_attn's", here=ratio["X_res"],
              holds=noisier),
-        Seen(measured="largest over median patch norm, X_attn", here=ratio["X_attn"]),
+        Claim(measured="largest over median patch norm, X_attn", here=ratio["X_attn"]),
     ]  # fmt: skip
     if inputs.labels is not None:
         area = {name: float(np.nanmean(found)) for name, found in areas.items()}
         cleaner = verdict(area["X_attn"] > area["X_res"], *area.values())
         seen += [
-            Seen(measured="same-class AUC of patches, X_res", here=area["X_res"]),
-            Seen(measured="same-class AUC of patches, X_attn", paper="above X_res's", here=area["X_attn"],
+            Claim(measured="same-class AUC of patches, X_res", here=area["X_res"]),
+            Claim(measured="same-class AUC of patches, X_attn", paper="above X_res's", here=area["X_attn"],
                  holds=cleaner),
         ]  # fmt: skip
     return seen
 
 
-def fig_2(inputs: Inputs) -> list[Seen]:
+def fig_2(inputs: Inputs) -> list[Claim]:
     norms = norm_table(inputs)
     residual_share = float((norms["X_res"] / norms["X_attn"])[KINDS["qk"]])
     seen = [
-        Seen(measured="norm of X_res over norm of X_attn, q-k", paper="larger in L/14 than in B/16",
+        Claim(measured="norm of X_res over norm of X_attn, q-k", paper="larger in L/14 than in B/16",
              here=residual_share)
     ]  # fmt: skip
     if scorable(inputs):
         scores = architecture_table(inputs, settings=[AS_TRAINED])[AS_TRAINED]
         together = rank_correlation(norms["X_attn"].to_numpy(), scores[norms.index].to_numpy())
         seen += [
-            Seen(measured="rank correlation of mIoU and norm of X_attn, over kinds", paper="mIoU follows the norm",
+            Claim(measured="rank correlation of mIoU and norm of X_attn, over kinds", paper="mIoU follows the norm",
                  here=together, holds=verdict(together > FOLLOWS, together)),
-            Seen(measured="mIoU of q-k, per cent", paper="4.4 (B/16, COCO-Stuff)", here=scores[KINDS["qk"]]),
-            Seen(measured="mIoU of the best kind, per cent", paper="nearly 20", here=float(scores.max()),
+            Claim(measured="mIoU of q-k, per cent", paper="4.4 (B/16, COCO-Stuff)", here=scores[KINDS["qk"]]),
+            Claim(measured="mIoU of the best kind, per cent", paper="nearly 20", here=float(scores.max()),
                  holds=verdict(scores.max() > scores[KINDS["qk"]], *scores)),
         ]  # fmt: skip
     return seen
 
 
-def fig_3(inputs: Inputs) -> list[Seen]:
+def fig_3(inputs: Inputs) -> list[Claim]:
     if not scorable(inputs):
         return []
     found = inputs.scored(list(STREAMS.values()))
     whole, residual, attended = (found[STREAMS[name]] for name in ("X_sum", "X_res", "X_attn"))
     return [
-        Seen(measured="mIoU of X_res, per cent", paper="near 0", here=residual,
+        Claim(measured="mIoU of X_res, per cent", paper="near 0", here=residual,
              holds=verdict(residual < NEARLY_NOTHING * attended, residual, attended)),
-        Seen(measured="mIoU of X_sum, per cent", here=whole),
-        Seen(measured="mIoU of X_attn, per cent", paper="above X_sum's", here=attended,
+        Claim(measured="mIoU of X_sum, per cent", here=whole),
+        Claim(measured="mIoU of X_attn, per cent", paper="above X_sum's", here=attended,
              holds=verdict(attended > whole, attended, whole)),
     ]  # fmt: skip
 
 
-def fig_4a(inputs: Inputs) -> list[Seen]:
+def fig_4a(inputs: Inputs) -> list[Claim]:
     entropy = inputs.probe("entropy")["entropy"].mean("image")
     lowest = {stream: float(entropy.sel(stream=stream).min()) for stream in ("block_in", "block_sum", "attn_out")}
     where = int(entropy.sel(stream="block_in").idxmin("layer"))
     there = float(entropy.sel(stream="attn_out", layer=where))
     return [
-        Seen(measured="lowest entropy of X_res over layers", paper="near 0 (CLIP), near 1 (DINO)",
+        Claim(measured="lowest entropy of X_res over layers", paper="near 0 (CLIP), near 1 (DINO)",
              here=lowest["block_in"], holds=verdict(lowest["block_in"] < LOW_ENTROPY, lowest["block_in"])),
-        Seen(measured="layer of that entropy", paper="from the middle on", here=where,
+        Claim(measured="layer of that entropy", paper="from the middle on", here=where,
              holds=where > inputs.backbone.depth / 2),
-        Seen(measured="entropy of X_attn in that layer", paper="near 1", here=there,
+        Claim(measured="entropy of X_attn in that layer", paper="near 1", here=there,
              holds=verdict(there > HIGH_ENTROPY, there)),
-        Seen(measured="lowest entropy of X_sum over layers", paper="near 0 (CLIP), near 1 (DINO)",
+        Claim(measured="lowest entropy of X_sum over layers", paper="near 0 (CLIP), near 1 (DINO)",
              here=lowest["block_sum"], holds=verdict(lowest["block_sum"] < LOW_ENTROPY, lowest["block_sum"])),
-        Seen(measured="lowest entropy of X_attn over layers", paper="near 1", here=lowest["attn_out"],
+        Claim(measured="lowest entropy of X_attn over layers", paper="near 1", here=lowest["attn_out"],
              holds=verdict(lowest["attn_out"] > HIGH_ENTROPY, lowest["attn_out"])),
     ]  # fmt: skip
 
 
-def fig_4b(inputs: Inputs) -> list[Seen]:
+def fig_4b(inputs: Inputs) -> list[Claim]:
     peak = inputs.probe("peak")["peak"].mean("image")
     residual = peak.sel(stream="block_in")
     first, last = float(residual.isel(layer=0)), float(residual.isel(layer=-1))
     grown = last / first if first > 0 else float("nan")
     return [
-        Seen(measured="largest value of X_res, first layer", here=first),
-        Seen(measured="largest value of X_res, last layer", paper="below 10 (DINO)", here=last),
-        Seen(measured="the last over the first", paper="about 90 (CLIP)", here=grown,
+        Claim(measured="largest value of X_res, first layer", here=first),
+        Claim(measured="largest value of X_res, last layer", paper="below 10 (DINO)", here=last),
+        Claim(measured="the last over the first", paper="about 90 (CLIP)", here=grown,
              holds=verdict(grown >= GROWN, grown)),
     ]  # fmt: skip
 
 
-def fig_4c(inputs: Inputs) -> list[Seen]:
+def fig_4c(inputs: Inputs) -> list[Claim]:
     means = abs(inputs.probe("channel-mean")["channel_mean"].mean("image").isel(layer=-1))
     most = means / means.max()
     few = float((most > DOMINANT).mean())
     return [
-        Seen(measured="channels with a mean above a tenth of the largest, last layer, per cent", paper="a few",
+        Claim(measured="channels with a mean above a tenth of the largest, last layer, per cent", paper="a few",
              here=100 * few, holds=verdict(few < FEW, few)),
-        Seen(measured="largest over median channel mean", here=float(1 / most.median())),
+        Claim(measured="largest over median channel mean", here=float(1 / most.median())),
     ]  # fmt: skip
 
 
-def fig_5(inputs: Inputs) -> list[Seen]:
+def fig_5(inputs: Inputs) -> list[Claim]:
     if not scorable(inputs):
         return []
     table = architecture_table(inputs)
@@ -158,21 +158,21 @@ def fig_5(inputs: Inputs) -> list[Seen]:
     gaining, both = int((gain > 0).sum()), table[WITHOUT_BOTH]
     averages = "mean of 5 data sets"
     return [
-        Seen(measured="mIoU of q-q, as trained, per cent", paper=f"27.3 ({averages})", here=table[AS_TRAINED][pairs]),
-        Seen(measured="mIoU of q-q, w/o residual", paper=f"33.7 ({averages})", here=table[WITHOUT_RESIDUAL][pairs],
+        Claim(measured="mIoU of q-q, as trained, per cent", paper=f"27.3 ({averages})", here=table[AS_TRAINED][pairs]),
+        Claim(measured="mIoU of q-q, w/o residual", paper=f"33.7 ({averages})", here=table[WITHOUT_RESIDUAL][pairs],
              holds=verdict(table[WITHOUT_RESIDUAL][pairs] > table[AS_TRAINED][pairs], *table.loc[pairs])),
-        Seen(measured="mIoU of q-q, w/o residual and FFN", paper=f"37.5 ({averages})", here=both[pairs],
+        Claim(measured="mIoU of q-q, w/o residual and FFN", paper=f"37.5 ({averages})", here=both[pairs],
              holds=verdict(both[pairs] > table[WITHOUT_RESIDUAL][pairs], *table.loc[pairs])),
-        Seen(measured="mIoU of q-k, w/o residual and FFN", paper=f"27.6 ({averages}), below q-q", here=both[own],
+        Claim(measured="mIoU of q-k, w/o residual and FFN", paper=f"27.6 ({averages}), below q-q", here=both[own],
              holds=verdict(both[own] < both[pairs], both[own], both[pairs])),
-        Seen(measured=f"kinds of {len(gain)} that gain w/o residual and FFN", paper="all", here=gaining,
+        Claim(measured=f"kinds of {len(gain)} that gain w/o residual and FFN", paper="all", here=gaining,
              holds=gaining == len(gain)),
-        Seen(measured="kind that gains most", paper="not identity or v-v (B/16)", here=str(gain.idxmax()),
+        Claim(measured="kind that gains most", paper="not identity or v-v (B/16)", here=str(gain.idxmax()),
              holds=gain.idxmax() not in (KINDS["identity"], KINDS["vv"])),
     ]  # fmt: skip
 
 
-def fig_6(inputs: Inputs) -> list[Seen]:
+def fig_6(inputs: Inputs) -> list[Claim]:
     if not scorable(inputs):
         return []
     table = scaling_table(inputs)
@@ -180,15 +180,16 @@ def fig_6(inputs: Inputs) -> list[Seen]:
     rising = rank_correlation(mean.index.to_numpy(float), mean.to_numpy())
     fall, above = float(mean[1] - mean[0.5]), float(mean[2] - mean[1])
     return [
-        Seen(measured="rank correlation of alpha and mIoU, mean of the kinds", paper="1: rises with alpha", here=rising,
+        Claim(measured="rank correlation of alpha and mIoU, mean of the kinds", paper="1: rises with alpha",
+        here=rising,
              holds=verdict(rising > RISES, rising)),
-        Seen(measured="mIoU lost from alpha 1 to 0.5, points", paper="a sharp fall, more than from 2 to 1", here=fall,
+        Claim(measured="mIoU lost from alpha 1 to 0.5, points", paper="a sharp fall, more than from 2 to 1", here=fall,
              holds=verdict(fall > max(above, 0), fall, above)),
-        Seen(measured="mIoU lost from alpha 2 to 1, points", here=above),
+        Claim(measured="mIoU lost from alpha 2 to 1, points", here=above),
     ]  # fmt: skip
 
 
-def fig_1b(inputs: Inputs) -> list[Seen]:
+def fig_1b(inputs: Inputs) -> list[Claim]:
     return method_scores(inputs, SHEET, "clearclip/table-2-b16")
 
 

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
-from attention_outliers.papers.figure_maps import colors_of, folded, heads_of, picture, tinted
+from attention_outliers.papers.figure_maps import colors_of, folded, heads_of, image, tinted
 from attention_outliers.papers.inputs import Inputs, PaperFigure, takes_words
 from attention_outliers.papers.score_comparison import scores_beside_printed
 from diagnostics import Backbone
@@ -39,21 +39,21 @@ SHEET = ("clip", "maskclip", "sclip", "clearclip")
 DECOMPOSED = {"CLIP": "clip", "X_res alone": STREAMS["X_res"], "X_attn alone": STREAMS["X_attn"],
               "MaskCLIP": "maskclip", "ClearCLIP": "clearclip"}  # fmt: skip
 NAMES = {"block_in": "X_res", "attn_out": "X_attn", "block_sum": "X_sum"}
-MOST_PICTURES, MOST_WITH_WORDS = 4, 2
+MOST_IMAGES, MOST_WITH_WORDS = 4, 2
 
 
 def streams(inputs: Inputs) -> Figure:
     layer, layout = inputs.backbone.depth, inputs.layout
     rows: dict[str, list[Cell | None]] = {}
     maps: list[np.ndarray] = []
-    shown = inputs.names[: MOST_PICTURES if inputs.text is None else MOST_WITH_WORDS]
+    shown = inputs.names[: MOST_IMAGES if inputs.text is None else MOST_WITH_WORDS]
     for number, name in enumerate(shown):
         recording = inputs.record("block_in", "attn_out", layers=[layer], number=number)
-        cells: list[Cell | None] = [picture(inputs, number, head="picture")]
+        cells: list[Cell | None] = [image(inputs, number, head="image")]
         for tap, words in (("block_in", "X_res"), ("attn_out", "X_attn")):
             patches = layout.patches(recording[tap, layer]).float()[0]
             cells.append(Cell(values=folded(layout, patches.norm(dim=-1)), head=f"norm of {words}"))
-            cells.append(Cell(values=colors_of(layout, patches), head=f"{words} as colours"))
+            cells.append(Cell(values=colors_of(layout, patches), head=f"{words} as colors"))
         rows[name] = cells
         if inputs.text is not None:
             found = inputs.label_maps(*DECOMPOSED.values(), number=number)
@@ -63,22 +63,22 @@ def streams(inputs: Inputs) -> Figure:
                 for head, spec in DECOMPOSED.items()
             ]
     handles = legend_of(maps, inputs.words.names, class_colors(len(inputs.words.names))) if maps else ()
-    note = "Last block. Colours are the first three principal components; they do not compare between maps."
+    note = "Last block. Colors are the first three principal components; they do not compare between maps."
     return cell_grid(rows, shared=False, legend=handles, note=note, title=f"X_res and X_attn, {inputs.model}")
 
 
 def norm_table(inputs: Inputs) -> pd.DataFrame:
-    """Frobenius norms of X_res and X_attn of the last block by attention kind, mean over pictures."""
+    """Frobenius norms of X_res and X_attn of the last block by attention kind, mean over images."""
     layer, block = inputs.backbone.depth, inputs.backbone.blocks[-1]
     norms = {kind: [0.0, 0.0] for kind in KINDS}
-    for number in range(len(inputs.pictures)):
+    for number in range(len(inputs.images)):
         tokens = inputs.record("block_in", layers=[layer], number=number)["block_in", layer]
         heads = heads_of(inputs, tokens, layer)
         for kind, (residual, attended) in norms.items():
             with torch.no_grad():
                 found = block.merge_heads(kernel_mix(heads, kind), heads.normed)
             norms[kind] = [residual + tokens.float().norm().item(), attended + found.float().norm().item()]
-    table = pd.DataFrame(norms, index=["X_res", "X_attn"]).T / len(inputs.pictures)
+    table = pd.DataFrame(norms, index=["X_res", "X_attn"]).T / len(inputs.images)
     return table.rename(index=KINDS)
 
 
@@ -169,7 +169,7 @@ def scaling(inputs: Inputs) -> Figure:
 
 
 def sheet(inputs: Inputs, methods: Sequence[str] | Mapping[str, str] = SHEET) -> Figure:
-    """Label maps of one picture by several methods, with the truth and scores where there are labels.
+    """Label maps of one image by several methods, with the truth and scores where there are labels.
 
     `methods`: specs, or specs by the name that stands above them.
     """
@@ -183,7 +183,7 @@ def sheet(inputs: Inputs, methods: Sequence[str] | Mapping[str, str] = SHEET) ->
         scores = miou_by_method(labels, whole, len(names), ignore=(inputs.ignore,))
         truth = whole.copy()
         truth[truth == inputs.ignore] = -1
-    return method_sheet(inputs.pictures[0], labels, names, truth=truth, scores=scores, title=inputs.names[0])
+    return method_sheet(inputs.images[0], labels, names, truth=truth, scores=scores, title=inputs.names[0])
 
 
 FIGURES = {
@@ -218,7 +218,7 @@ FIGURES = {
     ),
     "fig-4a": PaperFigure(
         draw=entropy,
-        shows="normalised entropy of the three streams by layer",
+        shows="normalized entropy of the three streams by layer",
         claim="X_res and X_sum of CLIP fall to near 0 from the middle layers; X_attn and DINO stay near 1",
     ),
     "fig-4b": PaperFigure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.claim import Claim, verdict
 from attention_outliers.papers.claim_maps import (
     ALIKE,
     HOT,
@@ -38,18 +38,18 @@ def _last(inputs: Inputs, number: int) -> tuple[Tensor, Tensor]:
     return before, between_patches(inputs, recovered(inputs, number))
 
 
-def fig_1a(inputs: Inputs) -> list[Seen]:
+def fig_1a(inputs: Inputs) -> list[Claim]:
     return method_scores(inputs, ("clip", "cliptrase"), "cliptrase/table-1")
 
 
-def fig_1b(inputs: Inputs) -> list[Seen]:
-    pairs = [_last(inputs, number) for number in range(len(inputs.pictures))]
+def fig_1b(inputs: Inputs) -> list[Claim]:
+    pairs = [_last(inputs, number) for number in range(len(inputs.images))]
     before = mean_over(inputs, lambda number: likeness(pairs[number][0]))
     after = mean_over(inputs, lambda number: likeness(pairs[number][1]))
     return [
-        Seen(measured="correlation of what two patches look at, attention", paper="alike for all", here=before,
+        Claim(measured="correlation of what two patches look at, attention", paper="alike for all", here=before,
              holds=verdict(before > ALIKE, before)),
-        Seen(measured="correlation of what two patches look at, SCR", paper="less", here=after,
+        Claim(measured="correlation of what two patches look at, SCR", paper="less", here=after,
              holds=verdict(after < before, before, after)),
     ]  # fmt: skip
 
@@ -57,27 +57,27 @@ def fig_1b(inputs: Inputs) -> list[Seen]:
 def _contrasts(inputs: Inputs) -> dict[int, float]:
     layers = range(1, inputs.backbone.depth + 1)
     found = []
-    for number in range(len(inputs.pictures)):
+    for number in range(len(inputs.images)):
         maps = attention_maps(inputs, layers, number)
         found.append({layer: stripe_contrast(between_patches(inputs, maps[layer])) for layer in layers})
     return {layer: mean_over(inputs, lambda number, layer=layer: found[number][layer]) for layer in layers}  # type: ignore[misc]
 
 
-def stripes(inputs: Inputs) -> list[Seen]:
+def stripes(inputs: Inputs) -> list[Claim]:
     """Stripes of attention by layer: where they begin, and how far a patch's map is that of the class token."""
     contrasts = _contrasts(inputs)
     middle, late, last = inputs.layer(6), inputs.layer(11), inputs.backbone.depth
     onset = first_above(contrasts, STRIPES)
     words = "largest over median attention that a patch receives"
     seen = [
-        Seen(measured=f"{words}, layer {layer}", here=contrasts[layer])
+        Claim(measured=f"{words}, layer {layer}", here=contrasts[layer])
         for layer in inputs.layers(3, 6, 9, 11)
         if layer != last
     ]
     seen += [
-        Seen(measured=f"{words}, layer {last}", paper="less than before", here=contrasts[last],
+        Claim(measured=f"{words}, layer {last}", paper="less than before", here=contrasts[last],
              holds=verdict(contrasts[last] < contrasts[late], contrasts[last], contrasts[late])),
-        Seen(measured=f"first layer where it is above {STRIPES:g}", paper=f"about {middle}", here=onset,
+        Claim(measured=f"first layer where it is above {STRIPES:g}", paper=f"about {middle}", here=onset,
              holds=verdict(abs(onset - middle) <= 1, onset)),
     ]  # fmt: skip
     return seen
@@ -95,37 +95,37 @@ def _class_and_patches(inputs: Inputs, number: int) -> tuple[float, float]:
     return likeness(torch.stack([own, received])), float(shared)
 
 
-def fig_2(inputs: Inputs) -> list[Seen]:
-    found = [_class_and_patches(inputs, number) for number in range(len(inputs.pictures))]
+def fig_2(inputs: Inputs) -> list[Claim]:
+    found = [_class_and_patches(inputs, number) for number in range(len(inputs.images))]
     together = mean_over(inputs, lambda number: found[number][0])
     shared = mean_over(inputs, lambda number: found[number][1])
     layer = inputs.layer(11)
     return [
         *stripes(inputs),
-        Seen(measured=f"correlation of the class token's map and the patches' mean, layer {layer}", paper="alike",
+        Claim(measured=f"correlation of the class token's map and the patches' mean, layer {layer}", paper="alike",
              here=together, holds=verdict(together > ALIKE, together)),
-        Seen(measured=f"of the {HOT} patches that the class token looks at most, those that patches do", here=shared,
+        Claim(measured=f"of the {HOT} patches that the class token looks at most, those that patches do", here=shared,
              paper="the same few", holds=verdict(shared > HOT / 2, shared)),
     ]  # fmt: skip
 
 
-def fig_4(inputs: Inputs) -> list[Seen]:
+def fig_4(inputs: Inputs) -> list[Claim]:
     if inputs.labels is None:
         return fig_1b(inputs)
     areas = []
-    for number in range(len(inputs.pictures)):
+    for number in range(len(inputs.images)):
         labels = labels_of(inputs, number)
         areas.append([same_class_auc(matrix, labels) for matrix in _last(inputs, number) if labels is not None])
     before = mean_over(inputs, lambda number: areas[number][0])
     after = mean_over(inputs, lambda number: areas[number][1])
     return [
-        Seen(measured="same-class AUC of attention", here=before),
-        Seen(measured="same-class AUC of SCR", paper="a patch sees its own object", here=after,
+        Claim(measured="same-class AUC of attention", here=before),
+        Claim(measured="same-class AUC of SCR", paper="a patch sees its own object", here=after,
              holds=verdict(after > before, before, after)),
     ]  # fmt: skip
 
 
-def fig_5(inputs: Inputs) -> list[Seen]:
+def fig_5(inputs: Inputs) -> list[Claim]:
     denoise = METHODS["cliptrase"].settings()["denoise"] if inputs.layout.class_index is not None else "self"
 
     def count(number: int, how: str) -> float:
@@ -134,8 +134,8 @@ def fig_5(inputs: Inputs) -> list[Seen]:
     before = mean_over(inputs, lambda number: count(number, "none"))
     after = mean_over(inputs, lambda number: count(number, str(denoise)))
     return [
-        Seen(measured="clusters of a picture before denoising", here=before),
-        Seen(measured="clusters of a picture after denoising", paper="one less: that of global patches", here=after,
+        Claim(measured="clusters of an image before denoising", here=before),
+        Claim(measured="clusters of an image after denoising", paper="one less: that of global patches", here=after,
              holds=verdict(after < before, before, after)),
     ]  # fmt: skip
 
@@ -153,28 +153,29 @@ def _global_and_local(inputs: Inputs, number: int) -> tuple[float, float]:
     return float(mutual), float(matrix[some][:, others].mean())
 
 
-def fig_6(inputs: Inputs) -> list[Seen]:
-    found = [_global_and_local(inputs, number) for number in range(len(inputs.pictures))]
+def fig_6(inputs: Inputs) -> list[Claim]:
+    found = [_global_and_local(inputs, number) for number in range(len(inputs.images))]
     mutual = mean_over(inputs, lambda number: found[number][0])
     outward = mean_over(inputs, lambda number: found[number][1])
     return [
-        Seen(measured=f"SCR of the {HOT} most seen patches with each other", paper="more than with others", here=mutual,
+        Claim(measured=f"SCR of the {HOT} most seen patches with each other", paper="more than with others",
+        here=mutual,
              holds=verdict(mutual > outward, mutual, outward)),
-        Seen(measured=f"SCR of the {HOT} most seen patches with all others", here=outward),
+        Claim(measured=f"SCR of the {HOT} most seen patches with all others", here=outward),
     ]  # fmt: skip
 
 
-def fig_7(inputs: Inputs) -> list[Seen]:
+def fig_7(inputs: Inputs) -> list[Claim]:
     if not scorable(inputs):
         return []
     table = density_table(inputs)
     best = float(table.to_numpy().max())
     near = 100 * float((table > best - NEAR_THE_BEST).to_numpy().mean())
     return [
-        Seen(measured="mIoU of the best setting, per cent", paper="81.01 (VOC20)", here=best),
-        Seen(measured=f"mIoU at eps {OWN_EPS}, {OWN_FEWEST} samples, as released, per cent", paper="80.95 (VOC20)",
+        Claim(measured="mIoU of the best setting, per cent", paper="81.01 (VOC20)", here=best),
+        Claim(measured=f"mIoU at eps {OWN_EPS}, {OWN_FEWEST} samples, as released, per cent", paper="80.95 (VOC20)",
              here=float(table[OWN_FEWEST][OWN_EPS])),
-        Seen(measured=f"settings within {NEAR_THE_BEST:g} points of the best, per cent", paper="most (above 75)",
+        Claim(measured=f"settings within {NEAR_THE_BEST:g} points of the best, per cent", paper="most (above 75)",
              here=near, holds=verdict(near > 50, near)),
     ]  # fmt: skip
 

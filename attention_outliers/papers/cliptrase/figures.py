@@ -13,9 +13,9 @@ from attention_outliers.papers.figure_maps import (
     cluster_colors,
     folded,
     heads_of,
+    image,
     named_after,
     patch_row,
-    picture,
     place_of,
     queries,
 )
@@ -31,7 +31,7 @@ from segment.methods import METHODS
 NTH = 90  # Fig 2: the patch whose map is shown at 14 x 14
 EPS = (0.5, 0.6, 0.7, 0.8, 0.9)  # Fig 7: our choice, around the released 0.7
 FEWEST = (2, 3, 5, 7, 9)
-MOST_PICTURES = 4
+MOST_IMAGES = 4
 LOCAL, GLOBAL = "local patch", "global patch"
 
 
@@ -45,7 +45,7 @@ def recovered(inputs: Inputs, number: int = 0) -> Tensor:
 def _pair(inputs: Inputs, patch: int, number: int, before: Tensor, after: Tensor, head: str = "") -> list[Cell | None]:
     star = [place_of(inputs, patch)]
     return [
-        picture(inputs, number, head=head or f"patch {patch}", stars=star),
+        image(inputs, number, head=head or f"patch {patch}", stars=star),
         Cell(values=patch_row(inputs, before, patch), head="attention", stars=star),
         Cell(values=patch_row(inputs, after, patch), head="SCR", stars=star, log=False),
     ]
@@ -56,13 +56,13 @@ NOTE_PAIR = "Last block. Left: attention, mean over heads. Right: recovered corr
 
 def patches_before_after(inputs: Inputs) -> Figure:
     before, after = attention(inputs, inputs.backbone.depth), recovered(inputs)
-    rows = {f"patch {patch}": _pair(inputs, patch, 0, before, after, "picture") for patch in queries(inputs, 4)}
+    rows = {f"patch {patch}": _pair(inputs, patch, 0, before, after, "image") for patch in queries(inputs, 4)}
     return cell_grid(rows, shared=False, note=NOTE_PAIR, title=inputs.names[0])
 
 
 def before_after(inputs: Inputs) -> Figure:
     rows: dict[str, list[Cell | None]] = {}
-    for number, name in enumerate(inputs.names[:MOST_PICTURES]):
+    for number, name in enumerate(inputs.names[:MOST_IMAGES]):
         before, after = attention(inputs, inputs.backbone.depth, number), recovered(inputs, number)
         rows[name] = [cell for patch in queries(inputs, 2) for cell in _pair(inputs, patch, number, before, after)]
     return cell_grid(rows, shared=False, note=NOTE_PAIR, title=f"before and after SCR, {inputs.model}")
@@ -88,7 +88,7 @@ def global_patches(inputs: Inputs) -> Figure:
 
 
 def clusters_of(inputs: Inputs, number: int, spec: str) -> Tensor:
-    encoding = encode_many(inputs.backbone, inputs.images(number), [spec])[0]
+    encoding = encode_many(inputs.backbone, inputs.tensor(number), [spec])[0]
     # The same eps before and after, as the paper has it, though a denoised affinity has smaller distances.
     return Dbscan().clusters(encoding).labels[0]
 
@@ -96,7 +96,7 @@ def clusters_of(inputs: Inputs, number: int, spec: str) -> Tensor:
 def clusters(inputs: Inputs) -> Figure:
     rows: dict[str, list[Cell | None]] = {}
     denoise = METHODS["cliptrase"].settings()["denoise"] if inputs.layout.class_index is not None else "self"
-    for number, name in enumerate(inputs.names[:MOST_PICTURES]):
+    for number, name in enumerate(inputs.names[:MOST_IMAGES]):
         before, after = (
             folded(inputs.layout, clusters_of(inputs, number, f"cliptrase:denoise={how}")).astype(int)
             for how in ("none", denoise)
@@ -105,14 +105,14 @@ def clusters(inputs: Inputs) -> Figure:
         counts = [len(np.unique(one[one >= 0])) for one in (before, after)]
         shades = cluster_colors(np.concatenate([before, after]))
         rows[name] = [
-            picture(inputs, number, head="picture"),
+            image(inputs, number, head="image"),
             Cell(values=shades[: len(before)], head=f"{counts[0]} clusters"),
             Cell(values=shades[len(before) :], head=f"denoised: {counts[1]}"),
         ]
     eps, fewest = density_settings(inputs.layout.count)
     note = (
         f"DBSCAN of the patches' correlations, eps {eps:.2g}, {fewest} samples; white is noise. Clusters that share "
-        "most of their patches have one colour before and after."
+        "most of their patches have one color before and after."
     )
     return cell_grid(rows, shared=False, note=note, title=f"clusters, {inputs.model}")
 
@@ -137,7 +137,7 @@ def density_table(inputs: Inputs) -> pd.DataFrame:
 
 
 def density_landscape(inputs: Inputs) -> Figure:
-    value = f"mIoU, per cent, {len(inputs.pictures)} pictures"
+    value = f"mIoU, per cent, {len(inputs.images)} images"
     table, title = density_table(inputs), inputs.model
     return landscape(table, xlabel="min_samples", ylabel="eps", value=value, digits=1, title=title)
 
@@ -167,7 +167,7 @@ FIGURES = {
     ),
     "fig-4": PaperFigure(
         draw=before_after,
-        shows="attention of patches before and after SCR, several pictures",
+        shows="attention of patches before and after SCR, several images",
         claim="after SCR a patch sees its own object",
     ),
     "fig-5": PaperFigure(
@@ -187,6 +187,6 @@ FIGURES = {
         claim="mostly above 75 on VOC20, 81.01 at best",
         needs=("labels", "words"),
     ),
-    "fig-9": PaperFigure(draw=before_after, shows="more pictures of fig-4", claim="as fig-4"),
-    "fig-10": PaperFigure(draw=clusters, shows="more pictures of fig-5", claim="as fig-5"),
+    "fig-9": PaperFigure(draw=before_after, shows="more images of fig-4", claim="as fig-4"),
+    "fig-10": PaperFigure(draw=clusters, shows="more images of fig-5", claim="as fig-5"),
 }

@@ -1,4 +1,4 @@
-"""Figures of our own: do detectors agree, what do thresholds do, which layers have outliers, what mending changes."""
+"""Figures of our own: do detectors agree, what do thresholds do, which layers have outliers, what purifying changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from attention_outliers.papers.clearclip.figures import sheet
-from attention_outliers.papers.figure_maps import METHOD_SHEET, class_row, colors_of, folded, mask_map, picture
+from attention_outliers.papers.figure_maps import METHOD_SHEET, class_row, colors_of, folded, image, mask_map
 from attention_outliers.papers.inputs import Inputs, PaperFigure
 from diagnostics import Recorder, chain
 from diagnostics.backbones.base import attention_weights
@@ -17,27 +17,27 @@ from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.relative_norm import RelativeNorm
 from diagnostics.edits.purify_at import PurifyAt
 from diagnostics.purifiers import PURIFIERS as PURIFIER_PARTS
-from diagnostics.studies.purification import removal_table
-from diagnostics.studies.scoring import agreement_table, planted_scores, score_pictures, threshold_table
+from diagnostics.studies.purification import purification_table
+from diagnostics.studies.scoring import agreement_table, planted_scores, score_images, threshold_table
 from figures.curves.layer_curves import layer_curve
 from figures.curves.planted_roc import planted_roc
 from figures.curves.threshold_sweep import threshold_sweep
 from figures.maps.cell_grid import Cell, cell_grid
 from figures.tables.agreement import agreement
-from figures.tables.purification_bars import removal_bars
+from figures.tables.purification_bars import purification_bars
 
 WANTED = ("norm", "relative-norm", "lof", "lof-release", "som", "received-attention", "stripe", "channel-peak")
-PURIFIERS = ("neighbour-mean", "neighbour-median", "image-mean", "zero")
-PLANTED = 4  # outliers a picture
+PURIFIERS = ("neighbor-mean", "neighbor-median", "image-mean", "zero")
+PLANTED = 4  # outliers an image
 
 
 def _usable(inputs: Inputs) -> list[str]:
     """The detectors that can run on the backbone."""
-    return [spec for spec in WANTED if not DETECTORS.build(spec).refusal(inputs.layout)]
+    return [spec for spec in WANTED if not DETECTORS.build(spec).unsupported_reason(inputs.layout)]
 
 
 def _scores(inputs: Inputs, layers: list[int] | None = None) -> xr.Dataset:
-    return score_pictures(inputs.backbone, list(inputs.pictures), _usable(inputs), layers=layers)
+    return score_images(inputs.backbone, list(inputs.images), _usable(inputs), layers=layers)
 
 
 def agreeing(inputs: Inputs) -> Figure:
@@ -53,14 +53,14 @@ def sweep(inputs: Inputs) -> Figure:
 
 def planted(inputs: Inputs) -> Figure:
     layers = [inputs.layer(7), inputs.layer(9)]
-    found = planted_scores(inputs.backbone, list(inputs.pictures), _usable(inputs), [PLANTED], layers=layers)
+    found = planted_scores(inputs.backbone, list(inputs.images), _usable(inputs), [PLANTED], layers=layers)
     return planted_roc(next(found)[1], title=inputs.model)
 
 
 def timeline(inputs: Inputs) -> Figure:
     marked = _scores(inputs)["marked"].sel(detector=["relative-norm"])
     counts = marked.sum(("row", "col")).isel(detector=0, drop=True).rename("outliers")
-    counts.attrs = {"long_name": "outliers in a picture, by relative norm", "units": "1"}
+    counts.attrs = {"long_name": "outliers in an image, by relative norm", "units": "1"}
     figure = layer_curve(counts, title=inputs.model)
     (axes,) = figure.axes
     top = max(1.0, axes.get_ylim()[1])
@@ -69,12 +69,12 @@ def timeline(inputs: Inputs) -> Figure:
 
 
 def purified(inputs: Inputs) -> Figure:
-    table = removal_table(
-        inputs.backbone, list(inputs.pictures), detector="relative-norm", purifiers=list(PURIFIERS),
+    table = purification_table(
+        inputs.backbone, list(inputs.images), detector="relative-norm", purifiers=list(PURIFIERS),
         layers=inputs.layers(8, 11), labels=None if inputs.labels is None else list(inputs.labels),
         ignore=(inputs.ignore,),
     )  # fmt: skip
-    return removal_bars(table, title=inputs.model)
+    return purification_bars(table, title=inputs.model)
 
 
 def purified_maps(inputs: Inputs) -> Figure:
@@ -88,21 +88,21 @@ def purified_maps(inputs: Inputs) -> Figure:
         recorder = Recorder("block_out", "query", "key", layers=[layer, depth])
         edit = PurifyAt(layers=(layer,), detector=detector, purifier=PURIFIER_PARTS.build(purifier))
         with torch.no_grad():
-            inputs.backbone.trunk(inputs.images(), tap=chain(edit, recorder))
+            inputs.backbone.trunk(inputs.tensor(), tap=chain(edit, recorder))
         seen = recorder.recording
         weights = attention_weights(seen["query", depth].float(), seen["key", depth].float()).mean(dim=1)
         received = layout.patches(layout.patches(weights, dim=1), dim=2)[0].mean(dim=0)
-        mended, last = (layout.patches(seen["block_out", at]).float()[0] for at in (layer, depth))
+        purified, last = (layout.patches(seen["block_out", at]).float()[0] for at in (layer, depth))
         cells: list[Cell | None] = [
-            picture(inputs, head=f"{int(mask.sum())} outliers", marked=marked),
-            Cell(values=folded(layout, mended.norm(dim=-1)), head=f"norm, layer {layer}"),
+            image(inputs, head=f"{int(mask.sum())} outliers", marked=marked),
+            Cell(values=folded(layout, purified.norm(dim=-1)), head=f"norm, layer {layer}"),
             Cell(values=folded(layout, received), head=f"received, layer {depth}"),
         ]
         if layout.class_index is not None:
             cells.append(Cell(values=class_row(inputs, weights[0]), head=f"class token, layer {depth}"))
         rows[words] = [*cells, Cell(values=colors_of(layout, last), head=f"features, layer {depth}")]
     note = (
-        f"Patches with a norm above 3 x the median at layer {layer} are mended there, and the last block sees it. "
+        f"Patches with a norm above 3 x the median at layer {layer} are purified there, and the last block sees it. "
         "Attention that patches receive from patches and that of the class token, mean over heads. Features as three "
         "principal components, which do not compare between maps."
     )
@@ -113,7 +113,7 @@ FIGURES = {
     "agreement": PaperFigure(draw=agreeing, shows="patches that two detectors both mark, at layer L-1"),
     "threshold-sweep": PaperFigure(draw=sweep, shows="tokens marked over the threshold, detector by detector"),
     "planted-roc": PaperFigure(draw=planted, shows="detectors against planted outliers, ROC with AUC"),
-    "timeline": PaperFigure(draw=timeline, shows="outliers in a picture, layer by layer"),
+    "timeline": PaperFigure(draw=timeline, shows="outliers in an image, layer by layer"),
     "purification": PaperFigure(
         draw=purified, shows="change of the same-class AUC by each purifier", needs=("labels",)
     ),

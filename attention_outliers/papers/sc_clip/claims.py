@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.claim import Claim, verdict
 from attention_outliers.papers.claim_maps import (
     ALIKE,
     attention_maps,
@@ -22,7 +22,7 @@ from attention_outliers.papers.sc_clip.figures import (
     SHEET_ALONE,
     STEPS,
     last_attention,
-    mended_tokens,
+    purified_tokens,
     same_class_curves,
 )
 from diagnostics.measures.auc import pair_auc
@@ -35,10 +35,10 @@ LAST, MIDDLE = "0.66", "0.76"
 PUBLISHED = ("0.69", "0.74", "0.80", "0.81")
 
 
-def fig_2a(inputs: Inputs) -> list[Seen]:
+def fig_2a(inputs: Inputs) -> list[Claim]:
     last = inputs.backbone.depth
     between = [
-        between_patches(inputs, attention_maps(inputs, [last], number)[last]) for number in range(len(inputs.pictures))
+        between_patches(inputs, attention_maps(inputs, [last], number)[last]) for number in range(len(inputs.images))
     ]
     alike = mean_over(inputs, lambda number: likeness(between[number]))
 
@@ -49,35 +49,35 @@ def fig_2a(inputs: Inputs) -> list[Seen]:
     held = mean_over(inputs, share)
     even = 100 * len(hottest(between[0].mean(dim=0))) / inputs.layout.count
     return [
-        Seen(measured="correlation of what two patches look at, last layer", paper="the same places", here=alike,
+        Claim(measured="correlation of what two patches look at, last layer", paper="the same places", here=alike,
              holds=verdict(alike > ALIKE, alike)),
-        Seen(measured=f"attention that goes to the 5 most seen patches, per cent ({even:.2g} if even)", here=held),
+        Claim(measured=f"attention that goes to the 5 most seen patches, per cent ({even:.2g} if even)", here=held),
     ]  # fmt: skip
 
 
 def _distances(inputs: Inputs, number: int) -> tuple[float, float]:
-    """How far anomaly tokens and the class token are from the picture's mean, over the median of the other patches."""
-    tokens, _, mask = mended_tokens(inputs.only(number))
+    """How far anomaly tokens and the class token are from the image's mean, over the median of the other patches."""
+    tokens, _, mask = purified_tokens(inputs.only(number))
     layout = inputs.layout
     patches = layout.patches(tokens)[0].float()
     mask = mask.to(patches.device)
-    centre = patches.mean(dim=0)
-    away = (patches - centre).norm(dim=-1)
+    center = patches.mean(dim=0)
+    away = (patches - center).norm(dim=-1)
     ordinary = away[~mask].quantile(0.5)
     odd = float(away[mask].quantile(0.5) / ordinary) if mask.any() else float("nan")
     if layout.class_index is None:
         return odd, float("nan")
-    return odd, float((layout.class_token(tokens)[0].float() - centre).norm() / ordinary)
+    return odd, float((layout.class_token(tokens)[0].float() - center).norm() / ordinary)
 
 
-def fig_2b(inputs: Inputs) -> list[Seen]:
-    found = [_distances(inputs, number) for number in range(len(inputs.pictures))]
+def fig_2b(inputs: Inputs) -> list[Claim]:
+    found = [_distances(inputs, number) for number in range(len(inputs.images))]
     odd = mean_over(inputs, lambda number: found[number][0])
     own = mean_over(inputs, lambda number: found[number][1])
     return [
-        Seen(measured="distance of anomaly tokens from the centre, 1 is a normal patch", paper="apart: above 1",
+        Claim(measured="distance of anomaly tokens from the center, 1 is a normal patch", paper="apart: above 1",
              here=odd, holds=verdict(odd > 1, odd)),
-        Seen(measured="distance of the class token from the centre", paper="with the normal ones, below anomalies",
+        Claim(measured="distance of the class token from the center", paper="with the normal ones, below anomalies",
              here=own, holds=verdict(own < odd, own, odd)),
     ]  # fmt: skip
 
@@ -89,16 +89,16 @@ def _attention_on(inputs: Inputs, matrix: Tensor, mask: Tensor) -> float:
     return 100 * float((given[:, mask].sum(dim=1) / given.sum(dim=1)).mean())
 
 
-def fig_3(inputs: Inputs) -> list[Seen]:
+def fig_3(inputs: Inputs) -> list[Claim]:
     found = []
-    for number in range(len(inputs.pictures)):
-        tokens, repaired, mask = mended_tokens(inputs.only(number))
-        found.append([_attention_on(inputs, last_attention(inputs, some), mask) for some in (tokens, repaired)])
+    for number in range(len(inputs.images)):
+        tokens, purified, mask = purified_tokens(inputs.only(number))
+        found.append([_attention_on(inputs, last_attention(inputs, some), mask) for some in (tokens, purified)])
     before = mean_over(inputs, lambda number: found[number][0])
     after = mean_over(inputs, lambda number: found[number][1])
     return [
-        Seen(measured="attention of normal patches that goes to anomaly tokens, per cent", here=before),
-        Seen(measured="the same after repair, per cent", paper="less", here=after,
+        Claim(measured="attention of normal patches that goes to anomaly tokens, per cent", here=before),
+        Claim(measured="the same after purification, per cent", paper="less", here=after,
              holds=verdict(after < before, before, after)),
     ]  # fmt: skip
 
@@ -108,28 +108,28 @@ def _areas(inputs: Inputs, steps: dict[str, str]) -> list[float]:
     return [area_under(fpr, tpr) for fpr, tpr in same_class_curves(inputs, steps).values()]
 
 
-def fig_4_roc(inputs: Inputs) -> list[Seen]:
+def fig_4_roc(inputs: Inputs) -> list[Claim]:
     areas = _areas(inputs, {}) if inputs.labels is not None else []
     if len(areas) != 2:
         return []
     last, middle = areas
     return [
-        Seen(measured="same-class AUC, last layer", paper=LAST, here=last),
-        Seen(measured=f"same-class AUC, layer {layer_at(inputs.backbone.depth, PRE, 'line')}",
+        Claim(measured="same-class AUC, last layer", paper=LAST, here=last),
+        Claim(measured=f"same-class AUC, layer {layer_at(inputs.backbone.depth, PRE, 'line')}",
              paper=f"{MIDDLE}, above the last", here=middle, holds=verdict(middle > last, middle, last)),
     ]  # fmt: skip
 
 
-def fig_8(inputs: Inputs) -> list[Seen]:
+def fig_8(inputs: Inputs) -> list[Claim]:
     areas = _areas(inputs, STEPS) if inputs.labels is not None else []
     if len(areas) != 2 + len(STEPS):
         return []
     seen, former = [], areas[0]
     for words, published, here in zip(STEPS, PUBLISHED, areas[2:], strict=True):
-        seen.append(Seen(measured=f"same-class AUC: {words}", paper=f"{published}, above the one before", here=here,
+        seen.append(Claim(measured=f"same-class AUC: {words}", paper=f"{published}, above the one before", here=here,
                          holds=verdict(here > former, here, former)))  # fmt: skip
         former = here
-    return [Seen(measured="same-class AUC: last layer", paper=LAST, here=areas[0]), *seen]
+    return [Claim(measured="same-class AUC: last layer", paper=LAST, here=areas[0]), *seen]
 
 
 def _adjusted(inputs: Inputs, number: int) -> list[float]:
@@ -138,12 +138,12 @@ def _adjusted(inputs: Inputs, number: int) -> list[float]:
     if labels is None:
         return [float("nan")] * 4
     layout, pre = inputs.layout, layer_at(inputs.backbone.depth, PRE, "line")
-    _, repaired, _ = mended_tokens(inputs.only(number))
-    patches = layout.patches(repaired).float()
+    _, purified, _ = purified_tokens(inputs.only(number))
+    patches = layout.patches(purified).float()
     middle = inputs.record("block_out", layers=[pre], number=number)["block_out", pre]
     affinity = similarity(layout.patches(middle))
     aggregated = aggregate(cut_below(affinity, BETA), patches)
-    own = between_patches(inputs, last_attention(inputs, repaired))
+    own = between_patches(inputs, last_attention(inputs, purified))
     enhanced = gate(affinity, shift=1.0, scale=3.0)[0]  # SuleBai/SC-CLIP 0417ba9
     return [
         float(pair_auc(patches, labels[None])),
@@ -153,25 +153,25 @@ def _adjusted(inputs: Inputs, number: int) -> list[float]:
     ]
 
 
-def fig_5(inputs: Inputs) -> list[Seen]:
+def fig_5(inputs: Inputs) -> list[Claim]:
     if inputs.labels is None:
         return []
-    found = [_adjusted(inputs, number) for number in range(len(inputs.pictures))]
+    found = [_adjusted(inputs, number) for number in range(len(inputs.images))]
     features, aggregated, own, enhanced = (
         mean_over(inputs, lambda number, which=which: found[number][which])  # type: ignore[misc]
         for which in range(4)
     )
     return [
-        Seen(measured="same-class AUC of features", here=features),
-        Seen(measured="same-class AUC of aggregated features", paper="more coherent", here=aggregated,
+        Claim(measured="same-class AUC of features", here=features),
+        Claim(measured="same-class AUC of aggregated features", paper="more coherent", here=aggregated,
              holds=verdict(aggregated > features, aggregated, features)),
-        Seen(measured="same-class AUC of attention", here=own),
-        Seen(measured="same-class AUC of enhanced attention", paper="follows objects", here=enhanced,
+        Claim(measured="same-class AUC of attention", here=own),
+        Claim(measured="same-class AUC of enhanced attention", paper="follows objects", here=enhanced,
              holds=verdict(enhanced > own, enhanced, own)),
     ]  # fmt: skip
 
 
-def fig_7(inputs: Inputs) -> list[Seen]:
+def fig_7(inputs: Inputs) -> list[Claim]:
     layers = sorted({layer_at(inputs.backbone.depth, POST, "line"), *inputs.layers(5, 8, 9)})
 
     def breadths(number: int) -> list[float]:
@@ -179,19 +179,19 @@ def fig_7(inputs: Inputs) -> list[Seen]:
         close = [similarity(inputs.layout.patches(recording["block_out", layer])) > BETA for layer in layers]
         return [100 * float(one.float().mean()) for one in close]
 
-    found = [breadths(number) for number in range(len(inputs.pictures))]
+    found = [breadths(number) for number in range(len(inputs.images))]
     broad = [mean_over(inputs, lambda number, place=place: found[number][place]) for place in range(len(layers))]  # type: ignore[misc]
     seen = [
-        Seen(measured=f"patches with a cosine above {BETA} to a patch, layer {layer}, per cent", here=here)
+        Claim(measured=f"patches with a cosine above {BETA} to a patch, layer {layer}, per cent", here=here)
         for layer, here in zip(layers[:-1], broad[:-1], strict=True)
     ]
-    deepest = Seen(measured=f"patches with a cosine above {BETA} to a patch, layer {layers[-1]}, per cent",
+    deepest = Claim(measured=f"patches with a cosine above {BETA} to a patch, layer {layers[-1]}, per cent",
                    paper=f"broader than in layer {layers[0]}", here=broad[-1],
                    holds=verdict(broad[-1] > broad[0], *broad))  # fmt: skip
     return [*seen, deepest]
 
 
-def fig_1(inputs: Inputs) -> list[Seen]:
+def fig_1(inputs: Inputs) -> list[Claim]:
     return method_scores(inputs, SHEET_ALONE, "sc-clip/table-1-b16")
 
 

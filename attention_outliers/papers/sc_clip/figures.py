@@ -14,9 +14,9 @@ from attention_outliers.papers.figure_maps import (
     attention,
     colors_of,
     folded,
+    image,
     mask_map,
     patch_row,
-    picture,
     place_of,
     queries,
     similarity_row,
@@ -27,7 +27,7 @@ from diagnostics.backbones.base import attention_weights
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.images.label_maps import patch_labels_at
 from diagnostics.measures.auc import pair_histogram, roc_from_histogram
-from diagnostics.purifiers.neighbor_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_mean import NeighborMean
 from figures.curves.named_roc import named_roc
 from figures.maps.cell_grid import Cell, cell_grid
 from figures.maps.token_scatter import token_scatter
@@ -40,7 +40,7 @@ BETA = 0.4  # supplement, Sec 6
 NAME = 30  # characters of a backbone's name in a legend
 STEPS = {
     "SCLIP attention, no residual or FFN": "sclip:residual=false,ffn=false",
-    "+ anomaly repair": "sclip:residual=false,ffn=false,purifier=neighbour-mean",
+    "+ anomaly purification": "sclip:residual=false,ffn=false,purifier=neighbor-mean",
     "+ self-adjusting": "sc-clip:second_branch=none",
     "+ multi-level fusion (SC-CLIP)": "sc-clip",
 }
@@ -48,14 +48,14 @@ SHEET = ("clip", "maskclip", "sclip", "clearclip", "proxyclip", "sc-clip")
 SHEET_ALONE = ("clip", "maskclip", "sclip", "clearclip", "sc-clip")
 
 
-def mended_tokens(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens of layer L-1 as they are and with outliers mended as in the release, and which these are (N)."""
+def purified_tokens(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens of layer L-1 as they are and with outliers purified as in the release, and which these are (N)."""
     layer, layout = inputs.backbone.depth - 1, inputs.layout
     recording = inputs.record("block_out", layers=[layer])
     tokens = recording["block_out", layer]
     mask = LofRelease()(recording.at(layer), layout).mask
     class_token = None if layout.class_index is None else layout.class_token(tokens)
-    patches = NeighbourMean(isolated="keep")(layout.patches(tokens), mask, layout, class_token=class_token)
+    patches = NeighborMean(isolated="keep")(layout.patches(tokens), mask, layout, class_token=class_token)
     return tokens, torch.cat([tokens[:, : layout.prefix], patches], dim=1), mask[0]
 
 
@@ -68,7 +68,7 @@ def last_attention(inputs: Inputs, tokens: Tensor) -> Tensor:
 
 def attention_of_patches(inputs: Inputs) -> Figure:
     matrix, chosen = attention(inputs, inputs.backbone.depth), queries(inputs, 5)
-    cells = [picture(inputs, head="queries", stars=[place_of(inputs, patch) for patch in chosen])]
+    cells = [image(inputs, head="queries", stars=[place_of(inputs, patch) for patch in chosen])]
     for patch in chosen:
         star = [place_of(inputs, patch)]
         cells.append(Cell(values=patch_row(inputs, matrix, patch), head=f"patch {patch}", stars=star))
@@ -77,7 +77,7 @@ def attention_of_patches(inputs: Inputs) -> Figure:
 
 
 def scatter(inputs: Inputs) -> Figure:
-    tokens, _, mask = mended_tokens(inputs)
+    tokens, _, mask = purified_tokens(inputs)
     layout = inputs.layout
     class_token = None if layout.class_index is None else layout.class_token(tokens)[0].float().cpu().numpy()
     patches = layout.patches(tokens)[0].float().cpu().numpy()
@@ -85,17 +85,17 @@ def scatter(inputs: Inputs) -> Figure:
     return token_scatter(patches, mask.cpu().numpy(), class_token, title=title)
 
 
-def repair(inputs: Inputs) -> Figure:
-    tokens, mended, mask = mended_tokens(inputs)
+def purification(inputs: Inputs) -> Figure:
+    tokens, purified, mask = purified_tokens(inputs)
     layout = inputs.layout
     marked = mask_map(layout, mask)
     normal, odd = queries(inputs, 1)[0], int(mask.float().argmax()) if mask.any() else queries(inputs, 2)[1]
     rows: dict[str, list[Cell | None]] = {}
-    for words, some in (("before", tokens), ("after", mended)):
+    for words, some in (("before", tokens), ("after", purified)):
         matrix = last_attention(inputs, some)
         means = folded(layout, layout.patches(some)[0].float().mean(dim=-1))
         rows[words] = [
-            picture(inputs, head="picture", marked=marked),
+            image(inputs, head="image", marked=marked),
             Cell(values=means, head="mean of channels", marked=marked, log=False),
             Cell(values=patch_row(inputs, matrix, normal), head=f"patch {normal} looks at",
                  stars=[place_of(inputs, normal)]),
@@ -103,7 +103,7 @@ def repair(inputs: Inputs) -> Figure:
         ]  # fmt: skip
     note = (
         f"Layer {inputs.backbone.depth - 1}: outliers by local outlier factor are outlined, and filled from their "
-        "neighbours; attention is that of the last block, mean over heads."
+        "neighbors; attention is that of the last block, mean over heads."
     )
     return cell_grid(rows, shared=False, note=note, title=inputs.names[0])
 
@@ -118,7 +118,7 @@ def similarity_maps(inputs: Inputs) -> Figure:
         unit = torch.nn.functional.normalize(encodings[0].patches.float(), dim=-1)[0]
         own = folded(inputs.layout, unit @ unit[patch])
         rows[f"patch {patch}"] = [
-            picture(inputs, stars=star, head="picture"),
+            image(inputs, stars=star, head="image"),
             *(
                 Cell(values=similarity_row(recording["block_out", layer], inputs.layout, patch), head=words, stars=star,
                      log=False)
@@ -131,14 +131,14 @@ def similarity_maps(inputs: Inputs) -> Figure:
 
 
 def same_class_curves(inputs: Inputs, steps: dict[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """ROC of same-class pairs of patches, pooled over the pictures: the last and a middle layer, and these methods."""
+    """ROC of same-class pairs of patches, pooled over the images: the last and a middle layer, and these methods."""
     if inputs.labels is None:
-        raise ValueError("this figure compares pairs of labelled patches; give --labels DIR, or --scenes N.")
+        raise ValueError("this figure compares pairs of labeled patches; give --labels DIR, or --scenes N.")
     model, depth, name = inputs.backbone, inputs.backbone.depth, shortened(inputs.model, NAME)
     middle = layer_at(depth, PRE, "line")
     total: dict[str, Tensor] = {}
     for number, labels in enumerate(inputs.labels):
-        height, width = inputs.images(number).shape[-2:]
+        height, width = inputs.tensor(number).shape[-2:]
         size = int(height), int(width)
         known = patch_labels_at(labels, size, model.patch_size, ignore=(inputs.ignore,)).to(model.device)
         recording = inputs.record("block_out", layers=[middle, depth], number=number)
@@ -162,27 +162,27 @@ def layer_roc(inputs: Inputs) -> Figure:
         from dataclasses import replace
 
         curves |= same_class_curves(replace(inputs, backbone=inputs.second, second=None), {})
-    return named_roc(curves, title=f"same class? pairs of patches, {len(inputs.pictures)} pictures")
+    return named_roc(curves, title=f"same class? pairs of patches, {len(inputs.images)} images")
 
 
 def step_roc(inputs: Inputs) -> Figure:
     curves = same_class_curves(inputs, STEPS)
-    return named_roc(curves, title=f"same class? pairs of patches, {len(inputs.pictures)} pictures")
+    return named_roc(curves, title=f"same class? pairs of patches, {len(inputs.images)} images")
 
 
 def self_adjusting(inputs: Inputs) -> Figure:
-    _, mended, _ = mended_tokens(inputs)
+    _, purified, _ = purified_tokens(inputs)
     layout = inputs.layout
     pre = layer_at(inputs.backbone.depth, PRE, "line")
-    patches = layout.patches(mended).float()
+    patches = layout.patches(purified).float()
     affinity = similarity(layout.patches(inputs.record("block_out", layers=[pre])["block_out", pre]))
     adjusted = aggregate(cut_below(affinity, BETA), patches)
     weights = gate(affinity, shift=1.0, scale=3.0)  # SuleBai/SC-CLIP 0417ba9
-    own = last_attention(inputs, mended)
+    own = last_attention(inputs, purified)
     patch = queries(inputs, 1)[0]
     star = [place_of(inputs, patch)]
     before: list[Cell | None] = [
-        picture(inputs, head="picture", stars=star),
+        image(inputs, head="image", stars=star),
         Cell(values=colors_of(layout, patches[0]), head="features"),
         Cell(values=patch_row(inputs, own, patch), head="attention", stars=star),
     ]
@@ -191,7 +191,7 @@ def self_adjusting(inputs: Inputs) -> Figure:
         Cell(values=colors_of(layout, adjusted[0]), head="aggregated features"),
         Cell(values=folded(layout, weights[0, patch]), head="enhanced attention", stars=star),
     ]
-    note = f"Similarity is that of layer {pre}. Colours are three principal components and do not compare between maps."
+    note = f"Similarity is that of layer {pre}. Colors are three principal components and do not compare between maps."
     return cell_grid({"before": before, "after": after}, shared=False, note=note, title=inputs.names[0])
 
 
@@ -201,7 +201,7 @@ def shallow_and_deep(inputs: Inputs) -> Figure:
     rows: dict[str, list[Cell | None]] = {}
     for patch in queries(inputs, 3):
         star = [place_of(inputs, patch)]
-        cells: list[Cell | None] = [picture(inputs, stars=star, head="picture")]
+        cells: list[Cell | None] = [image(inputs, stars=star, head="image")]
         for layer in layers:
             values = similarity_row(recording["block_out", layer], inputs.layout, patch)
             cells.append(Cell(values=values, head=f"layer {layer}", stars=star, log=False))
@@ -210,7 +210,7 @@ def shallow_and_deep(inputs: Inputs) -> Figure:
 
 
 def _asked(inputs: Inputs) -> list[int]:
-    """Numbers of at most four words: those that the picture shows, the largest first, where it has labels."""
+    """Numbers of at most four words: those that the image shows, the largest first, where it has labels."""
     names = inputs.words.names
     seen: list[int] = []
     if inputs.labels is not None:
@@ -224,13 +224,13 @@ def prompts(inputs: Inputs) -> Figure:
     """Heat maps of four words by CLIP and by SC-CLIP; each map from 0 to 1."""
     text, rows = inputs.words, {}
     chosen = _asked(inputs)
-    size = inputs.images().shape[-2:]
+    size = inputs.tensor().shape[-2:]
     for spec, encoding in zip(("clip", "sc-clip"), inputs.encoded("clip", "sc-clip"), strict=True):
         unit = torch.nn.functional.normalize(encoding.patches.float(), dim=-1)
         cosines = (unit @ text.features.to(unit).mT).cpu()
         best = torch.stack([cosines[..., text.owners.cpu() == number].amax(dim=-1) for number in chosen], 2)
         maps = heat_maps(encoding.layout.to_map(best).permute(0, 3, 1, 2), (size[0], size[1]))[0].numpy()
-        cells: list[Cell | None] = [Cell(values=inputs.seen(), head="picture")]
+        cells: list[Cell | None] = [Cell(values=inputs.seen(), head="image")]
         heads = [text.names[number] for number in chosen]
         cells += [Cell(values=one, head=head) for head, one in zip(heads, maps, strict=True)]
         rows[spec] = cells
@@ -264,8 +264,8 @@ FIGURES = {
         each=True,
     ),
     "fig-3": PaperFigure(
-        draw=repair,
-        shows="features and attention before and after anomaly tokens are repaired",
+        draw=purification,
+        shows="features and attention before and after anomaly tokens are purified",
         claim="attention spreads to what belongs to the patch",
         each=True,
     ),
@@ -303,5 +303,5 @@ FIGURES = {
     "fig-9": PaperFigure(
         draw=prompts, shows="heat maps of four words, by CLIP and SC-CLIP", each=True, needs=("words",)
     ),
-    "fig-10": PaperFigure(draw=qualitative, shows="more pictures of fig-6", each=True, needs=("words",)),
+    "fig-10": PaperFigure(draw=qualitative, shows="more images of fig-6", each=True, needs=("words",)),
 }  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_outliers.papers.claim import Seen, verdict
+from attention_outliers.papers.claim import Claim, verdict
 from attention_outliers.papers.claim_maps import (
     ALIKE,
     HOT,
@@ -42,14 +42,14 @@ def _overview(inputs: Inputs, number: int) -> tuple[float, float, float]:
     return likeness(rows), peaks[0], peaks[1]
 
 
-def main_fig_1(inputs: Inputs) -> list[Seen]:
-    found = [_overview(inputs, number) for number in range(len(inputs.pictures))]
+def main_fig_1(inputs: Inputs) -> list[Claim]:
+    found = [_overview(inputs, number) for number in range(len(inputs.images))]
     alike, by_class, by_self = (mean_over(inputs, lambda number, of=of: found[number][of]) for of in range(3))  # type: ignore[misc]
     return [
-        Seen(measured="correlation of the maps a, b and c", paper="hot at the same places", here=alike,
+        Claim(measured="correlation of the maps a, b and c", paper="hot at the same places", here=alike,
              holds=verdict(alike > ALIKE, alike)),
-        Seen(measured=f"the {HOT} most seen patches in the class token's map, 1 is the median", here=by_class),
-        Seen(measured="the same patches in their attention to themselves", paper="no peaks: near 1", here=by_self,
+        Claim(measured=f"the {HOT} most seen patches in the class token's map, 1 is the median", here=by_class),
+        Claim(measured="the same patches in their attention to themselves", paper="no peaks: near 1", here=by_self,
              holds=verdict(by_self < PEAK, by_self)),
     ]  # fmt: skip
 
@@ -59,51 +59,52 @@ def _norm_ratio(patches: Tensor) -> float:
     return float(norms.max() / norms.quantile(0.5))
 
 
-def _mended(inputs: Inputs, number: int) -> dict[int, tuple[float, float]]:
+def _purified(inputs: Inputs, number: int) -> dict[int, tuple[float, float]]:
     """Largest over median norm of what leaves layers 2 to 9, without SOM and with it at each of them."""
     layers = inputs.layers(*range(2, 10))
-    stock, mended = inputs.record("block_out", layers=layers, number=number), with_som(inputs.only(number), layers)
+    stock, purified = inputs.record("block_out", layers=layers, number=number), with_som(inputs.only(number), layers)
     return {
         layer: (_norm_ratio(inputs.layout.patches(stock["block_out", layer])),
-                _norm_ratio(inputs.layout.patches(mended[layer])))
+                _norm_ratio(inputs.layout.patches(purified[layer])))
         for layer in layers
     }  # fmt: skip
 
 
-def main_fig_3(inputs: Inputs) -> list[Seen]:
+def main_fig_3(inputs: Inputs) -> list[Claim]:
     layer, layers = inputs.layer(9), inputs.layers(*range(2, 10))
 
     def ratios(number: int) -> list[float]:
         stock = inputs.record("block_out", layers=[layer], number=number)["block_out", layer]
-        mended = inputs.layout.patches(with_som(inputs.only(number), layers)[layer]).float()
-        enhanced = aggregate(cut_below(similarity(mended), BETA), mended)
-        return [_norm_ratio(one) for one in (inputs.layout.patches(stock), mended, enhanced)]
+        purified = inputs.layout.patches(with_som(inputs.only(number), layers)[layer]).float()
+        enhanced = aggregate(cut_below(similarity(purified), BETA), purified)
+        return [_norm_ratio(one) for one in (inputs.layout.patches(stock), purified, enhanced)]
 
-    found = [ratios(number) for number in range(len(inputs.pictures))]
-    stock, mended, enhanced = (mean_over(inputs, lambda number, of=of: found[number][of]) for of in range(3))  # type: ignore[misc]
+    found = [ratios(number) for number in range(len(inputs.images))]
+    stock, purified, enhanced = (mean_over(inputs, lambda number, of=of: found[number][of]) for of in range(3))  # type: ignore[misc]
     words = f"largest over median patch norm, layer {layer}"
     return [
-        Seen(measured=words, here=stock),
-        Seen(measured=f"{words}, with SOM", paper="outliers vanish", here=mended,
-             holds=verdict(mended < stock, mended, stock)),
-        Seen(measured=f"{words}, with SOM and SAE", here=enhanced, holds=verdict(enhanced <= mended, enhanced, mended)),
+        Claim(measured=words, here=stock),
+        Claim(measured=f"{words}, with SOM", paper="outliers vanish", here=purified,
+             holds=verdict(purified < stock, purified, stock)),
+        Claim(measured=f"{words}, with SOM and SAE", here=enhanced, holds=verdict(enhanced <= purified, enhanced,
+        purified)),
     ]  # fmt: skip
 
 
-def main_fig_5(inputs: Inputs) -> list[Seen]:
-    found = [_mended(inputs, number) for number in range(len(inputs.pictures))]
+def main_fig_5(inputs: Inputs) -> list[Claim]:
+    found = [_purified(inputs, number) for number in range(len(inputs.images))]
     early, late = inputs.layer(6), inputs.layer(9)
-    before, after, mended = (
+    before, after, purified = (
         mean_over(inputs, lambda number, layer=layer, of=of: found[number][layer][of])  # type: ignore[misc]
         for layer, of in ((early, 0), (late, 0), (late, 1))
     )
     words = "largest over median patch norm"
     return [
-        Seen(measured=f"{words}, layer {early}, without SOM", here=before),
-        Seen(measured=f"{words}, layer {late}, without SOM", paper=f"larger than in layer {early}", here=after,
+        Claim(measured=f"{words}, layer {early}, without SOM", here=before),
+        Claim(measured=f"{words}, layer {late}, without SOM", paper=f"larger than in layer {early}", here=after,
              holds=verdict(after > before, after, before)),
-        Seen(measured=f"{words}, layer {late}, with SOM", paper="smaller than without", here=mended,
-             holds=verdict(mended < after, mended, after)),
+        Claim(measured=f"{words}, layer {late}, with SOM", paper="smaller than without", here=purified,
+             holds=verdict(purified < after, purified, after)),
     ]  # fmt: skip
 
 
@@ -120,40 +121,40 @@ def _queries_and_class(inputs: Inputs, number: int) -> tuple[float, float]:
     return likeness(between), stronger
 
 
-def supp_fig_1(inputs: Inputs) -> list[Seen]:
-    found = [_queries_and_class(inputs, number) for number in range(len(inputs.pictures))]
+def supp_fig_1(inputs: Inputs) -> list[Claim]:
+    found = [_queries_and_class(inputs, number) for number in range(len(inputs.images))]
     alike, stronger = (mean_over(inputs, lambda number, of=of: found[number][of]) for of in range(2))  # type: ignore[misc]
     layer = inputs.layer(11)
     return [
         *(one for one in stripes(inputs) if one.paper != "less than before"),  # CLIPtrase's claim alone
-        Seen(measured=f"correlation of what two patches look at, layer {layer}", paper="the same for every query",
+        Claim(measured=f"correlation of what two patches look at, layer {layer}", paper="the same for every query",
              here=alike, holds=verdict(alike > ALIKE, alike)),
-        Seen(measured=f"what the {HOT} most seen patches get from the class token, over what patches give",
+        Claim(measured=f"what the {HOT} most seen patches get from the class token, over what patches give",
              paper="above 1", here=stronger, holds=verdict(stronger > 1, stronger)),
     ]  # fmt: skip
 
 
-def supp_fig_2(inputs: Inputs) -> list[Seen]:
-    # The layers of the released notebook, which found 0, 0, 4 and 7 in its one picture by 1.5 A[cls,i] > A[i,i].
+def supp_fig_2(inputs: Inputs) -> list[Claim]:
+    # The layers of the released notebook, which found 0, 0, 4 and 7 in its one image by 1.5 A[cls,i] > A[i,i].
     layers = inputs.layers(1, 6, 8, 11)
     counts = {
-        layer: np.array([int(marks_of(inputs, layer, number).sum()) for number in range(len(inputs.pictures))])
+        layer: np.array([int(marks_of(inputs, layer, number).sum()) for number in range(len(inputs.images))])
         for layer in layers
     }
     last = counts[layers[-1]]
     seen = [
-        Seen(measured=f"outliers in a picture by Eq 4, layer {layer}", here=float(found.mean()),
+        Claim(measured=f"outliers in an image by Eq 4, layer {layer}", here=float(found.mean()),
              paper="none" if layer == layers[0] else "",
              holds=verdict(found.mean() < 1) if layer == layers[0] else None)
         for layer, found in counts.items()
     ]  # fmt: skip
-    spread = Seen(measured=f"fewest and most in a picture, layer {layers[-1]}", paper="differ by picture",
+    spread = Claim(measured=f"fewest and most in an image, layer {layers[-1]}", paper="differ by image",
                   here=f"{last.min()} to {last.max()}",
                   holds=bool(last.min() < last.max()) if len(last) > 1 else None)  # fmt: skip
     return [*seen, spread]
 
 
-def supp_fig_3(inputs: Inputs) -> list[Seen]:
+def supp_fig_3(inputs: Inputs) -> list[Claim]:
     return method_scores(inputs, SHEET, "sfp/table-1")
 
 

@@ -14,9 +14,9 @@ from attention_outliers.papers.figure_maps import (
     class_row,
     colors_of,
     folded,
+    image,
     mask_map,
     patch_row,
-    picture,
     place_of,
     queries,
 )
@@ -31,12 +31,12 @@ from segment.encoders.fusion import aggregate, cut_below, similarity
 MAIN = "main"
 BETA = 0.4
 SHEET = ("clip", "sclip", "clearclip", "sc-clip", "sfp")
-MOST_PICTURES = 4
+MOST_IMAGES = 4
 
 
 def _detector(inputs: Inputs) -> Som:
     detector = Som()
-    reason = detector.refusal(inputs.layout)
+    reason = detector.unsupported_reason(inputs.layout)
     if reason:
         raise ValueError(f"SFP's detector can't run on `{inputs.backbone.spec}`: {reason}.")
     return detector
@@ -60,13 +60,13 @@ def overview(inputs: Inputs) -> Figure:
     thing, ground = object_and_background(inputs)
     own = layout.patches(layout.patches(matrix[None], dim=1), dim=2)[0].diagonal()
     above: list[Cell | None] = [
-        picture(inputs, head="picture", stars=[place_of(inputs, thing), place_of(inputs, ground)]),
+        image(inputs, head="image", stars=[place_of(inputs, thing), place_of(inputs, ground)]),
         Cell(values=patch_row(inputs, matrix, thing), head="a  middle token", stars=[place_of(inputs, thing)]),
         Cell(values=patch_row(inputs, matrix, ground), head="b  corner token", stars=[place_of(inputs, ground)]),
         Cell(values=class_row(inputs, matrix), head="c  class token"),
         Cell(values=folded(layout, own), head="d  to itself"),
     ]
-    below: list[Cell | None] = [picture(inputs, head=f"e  {int(mask.sum())} outliers", marked=mask_map(layout, mask))]
+    below: list[Cell | None] = [image(inputs, head=f"e  {int(mask.sum())} outliers", marked=mask_map(layout, mask))]
     specs = ("clip", "sclip", "sfp")
     for letter, spec, encoding in zip("fgh", specs, inputs.encoded(*specs), strict=True):
         below.append(Cell(values=colors_of(encoding.layout, encoding.patches[0]), head=f"{letter}  {spec}"))
@@ -78,11 +78,11 @@ def overview(inputs: Inputs) -> Figure:
 
 
 def with_som(inputs: Inputs, layers: list[int]) -> dict[int, Tensor]:
-    """What leaves these layers (1, T, D) where SOM mends each of them on the way."""
+    """What leaves these layers (1, T, D) where SOM purifies each of them on the way."""
     recorder = Recorder("block_out", layers=layers)
     edit = PurifyAt(layers=tuple(layers), detector=_detector(inputs), purifier=SfpSum())
     with torch.no_grad():
-        inputs.backbone.trunk(inputs.images(), tap=chain(edit, recorder))
+        inputs.backbone.trunk(inputs.tensor(), tap=chain(edit, recorder))
     return {layer: recorder.recording["block_out", layer] for layer in layers}
 
 
@@ -94,26 +94,26 @@ def steps(inputs: Inputs) -> Figure:
     layer = inputs.layer(9)
     layout = inputs.layout
     stock = inputs.record("block_out", layers=[layer])["block_out", layer]
-    mended = with_som(inputs, inputs.layers(*range(2, 10)))[layer]
-    patches = layout.patches(mended).float()
+    purified = with_som(inputs, inputs.layers(*range(2, 10)))[layer]
+    patches = layout.patches(purified).float()
     enhanced = aggregate(cut_below(similarity(patches), BETA), patches)[0]
     marked = mask_map(layout, marks_of(inputs, layer))
     named = {"features": layout.patches(stock)[0].float(), "with SOM": patches[0], "with SOM and SAE": enhanced}
-    norms: list[Cell | None] = [picture(inputs, head="picture", marked=marked)]
+    norms: list[Cell | None] = [image(inputs, head="image", marked=marked)]
     colors: list[Cell | None] = [None]
     for words, one in named.items():
         norms.append(Cell(values=folded(layout, one.norm(dim=-1)), head=words))
         colors.append(Cell(values=colors_of(layout, one), head=words))
     note = (
-        f"Layer {layer}. SOM mends outliers (outlined) at layers 2 to 9 on the way; SAE takes means weighted by cosine "
-        "similarity. Colours: three principal components, which do not compare between maps."
+        f"Layer {layer}. SOM purifies outliers (outlined) at layers 2 to 9 on the way; SAE takes means weighted by "
+        "cosine similarity. Colors: three principal components, which do not compare between maps."
     )
-    return cell_grid({"norm": norms, "as colours": colors}, note=note, title=inputs.names[0])
+    return cell_grid({"norm": norms, "as colors": colors}, note=note, title=inputs.names[0])
 
 
 def layers_with_som(inputs: Inputs) -> Figure:
     layers = inputs.layers(*range(2, 10))
-    recording, mended = inputs.record("block_out", layers=layers), with_som(inputs, layers)
+    recording, purified = inputs.record("block_out", layers=layers), with_som(inputs, layers)
 
     def row(tokens: dict[int, Tensor]) -> list[Cell | None]:
         return [
@@ -121,7 +121,7 @@ def layers_with_som(inputs: Inputs) -> Figure:
             for layer in layers
         ]
 
-    rows = {"without SOM": row({layer: recording["block_out", layer] for layer in layers}), "with SOM": row(mended)}
+    rows = {"without SOM": row({layer: recording["block_out", layer] for layer in layers}), "with SOM": row(purified)}
     return cell_grid(rows, note="Mean over channels of what leaves the layer.", title=inputs.names[0])
 
 
@@ -146,15 +146,15 @@ def bands(inputs: Inputs) -> Figure:
 def detected(inputs: Inputs) -> Figure:
     layer = inputs.layer(11)
     rows: dict[str, list[Cell | None]] = {}
-    for number, name in enumerate(inputs.names[:MOST_PICTURES]):
+    for number, name in enumerate(inputs.names[:MOST_IMAGES]):
         tokens = inputs.record("block_out", layers=[layer], number=number)["block_out", layer]
         mask = marks_of(inputs, layer, number)
         values = folded(inputs.layout, inputs.layout.patches(tokens)[0].float().norm(dim=-1))
         marked = mask_map(inputs.layout, mask)
         rows[name] = [
-            picture(inputs, number, head="picture"),
+            image(inputs, number, head="image"),
             Cell(values=values, head="norm"),
-            picture(inputs, number, head=f"{int(mask.sum())} outliers", marked=marked),
+            image(inputs, number, head=f"{int(mask.sum())} outliers", marked=marked),
         ]
     note = f"Layer {layer}; outliers are patches that see themselves less than the class token sees them (Eq 4)."
     return cell_grid(rows, shared=False, note=note, title=inputs.model)
@@ -183,7 +183,7 @@ FIGURES = {
         each=True,
     ),
     "supp-fig-2": PaperFigure(
-        draw=detected, shows="norms and detected outliers of several pictures", claim="their number differs by picture"
+        draw=detected, shows="norms and detected outliers of several images", claim="their number differs by image"
     ),
     "supp-fig-3": PaperFigure(
         draw=functools.partial(sheet, methods=SHEET), shows="label maps by several methods", each=True,

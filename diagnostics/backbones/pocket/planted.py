@@ -25,7 +25,7 @@ ACTIVE = 0.25
 
 
 def write_outliers(visual: nn.Module, factors: Mapping[str, Tensor]) -> None:
-    """Adds all planted changes to the weights of a picture tower, in place.
+    """Adds all planted changes to the weights of an image tower, in place.
 
     `factors` holds what the three steps below take; those of `turn_gaze` end in the layer's number: `left.12`.
     """
@@ -60,7 +60,7 @@ def turn_gaze(visual: nn.Module, layer: int, left: Tensor, right: Tensor, bias: 
 
 
 def planted_patches(backbone: Backbone, images: Tensor, unit: tuple[int, int]) -> Tensor:
-    """Where outliers come up in normalised pictures (B, 3, h, w): (B, N) bool, by the activity of the planted unit."""
+    """Where outliers come up in normalized images (B, 3, h, w): (B, N) bool, by the activity of the planted unit."""
     layer, number = unit
     recorder = Recorder("ffn_hidden", layers=[layer])
     with torch.no_grad():

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.images import normalise
+from diagnostics.images import normalize
 from diagnostics.layout import Grid
 from diagnostics.measures.similarity import cosine_affinity
 from segment.decoding.masks.base import NOWHERE, Clusters, PatchMasks, check_resizing, extra
@@ -25,7 +25,7 @@ from segment.method import Encoding, check_words
 class AffinityMasks(PatchMasks):
     """Patches that a second backbone finds alike: cosine of its projected patches at least `threshold`.
 
-    `vfm` is the second backbone's spec, or `self` for the method's own patches. `regions="connected"` joins neighbours
+    `vfm` is the second backbone's spec, or `self` for the method's own patches. `regions="connected"` joins neighbors
     on the grid (left, right, above, below), so that two cats apart are two masks; `clustered` joins patches wherever
     they are. Regions of fewer than `smallest` patches shape no mask. The second backbone sees the same window, and its
     features are resampled to the grid of the first, bilinearly.
@@ -50,27 +50,27 @@ class AffinityMasks(PatchMasks):
     def clusters(self, encoding: Encoding) -> Clusters:
         patches = encoding.patches.float()
         if self.vfm != SELF:
-            picture = extra(encoding, "picture", of="`masks=affinity`")
-            second = second_backbone(self.vfm, like=picture)
-            patches = resampled_patches(second, picture, encoding.layout.grid)
+            image = extra(encoding, "image", of="`masks=affinity`")
+            second = second_backbone(self.vfm, like=image)
+            patches = resampled_patches(second, image, encoding.layout.grid)
         affinity = cosine_affinity(patches).cpu()
         alike = affinity >= self.threshold
         if self.regions == "connected":
-            alike = alike & _neighbours(encoding.layout.grid)
+            alike = alike & _neighbors(encoding.layout.grid)
         return Clusters(torch.stack([_components(links, self.smallest) for links in alike]), affinity)
 
 
-def resampled_patches(backbone: Backbone, picture: Tensor, grid: Grid) -> Tensor:
-    """A backbone's projected patches, resampled to a grid of the same picture: (B, 3, h, w) in [0, 1] -> (B, N, E).
+def resampled_patches(backbone: Backbone, image: Tensor, grid: Grid) -> Tensor:
+    """A backbone's projected patches, resampled to a grid of the same image: (B, 3, h, w) in [0, 1] -> (B, N, E).
 
-    A picture that is no whole number of its patches is stretched to the next one, so that both grids cover the same.
+    An image that is no whole number of its patches is stretched to the next one, so that both grids cover the same.
     """
-    wanted = [-(-side // patch) * patch for side, patch in zip(picture.shape[-2:], backbone.patch_size, strict=True)]
-    if wanted != list(picture.shape[-2:]):
-        picture = F.interpolate(picture, size=wanted, mode="bilinear", align_corners=False, antialias=True)
-    layout = backbone.layout(picture)
+    wanted = [-(-side // patch) * patch for side, patch in zip(image.shape[-2:], backbone.patch_size, strict=True)]
+    if wanted != list(image.shape[-2:]):
+        image = F.interpolate(image, size=wanted, mode="bilinear", align_corners=False, antialias=True)
+    layout = backbone.layout(image)
     with torch.no_grad():
-        tokens = backbone.trunk(normalise(picture, backbone.mean, backbone.std))
+        tokens = backbone.trunk(normalize(image, backbone.mean, backbone.std))
         patches = layout.patches(backbone.project(tokens)).float()
     if layout.grid == grid:
         return patches
@@ -78,7 +78,7 @@ def resampled_patches(backbone: Backbone, picture: Tensor, grid: Grid) -> Tensor
     return F.interpolate(maps, size=tuple(grid), mode="bilinear", align_corners=False).flatten(2).mT
 
 
-def _neighbours(grid: Grid) -> Tensor:
+def _neighbors(grid: Grid) -> Tensor:
     """Which patches touch, side by side or one above the other: (N, N) bool."""
     row, col = torch.meshgrid(torch.arange(grid.rows), torch.arange(grid.cols), indexing="ij")
     row, col = row.flatten(), col.flatten()

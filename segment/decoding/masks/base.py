@@ -20,7 +20,7 @@ class MaskSource(ABC):
 
     @abstractmethod
     def __call__(self, encoding: Encoding, size: tuple[int, int]) -> Tensor:
-        """The region of each pixel, 0…K-1 within its picture, or -1 for none: (B, h, w) int64.
+        """The region of each pixel, 0…K-1 within its image, or -1 for none: (B, h, w) int64.
 
         `size` is the window's (height, width) in pixels, with its padding.
         """
@@ -29,7 +29,7 @@ class MaskSource(ABC):
 class Clusters(NamedTuple):
     """Patches that belong together.
 
-    `labels` (B, N) int64, 0…K-1 within each picture and -1 for none; `rows` (B, N, N), the affinity whose rows they
+    `labels` (B, N) int64, 0…K-1 within each image and -1 for none; `rows` (B, N, N), the affinity whose rows they
     share.
     """
 
@@ -69,7 +69,7 @@ def extra(encoding: Encoding, name: str, *, of: str) -> Tensor:
         there = ", ".join(encoding.extras) or "nothing"
         raise ValueError(
             f"{of} needs `{name}` in the encoding's extras; there is {there}. The encoder of `cliptrase` leaves "
-            "`affinity`, `kept` and `picture`, that of `lavg` leaves `masks`."
+            "`affinity`, `kept` and `image`, that of `lavg` leaves `masks`."
         )
     return encoding.extras[name]
 

@@ -33,7 +33,7 @@ def density_settings(patches: int) -> tuple[float, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Dbscan(PatchMasks):
-    """Clusters of patches with neighbours enough nearby; the others are noise and shape no mask.
+    """Clusters of patches with neighbors enough nearby; the others are noise and shape no mask.
 
     DBSCAN by Euclidean distance of rows of the affinity (`on="affinity"`), or of the patches' features, unit length
     (`features`; CLIPtrase, Table 2: prototypes are still rows of the affinity). A core patch has `min_samples` patches
@@ -67,7 +67,7 @@ class Dbscan(PatchMasks):
             points = F.normalize(points, dim=-1)
         eps, fewest = density_settings(encoding.layout.count)
         settings = (self.eps or eps, self.min_samples or fewest)
-        labels = [_density_clusters(*picture, *settings) for picture in zip(points, kept, strict=True)]
+        labels = [_density_clusters(*image, *settings) for image in zip(points, kept, strict=True)]
         return Clusters(torch.stack(labels), affinity)
 
 

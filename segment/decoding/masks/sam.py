@@ -18,9 +18,9 @@ MISSING = "the library transformers is not installed; pip install 'attention-out
 
 
 class Prompts(NamedTuple):
-    """Points for the K clusters of one picture.
+    """Points for the K clusters of one image.
 
-    `points` (P, 2), (x, y) in pixels, the centres of all patches in a cluster; `inside` (K, P) bool, True for those of
+    `points` (P, 2), (x, y) in pixels, the centers of all patches in a cluster; `inside` (K, P) bool, True for those of
     the cluster itself, False for those of the others.
     """
 
@@ -31,13 +31,13 @@ class Prompts(NamedTuple):
 class PointSegmenter(Protocol):
     """What turns points into masks."""
 
-    def __call__(self, picture: Tensor, prompts: Prompts) -> Tensor:
+    def __call__(self, image: Tensor, prompts: Prompts) -> Tensor:
         """Logits of each cluster's mask, above 0 inside: (3, h, w) in [0, 1] -> (K, h, w)."""
         ...
 
 
 def point_prompts(clusters: Tensor, grid: Grid, size: tuple[int, int]) -> Prompts:
-    """Centres of the clustered patches as points, a cluster's own against all others': clusters (N), -1 for none.
+    """Centers of the clustered patches as points, a cluster's own against all others': clusters (N), -1 for none.
 
     Source: CLIPtrase (Shao et al., ECCV 2024), §5.3 «Combined with SAM».
     """
@@ -49,12 +49,12 @@ def point_prompts(clusters: Tensor, grid: Grid, size: tuple[int, int]) -> Prompt
 
 
 def regions_by_points(
-    picture: Tensor, clusters: Tensor, grid: Grid, segmenter: PointSegmenter, size: tuple[int, int]
+    image: Tensor, clusters: Tensor, grid: Grid, segmenter: PointSegmenter, size: tuple[int, int]
 ) -> Tensor:
     """The cluster whose mask is surest at each pixel, -1 where no mask is: (3, h, w), clusters (N) -> (h, w) int64."""
     if (clusters == NOWHERE).all():
-        return torch.full(size, NOWHERE, device=picture.device)
-    best, region = segmenter(picture, point_prompts(clusters, grid, size)).max(dim=0)
+        return torch.full(size, NOWHERE, device=image.device)
+    best, region = segmenter(image, point_prompts(clusters, grid, size)).max(dim=0)
     return region.masked_fill(best <= 0, NOWHERE)
 
 
@@ -77,11 +77,11 @@ class Sam(MaskSource):
             )
 
     def __call__(self, encoding: Encoding, size: tuple[int, int]) -> Tensor:
-        picture = extra(encoding, "picture", of="`masks=sam`")
-        segmenter = _load(self.model, str(picture.device))
+        image = extra(encoding, "image", of="`masks=sam`")
+        segmenter = _load(self.model, str(image.device))
         labels = cast(PatchMasks, self.clusters).clusters(encoding).labels
         grid = encoding.layout.grid
-        each = zip(picture, labels, strict=True)
+        each = zip(image, labels, strict=True)
         return torch.stack([regions_by_points(one, clusters, grid, segmenter, size) for one, clusters in each])
 
 
@@ -103,8 +103,8 @@ class TransformersSam:
             ) from error
         self.model, self.device = loaded.eval().requires_grad_(False).to(device), device
 
-    def __call__(self, picture: Tensor, prompts: Prompts) -> Tensor:
-        pixels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    def __call__(self, image: Tensor, prompts: Prompts) -> Tensor:
+        pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         count = len(prompts.inside)
         inputs = self.processor(
             images=pixels,

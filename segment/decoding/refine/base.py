@@ -1,4 +1,4 @@
-"""What a refiner is: it looks at the picture again, and mends scores before they are decoded, or labels after."""
+"""What a refiner is: it looks at the image again, and purifies scores before they are decoded, or labels after."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from segment.decoding.merge import ScoreMaps
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """The picture as a refiner sees it.
+    """The image as a refiner sees it.
 
-    `picture`: upright 8-bit RGB in its own size; `shown` (3, h, w): what the windows were cut from, normalised, on the
+    `image`: upright 8-bit RGB in its own size; `shown` (3, h, w): what the windows were cut from, normalized, on the
     device of the scores; `name` in the run; `path` of its file, or None.
     """
 
-    picture: Image.Image
+    image: Image.Image
     shown: Tensor
     name: str
     path: Path | None = None
 
 
 class Refiner:
-    """Mends what a method found, by the picture's own pixels. A part derives from it as a frozen dataclass.
+    """Purifies what a method found, by the image's own pixels. A part derives from it as a frozen dataclass.
 
     Either step may be left as it is. Nothing is changed in place.
     """
 
     def scores(self, scores: ScoreMaps, canvas: Canvas) -> ScoreMaps:
-        """Scores in the picture's own size, before scale and softmax."""
+        """Scores in the image's own size, before scale and softmax."""
         return scores
 
     def labels(self, labels: Tensor, canvas: Canvas) -> Tensor:
-        """Labels (H, W) in the picture's own size; unscored pixels keep their label."""
+        """Labels (H, W) in the image's own size; unscored pixels keep their label."""
         return labels
 
 

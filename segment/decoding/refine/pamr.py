@@ -1,4 +1,4 @@
-"""PAMR: each pixel's scores become the mean of its neighbours', weighted by how alike their colours are."""
+"""PAMR: each pixel's scores become the mean of its neighbors', weighted by how alike their colors are."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from segment.decoding.merge import TILE_BYTES, Block, ScoreMaps
 from segment.decoding.refine.base import Canvas, Refiner
 
-# Of the neighbourhood's standard deviation, how unlike a colour is by one unit. Source: visinf/1-stage-wseg, `pamr.py`,
+# Of the neighborhood's standard deviation, how unlike a color is by one unit. Source: visinf/1-stage-wseg, `pamr.py`,
 # as SCLIP and NACLIP ship it.
 SHARE_OF_DEVIATION = 0.1
-TINY = 1e-8  # source: the same; keeps flat neighbourhoods finite
+TINY = 1e-8  # source: the same; keeps flat neighborhoods finite
 
 
 def _offsets(dilations: Sequence[int]) -> list[tuple[int, int]]:
-    """The eight neighbours at every dilation, as (down, along)."""
+    """The eight neighbors at every dilation, as (down, along)."""
     return [
         (down * dilation, along * dilation)
         for dilation in dilations
@@ -30,7 +30,7 @@ def _offsets(dilations: Sequence[int]) -> list[tuple[int, int]]:
 
 
 class _Shifted:
-    """Maps (…, h, w) looked at from every pixel's neighbours; beyond the border the nearest pixel stands in."""
+    """Maps (…, h, w) looked at from every pixel's neighbors; beyond the border the nearest pixel stands in."""
 
     def __init__(self, maps: Tensor, reach: int) -> None:
         self.height, self.width = maps.shape[-2:]
@@ -44,10 +44,10 @@ class _Shifted:
 
 
 def pamr_weights(images: Tensor, dilations: Sequence[int]) -> Tensor:
-    """How much each neighbour counts: (B, 3, h, w) -> (B, 8·len(dilations), h, w), at each pixel adding to 1.
+    """How much each neighbor counts: (B, 3, h, w) -> (B, 8·len(dilations), h, w), at each pixel adding to 1.
 
-    softmax over neighbours of -mean over channels of |I(p) - I(n)| / (1e-8 + 0.1·σ), σ the standard deviation (n - 1)
-    of the channel over the neighbourhood, in which the pixel itself counts once per dilation.
+    softmax over neighbors of -mean over channels of |I(p) - I(n)| / (1e-8 + 0.1·σ), σ the standard deviation (n - 1)
+    of the channel over the neighborhood, in which the pixel itself counts once per dilation.
     """
     offsets = _offsets(dilations)
     look = _Shifted(images, max(dilations))
@@ -64,13 +64,13 @@ def pamr_weights(images: Tensor, dilations: Sequence[int]) -> Tensor:
     weights = images.new_empty(images.shape[0], len(offsets), *images.shape[-2:])
     for number, offset in enumerate(offsets):
         weights[:, number] = ((images - look(*offset)).abs() / unlike).mean(dim=1).neg_()
-    # Nothing underflows: a neighbourhood that lies t away from its middle has σ >= 0.31·t, so the largest is >= -32.
+    # Nothing underflows: a neighborhood that lies t away from its middle has σ >= 0.31·t, so the largest is >= -32.
     weights.exp_()
     return weights.div_(weights.sum(dim=1, keepdim=True))
 
 
 def pamr_steps(maps: Tensor, weights: Tensor, dilations: Sequence[int], iterations: int) -> Tensor:
-    """`iterations` times the weighted mean of the neighbours, the pixel itself left out: (B, Q, h, w) -> the same."""
+    """`iterations` times the weighted mean of the neighbors, the pixel itself left out: (B, Q, h, w) -> the same."""
     offsets = _offsets(dilations)
     for _ in range(iterations):
         look = _Shifted(maps, max(dilations))
@@ -81,16 +81,16 @@ def pamr_steps(maps: Tensor, weights: Tensor, dilations: Sequence[int], iteratio
 
 
 def pamr(images: Tensor, maps: Tensor, *, iterations: int = 10, dilations: Sequence[int] = (8, 16)) -> Tensor:
-    """Pixel-adaptive refinement: pictures (B, 3, h, w) and score maps (B, Q, H, W) -> score maps (B, Q, h, w).
+    """Pixel-adaptive refinement: images (B, 3, h, w) and score maps (B, Q, H, W) -> score maps (B, Q, h, w).
 
-    Maps of another size are stretched to the pictures' first (bilinear, corners aligned, as released). Normalised or
-    not, pictures give the same: colours count relative to their spread.
+    Maps of another size are stretched to the images' first (bilinear, corners aligned, as released). Normalized or
+    not, images give the same: colors count relative to their spread.
     Source: Araslanov and Roth 2020, arXiv:2005.08104; visinf/1-stage-wseg `pamr.py` as shipped with SCLIP b56bd30.
     """
     _check(iterations, dilations)
     if images.ndim != 4 or maps.ndim != 4 or len(images) != len(maps):
         raise ValueError(
-            "`images` should be (B, 3, h, w) and `maps` (B, Q, H, W) of as many pictures; got "
+            "`images` should be (B, 3, h, w) and `maps` (B, Q, H, W) of as many images; got "
             f"{tuple(images.shape)} and {tuple(maps.shape)}. Add the dimension of the batch: images[None]."
         )
     if maps.shape[-2:] != images.shape[-2:]:
@@ -109,10 +109,10 @@ def _check(iterations: int, dilations: Sequence[int]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Pamr(Refiner):
-    """Scores follow edges of colour: `iterations` steps over neighbours at the `dilations`, in pixels of the picture.
+    """Scores follow edges of color: `iterations` steps over neighbors at the `dilations`, in pixels of the image.
 
     The defaults are NACLIP's released configurations; the SCLIP line ships the same with 0 iterations. Scores are made
-    in the picture's own size for some queries at a time, so that memory holds for any number of them.
+    in the image's own size for some queries at a time, so that memory holds for any number of them.
     """
 
     iterations: int = 10
@@ -124,7 +124,7 @@ class Pamr(Refiner):
     def scores(self, scores: ScoreMaps, canvas: Canvas) -> ScoreMaps:
         if not self.iterations:
             return scores
-        # As released: the picture that the network saw, stretched, and not the original.
+        # As released: the image that the network saw, stretched, and not the original.
         image = F.interpolate(canvas.shown[None].float(), size=scores.size, mode="bilinear", align_corners=False)
         weights = pamr_weights(image.to(scores.owners.device), self.dilations)
         return _Smoothed(scores, weights, self.dilations, self.iterations)

@@ -1,4 +1,4 @@
-"""SAM over the whole picture, shown points of each class."""
+"""SAM over the whole image, shown points of each class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Sam(Refiner):
     `points` is how many there are along the longer side. Each pixel takes the class whose mask is surest there; pixels
     in no mask keep their label. `model` is a SAM on the Hugging Face hub or a folder with one; needs the library
     transformers. The way to prompt is CLIPtrase's for its clusters (Shao et al., ECCV 2024, §5.3); with the final
-    labels of a whole picture in place of clusters, it is our choice. Confidence stays that of each pixel's own label.
+    labels of a whole image in place of clusters, it is our choice. Confidence stays that of each pixel's own label.
     """
 
     model: str = "facebook/sam-vit-base"  # our choice
@@ -41,8 +41,8 @@ class Sam(Refiner):
             return labels
         shown = torch.full_like(coarse, -1)
         shown[coarse >= 0] = clusters
-        picture = to_tensor(canvas.picture).to(labels.device)
-        regions = regions_by_points(picture, shown, grid, _loaded(self.model, str(labels.device)), size)
+        image = to_tensor(canvas.image).to(labels.device)
+        regions = regions_by_points(image, shown, grid, _loaded(self.model, str(labels.device)), size)
         found = classes.to(labels.device)[regions.clamp_min(0)]
         return torch.where((regions >= 0) & (labels >= 0), found, labels)
 

@@ -1,4 +1,4 @@
-"""One label a mask: each region of the picture takes the label that most of its pixels have."""
+"""One label a mask: each region of the image takes the label that most of its pixels have."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def as_regions(masks: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Vote(Refiner):
-    """Each given mask of a picture takes the label that most of its pixels have; pixels without a mask keep theirs.
+    """Each given mask of an image takes the label that most of its pixels have; pixels without a mask keep theirs.
 
-    Masks come from `folder`, a map of region numbers with each picture's name (PNG, TIFF or BMP; 255 in maps of 8 bits
-    means no region), or from `masks`, by the pictures' names: numbers (H, W), below 0 for no region, or bool (M, H, W).
-    A picture without masks raises ValueError. Confidence stays that of each pixel's own label.
+    Masks come from `folder`, a map of region numbers with each image's name (PNG, TIFF or BMP; 255 in maps of 8 bits
+    means no region), or from `masks`, by the images' names: numbers (H, W), below 0 for no region, or bool (M, H, W).
+    An image without masks raises ValueError. Confidence stays that of each pixel's own label.
     """
 
     folder: str = ""
@@ -58,12 +58,12 @@ class Vote(Refiner):
         if bool(self.folder) == bool(self.masks):
             raise ValueError(
                 "the refiner `vote` needs masks: a folder of maps of regions (vote:folder=regions), or in Python "
-                "`masks`, by the pictures' names; and not both."
+                "`masks`, by the images' names; and not both."
             )
 
     def labels(self, labels: Tensor, canvas: Canvas) -> Tensor:
         regions = self._from_folder(canvas) if self.folder else self._given(canvas)
-        size = (canvas.picture.height, canvas.picture.width)
+        size = (canvas.image.height, canvas.image.width)
         if tuple(regions.shape) != size:
             raise ValueError(
                 f"the masks of `{canvas.name}` should have its height and width {size}; got {tuple(regions.shape)}."
@@ -73,7 +73,7 @@ class Vote(Refiner):
     def _from_folder(self, canvas: Canvas) -> Tensor:
         if canvas.path is None:
             raise ValueError(f"`{canvas.name}` is no file, so no masks can be found in `{self.folder}`. Give `masks`.")
-        regions = read_labels(find_label(canvas.path, self.folder), expected_size=canvas.picture.size)
+        regions = read_labels(find_label(canvas.path, self.folder), expected_size=canvas.image.size)
         if regions.max() <= NO_REGION:
             regions = np.where(regions == NO_REGION, -1, regions)
         return torch.from_numpy(regions)

@@ -11,7 +11,7 @@ from segment.evaluation.shards import Shard
 # How often a shard is tried whose worker dies. Our choice: once more than a passing trouble needs.
 TRIES = 3
 
-# Told while a shard is in work: the shard, and how many of its pictures are done.
+# Told while a shard is in work: the shard, and how many of its images are done.
 Progress = Callable[[Shard, int], None]
 
 
@@ -20,7 +20,7 @@ class ShardFailed(ChildProcessError):
 
     def __init__(self, shard: Shard, job: Job, reason: str) -> None:
         super().__init__(
-            f"shard {shard.number} (pictures {shard.start} to {shard.stop - 1}, from "
+            f"shard {shard.number} (images {shard.start} to {shard.stop - 1}, from "
             f"`{job.dataset.sample_name(shard.start)}` on) failed {TRIES} times: {reason}. What is finished is kept. A "
             "worker that is killed from outside has mostly run out of memory: try fewer workers or a smaller batch, "
             "and run the same command again."

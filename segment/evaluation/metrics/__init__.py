@@ -4,7 +4,7 @@ from segment.evaluation.metrics.bootstrap import Interval, Resampled, paired_dif
 from segment.evaluation.metrics.boundary import boundary_counts
 from segment.evaluation.metrics.confusion import Counts, confusion_matrix, counts_of
 from segment.evaluation.metrics.matching import best_matching, matched
-from segment.evaluation.metrics.summary import CONVENTIONS, Convention, Summary, summarise
+from segment.evaluation.metrics.summary import CONVENTIONS, Convention, Summary, summarize
 
 __all__ = [
     "CONVENTIONS",
@@ -19,5 +19,5 @@ __all__ = [
     "counts_of",
     "matched",
     "paired_difference",
-    "summarise",
+    "summarize",
 ]

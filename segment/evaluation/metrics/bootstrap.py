@@ -1,4 +1,4 @@
-"""How far a mean IoU would move with other pictures: the bootstrap over pictures, in memory that does not grow."""
+"""How far a mean IoU would move with other images: the bootstrap over images, in memory that does not grow."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Interval(NamedTuple):
 
 
 class Resampled:
-    """Sums of counts over many resamples of the pictures.
+    """Sums of counts over many resamples of the images.
 
-    Each picture is in each resample a Poisson(1) number of times (Chamandy et al. 2012: for many pictures that is
-    drawing with replacement, but pictures can come one by one). The numbers depend on the picture's name alone: the
+    Each image is in each resample a Poisson(1) number of times (Chamandy et al. 2012: for many images that is
+    drawing with replacement, but images can come one by one). The numbers depend on the image's name alone: the
     order, the shards and the machine don't matter, and two methods meet the same resamples.
     """
 
@@ -34,7 +34,7 @@ class Resampled:
         self.seed = seed
 
     def add(self, name: str, counts: Counts, *, classes: np.ndarray | None = None) -> None:
-        """One picture's counts: (C) each, or (k) each for the k `classes` that occur in it."""
+        """One image's counts: (C) each, or (k) each for the k `classes` that occur in it."""
         digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
         weights = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big"))).poisson(
             1.0, self.sums.shape[1]
@@ -57,12 +57,12 @@ def paired_difference(
 ) -> tuple[Interval, float]:
     """Interval of mIoU(second) - mIoU(first) over the same resamples, and the share of resamples where it is above 0.
 
-    Both must have seen the same pictures with the same seed.
+    Both must have seen the same images with the same seed.
     """
     if first.sums.shape != second.sums.shape or first.seed != second.seed:
         raise ValueError("both methods should be resampled with the same classes, number of resamples and seed.")
     if not np.array_equal(first.sums[1].sum(axis=1), second.sums[1].sum(axis=1)):
-        raise ValueError("both methods should have scored the same pictures; the true pixels differ.")
+        raise ValueError("both methods should have scored the same images; the true pixels differ.")
     difference = second.miou(convention) - first.miou(convention)
     return interval_of(difference, level=level), float((difference > 0).mean())
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from segment.evaluation.metrics.confusion import Counts, scored_pixels
 
-# Cheng et al., CVPR 2021, Sec 4.2: 2 % of the picture's diagonal for pictures of MS COCO's size.
+# Cheng et al., CVPR 2021, Sec 4.2: 2 % of the image's diagonal for images of MS COCO's size.
 SHARE = 0.02
 
 
@@ -20,7 +20,7 @@ def near_boundary(labels: np.ndarray, distance: int) -> np.ndarray:
     height, width = labels.shape
     near = np.ones((height, width), bool)  # beyond the border is another label
     if min(height, width) > 2 * distance:
-        # Every other pixel's square lies inside: it holds two labels where two neighbours in it differ.
+        # Every other pixel's square lies inside: it holds two labels where two neighbors in it differ.
         along = _sums(labels[:, 1:] != labels[:, :-1], 2 * distance + 1, 2 * distance)
         down = _sums(labels[1:] != labels[:-1], 2 * distance, 2 * distance + 1)
         near[distance : height - distance, distance : width - distance] = (along > 0) | (down > 0)
@@ -43,7 +43,7 @@ def boundary_counts(
     Their IoU, right / (truth + predicted - right), is boundary IoU. The distance is `share` of the diagonal, at least
     one pixel. Ignored and unscored pixels count nowhere; where they touch a class there is an outline. Labels that are
     no class raise ValueError, as in confusion_matrix.
-    Source: Cheng et al., Boundary IoU, CVPR 2021, arXiv:2103.16562, Eq 2; counts are summed over pictures, as mIoU's.
+    Source: Cheng et al., Boundary IoU, CVPR 2021, arXiv:2103.16562, Eq 2; counts are summed over images, as mIoU's.
     """
     height, width = truth.shape
     distance = max(1, round(share * float(np.hypot(height, width))))

@@ -1,4 +1,4 @@
-"""Mean IoU of several label maps of one picture, for a sheet or a notebook."""
+"""Mean IoU of several label maps of one image, for a sheet or a notebook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from segment.evaluation.metrics.confusion import confusion_matrix
-from segment.evaluation.metrics.summary import summarise
+from segment.evaluation.metrics.summary import summarize
 
 
 def miou_by_method(
@@ -16,9 +16,9 @@ def miou_by_method(
 ) -> pd.Series:
     """Mean IoU of each method's label map (H, W) against the truth: a Series named mIoU, method as index.
 
-    One picture says little; evaluate many for a number to quote.
+    One image says little; evaluate many for a number to quote.
     """
     values = {
-        method: summarise(confusion_matrix(one, truth, classes, ignore=ignore)).miou for method, one in labels.items()
+        method: summarize(confusion_matrix(one, truth, classes, ignore=ignore)).miou for method, one in labels.items()
     }
     return pd.Series(values, name="mIoU", dtype=float).rename_axis("method")

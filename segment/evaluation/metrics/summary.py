@@ -51,7 +51,7 @@ def class_iou(counts: Counts, convention: Convention = "mmseg") -> np.ndarray:
     return np.divide(right, union, out=np.full(right.shape, np.nan), where=union > 0)
 
 
-def summarise(matrix: np.ndarray, *, convention: Convention = "mmseg") -> Summary:
+def summarize(matrix: np.ndarray, *, convention: Convention = "mmseg") -> Summary:
     """mIoU, mAcc, pAcc, fwIoU, IoU and accuracy of each class, and the classes that are never predicted.
 
     matrix: int (C, C), rows are the truth. fwIoU weighs each class by its share of true pixels. Never predicted are

@@ -39,13 +39,13 @@ ABOUT = ("name", "dataset", "source", "departures", "published")
 class Protocol:
     """One paper's setting on one data set.
 
-    `size`: what pictures are brought to, as `outliers segment --size` reads it, or None for the windows' own choice;
+    `size`: what images are brought to, as `outliers segment --size` reads it, or None for the windows' own choice;
     `resampling` by which filter. `windows` say what the network sees. `templates` and `words` (a list of
     segment.datasets.words by name, `names` for the data set's own, or a class-name file) are the text side. `scale`,
     `threshold`, `smallest_area`: as in segment.method.Decode. `refine`: after the scores are made. `scored`: at the
-    picture's `original` size, or on the middle square (`crop`) of the picture brought to its short side `size`, which
-    is then all that the network sees. `metric`: see segment.evaluation.metrics.summarise. `matching`: `hungarian` for
-    the unsupervised setting. `empty`: whether pictures count that show nothing but background, or no scored pixel at
+    image's `original` size, or on the middle square (`crop`) of the image brought to its short side `size`, which
+    is then all that the network sees. `metric`: see segment.evaluation.metrics.summarize. `matching`: `hungarian` for
+    the unsupervised setting. `empty`: whether images count that show nothing but background, or no scored pixel at
     all. `positions`: one interpolation of the position table for all methods, or None for each method's own.
     `method_fields`: settings that the paper's own method has on this data set: (("cliptrase", "class_prior=true"),);
     fields that a spec sets itself win. `dataset_fields`: settings of the data set, such as the paper's own convention
@@ -87,7 +87,7 @@ class Protocol:
             raise unknown_name("metric convention", self.metric, CONVENTIONS)
         if self.scored == "crop" and (size is None or size.short is None or self.resampling == OPENCV):
             raise ValueError(
-                "with scored=crop the middle square of a picture of that short side is seen and scored, so `size` "
+                "with scored=crop the middle square of an image of that short side is seen and scored, so `size` "
                 f"should be short:N and `resampling` one of {', '.join(RESAMPLING)}; got size={self.size}, "
                 f"resampling={self.resampling}."
             )

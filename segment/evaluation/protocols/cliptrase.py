@@ -1,4 +1,4 @@
-"""CLIPtrase's protocol: one centre crop, scored on the crop, labels and a metric of its own."""
+"""CLIPtrase's protocol: one center crop, scored on the crop, labels and a metric of its own."""
 
 from __future__ import annotations
 

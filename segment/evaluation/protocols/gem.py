@@ -1,4 +1,4 @@
-"""GEM's protocol, as far as it is known: pictures stretched to 448, one sentence, one threshold."""
+"""GEM's protocol, as far as it is known: images stretched to 448, one sentence, one threshold."""
 
 from __future__ import annotations
 

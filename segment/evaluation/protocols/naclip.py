@@ -1,4 +1,4 @@
-"""NACLIP's protocol: SCLIP's windows, VOC as whole pictures, PAMR after the scores."""
+"""NACLIP's protocol: SCLIP's windows, VOC as whole images, PAMR after the scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all backbones share: the trunk and its stops, a block's pieces, gradients, and the check of pictures."""
+"""What all backbones share: the trunk and its stops, a block's pieces, gradients, and the check of images."""
 
 from __future__ import annotations
 
@@ -70,23 +70,23 @@ def test_attention_in_bf16_is_that_of_fp32_up_to_its_rounding():
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_gradients_reach_the_picture_though_the_weights_are_frozen(spec, images):
+def test_gradients_reach_the_image_though_the_weights_are_frozen(spec, images):
     backbone = load_backbone(spec)
     with torch.inference_mode():
         backbone(images)  # what is kept from this pass must not stand in the way
-    pictures = images.clone().requires_grad_()
-    backbone(pictures).square().sum().backward()
-    assert pictures.grad is not None
-    assert (pictures.grad.flatten(1).abs().sum(dim=1) > 0).all()
+    photos = images.clone().requires_grad_()
+    backbone(photos).square().sum().backward()
+    assert photos.grad is not None
+    assert (photos.grad.flatten(1).abs().sum(dim=1) > 0).all()
     assert all(weight.grad is None for weight in backbone.model.parameters())
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 4, 64, 64), (1, 64, 64, 3)])
-def test_what_is_no_batch_of_pictures_is_refused(tiny, shape):
+def test_what_is_no_batch_of_images_is_refused(tiny, shape):
     with pytest.raises(ValueError, match=r"shape \(B, 3, h, w\); got"):
         tiny.trunk(torch.zeros(shape))
 
 
-def test_pictures_that_are_not_normalised_yet_are_refused(tiny):
+def test_images_that_are_not_normalized_yet_are_refused(tiny):
     with pytest.raises(TypeError, match=r"floating point; got torch.uint8. Divide"):
         tiny.trunk(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from diagnostics.backbones import load_backbone
-from diagnostics.backbones.tiny import randomise
+from diagnostics.backbones.tiny import randomize
 
 CLIP = {
     "embed_dim": 40,
@@ -17,7 +17,7 @@ CLIP = {
     "text_cfg": {"layers": 1, "width": 8, "heads": 2},
 }
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
-PICTURES = {"mean": MEAN, "std": STD}
+IMAGES = {"mean": MEAN, "std": STD}
 
 
 @pytest.fixture
@@ -50,37 +50,37 @@ def fill(folder, **files):
 @pytest.fixture(scope="module")
 def clip():
     model = open_clip.CLIP(**CLIP).eval()
-    randomise(model, seed=6)
+    randomize(model, seed=6)
     return model
 
 
 @pytest.fixture(scope="module")
 def vit():
     model = timm.create_model("test_vit", num_classes=10).eval()
-    randomise(model, seed=7)
+    randomize(model, seed=7)
     return model
 
 
 def clip_files(clip):
-    config = {"model_cfg": CLIP, "preprocess_cfg": PICTURES}
+    config = {"model_cfg": CLIP, "preprocess_cfg": IMAGES}
     return {"open_clip_config": ("json", config), "open_clip_model": ("safetensors", clip)}
 
 
 def vit_files(vit):
-    config = {"input_size": [3, 160, 160], "fixed_input_size": True, "num_classes": 10, **PICTURES}
+    config = {"input_size": [3, 160, 160], "fixed_input_size": True, "num_classes": 10, **IMAGES}
     return {
         "config": ("json", {"architecture": "test_vit", "num_classes": 10, "pretrained_cfg": config}),
         "model": ("safetensors", vit),
     }
 
 
-def pictures(side):
+def images(side):
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def is_the_clip(backbone, clip):
     with torch.no_grad():
-        assert (backbone(pictures(64)) - clip.encode_image(pictures(64))).abs().max() <= 1e-5
+        assert (backbone(images(64)) - clip.encode_image(images(64))).abs().max() <= 1e-5
         texts = clip.encode_text(open_clip.SimpleTokenizer()(["a cat"]))
     assert (backbone.encode_text(["a cat"]) - texts).abs().max() <= 1e-5
     assert (backbone.mean, backbone.std) == (tuple(MEAN), tuple(STD))
@@ -88,7 +88,7 @@ def is_the_clip(backbone, clip):
 
 def is_the_vit(backbone, vit):
     with torch.no_grad():
-        assert (backbone(pictures(160)) - vit(pictures(160))).abs().max() <= 1e-5
+        assert (backbone(images(160)) - vit(images(160))).abs().max() <= 1e-5
     assert (backbone.mean, backbone.std) == (tuple(MEAN), tuple(STD))
     assert backbone.class_head().shape[0] == 10
 
@@ -153,15 +153,15 @@ def test_an_unknown_repository_is_told_apart_from_a_missing_network(monkeypatch)
 def test_a_tower_that_cannot_be_run_is_refused_before_its_weights(hub):
     resnet = CLIP | {"vision_cfg": {"layers": [1, 1, 1, 1], "width": 32, "image_size": 64}}
     hub("org/resnet", open_clip_config=("json", {"model_cfg": resnet}))
-    with pytest.raises(ValueError, match=r"`hf-hub:org/resnet` has a picture tower `ModifiedResNet`"):
+    with pytest.raises(ValueError, match=r"`hf-hub:org/resnet` has an image tower `ModifiedResNet`"):
         load_backbone("hf-hub:org/resnet")
-    hub("org/conv", config=("json", {"architecture": "test_convnext", "pretrained_cfg": PICTURES}))
+    hub("org/conv", config=("json", {"architecture": "test_convnext", "pretrained_cfg": IMAGES}))
     with pytest.raises(ValueError, match=r"`hf-hub:org/conv` can't run.*ConvNeXt"):
         load_backbone("hf-hub:org/conv")
 
 
 def test_an_architecture_that_timm_does_not_know_is_told(hub):
-    hub("org/new", config=("json", {"architecture": "vit_of_tomorrow", "pretrained_cfg": PICTURES}))
+    hub("org/new", config=("json", {"architecture": "vit_of_tomorrow", "pretrained_cfg": IMAGES}))
     with pytest.raises(ValueError, match=r"`hf-hub:org/new` could not be built: .*vit_of_tomorrow"):
         load_backbone("hf-hub:org/new")
 

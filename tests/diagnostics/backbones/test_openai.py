@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from diagnostics.backbones import load_backbone
-from diagnostics.backbones.tiny import randomise
+from diagnostics.backbones.tiny import randomize
 
 
 @pytest.fixture(scope="module")
@@ -14,12 +14,12 @@ def stock():
     vision = {"layers": 3, "width": 128, "head_width": 64, "patch_size": 8, "image_size": 40, "mlp_ratio": 3.7}
     text = {"layers": 2, "width": 64, "heads": 1, "context_length": 20}
     model = open_clip.CLIP(24, vision_cfg=vision, text_cfg=text, quick_gelu=True).eval()
-    randomise(model, seed=2)
+    randomize(model, seed=2)
     return model
 
 
 @pytest.fixture
-def pictures():
+def images():
     return torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
 
 
@@ -34,10 +34,10 @@ def write(path, state):
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
-def test_architecture_and_output_come_from_the_file_alone(stock, pictures, tmp_path, suffix):
+def test_architecture_and_output_come_from_the_file_alone(stock, images, tmp_path, suffix):
     backbone = load_backbone(write(tmp_path / f"clip{suffix}", stock.state_dict()))
     with torch.no_grad():
-        assert (backbone(pictures) - stock.encode_image(pictures)).abs().max() <= 1e-5
+        assert (backbone(images) - stock.encode_image(images)).abs().max() <= 1e-5
         tokens = open_clip.SimpleTokenizer(context_length=20)(["a cat", "a dog"])
         assert (backbone.encode_text(["a cat", "a dog"]) - stock.encode_text(tokens)).abs().max() <= 1e-5
     assert (backbone.depth, backbone.heads, backbone.width) == (3, 2, 128)
@@ -45,17 +45,17 @@ def test_architecture_and_output_come_from_the_file_alone(stock, pictures, tmp_p
     assert backbone.mean == open_clip.OPENAI_DATASET_MEAN
 
 
-def test_half_precision_is_widened(stock, pictures, tmp_path):
+def test_half_precision_is_widened(stock, images, tmp_path):
     halves = {name: value.half() for name, value in stock.state_dict().items()}
     backbone = load_backbone(write(tmp_path / "clip.pt", halves))
     assert backbone.dtype == torch.float32
     with torch.no_grad():
-        apart = (backbone(pictures) - stock.encode_image(pictures)).abs().max()
+        apart = (backbone(images) - stock.encode_image(images)).abs().max()
     assert 0 < apart < 0.02
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_a_torchscript_archive_with_its_marks_is_read(stock, pictures, tmp_path):
+def test_a_torchscript_archive_with_its_marks_is_read(stock, photos, tmp_path):
     class Published(torch.nn.Module):
         """OpenAI's archives: the model's own names at the top, and three numbers beside the weights."""
 
@@ -71,27 +71,27 @@ def test_a_torchscript_archive_with_its_marks_is_read(stock, pictures, tmp_path)
         def forward(self, images):
             return images  # only the weights are read
 
-    torch.jit.save(torch.jit.trace(Published().eval(), pictures), tmp_path / "clip.pt")
+    torch.jit.save(torch.jit.trace(Published().eval(), photos), tmp_path / "clip.pt")
     backbone = load_backbone(f"openai:{tmp_path}/clip.pt")
     with torch.no_grad():
-        assert (backbone(pictures) - stock.encode_image(pictures)).abs().max() <= 1e-5
+        assert (backbone(photos) - stock.encode_image(photos)).abs().max() <= 1e-5
     assert backbone.encode_text(["a cat"]).shape == (1, 24)
 
 
-def test_without_a_text_tower_pictures_still_work(stock, pictures, tmp_path):
+def test_without_a_text_tower_images_still_work(stock, images, tmp_path):
     state = {name: value for name, value in stock.state_dict().items() if name.startswith(("visual.", "logit_"))}
     backbone = load_backbone(write(tmp_path / "clip.pt", state))
     with torch.no_grad():
-        assert (backbone(pictures) - stock.encode_image(pictures)).abs().max() <= 1e-5
+        assert (backbone(images) - stock.encode_image(images)).abs().max() <= 1e-5
     with pytest.raises(ValueError, match=r"clip\.pt` hold no text tower"):
         backbone.encode_text(["a cat"])
 
 
-def test_another_vocabulary_is_told_when_texts_come(stock, pictures, tmp_path):
+def test_another_vocabulary_is_told_when_texts_come(stock, images, tmp_path):
     state = dict(stock.state_dict())
     state["token_embedding.weight"] = state["token_embedding.weight"][:100].clone()
     backbone = load_backbone(write(tmp_path / "clip.pt", state))
-    assert backbone(pictures).shape == (2, 24)
+    assert backbone(images).shape == (2, 24)
     with pytest.raises(ValueError, match=r"token table has 100 rows, but CLIP's vocabulary has 49408"):
         backbone.encode_text(["a cat"])
 
@@ -99,7 +99,7 @@ def test_another_vocabulary_is_told_when_texts_come(stock, pictures, tmp_path):
 def test_a_resnet_is_refused_by_name(stock, tmp_path):
     state = {name: value for name, value in stock.state_dict().items() if not name.startswith("visual.")}
     state |= {"visual.conv1.weight": torch.ones(8, 3, 3, 3), "visual.layer1.0.conv1.weight": torch.ones(8, 8, 1, 1)}
-    with pytest.raises(ValueError, match=r"ResNet picture tower.*Use the weights of a ViT"):
+    with pytest.raises(ValueError, match=r"ResNet image tower.*Use the weights of a ViT"):
         load_backbone(write(tmp_path / "rn50.pt", state))
 
 

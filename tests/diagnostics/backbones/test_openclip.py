@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from diagnostics.backbones import load_backbone
 from diagnostics.backbones import openclip as adapter
 from diagnostics.backbones.openclip import check_config, clip_backbone
-from diagnostics.backbones.tiny import randomise
+from diagnostics.backbones.tiny import randomize
 from diagnostics.registry import UnknownName
 from diagnostics.taps import TAPS, Recorder
 
@@ -19,7 +19,7 @@ TEXT = {"layers": 1, "width": 8, "heads": 2}  # narrow: its token table is by fa
 VISION = {"layers": 3, "width": 48, "head_width": 24, "patch_size": 16, "image_size": 64}
 SIZES = [(64, 64), (96, 96), (80, 112)]  # native, another, and a non-square one
 
-# What each variant adds to the picture tower, and whether it has QuickGELU.
+# What each variant adds to the image tower, and whether it has QuickGELU.
 EVERYTHING = {
     "qk_norm": True,
     "scale_heads": True,
@@ -53,16 +53,16 @@ VARIANTS = {
 
 @cache
 def stock(variant, size=(64, 64)):
-    """The variant's stock model, its weights brought to another picture size by open_clip's own resizing."""
+    """The variant's stock model, its weights brought to another image size by open_clip's own resizing."""
     vision, quick_gelu = VARIANTS[variant]
     if size == (64, 64):
         model = open_clip.CLIP(40, vision_cfg=VISION | vision, text_cfg=TEXT, quick_gelu=quick_gelu).eval()
         positions = model.visual.positional_embedding.clone()
-        randomise(model, seed=3)
+        randomize(model, seed=3)
         if "pos_embed_type" in vision:
             model.visual.positional_embedding.data = positions
         return model
-    # The sin-cos table is built for square pictures only; it is loaded like a learned one.
+    # The sin-cos table is built for square images only; it is loaded like a learned one.
     vision = {name: value for name, value in vision.items() if name != "pos_embed_type"}
     vision = VISION | vision | {"image_size": size}
     model = open_clip.CLIP(40, vision_cfg=vision, text_cfg=TEXT, quick_gelu=quick_gelu).eval()
@@ -77,7 +77,7 @@ def backbone_over(model, **fields):
     return clip_backbone(model, **settings | fields)
 
 
-def pictures(size=(64, 96), count=2):
+def photos(size=(64, 96), count=2):
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
@@ -94,7 +94,7 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS)
 @every_variant
 @pytest.mark.parametrize("size", SIZES)
 def test_output_is_the_stock_output(variant, size):
-    images = pictures(size)
+    images = photos(size)
     with torch.no_grad():
         expected = stock(variant, size).encode_image(images)
     assert expected.std() > 0.1
@@ -104,8 +104,8 @@ def test_output_is_the_stock_output(variant, size):
 @every_variant
 def test_made_attention_gives_what_fused_attention_gives(variant):
     backbone, recorder = backbone_over(stock(variant)), Recorder("attention")
-    fused = backbone.trunk(pictures())
-    assert apart(backbone.trunk(pictures(), tap=recorder), fused) <= 1e-5
+    fused = backbone.trunk(photos())
+    assert apart(backbone.trunk(photos(), tap=recorder), fused) <= 1e-5
     weights = recorder.recording.stack("attention")
     assert apart(weights.sum(-1), torch.ones(weights.shape[:-1])) <= 1e-5
 
@@ -113,8 +113,8 @@ def test_made_attention_gives_what_fused_attention_gives(variant):
 @every_variant
 def test_every_tap_has_its_shape_at_every_layer(variant):
     backbone, recorder = backbone_over(stock(variant)), Recorder(*TAPS)
-    layout = backbone.layout(pictures())
-    backbone.trunk(pictures(), tap=recorder)
+    layout = backbone.layout(photos())
+    backbone.trunk(photos(), tap=recorder)
     hidden = backbone.model.visual.transformer.resblocks[0].mlp.c_fc.out_features
     sizes = {"B": 2, "T": layout.tokens, "D": backbone.width, "H": backbone.heads, "F": hidden}
     sizes["d"] = backbone.width // backbone.heads
@@ -130,7 +130,7 @@ def test_every_tap_has_its_shape_at_every_layer(variant):
 @every_variant
 def test_a_tap_at_any_place_changes_the_output(variant):
     backbone = backbone_over(stock(variant))
-    plain = backbone.trunk(pictures())
+    plain = backbone.trunk(photos())
     for place in TAPS:
 
         def change(name, layer, value, place=place):
@@ -141,7 +141,7 @@ def test_a_tap_at_any_place_changes_the_output(variant):
             value[..., : value.shape[-1] // 2] *= 1.5
             return value
 
-        assert apart(backbone.trunk(pictures(), tap=change), plain) > 1e-3, place
+        assert apart(backbone.trunk(photos(), tap=change), plain) > 1e-3, place
 
 
 @every_variant
@@ -149,14 +149,14 @@ def test_a_pass_leaves_the_weights_as_they_were(variant):
     model = stock(variant)
     before = copy.deepcopy(model.state_dict())
     backbone = backbone_over(model)
-    backbone.project(backbone.trunk(pictures(), tap=Recorder(*TAPS)))
+    backbone.project(backbone.trunk(photos(), tap=Recorder(*TAPS)))
     backbone.encode_text(["a cat"])
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 @every_variant
-def test_a_batch_equals_its_pictures_one_by_one(variant):
-    backbone, images = backbone_over(stock(variant)), pictures(count=3)
+def test_a_batch_equals_its_images_one_by_one(variant):
+    backbone, images = backbone_over(stock(variant)), photos(count=3)
     assert apart(backbone(images), torch.cat([backbone(image[None]) for image in images])) <= 1e-5
 
 
@@ -166,7 +166,7 @@ def test_a_batch_equals_its_pictures_one_by_one(variant):
 @every_variant
 def test_dense_features_are_what_the_pool_makes_of_a_token_alone(variant):
     backbone = backbone_over(stock(variant))
-    tokens = backbone.trunk(pictures())
+    tokens = backbone.trunk(photos())
     dense = backbone.project(tokens)
     assert dense.shape == (2, 25, 40)
     for token in (0, 7, 24):
@@ -187,7 +187,7 @@ def siglip(**changes):
     model.visual.trunk = VisionTransformer(
         img_size=64, patch_size=16, embed_dim=40, depth=2, num_heads=2, dynamic_img_size=True, **trunk
     )
-    randomise(model, seed=4)
+    randomize(model, seed=4)
     return model.eval()
 
 
@@ -208,7 +208,7 @@ def test_a_timm_tower_gives_the_stock_output(tower, head, size):
         model.visual.head = torch.nn.Sequential()
         model.visual.head.append(torch.nn.Dropout()).append(torch.nn.Linear(24 if "classifier" in tower else 40, 16))
     model.eval()
-    backbone, images = backbone_over(model), pictures(size)
+    backbone, images = backbone_over(model), photos(size)
     with torch.no_grad():
         expected = model.encode_image(images)
     assert apart(backbone(images), expected) <= 1e-5
@@ -239,7 +239,7 @@ def test_text_features_are_the_stock_ones_however_many_texts(monkeypatch):
     assert apart(found, expected) <= 1e-5
 
 
-def test_coca_text_features_are_not_normalised():
+def test_coca_text_features_are_not_normalized():
     multimodal = {"layers": 1, "width": 32, "heads": 2, "context_length": 76}
     model = open_clip.CoCa(
         40,
@@ -247,13 +247,13 @@ def test_coca_text_features_are_not_normalised():
         text_cfg=TEXT | {"context_length": 76, "embed_cls": True, "output_tokens": True},
         vision_cfg=VISION | {"attentional_pool": True, "output_tokens": True},
     ).eval()
-    randomise(model, seed=5)
+    randomize(model, seed=5)
     backbone = backbone_over(model, make_tokenizer=lambda: open_clip.SimpleTokenizer(context_length=76))
     with torch.no_grad():
         text = model.encode_text(open_clip.SimpleTokenizer(context_length=76)(["a cat"]), normalize=False)
-        image = model.encode_image(pictures((64, 64)), normalize=False)
+        image = model.encode_image(photos((64, 64)), normalize=False)
     assert apart(backbone.encode_text(["a cat"]), text) <= 1e-5
-    assert apart(backbone(pictures((64, 64))), image) <= 1e-5
+    assert apart(backbone(photos((64, 64))), image) <= 1e-5
     assert not torch.isclose(text.norm(), torch.tensor(1.0), atol=1e-2)
 
 
@@ -273,7 +273,7 @@ def test_a_tokenizer_that_cannot_be_made_fails_only_when_texts_come():
         raise OSError("no network")
 
     backbone = backbone_over(stock("gelu"), make_tokenizer=offline)
-    assert backbone(pictures()).shape == (2, 40)
+    assert backbone(photos()).shape == (2, 40)
     with pytest.raises(ValueError, match=r"tokenizer of `test` could not be made: no network.*transformers"):
         backbone.encode_text(["a cat"])
 
@@ -281,7 +281,7 @@ def test_a_tokenizer_that_cannot_be_made_fails_only_when_texts_come():
 # What cannot be run
 
 
-def refusal(vision, **changes):
+def unsupported_reason(vision, **changes):
     check_config({"embed_dim": 40, "vision_cfg": VISION | vision, "text_cfg": TEXT} | changes, "mine")
 
 
@@ -299,7 +299,7 @@ def refusal(vision, **changes):
 )
 def test_a_tower_that_cannot_be_run_is_refused_by_name(vision, named):
     with pytest.raises(ValueError, match=rf"`mine` .*{named}.*[Uu]se|`mine` can't run.*{named}.*for example"):
-        refusal(vision)
+        unsupported_reason(vision)
 
 
 def test_a_block_that_is_not_known_is_refused_by_name():
@@ -358,7 +358,7 @@ def shrunk(monkeypatch, tmp_path):
 )
 def test_a_tag_is_loaded_with_the_activation_that_its_weights_need(shrunk, spec, variant):
     shrunk(stock(variant))
-    backbone, images = load_backbone(f"open_clip:{spec}"), pictures((64, 64))
+    backbone, images = load_backbone(f"open_clip:{spec}"), photos((64, 64))
     other = {"quickgelu": "gelu", "gelu": "quickgelu"}[variant]
     with torch.no_grad():
         assert apart(backbone(images), stock(variant).encode_image(images)) <= 1e-5
@@ -452,7 +452,7 @@ def test_a_file_follows_the_activation_of_the_name(shrunk, tmp_path, variant, su
     save_file(state, path) if suffix == ".safetensors" else torch.save({"epoch": 3, "state_dict": state}, path)
     name = "ViT-B-16-quickgelu" if variant == "quickgelu" else "ViT-B-16"
     backbone = load_backbone(f"open_clip:{name}@{path}")
-    images = pictures((64, 64))
+    images = photos((64, 64))
     with torch.no_grad():
         assert apart(backbone(images), stock(variant).encode_image(images)) <= 1e-5
     assert backbone.encode_text(["a cat"]).shape == (1, 40)
@@ -465,23 +465,23 @@ def test_openai_marks_in_a_file_refuse_a_name_without_quickgelu(shrunk, tmp_path
         load_backbone(f"open_clip:ViT-B-16@{tmp_path}/clip.pt")
     backbone = load_backbone(f"open_clip:ViT-B-16-quickgelu@{tmp_path}/clip.pt")
     with torch.no_grad():
-        assert apart(backbone(pictures((64, 64))), stock("quickgelu").encode_image(pictures((64, 64)))) <= 1e-5
+        assert apart(backbone(photos((64, 64))), stock("quickgelu").encode_image(photos((64, 64)))) <= 1e-5
 
 
-def test_a_file_for_another_picture_size_brings_its_own_native_size(shrunk, tmp_path):
+def test_a_file_for_another_image_size_brings_its_own_native_size(shrunk, tmp_path):
     save_file(stock("gelu", (96, 96)).state_dict(), tmp_path / "at96.safetensors")
     backbone = load_backbone(f"open_clip:ViT-B-16@{tmp_path}/at96.safetensors")
     assert backbone.native_size == (96, 96)
     with torch.no_grad():
-        assert apart(backbone(pictures((96, 96))), stock("gelu", (96, 96)).encode_image(pictures((96, 96)))) <= 1e-5
+        assert apart(backbone(photos((96, 96))), stock("gelu", (96, 96)).encode_image(photos((96, 96)))) <= 1e-5
 
 
-def test_a_file_without_a_text_tower_works_for_pictures(shrunk, tmp_path):
+def test_a_file_without_a_text_tower_works_for_images(shrunk, tmp_path):
     state = {name: value for name, value in stock("gelu").state_dict().items() if name.startswith("visual.")}
     save_file(state, tmp_path / "visual.safetensors")
     backbone = load_backbone(f"open_clip:ViT-B-16@{tmp_path}/visual.safetensors")
     with torch.no_grad():
-        assert apart(backbone(pictures((64, 64))), stock("gelu").encode_image(pictures((64, 64)))) <= 1e-5
+        assert apart(backbone(photos((64, 64))), stock("gelu").encode_image(photos((64, 64)))) <= 1e-5
     with pytest.raises(ValueError, match="hold no text tower"):
         backbone.encode_text(["a cat"])
 
@@ -516,10 +516,10 @@ def test_damaged_weights_are_refused_by_name(shrunk, tmp_path):
         load_backbone(f"open_clip:ViT-B-16@{tmp_path}/nan.safetensors")
 
 
-def test_a_file_of_siglip_is_normalised_as_its_published_weights_are():
-    assert adapter._normalisation("ViT-B-16-SigLIP") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+def test_a_file_of_siglip_is_normalized_as_its_published_weights_are():
+    assert adapter._normalization("ViT-B-16-SigLIP") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     # ViT-L-14 has weights of two kinds: then OpenAI's.
-    assert adapter._normalisation("ViT-L-14")[0] == open_clip.OPENAI_DATASET_MEAN
+    assert adapter._normalization("ViT-L-14")[0] == open_clip.OPENAI_DATASET_MEAN
 
 
 def test_a_file_given_as_a_tag_is_told_the_sign(tmp_path):

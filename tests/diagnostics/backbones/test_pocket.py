@@ -1,4 +1,4 @@
-"""`pocket` as it is shipped: what it reaches, where its outliers are, and what mending them does."""
+"""`pocket` as it is shipped: what it reaches, where its outliers are, and what purifying them does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diagnostics.taps import Recorder
 from segment.datasets.shapes import Shapes
 from training.scores import as_input, mean_ious, retrieval, zero_shot
 
-MENDED = "clearclip:detector=relative-norm,purifier=neighbour-mean"
+PURIFIED = "clearclip:detector=relative-norm,purifier=neighbor-mean"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def planted():
 
 
 @pytest.fixture(scope="module")
-def pictures(pocket):
+def images(pocket):
     return as_input(pocket, [sample.image for sample in Shapes(scenes=24)])
 
 
@@ -39,7 +39,7 @@ def mious(pocket, planted):
     methods = ("clip", "sclip", "clearclip")
     return {
         "pocket": mean_ious(pocket, scenes=50, methods=methods),
-        "planted": mean_ious(planted, scenes=50, methods=[*methods, MENDED]),
+        "planted": mean_ious(planted, scenes=50, methods=[*methods, PURIFIED]),
     }
 
 
@@ -54,14 +54,14 @@ def test_it_is_an_open_clip_model_with_the_shape_of_a_vit_b_16(pocket):
     assert "nothing about CLIP" in pocket.note
 
 
-def test_our_forward_is_the_stock_one(pocket, pictures):
+def test_our_forward_is_the_stock_one(pocket, images):
     with torch.no_grad():
-        torch.testing.assert_close(pocket(pictures), pocket.model.encode_image(pictures), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(pocket(images), pocket.model.encode_image(images), rtol=1e-4, atol=1e-4)
 
 
 def test_words_find_scenes_and_name_close_ups(pocket):
     assert retrieval(pocket, scenes=150) >= 0.9
-    assert zero_shot(pocket, pictures=96) >= 0.95
+    assert zero_shot(pocket, images=96) >= 0.95
 
 
 def test_methods_come_in_the_order_of_the_papers(mious):
@@ -75,19 +75,19 @@ def test_planted_outliers_hurt_dense_features_and_leave_the_class_token_alone(po
     assert abs(retrieval(planted, scenes=150) - retrieval(pocket, scenes=150)) <= 0.02
 
 
-def test_mending_brings_back_at_least_half(mious):
+def test_purifying_brings_back_at_least_half(mious):
     lost = mious["pocket"]["clearclip"] - mious["planted"]["clearclip"]
-    back = mious["planted"][MENDED] - mious["planted"]["clearclip"]
+    back = mious["planted"][PURIFIED] - mious["planted"]["clearclip"]
     assert back >= lost / 2
 
 
-def test_planted_patches_are_massive_plain_and_few(planted, pictures):
+def test_planted_patches_are_massive_plain_and_few(planted, photos):
     layer, number = planted_unit()
-    mask = planted_patches(planted, pictures, (layer, number))
+    mask = planted_patches(planted, photos, (layer, number))
     assert 1 <= mask.sum(dim=1).float().mean() <= 10
     recorder = Recorder("block_out", layers=[layer - 1, layer, 11])
-    planted.trunk(pictures, stop=11, tap=recorder)
-    layout = planted.layout(pictures)
+    planted.trunk(photos, stop=11, tap=recorder)
+    layout = planted.layout(photos)
     for place, above in ((layer, 10), (11, 8)):
         norms = token_norms(layout.patches(recorder["block_out", place]))
         ratios = norms / median_norm(norms)[:, None]
@@ -100,33 +100,33 @@ def test_planted_patches_are_massive_plain_and_few(planted, pictures):
     assert np.median(contrast[mask.numpy()]) < 0.6 * np.median(contrast)
 
 
-def test_later_patches_look_at_the_outliers_and_the_class_token_does_not(planted, pictures):
-    mask = planted_patches(planted, pictures, planted_unit())
+def test_later_patches_look_at_the_outliers_and_the_class_token_does_not(planted, images):
+    mask = planted_patches(planted, images, planted_unit())
     recorder = Recorder("attention", layers=[12])
-    planted.trunk(pictures, tap=recorder)
+    planted.trunk(images, tap=recorder)
     seen = (recorder["attention", 12].mean(dim=1)[..., 1:] * mask[:, None]).sum(dim=-1)[mask.any(dim=1)]
     assert seen[:, 1:].mean() > 0.3
     assert seen[:, 0].mean() < 0.1
 
 
-def test_the_plain_weights_have_no_norm_outliers(pocket, pictures):
+def test_the_plain_weights_have_no_norm_outliers(pocket, images):
     recorder = Recorder("block_out")
-    pocket.trunk(pictures, tap=recorder)
+    pocket.trunk(images, tap=recorder)
     for layer in range(1, 13):
-        norms = token_norms(pocket.layout(pictures).patches(recorder["block_out", layer]))
+        norms = token_norms(pocket.layout(images).patches(recorder["block_out", layer]))
         assert (norms / median_norm(norms)[:, None]).max() < 3
 
 
-def test_a_detector_finds_the_planted_patches(planted, pictures):
-    mask = planted_patches(planted, pictures, planted_unit())
+def test_a_detector_finds_the_planted_patches(planted, images):
+    mask = planted_patches(planted, images, planted_unit())
     recorder = Recorder("block_out", layers=[11])
-    planted.trunk(pictures, stop=11, tap=recorder)
-    found = DETECTORS.build("relative-norm")(recorder.recording.at(11), planted.layout(pictures)).mask
+    planted.trunk(images, stop=11, tap=recorder)
+    found = DETECTORS.build("relative-norm")(recorder.recording.at(11), planted.layout(images)).mask
     assert (found & mask).sum() >= 0.7 * mask.sum()
     assert (found & ~mask).sum() <= 1
 
 
-def test_larger_pictures_hold_the_same_meaning(pocket):
+def test_larger_images_hold_the_same_meaning(pocket):
     sample = Shapes(scenes=1, height=168, width=224)[0]
     features = pocket.project(pocket.trunk(as_input(pocket, [sample.image])))
     assert features.shape == (1, 1 + 21 * 28, 128)

@@ -30,8 +30,8 @@ REACHED = {
     "sfp": (0.625, 0.607),
     "sfp-paper": (0.214, 0.217),
 }
-# `clearclip` with the detector and neighbour-mean, each with its defaults.
-MENDED = {
+# `clearclip` with the detector and neighbor-mean, each with its defaults.
+PURIFIED = {
     "norm": 0.720,
     "relative-norm": 0.842,
     "norm-topk": 0.844,
@@ -62,7 +62,7 @@ def mious(spec, methods):
 
 def test_the_tables_leave_nothing_out():
     assert {*REACHED} | ELSEWHERE[0] == {*METHODS}
-    assert {*MENDED} | ELSEWHERE[1] == {*DETECTORS}
+    assert {*PURIFIED} | ELSEWHERE[1] == {*DETECTORS}
 
 
 @pytest.mark.parametrize("column, spec", [(0, "pocket"), (1, "pocket:planted")])
@@ -72,7 +72,7 @@ def test_every_method_reaches_what_it_reached(column, spec):
 
 
 def test_every_detector_brings_back_what_it_brought_back():
-    specs = {f"clearclip:detector={name},purifier=neighbour-mean": number for name, number in MENDED.items()}
+    specs = {f"clearclip:detector={name},purifier=neighbor-mean": number for name, number in PURIFIED.items()}
     found = mious("pocket:planted", list(specs))
     assert found == pytest.approx(specs, abs=0.015)
     sound, harmed = REACHED["clearclip"]
@@ -86,8 +86,8 @@ def test_labels_in_bf16_are_those_of_fp32_in_ninety_nine_percent_of_the_pixels()
     for precision in ("fp32", "bf16"):
         backbone = load_backbone("pocket", precision=precision)
         segmenter = Segmenter(backbone, methods, text_features(backbone, data.names), windows="whole", size="native")
-        pictures = ((sample.name, sample.image) for sample in data)
-        found.append([[one.labels for one in each] for each in segmenter.many(pictures)])
+        images = ((sample.name, sample.image) for sample in data)
+        found.append([[one.labels for one in each] for each in segmenter.many(images)])
     for number, method in enumerate(methods):
         same = [np.mean(fine[number] == coarse[number]) for fine, coarse in zip(*found, strict=True)]
         assert np.mean(same) >= 0.99, method

@@ -1,4 +1,4 @@
-"""The timm adapter against timm itself: every kind of transformer that it takes, at three picture sizes."""
+"""The timm adapter against timm itself: every kind of transformer that it takes, at three image sizes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH = 48
 HEADS = 3
 DEPTH = 3
 CLASSES = 7
-NORMALISE = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+NORMALIZE = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 TOLERANCE = 1e-5
 
 SMALL = {
@@ -92,7 +92,7 @@ KINDS: dict[str, dict] = {
 }
 
 
-def randomise(model: nn.Module, seed: int = 1) -> nn.Module:
+def randomize(model: nn.Module, seed: int = 1) -> nn.Module:
     """Weights that leave no step without effect: norm gains around 1, layer scales around 0.5, biases, tokens."""
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
@@ -118,14 +118,14 @@ def build(kind: str = "augreg", *, distilled: bool = False, **settings) -> nn.Mo
     if attention:
         for block in model.blocks:
             block.attn = layers.Attention(WIDTH, num_heads=HEADS, qkv_bias=True, **attention)
-    return randomise(model)
+    return randomize(model)
 
 
 def backbone_of(model: nn.Module):
-    return timm_backbone(model, "timm:small", **NORMALISE)
+    return timm_backbone(model, "timm:small", **NORMALIZE)
 
 
-def pictures(height: int = SIZE, width: int = SIZE, count: int = 2) -> Tensor:
+def photos(height: int = SIZE, width: int = SIZE, count: int = 2) -> Tensor:
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(height * 1000 + width))
 
 
@@ -150,7 +150,7 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
 def test_output_is_the_stock_models(kind, height, width):
     model = build(kind)
     height, width = (height, width) if height else model.patch_embed.img_size
-    images = pictures(height, width)
+    images = photos(height, width)
     with torch.no_grad():
         assert close(backbone_of(model)(images), resized(model, height, width)(images))
 
@@ -162,9 +162,9 @@ def test_a_model_of_dynamic_size_runs_at_any_size(kind):
     dynamic.load_state_dict(fixed.state_dict())
     with torch.no_grad():
         for size in [(64, 64), (96, 96), (48, 112)]:
-            theirs = dynamic(pictures(*size))
-            assert close(backbone_of(dynamic)(pictures(*size)), theirs)
-            assert close(backbone_of(fixed)(pictures(*size)), theirs)
+            theirs = dynamic(photos(*size))
+            assert close(backbone_of(dynamic)(photos(*size)), theirs)
+            assert close(backbone_of(fixed)(photos(*size)), theirs)
 
 
 @pytest.mark.parametrize("classes", [CLASSES, 0])
@@ -174,7 +174,7 @@ def test_distilled_deit_gives_the_mean_of_its_two_heads(classes, height, width):
     backbone = backbone_of(model)
     assert (backbone.prefix, backbone.class_index) == (2, 0)
     with torch.no_grad():
-        assert close(backbone(pictures(height, width)), resized(model, height, width)(pictures(height, width)))
+        assert close(backbone(photos(height, width)), resized(model, height, width)(photos(height, width)))
 
 
 def test_stock_attention_without_fusion_gives_the_same():
@@ -183,23 +183,23 @@ def test_stock_attention_without_fusion_gives_the_same():
     for block in stock.blocks:
         block.attn.fused_attn = False
     with torch.no_grad():
-        assert close(backbone_of(model)(pictures()), stock(pictures()))
+        assert close(backbone_of(model)(photos()), stock(photos()))
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit3", "test_vit4"])
-def test_timms_own_test_models_run_with_their_own_normalisation(name):
-    model = randomise(timm.create_model(name, pretrained=False))
+def test_timms_own_test_models_run_with_their_own_normalization(name):
+    model = randomize(timm.create_model(name, pretrained=False))
     backbone = timm_backbone(model, f"timm:{name}")
     assert backbone.mean == tuple(model.pretrained_cfg["mean"])
     assert backbone.std == tuple(model.pretrained_cfg["std"])
-    images = pictures(*model.patch_embed.img_size)
+    images = photos(*model.patch_embed.img_size)
     with torch.no_grad():
         assert close(backbone(images), model(images))
 
 
 def test_pixels_that_fill_no_patch_are_padded_evenly():
     backbone = backbone_of(build())
-    images = pictures(60, 72)
+    images = photos(60, 72)
     padded = nn.functional.pad(images, (4, 4, 2, 2))
     assert torch.equal(backbone.trunk(images), backbone.trunk(padded))
 
@@ -208,16 +208,16 @@ def test_a_stock_size_that_is_no_multiple_of_the_patch_counts_its_whole_patches(
     # SigLIP So400m: 384 pixels, patch 14; the stock convolution drops the last 6 rows and columns.
     model = build("siglip", img_size=70, patch_size=16)
     backbone = backbone_of(model)
-    images = pictures(70, 70)
+    images = photos(70, 70)
     assert backbone.native_size == (64, 64)
     with torch.no_grad():
         assert close(backbone(images[..., :64, :64]), model(images))
 
 
-def test_a_batch_equals_its_pictures_one_by_one():
+def test_a_batch_equals_its_images_one_by_one():
     backbone = backbone_of(build("dinov2-registers"))
-    together = backbone(pictures(count=3))
-    alone = torch.cat([backbone(image[None]) for image in pictures(count=3)])
+    together = backbone(photos(count=3))
+    alone = torch.cat([backbone(image[None]) for image in photos(count=3)])
     assert torch.allclose(together, alone, atol=TOLERANCE)
 
 
@@ -227,7 +227,7 @@ def test_a_batch_equals_its_pictures_one_by_one():
 @pytest.mark.parametrize("kind", KINDS)
 def test_asking_for_the_attention_changes_nothing(kind):
     backbone = backbone_of(build(kind))
-    images = pictures(48, 80)
+    images = photos(48, 80)
     fused = backbone.trunk(images)
     made = backbone.trunk(images, tap=Recorder("attention"))
     assert (fused - made).abs().max() <= TOLERANCE
@@ -237,7 +237,7 @@ def test_asking_for_the_attention_changes_nothing(kind):
 def test_every_tap_has_its_shape_at_every_layer(kind):
     model = build(kind)
     backbone = backbone_of(model)
-    images = pictures(48, 80)
+    images = photos(48, 80)
     recorder = Recorder(*TAPS)
     backbone.trunk(images, tap=recorder)
     recording = recorder.recording
@@ -254,7 +254,7 @@ def test_every_tap_has_its_shape_at_every_layer(kind):
 def test_the_gated_product_is_the_hidden_layer():
     backbone = backbone_of(build("dinov2-giant"))
     recorder = Recorder("block_sum", "ffn_hidden")
-    backbone.trunk(pictures(), tap=recorder)
+    backbone.trunk(photos(), tap=recorder)
     block = backbone.model.blocks[1]
     gate, value = block.mlp.fc1(block.norm2(recorder.recording["block_sum", 2])).split(128, dim=-1)
     assert torch.allclose(recorder.recording["ffn_hidden", 2], gate * torch.sigmoid(gate) * value, atol=1e-6)
@@ -263,7 +263,7 @@ def test_the_gated_product_is_the_hidden_layer():
 @pytest.mark.parametrize("kind", ["augreg", "query-key-norm", "dinov2-registers", "siglip"])
 def test_attention_is_the_softmax_of_the_stock_projections(kind):
     backbone = backbone_of(build(kind))
-    images = pictures(48, 80)
+    images = photos(48, 80)
     recorder = Recorder("block_in", "attention")
     backbone.trunk(images, tap=recorder)
     for layer in range(1, DEPTH + 1):
@@ -281,8 +281,8 @@ def test_attention_is_the_softmax_of_the_stock_projections(kind):
 def test_block_outputs_are_the_stock_blocks():
     model = build("dinov2-registers")
     recorder = Recorder("block_out")
-    backbone_of(model).trunk(pictures(), tap=recorder)
-    _, theirs = model.forward_intermediates(pictures(), return_prefix_tokens=True, output_fmt="NLC")
+    backbone_of(model).trunk(photos(), tap=recorder)
+    _, theirs = model.forward_intermediates(photos(), return_prefix_tokens=True, output_fmt="NLC")
     for layer, (patches, prefix) in enumerate(theirs, start=1):
         assert torch.allclose(recorder.recording["block_out", layer], torch.cat([prefix, patches], 1), atol=TOLERANCE)
 
@@ -303,7 +303,7 @@ def test_block_outputs_are_the_stock_blocks():
 def test_prefix_tokens_and_patches_are_told_apart(kind, prefix, class_index):
     model = build(kind)
     backbone = backbone_of(model)
-    images = pictures(SIZE, SIZE)
+    images = photos(SIZE, SIZE)
     layout = backbone.layout(images)
     tokens = backbone.trunk(images, stop=0)
     assert (layout.prefix, layout.class_index) == (prefix, class_index)
@@ -323,10 +323,10 @@ def test_prefix_tokens_and_patches_are_told_apart(kind, prefix, class_index):
 def test_other_registers_leave_the_embedded_patches_alone():
     model = build("dinov2-registers")
     backbone = backbone_of(model)
-    layout = backbone.layout(pictures())
-    before = backbone.trunk(pictures(), stop=0)
+    layout = backbone.layout(photos())
+    before = backbone.trunk(photos(), stop=0)
     model.reg_token.data = model.reg_token + 5
-    after = backbone.trunk(pictures(), stop=0)
+    after = backbone.trunk(photos(), stop=0)
     assert torch.equal(layout.patches(before), layout.patches(after))
     assert not torch.equal(before[:, 1:5], after[:, 1:5])
 
@@ -338,9 +338,9 @@ def test_other_registers_leave_the_embedded_patches_alone():
 def test_the_class_tokens_projection_on_the_head_is_the_logits(kind):
     model = build(kind)
     backbone = backbone_of(model)
-    tokens = backbone.trunk(pictures())
-    projected = backbone.layout(pictures()).class_token(backbone.project(tokens))
-    assert torch.allclose(projected @ backbone.class_head().mT + model.head.bias, model(pictures()), atol=TOLERANCE)
+    tokens = backbone.trunk(photos())
+    projected = backbone.layout(photos()).class_token(backbone.project(tokens))
+    assert torch.allclose(projected @ backbone.class_head().mT + model.head.bias, model(photos()), atol=TOLERANCE)
 
 
 def test_distilled_class_and_distillation_token_share_the_mean_head():
@@ -348,7 +348,7 @@ def test_distilled_class_and_distillation_token_share_the_mean_head():
     backbone = backbone_of(model)
     rows = backbone.class_head()
     assert torch.allclose(rows, (model.head.weight + model.head_dist.weight) / 2)
-    tokens = backbone.trunk(pictures())
+    tokens = backbone.trunk(photos())
     bias = (model.head.bias + model.head_dist.bias) / 2
     assert torch.allclose(backbone.project(tokens) @ rows.mT + bias, backbone.tower.dense(tokens), atol=TOLERANCE)
 
@@ -356,10 +356,10 @@ def test_distilled_class_and_distillation_token_share_the_mean_head():
 @pytest.mark.parametrize(
     "kind", ["siglip", "map-with-registers", "mean", "maximum", "mean-and-maximum", "prr", "aimv2"]
 )
-def test_a_dense_token_is_what_the_stock_model_makes_of_a_picture_of_that_token_alone(kind):
+def test_a_dense_token_is_what_the_stock_model_makes_of_a_image_of_that_token_alone(kind):
     model = build(kind)
     tower = TimmTower(model, kind)
-    tokens = backbone_of(model).trunk(pictures())
+    tokens = backbone_of(model).trunk(photos())
     dense = tower.dense(tokens)
     # The stock pooling gets sequences of one patch; prefix tokens before it are there only to be dropped.
     skipped = 0 if model.pool_include_prefix else model.num_prefix_tokens
@@ -371,14 +371,14 @@ def test_a_dense_token_is_what_the_stock_model_makes_of_a_picture_of_that_token_
 def test_mean_pooled_logits_are_the_mean_of_dense_tokens_when_no_norm_follows():
     model = build("mean-norm-before")
     backbone = backbone_of(model)
-    tokens = backbone.trunk(pictures())
+    tokens = backbone.trunk(photos())
     assert torch.allclose(backbone.tower.dense(tokens).mean(dim=1), backbone.pool(tokens), atol=TOLERANCE)
 
 
 def test_pool_stops_before_the_head_when_asked():
     model = build("mean")
     tower = TimmTower(model, "small")
-    tokens = backbone_of(model).trunk(pictures())
+    tokens = backbone_of(model).trunk(photos())
     feature = tower.pool(tokens, pre_logits=True)
     assert feature.shape == (2, WIDTH)
     assert torch.equal(model.head(feature), tower.pool(tokens))
@@ -393,8 +393,8 @@ def test_weights_are_the_same_before_and_after():
     model = build("dinov2-giant")
     before = copy.deepcopy(model.state_dict())
     backbone = backbone_of(model)
-    backbone(pictures(48, 80))
-    backbone.project(backbone.trunk(pictures(), tap=Recorder(*TAPS)))
+    backbone(photos(48, 80))
+    backbone.project(backbone.trunk(photos(), tap=Recorder(*TAPS)))
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -469,7 +469,7 @@ def test_a_model_for_other_channels_is_refused():
         backbone_of(build(in_chans=4))
 
 
-def test_a_model_without_normalisation_is_refused():
+def test_a_model_without_normalization_is_refused():
     with pytest.raises(ValueError, match="pretrained_cfg"):
         timm_backbone(build(), "timm:small")
 
@@ -553,7 +553,7 @@ def test_a_failed_download_names_the_model_and_the_file_way(monkeypatch):
         load_timm("vit_tiny_patch16_224")
 
 
-def test_published_weights_come_with_their_normalisation(monkeypatch):
+def test_published_weights_come_with_their_normalization(monkeypatch):
     build_model = timm.create_model
     asked = []
 
@@ -570,20 +570,20 @@ def test_published_weights_come_with_their_normalisation(monkeypatch):
 
 @pytest.mark.parametrize("classes", [1000, 5, 0])
 def test_a_file_brings_its_own_number_of_classes(classes, vit_tiny, tmp_path):
-    model = randomise(vit_tiny("vit_tiny_patch16_224", num_classes=classes))
+    model = randomize(vit_tiny("vit_tiny_patch16_224", num_classes=classes))
     path = saved(model.state_dict(), tmp_path / "weights.safetensors")
     backbone = load_timm(f"vit_tiny_patch16_224@{path}")
     assert backbone.spec == f"timm:vit_tiny_patch16_224@{path}"
     assert backbone.mean == (0.5, 0.5, 0.5)
     assert backbone.note == ("" if classes else "the file has no classifier head")
     with torch.no_grad():
-        assert torch.equal(backbone(pictures()), backbone.model(pictures()))
-        assert close(backbone(pictures()), model(pictures()))
+        assert torch.equal(backbone(photos()), backbone.model(photos()))
+        assert close(backbone(photos()), model(photos()))
     if classes:
         assert backbone.class_head().shape == (classes, WIDTH)
 
 
-def test_the_tag_beside_a_file_sets_the_normalisation(vit_tiny, tmp_path):
+def test_the_tag_beside_a_file_sets_the_normalization(vit_tiny, tmp_path):
     model = vit_tiny("vit_base_patch16_224.dino")
     path = saved(model.state_dict(), tmp_path / "dino.safetensors")
     backbone = load_timm(f"vit_base_patch16_224.dino@{path}")
@@ -592,24 +592,24 @@ def test_the_tag_beside_a_file_sets_the_normalisation(vit_tiny, tmp_path):
 
 
 def test_a_distilled_file_fills_both_heads(vit_tiny, tmp_path):
-    model = randomise(vit_tiny("deit_tiny_distilled_patch16_224", num_classes=6))
+    model = randomize(vit_tiny("deit_tiny_distilled_patch16_224", num_classes=6))
     path = saved(model.state_dict(), tmp_path / "deit.safetensors")
     backbone = load_timm(f"deit_tiny_distilled_patch16_224@{path}")
     with torch.no_grad():
-        assert close(backbone(pictures()), model(pictures()))
+        assert close(backbone(photos()), model(photos()))
 
 
 def test_a_file_of_another_size_is_resampled_as_timm_does(vit_tiny, tmp_path):
-    large = randomise(vit_tiny("vit_tiny_patch16_224", img_size=96))
+    large = randomize(vit_tiny("vit_tiny_patch16_224", img_size=96))
     path = saved(large.state_dict(), tmp_path / "large.safetensors")
     backbone = load_timm(f"vit_tiny_patch16_224@{path}")
     assert "pos_embed (1, 37, 48) -> (1, 17, 48)" in backbone.note
     with torch.no_grad():
-        assert close(backbone(pictures()), resized(large, SIZE, SIZE)(pictures()))
+        assert close(backbone(photos()), resized(large, SIZE, SIZE)(photos()))
 
 
 def test_dinov2s_original_layout_with_registers_is_understood(vit_tiny, tmp_path):
-    stock = randomise(vit_tiny("vit_small_patch14_reg4_dinov2.lvd142m", img_size=70))
+    stock = randomize(vit_tiny("vit_small_patch14_reg4_dinov2.lvd142m", img_size=70))
     state = dict(stock.state_dict())
     # Meta's files: positions have a row for the class token, registers have none; and a token for masked patches.
     state["register_tokens"] = state.pop("reg_token")
@@ -620,20 +620,20 @@ def test_dinov2s_original_layout_with_registers_is_understood(vit_tiny, tmp_path
     path = saved(state, tmp_path / "dinov2.safetensors")
     backbone = load_timm(f"vit_small_patch14_reg4_dinov2.lvd142m@{path}")
     # The miniature is built at 64 pixels: 4 x 4 whole patches of 14.
-    images = pictures(56, 56)
+    images = photos(56, 56)
     with torch.no_grad():
         assert close(backbone(images), resized(stock, 56, 56)(images))
 
 
 def test_deit3s_original_layer_scales_are_understood(vit_tiny, tmp_path):
-    stock = randomise(vit_tiny("deit3_small_patch16_224", num_classes=4))
+    stock = randomize(vit_tiny("deit3_small_patch16_224", num_classes=4))
     state = {
         name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): value
         for name, value in stock.state_dict().items()
     }
     path = saved(state, tmp_path / "deit3.safetensors")
     with torch.no_grad():
-        assert close(load_timm(f"deit3_small_patch16_224@{path}")(pictures()), stock(pictures()))
+        assert close(load_timm(f"deit3_small_patch16_224@{path}")(photos()), stock(photos()))
 
 
 def test_a_file_that_does_not_fit_names_what_is_missing_and_what_is_too_much(vit_tiny, tmp_path):

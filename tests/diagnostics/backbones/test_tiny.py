@@ -79,7 +79,7 @@ def test_attention_is_neither_uniform_nor_one_hot(spec, images):
     assert entropy[0] < 0.85
 
 
-def test_pictures_make_a_difference(tiny, images):
+def test_images_make_a_difference(tiny, images):
     outputs = tiny(images)
     assert (outputs[0] - outputs[1]).abs().max() > 0.1
 

@@ -23,14 +23,14 @@ def recording_of() -> Callable[..., Recording]:
 
 @pytest.fixture
 def planted() -> Callable[..., tuple[Tensor, Tensor]]:
-    """`planted(count, pictures=1)`: Gaussian patches of 14 x 14, D = 64, and where `count` near copies of one outlier
+    """`planted(count, images=1)`: Gaussian patches of 14 x 14, D = 64, and where `count` near copies of one outlier
     were put, 100 spreads away. (B, 196, 64) and (B, 196) bool."""
 
-    def make(count: int, pictures: int = 1) -> tuple[Tensor, Tensor]:
+    def make(count: int, images: int = 1) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(count)
-        patches = torch.randn(pictures, 196, 64, generator=generator)
-        mask = torch.zeros(pictures, 196, dtype=torch.bool)
-        for number in range(pictures):
+        patches = torch.randn(images, 196, 64, generator=generator)
+        mask = torch.zeros(images, 196, dtype=torch.bool)
+        for number in range(images):
             places = torch.randperm(196, generator=generator)[:count]
             patches[number, places] = 100 / 8 + 0.01 * patches[number, places]
             mask[number, places] = True

@@ -27,7 +27,7 @@ class FirstChannel(ThresholdDetector):
     published: ClassVar[str] = "a test"
     threshold: float = 1.0
 
-    def refusal(self, layout):
+    def unsupported_reason(self, layout):
         return "one patch is too few" if layout.count == 1 else None
 
     def fitted(self, backbone, images, layer):
@@ -43,8 +43,8 @@ def _registry(monkeypatch):
     monkeypatch.setattr(diagnostics.detectors, "DETECTORS", known, raising=False)
 
 
-def gaussian(pictures=1, outliers=0, seed=0):
-    scores = 10 + torch.randn(pictures, 196, generator=torch.Generator().manual_seed(seed))
+def gaussian(images=1, outliers=0, seed=0):
+    scores = 10 + torch.randn(images, 196, generator=torch.Generator().manual_seed(seed))
     scores[:, 5 : 5 + outliers] += 40
     return scores.double()
 
@@ -133,7 +133,7 @@ def test_the_logarithm_tames_a_heavy_tail(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_each_picture_has_its_own_threshold_and_damage_stays_in_its_picture(rule):
+def test_each_image_has_its_own_threshold_and_damage_stays_in_its_image(rule):
     scores = torch.cat([gaussian(1, 4), 1000 * gaussian(1, 4, seed=1), gaussian(1, 4, seed=2)]).float()
     detector = Adaptive(detector="first", rule=rule)
     whole = detector.mark(scores)
@@ -160,7 +160,7 @@ def test_scores_needs_and_refusal_are_the_inner_detectors(recording_of):
     assert torch.equal(outliers.scores, tokens[..., 0])
     assert outliers.mask[:, 5:9].all()
     assert detector.needs == ("block_out",)
-    assert detector.refusal(Layout(0, Grid(1, 1))) == "one patch is too few"
+    assert detector.unsupported_reason(Layout(0, Grid(1, 1))) == "one patch is too few"
     assert not detector.quota
 
 

@@ -18,15 +18,15 @@ def test_scores_equal_those_of_the_matrix_written_out(layout):
     generator = torch.Generator().manual_seed(0)
     values = {name: torch.randn(2, 3, layout.tokens, 6, generator=generator) for name in STREAMS}
     scores = ClassResidual().score(Recording(1, {(name, 1): value for name, value in values.items()}), layout)
-    for picture in range(2):
+    for image in range(2):
         matrix = torch.zeros(layout.tokens, layout.tokens)
         for name in STREAMS:
-            for head in values[name][picture]:
+            for head in values[name][image]:
                 matrix += F.cosine_similarity(head[:, None], head[None], dim=-1) / 9
         for patch in range(layout.count):
             column = matrix[:, layout.prefix + patch]
             expected = column[layout.class_index] - column[layout.prefix :].mean()
-            assert scores[picture, patch].item() == pytest.approx(expected.item(), abs=1e-5)
+            assert scores[image, patch].item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_a_patch_like_the_class_token_among_unlike_ones_stands_out():

@@ -1,4 +1,4 @@
-"""What every detector in the registry keeps to: it finds what is planted and only that, picture by picture."""
+"""What every detector in the registry keeps to: it finds what is planted and only that, image by image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEARNED = {
     "singular-defect": {"direction": tuple(float(channel == 7) for channel in range(64))},
 }
 # The library is optional; its own tests stand in for it.
-PYOD_IS_HERE = DETECTORS.build("pyod").refusal(CLASS_ONLY) != MISSING
+PYOD_IS_HERE = DETECTORS.build("pyod").unsupported_reason(CLASS_ONLY) != MISSING
 REGISTERED = [name for name in DETECTORS if name != "pyod" or PYOD_IS_HERE]
 SPECS = [
     *REGISTERED,
@@ -71,8 +71,8 @@ def scene(layout, *, planted=0, batch=2, seed=0, dtype=torch.float32):
 
     count, tokens = layout.count, layout.tokens
     truth = torch.zeros(batch, count, dtype=torch.bool)
-    for picture in truth:
-        picture[torch.randperm(count, generator=generator)[:planted]] = True
+    for image in truth:
+        image[torch.randperm(count, generator=generator)[:planted]] = True
     hidden = noise(batch, tokens, WIDTH)
     heads = {name: 0.02 * noise(batch, HEADS, tokens, HEAD_WIDTH) for name in ("query", "key", "value")}
     drawn_on = torch.eye(HEAD_WIDTH)[-1]
@@ -100,7 +100,7 @@ def changed(recording, change):
 
 
 def runs_on(detector, layout):
-    reason = detector.refusal(layout)
+    reason = detector.unsupported_reason(layout)
     assert reason is None or (layout.class_index is None and "no class token" in reason)
     return reason is None
 
@@ -128,7 +128,7 @@ def test_planted_outliers_are_marked_and_nothing_else_is(spec, planted, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @every
-def test_a_picture_without_outliers_has_an_empty_mask_unless_there_is_a_quota(spec, layout):
+def test_a_image_without_outliers_has_an_empty_mask_unless_there_is_a_quota(spec, layout):
     detector = ready(spec)
     if runs_on(detector, layout):
         scores, mask = detector(scene(layout)[0], layout)
@@ -139,18 +139,18 @@ def test_a_picture_without_outliers_has_an_empty_mask_unless_there_is_a_quota(sp
 
 
 @every
-def test_pictures_are_independent_and_the_recording_is_left_alone(spec):
+def test_images_are_independent_and_the_recording_is_left_alone(spec):
     detector = ready(spec)
     recording, _ = scene(CLASS_ONLY, planted=4, batch=3)
     before = changed(recording, lambda name, value: value)
     scores, mask = detector(recording, CLASS_ONLY)
     for place, value in recording.values.items():
         assert torch.equal(value, before.values[place])
-    for picture in range(3):
-        alone = changed(recording, lambda name, value, one=picture: value[one : one + 1])
+    for image in range(3):
+        alone = changed(recording, lambda name, value, one=image: value[one : one + 1])
         alone_scores, alone_mask = detector(alone, CLASS_ONLY)
-        torch.testing.assert_close(alone_scores[0], scores[picture], rtol=1e-4, atol=1e-5)
-        assert torch.equal(alone_mask[0], mask[picture])
+        torch.testing.assert_close(alone_scores[0], scores[image], rtol=1e-4, atol=1e-5)
+        assert torch.equal(alone_mask[0], mask[image])
 
 
 def rearranged(recording, layout, order):
@@ -185,7 +185,7 @@ def test_half_precision_is_measured_in_single(spec):
 
 
 @every
-def test_a_nan_token_is_never_marked_and_touches_no_other_picture(spec):
+def test_a_nan_token_is_never_marked_and_touches_no_other_image(spec):
     detector = ready(spec)
     recording, _ = scene(CLASS_ONLY, planted=4)
     patch = CLASS_ONLY.prefix + 20
@@ -241,18 +241,18 @@ def outlying():
 
 
 @pytest.mark.parametrize("name", REGISTERED)
-def test_learning_changes_neither_the_weights_nor_the_detector_nor_the_pictures(name, outlying):
+def test_learning_changes_neither_the_weights_nor_the_detector_nor_the_images(name, outlying):
     coarse = torch.randn(3, 3, 2, 3, generator=torch.Generator().manual_seed(0))
-    pictures = torch.nn.functional.interpolate(coarse, (128, 160), mode="bilinear")
-    detector, layout = DETECTORS.build(name), outlying.layout(pictures)
-    before, pixels = fingerprint(outlying.model), pictures.clone()
-    learned = detector.fitted(outlying, pictures, 6)
-    together = detector.fitted_to(outlying, pictures, [6, -1])
+    images = torch.nn.functional.interpolate(coarse, (128, 160), mode="bilinear")
+    detector, layout = DETECTORS.build(name), outlying.layout(images)
+    before, pixels = fingerprint(outlying.model), images.clone()
+    learned = detector.fitted(outlying, images, 6)
+    together = detector.fitted_to(outlying, images, [6, -1])
     assert fingerprint(outlying.model) == before
-    assert torch.equal(pictures, pixels)
+    assert torch.equal(images, pixels)
     assert detector == DETECTORS.build(name)
     recorder = Recorder(*detector.needs, layers=[6])
-    outlying.trunk(pictures, tap=recorder)
+    outlying.trunk(images, tap=recorder)
     scores = learned.score(recorder.recording.at(6), layout)
     assert scores.isfinite().all()
     torch.testing.assert_close(together[6].score(recorder.recording.at(6), layout), scores)

@@ -40,4 +40,4 @@ def test_settings_without_sense_and_a_single_patch_are_refused():
         IsolationForest(trees=0)
     with pytest.raises(ValueError, match="`threshold` should be from 0 to 1"):
         IsolationForest(threshold=float("nan"))
-    assert "1 patch" in str(IsolationForest().refusal(Layout(0, Grid(1, 1))))
+    assert "1 patch" in str(IsolationForest().unsupported_reason(Layout(0, Grid(1, 1))))

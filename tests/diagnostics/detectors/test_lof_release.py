@@ -12,28 +12,28 @@ from diagnostics.layout import Grid, Layout
 SQUARE = Layout(0, Grid(14, 14))
 
 
-def slow_ratio(patches, neighbours):
+def slow_ratio(patches, neighbors):
     """Written from the description: squared distances, own k-distance in the reachability, density from its mean."""
     points = [row.double() for row in patches]
     near, densities = [], []
     for number, point in enumerate(points):
         squared = sorted((float(((point - other) ** 2).sum()), at) for at, other in enumerate(points) if at != number)
-        chosen = squared[:neighbours]
+        chosen = squared[:neighbors]
         reach = [max(distance, chosen[-1][0]) for distance, _ in chosen]
         near.append([at for _, at in chosen])
-        densities.append(neighbours / sum(reach))
+        densities.append(neighbors / sum(reach))
     return torch.tensor(
-        [sum(densities[at] for at in near[i]) / neighbours / densities[i] for i in range(len(points))],
+        [sum(densities[at] for at in near[i]) / neighbors / densities[i] for i in range(len(points))],
         dtype=torch.float32,
     )
 
 
-@pytest.mark.parametrize("count, width, neighbours", [(49, 16, 30), (40, 3, 5)])
-def test_ratio_is_that_of_a_slow_plain_loop(count, width, neighbours):
+@pytest.mark.parametrize("count, width, neighbors", [(49, 16, 30), (40, 3, 5)])
+def test_ratio_is_that_of_a_slow_plain_loop(count, width, neighbors):
     patches = torch.randn(1, count, width, generator=torch.Generator().manual_seed(0))
     patches[0, 7] *= 30
-    expected = slow_ratio(patches[0], neighbours)
-    torch.testing.assert_close(density_ratio(patches, neighbours=neighbours)[0], expected, rtol=1e-5, atol=1e-5)
+    expected = slow_ratio(patches[0], neighbors)
+    torch.testing.assert_close(density_ratio(patches, neighbors=neighbors)[0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("grid, marked", [(Grid(14, 14), 10), (Grid(16, 16), 13), (Grid(7, 7), 3), (Grid(12, 20), 12)])
@@ -51,7 +51,7 @@ def test_planted_outliers_have_the_largest_scores(count, planted, recording_of):
     assert (outliers.mask & truth).sum() == truth.sum()
 
 
-def test_recall_falls_once_the_cluster_exceeds_the_neighbours(planted, recording_of):
+def test_recall_falls_once_the_cluster_exceeds_the_neighbors(planted, recording_of):
     recalls = {}
     for count in (29, 35):
         patches, truth = planted(count, 2)
@@ -69,10 +69,10 @@ def test_equal_patches_have_ratio_one_and_none_is_marked(recording_of):
 
 
 def test_too_few_patches_are_refused_with_both_numbers():
-    assert "25 patches can't have 30 neighbours" in str(LofRelease().refusal(Layout(1, Grid(5, 5))))
+    assert "25 patches can't have 30 neighbors" in str(LofRelease().unsupported_reason(Layout(1, Grid(5, 5))))
 
 
-@pytest.mark.parametrize("settings", [{"neighbours": 0}, {"contamination": 1.5}, {"contamination": float("nan")}])
+@pytest.mark.parametrize("settings", [{"neighbors": 0}, {"contamination": 1.5}, {"contamination": float("nan")}])
 def test_settings_without_sense_are_refused_by_name(settings):
     with pytest.raises(ValueError, match=f"`{next(iter(settings))}` should be"):
         LofRelease(**settings)

@@ -17,12 +17,12 @@ SQUARE = Layout(0, Grid(14, 14))
 def test_covariance_and_distances_are_those_of_scikit_learn(count, width):
     patches = torch.randn(2, count, width, generator=torch.Generator().manual_seed(0)).double()
     patches[..., 0] *= 30
-    for picture, ours, distances in zip(
+    for image, ours, distances in zip(
         patches, shrunk_covariance(patches - patches.mean(1, keepdim=True)), mahalanobis_distance(patches), strict=True
     ):
-        reference = LedoitWolf().fit(picture.numpy())
+        reference = LedoitWolf().fit(image.numpy())
         torch.testing.assert_close(ours, torch.from_numpy(reference.covariance_), rtol=1e-8, atol=1e-8)
-        expected = torch.from_numpy(reference.mahalanobis(picture.numpy())).sqrt().float()
+        expected = torch.from_numpy(reference.mahalanobis(image.numpy())).sqrt().float()
         torch.testing.assert_close(distances, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_equal_patches_have_score_zero(recording_of):
 
 
 def test_one_patch_and_a_threshold_that_is_no_number_are_refused():
-    assert "1 patch has no spread" in str(Mahalanobis().refusal(Layout(1, Grid(1, 1))))
+    assert "1 patch has no spread" in str(Mahalanobis().unsupported_reason(Layout(1, Grid(1, 1))))
     with pytest.raises(ValueError, match="`threshold` should be above 0"):
         Mahalanobis(threshold=float("nan"))
     with pytest.raises(ValueError, match="`kept` should be a share"):

@@ -19,7 +19,7 @@ def recorded(tokens):
     return Recording(1, {("block_out", 1): tokens})
 
 
-def test_a_picture_worked_out_by_hand():
+def test_a_image_worked_out_by_hand():
     # Entries of size 0.05 are most, so the median is 0.05 and the relative line 50: the absolute line of 100 decides.
     tokens = torch.full((1, 7, 4), 0.05)
     tokens[0, 1, 2], tokens[0, 2, 3], tokens[0, 3, 0] = -150.0, 100.0, 60.0

@@ -24,7 +24,7 @@ def test_copies_are_at_no_distance():
     assert (distances[1:4, 1:4][~torch.eye(3, dtype=torch.bool)] > 1).all()
 
 
-def test_a_patch_is_not_its_own_neighbour():
+def test_a_patch_is_not_its_own_neighbor():
     line = torch.tensor([0.0, 1.0, 3.0, 7.0])[None, :, None]
     distances, others = nearest_others(line, 2)
     assert distances[0].tolist() == [[1, 3], [1, 2], [2, 3], [4, 6]]

@@ -1,4 +1,4 @@
-"""A fixed number of patches of largest norm is marked in each picture."""
+"""A fixed number of patches of largest norm is marked in each image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def mask_of(norms, count):
     return NormTopK(count=count)(Recording(1, {("block_out", 1): tokens}), layout).mask.tolist()
 
 
-def test_the_largest_norms_of_each_picture_are_marked():
+def test_the_largest_norms_of_each_image_are_marked():
     norms = [[1.0, -5.0, 4.0, 2.0], [9.0, 1.0, 1.0, 1.0]]
     # Of equal norms the first are taken.
     assert mask_of(norms, 2) == [[False, True, True, False], [True, True, False, False]]

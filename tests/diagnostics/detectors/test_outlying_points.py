@@ -1,4 +1,4 @@
-"""What all detectors of outlying points share: batches, damaged pictures, precision, shapes and permutations."""
+"""What all detectors of outlying points share: batches, damaged images, precision, shapes and permutations."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from diagnostics.detectors.random import RandomScores
 from diagnostics.layout import Grid, Layout
 
 DETECTORS = [
-    LocalOutlierFactor(neighbours=10),
-    LofRelease(neighbours=10),
-    KNearest(neighbours=10),
+    LocalOutlierFactor(neighbors=10),
+    LofRelease(neighbors=10),
+    KNearest(neighbors=10),
     Mahalanobis(),
     IsolationForest(trees=10),
     RandomScores(count=3),
@@ -42,7 +42,7 @@ def tokens(layout):
     return tokens
 
 
-def test_a_batch_equals_its_pictures_one_by_one_and_nothing_is_changed(detector, layout, tokens, recording_of):
+def test_a_batch_equals_its_images_one_by_one_and_nothing_is_changed(detector, layout, tokens, recording_of):
     before = tokens.clone()
     scores, mask = detector(recording_of(block_out=tokens), layout)
     assert torch.equal(tokens, before)
@@ -55,7 +55,7 @@ def test_a_batch_equals_its_pictures_one_by_one_and_nothing_is_changed(detector,
 
 
 @pytest.mark.parametrize("damage", [torch.nan, torch.inf])
-def test_a_damaged_picture_has_nan_scores_and_leaves_the_others_alone(detector, layout, tokens, damage, recording_of):
+def test_a_damaged_image_has_nan_scores_and_leaves_the_others_alone(detector, layout, tokens, damage, recording_of):
     whole = detector(recording_of(block_out=tokens), layout)
     tokens[1, layout.prefix + 3, 5] = damage
     scores, mask = detector(recording_of(block_out=tokens), layout)

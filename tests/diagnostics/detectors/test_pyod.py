@@ -42,8 +42,8 @@ def library(monkeypatch):
 def test_scores_and_marks_are_the_models_own(planted, recording_of):
     patches, truth = planted(4, 2)
     outliers = Pyod(name="FarOff", seed=2)(recording_of(block_out=patches), SQUARE)
-    for picture, scores, mask in zip(patches, *outliers, strict=True):
-        model = FarOff(contamination=0.05, random_state=2).fit(picture.numpy())
+    for image, scores, mask in zip(patches, *outliers, strict=True):
+        model = FarOff(contamination=0.05, random_state=2).fit(image.numpy())
         np.testing.assert_allclose(scores, model.decision_scores_, rtol=1e-6)
         assert mask.tolist() == model.labels_.tolist()
     assert outliers.mask[truth].all()
@@ -59,7 +59,7 @@ def test_a_name_is_found_with_and_without_underscores(name, recording_of):
 
 
 @pytest.mark.usefixtures("library")
-def test_a_damaged_picture_is_kept_from_the_model(planted, recording_of):
+def test_a_damaged_image_is_kept_from_the_model(planted, recording_of):
     patches, _ = planted(4, 2)
     patches[1, 0, 0] = torch.nan
     outliers = Pyod(name="FarOff")(recording_of(block_out=patches), SQUARE)

@@ -1,4 +1,4 @@
-"""Random scores: uniform, seeded, the same for a picture in every batch."""
+"""Random scores: uniform, seeded, the same for an image in every batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diagnostics.layout import Grid, Layout
 SQUARE = Layout(0, Grid(14, 14))
 
 
-def test_scores_are_uniform_and_differ_between_pictures_and_seeds(planted, recording_of):
+def test_scores_are_uniform_and_differ_between_images_and_seeds(planted, recording_of):
     patches, _ = planted(0, 5)
     scores = RandomScores().score(recording_of(block_out=patches), SQUARE)
     assert stats.kstest(scores.flatten().numpy(), "uniform").pvalue > 0.01

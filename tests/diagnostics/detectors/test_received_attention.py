@@ -22,12 +22,12 @@ def test_scores_equal_the_column_means_of_the_matrix(layout):
     q, k = (2 * torch.randn(2, 3, layout.tokens, 6, generator=generator) for _ in range(2))
     attention = (q @ k.mT / 6**0.5).softmax(dim=-1)
     scores = ReceivedAttention().score(recorded(q, k), layout)
-    for picture in range(2):
+    for image in range(2):
         for patch in range(layout.count):
             token = layout.prefix + patch
-            given = [attention[picture, head, query, token] for head in range(3) for query in range(layout.tokens)]
+            given = [attention[image, head, query, token] for head in range(3) for query in range(layout.tokens)]
             from_patches = torch.stack(given).view(3, -1)[:, layout.prefix :]
-            assert scores[picture, patch].item() == pytest.approx(layout.tokens * from_patches.mean().item(), rel=1e-4)
+            assert scores[image, patch].item() == pytest.approx(layout.tokens * from_patches.mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

@@ -22,30 +22,30 @@ def outlying():
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """Three pictures of 64 x 96 made of smooth shades, on which `tiny:outliers=true` has outliers."""
+def images():
+    """Three images of 64 x 96 made of smooth shades, on which `tiny:outliers=true` has outliers."""
     coarse = torch.randn(3, 3, 2, 3, generator=torch.Generator().manual_seed(0))
     return torch.nn.functional.interpolate(coarse, (224, 160), mode="bilinear")
 
 
 @pytest.fixture(scope="module")
-def recorder(outlying, pictures):
+def recorder(outlying, images):
     recorder = Recorder("ffn_hidden", "block_out")
-    outlying.trunk(pictures, tap=recorder)
+    outlying.trunk(images, tap=recorder)
     return recorder
 
 
-def test_the_planted_neuron_is_the_best_of_its_layer_and_of_the_first_half(outlying, pictures):
-    assert RegisterNeuron().fitted(outlying, pictures, 6).neurons[0] == NEURON
-    released = RegisterNeuron(scope="model", contrast=False).fitted(outlying, pictures, 6)
+def test_the_planted_neuron_is_the_best_of_its_layer_and_of_the_first_half(outlying, images):
+    assert RegisterNeuron().fitted(outlying, images, 6).neurons[0] == NEURON
+    released = RegisterNeuron(scope="model", contrast=False).fitted(outlying, images, 6)
     assert released.neurons[0] == NEURON
     assert len(released.neurons) == 10
     assert all(1 <= layer <= 6 for layer, _ in released.neurons)
 
 
-def test_tokens_are_scored_by_the_planted_neuron(outlying, pictures, recorder):
-    layout = outlying.layout(pictures)
-    detector = RegisterNeuron(top_k=1).fitted(outlying, pictures, 6)
+def test_tokens_are_scored_by_the_planted_neuron(outlying, images, recorder):
+    layout = outlying.layout(images)
+    detector = RegisterNeuron(top_k=1).fitted(outlying, images, 6)
     outliers = detector(recorder.recording.at(6), layout)
     norms = token_norms(layout.patches(recorder["block_out", 6]))
     truth = norms > 3 * norms.median(dim=1, keepdim=True).values
@@ -56,8 +56,8 @@ def test_tokens_are_scored_by_the_planted_neuron(outlying, pictures, recorder):
     assert truth[outliers.mask].all()
 
 
-def test_mean_score_over_outliers_equals_a_slow_loop(outlying, pictures, recorder):
-    layout, expected, used = outlying.layout(pictures), 0, 0
+def test_mean_score_over_outliers_equals_a_slow_loop(outlying, images, recorder):
+    layout, expected, used = outlying.layout(images), 0, 0
     for number in range(3):
         norms = token_norms(layout.patches(recorder["block_out", 11]))[number]
         where = norms > 40
@@ -65,7 +65,7 @@ def test_mean_score_over_outliers_equals_a_slow_loop(outlying, pictures, recorde
         if where.any():
             expected, used = expected + hidden[where].mean(0), used + 1
     ranked = (expected / used).argsort(descending=True)[:5].tolist()
-    found = RegisterNeuron(top_k=5, contrast=False, norm=40.0, detect_at=11).fitted(outlying, pictures, 6)
+    found = RegisterNeuron(top_k=5, contrast=False, norm=40.0, detect_at=11).fitted(outlying, images, 6)
     assert [unit for _, unit in found.neurons] == ranked
 
 
@@ -85,9 +85,9 @@ def test_a_neuron_no_more_active_at_the_outliers_has_no_vote(recording_of):
     torch.testing.assert_close(scores, torch.tensor([[0.0, 0.5]]))
 
 
-def test_levels_are_the_mean_activities_that_the_search_saw(outlying, pictures, recorder):
-    layout = outlying.layout(pictures)
-    found = RegisterNeuron(top_k=3, norm=40.0, detect_at=11).fitted(outlying, pictures, 6)
+def test_levels_are_the_mean_activities_that_the_search_saw(outlying, images, recorder):
+    layout = outlying.layout(images)
+    found = RegisterNeuron(top_k=3, norm=40.0, detect_at=11).fitted(outlying, images, 6)
     where = token_norms(layout.patches(recorder["block_out", 11])) > 40
     sizes = layout.patches(recorder["ffn_hidden", 6]).abs()
     for (_, unit), (ordinary, active) in zip(found.neurons, found.levels, strict=True):
@@ -98,16 +98,16 @@ def test_levels_are_the_mean_activities_that_the_search_saw(outlying, pictures, 
         assert ordinary == pytest.approx(sum(float(pair[1]) for pair in pairs) / len(pairs), rel=1e-4)
 
 
-def test_sparse_leaves_out_neurons_that_are_active_everywhere(outlying, pictures, recorder):
-    found = RegisterNeuron(sparse=True, top_k=400, contrast=False).fitted(outlying, pictures, 6)
-    quiet = (outlying.layout(pictures).patches(recorder["ffn_hidden", 6]).abs() < 0.5).float().mean(dim=1)
+def test_sparse_leaves_out_neurons_that_are_active_everywhere(outlying, images, recorder):
+    found = RegisterNeuron(sparse=True, top_k=400, contrast=False).fitted(outlying, images, 6)
+    quiet = (outlying.layout(images).patches(recorder["ffn_hidden", 6]).abs() < 0.5).float().mean(dim=1)
     assert NEURON in found.neurons
     assert all(quiet[:, unit].max() >= 0.5 for _, unit in found.neurons)
     assert len(found.neurons) < 256
 
 
-def test_a_batch_equals_its_pictures_one_by_one_and_damage_stays(outlying, pictures, recorder, recording_of):
-    detector, layout = RegisterNeuron().fitted(outlying, pictures, 6), outlying.layout(pictures)
+def test_a_batch_equals_its_images_one_by_one_and_damage_stays(outlying, images, recorder, recording_of):
+    detector, layout = RegisterNeuron().fitted(outlying, images, 6), outlying.layout(images)
     detector = replace(detector, neurons=tuple((1, unit) for _, unit in detector.neurons))
     hidden = recorder["ffn_hidden", 6].bfloat16()
     whole = detector(recording_of(ffn_hidden=hidden), layout)
@@ -128,23 +128,23 @@ def test_models_without_prefix_and_other_widths_are_fitted_too(images):
     assert {layer for layer, _ in detector.neurons} == {3}
 
 
-def test_the_weights_and_the_detector_are_the_same_after_fitting(outlying, pictures):
+def test_the_weights_and_the_detector_are_the_same_after_fitting(outlying, images):
     before = {name: tensor.clone() for name, tensor in outlying.model.state_dict().items()}
     detector = RegisterNeuron()
-    detector.fitted(outlying, pictures, 6)
+    detector.fitted(outlying, images, 6)
     assert detector == RegisterNeuron()
     assert all(torch.equal(tensor, before[name]) for name, tensor in outlying.model.state_dict().items())
 
 
-def test_errors_say_what_to_do(outlying, pictures, recorder):
-    layout = outlying.layout(pictures)
+def test_errors_say_what_to_do(outlying, images, recorder):
+    layout = outlying.layout(images)
     with pytest.raises(ValueError, match=r"detector\.fitted\(backbone, images, layer\)"):
         RegisterNeuron()(recorder.recording.at(6), layout)
-    with pytest.raises(ValueError, match="none of 3 pictures has a patch whose norm at layer 11 is above 1e\\+06"):
-        RegisterNeuron(norm=1e6).fitted(outlying, pictures, 6)
+    with pytest.raises(ValueError, match="none of 3 images has a patch whose norm at layer 11 is above 1e\\+06"):
+        RegisterNeuron(norm=1e6).fitted(outlying, images, 6)
     with pytest.raises(ValueError, match="layer 0 is the embedding"):
-        RegisterNeuron().fitted(outlying, pictures, 0)
-    found = RegisterNeuron().fitted(outlying, pictures, 6)
+        RegisterNeuron().fitted(outlying, images, 0)
+    found = RegisterNeuron().fitted(outlying, images, 6)
     with pytest.raises(ValueError, match=r"sits in layer 8; they are in layer\(s\) 6"):
         found(recorder.recording.at(8), layout)
 
@@ -167,7 +167,7 @@ def test_settings_without_sense_are_refused_by_name(settings):
 
 
 @pytest.mark.parametrize("scope", ["layer", "model"])
-def test_layers_fitted_together_are_those_fitted_alone(outlying, pictures, scope):
+def test_layers_fitted_together_are_those_fitted_alone(outlying, images, scope):
     detector = RegisterNeuron(scope=scope, top_k=4)
-    together = detector.fitted_to(outlying, pictures, [6, 3])
-    assert together == {layer: detector.fitted(outlying, pictures, layer) for layer in (6, 3)}
+    together = detector.fitted_to(outlying, images, [6, 3])
+    assert together == {layer: detector.fitted(outlying, images, layer) for layer in (6, 3)}

@@ -35,17 +35,17 @@ def correlation(vectors, weights):
 def test_scores_equal_those_of_the_matrix_written_out(layout, tokens, weights):
     recording = recorded(layout, 0)
     scores = SelfCorrelation(weights=weights, tokens=tokens).score(recording, layout)
-    for picture in range(2):
+    for image in range(2):
         total = 0
         for name in ("query", "key", "value"):
-            for head in recording[name][picture].double():
+            for head in recording[name][image].double():
                 chosen = head[layout.prefix :] if tokens == "patches" else head
                 total = total + correlation(chosen, weights) / 9
         start = 0 if tokens == "patches" else layout.prefix
         for patch in range(layout.count):
             row = total[start + patch]
             expected = (row.mean() - row[start + patch]).item()
-            assert scores[picture, patch].item() == pytest.approx(expected, abs=1e-5)
+            assert scores[image, patch].item() == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

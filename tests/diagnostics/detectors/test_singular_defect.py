@@ -94,7 +94,7 @@ def test_score_is_the_cosine_whatever_its_sign(recording_of):
     assert outliers.mask.tolist() == [[True, True, False, True, False, True]]
 
 
-def test_a_damaged_picture_leaves_the_others_alone_and_half_precision_is_scored_in_fp32(recording_of):
+def test_a_damaged_image_leaves_the_others_alone_and_half_precision_is_scored_in_fp32(recording_of):
     tokens = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
     detector, layout = SingularDefect(direction=(0.5, 0.5, 0.5, 0.5)), Layout(0, Grid(2, 3))
     whole = detector(recording_of(block_out=tokens), layout)

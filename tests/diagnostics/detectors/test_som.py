@@ -27,11 +27,11 @@ def test_scores_equal_those_of_the_whole_matrix(layout):
     q, k = heads_of(layout)
     attention = (q.double() @ k.double().mT / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
     ratio, difference = torch.zeros(2, layout.count), torch.zeros(2, layout.count)
-    for picture in range(2):
+    for image in range(2):
         for patch in range(layout.count):
             token = layout.prefix + patch
-            by_class, by_self = attention[picture, layout.class_index, token], attention[picture, token, token]
-            ratio[picture, patch], difference[picture, patch] = by_class / by_self, by_class - by_self
+            by_class, by_self = attention[image, layout.class_index, token], attention[image, token, token]
+            ratio[image, patch], difference[image, patch] = by_class / by_self, by_class - by_self
     scores, mask = Som()(recorded(q, k), layout)
     torch.testing.assert_close(scores, ratio, rtol=1e-4, atol=0)
     assert torch.equal(mask, ratio > 1)

@@ -20,16 +20,16 @@ def recorded(seed, layout=LAYOUT, spread=2.0):
 
 
 def released(recording, layout, factor, most):
-    """The rule written out, one picture and one patch at a time: sets of marked patches."""
+    """The rule written out, one image and one patch at a time: sets of marked patches."""
     q, k = recording["query"].double(), recording["key"].double()
     attention = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
     marked = []
-    for picture in attention:
+    for image in attention:
         candidates = []
         for patch in range(layout.count):
             token = layout.prefix + patch
-            if factor * picture[layout.class_index, token] > picture[token, token]:
-                candidates.append((picture[layout.class_index, token].item(), patch))
+            if factor * image[layout.class_index, token] > image[token, token]:
+                candidates.append((image[layout.class_index, token].item(), patch))
         marked.append({patch for _, patch in sorted(candidates, reverse=True)[:most]})
     return marked
 

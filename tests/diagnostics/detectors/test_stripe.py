@@ -22,7 +22,7 @@ def recorded(maps):
 def test_a_stripe_scores_far_above_a_patch_that_as_much_attention_goes_to_from_a_few_queries():
     maps = torch.ones(1, 20, 20)
     maps[:, :, 3] = 8.0  # from all queries
-    maps[:, 10:13, 7] = 200.0  # from three neighbours
+    maps[:, 10:13, 7] = 200.0  # from three neighbors
     maps = maps / maps.sum(dim=2, keepdim=True)
     recording = recorded(maps)
     received = ReceivedAttention().score(recording, LAYOUT)[0]

@@ -18,7 +18,7 @@ def examples(width=48):
     """One of each edit, with settings that change something."""
     return {
         "purify-at": EDITS["purify-at"](
-            detector=DETECTORS.build("norm-topk:count=3"), purifier=PURIFIERS.build("neighbour-mean"), layers=(4, 9)
+            detector=DETECTORS.build("norm-topk:count=3"), purifier=PURIFIERS.build("neighbor-mean"), layers=(4, 9)
         ),
         "register": EDITS["register"](neurons=((3, 5), (3, 17), (6, 1))),
         "mute-channels": EDITS["mute-channels"](channels=(1, 7), layers=(5,)),
@@ -29,7 +29,7 @@ def examples(width=48):
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_every_edit_changes_the_tokens_and_leaves_weights_and_pictures(name, tiny, images):
+def test_every_edit_changes_the_tokens_and_leaves_weights_and_images(name, tiny, images):
     edit = examples()[name]
     before, pixels, described = fingerprint(tiny.model), images.clone(), repr(edit)
     stock = tiny.trunk(images)
@@ -44,13 +44,13 @@ def test_every_edit_changes_the_tokens_and_leaves_weights_and_pictures(name, tin
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edit_of_a_batch_equals_that_of_each_picture(name, tiny, images):
+def test_an_edit_of_a_batch_equals_that_of_each_image(name, tiny, images):
     edit = examples()[name]
     together = tiny.trunk(images, tap=edit)
     for number in range(2):
         alone = edit
         if name == "plant":
-            alone = EDITS["plant"](vector=edit.vector, layers=edit.layers, pictures=(number,))
+            alone = EDITS["plant"](vector=edit.vector, layers=edit.layers, images=(number,))
         assert torch.allclose(tiny.trunk(images[number : number + 1], tap=alone)[0], together[number], atol=1e-4)
 
 
@@ -150,8 +150,8 @@ def test_planted_outliers_are_where_they_say_and_nowhere_else(tiny, images):
     assert torch.allclose(added, torch.tensor(edit.vector).expand(8, -1), atol=1e-4)
 
 
-def test_places_depend_on_seed_and_picture_alone(tiny, images):
-    edit = EDITS["plant"](vector=channel_vector(48, (3,), 9.0), pictures=(5, 0))
+def test_places_depend_on_seed_and_image_alone(tiny, images):
+    edit = EDITS["plant"](vector=channel_vector(48, (3,), 9.0), images=(5, 0))
     tiny.trunk(images, tap=edit)
     layout = tiny.layout(images)
     assert torch.equal(edit.places[0], planted_places(layout, 4, clustered=False, seed=(0, 5)))
@@ -217,7 +217,7 @@ def test_purified_tokens_go_on_and_masks_are_told(tiny, images):
 def test_purifying_removes_planted_outliers_on_the_way(tiny, images):
     plant = EDITS["plant"](vector=channel_vector(48, (3,), 500.0), layers=(6,), count=3)
     purify = EDITS["purify-at"](
-        detector=DETECTORS.build("relative-norm"), purifier=PURIFIERS.build("neighbour-mean"), layers=(6,)
+        detector=DETECTORS.build("relative-norm"), purifier=PURIFIERS.build("neighbor-mean"), layers=(6,)
     )
     recorder = Recorder("block_out", layers=[6])
     tiny.trunk(images, tap=chain(plant, purify, recorder))

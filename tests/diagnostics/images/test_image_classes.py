@@ -1,4 +1,4 @@
-"""A table of what pictures show is read and matched by name, and what does not fit is told."""
+"""A table of what images show is read and matched by name, and what does not fit is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diagnostics.images.image_classes import classes_of, read_classes
     ("name", "text"),
     [
         ("t.csv", "a.jpg,cat\nval/b.jpg, dog\n\n"),
-        ("t.csv", "\ufeffpicture,class\r\na.jpg,cat\r\nval/b.jpg,dog\r\n"),
+        ("t.csv", "\ufeffimage,class\r\na.jpg,cat\r\nval/b.jpg,dog\r\n"),
         ("t.json", '{"a.jpg": "cat", "val/b.jpg": "dog"}'),
     ],
 )
@@ -25,12 +25,12 @@ def test_tables_of_both_kinds_are_read(tmp_path, name, text):
     [
         ("t.csv", "a.jpg,cat,1\n", "row 1 of .* should have two columns"),
         ("t.csv", "a.jpg\n", "row 1"),
-        ("t.csv", "", "names no picture"),
-        ("t.csv", "picture,class\n", "names no picture"),
+        ("t.csv", "", "names no image"),
+        ("t.csv", "image,class\n", "names no image"),
         ("t.csv", "a.jpg,cat\na.jpg,dog\n", "gives `a.jpg` two classes, `cat` and `dog`"),
         ("t.json", "{", "is no JSON"),
-        ("t.json", '{"a.jpg": 3}', "a text for each picture"),
-        ("t.json", "[]", "a text for each picture"),
+        ("t.json", '{"a.jpg": 3}', "a text for each image"),
+        ("t.json", "[]", "a text for each image"),
     ],
 )
 def test_tables_that_cannot_be_understood_are_refused_with_the_form(tmp_path, name, text, said):
@@ -44,13 +44,13 @@ def test_a_table_that_is_not_there_is_named(tmp_path):
         read_classes(tmp_path / "none.csv")
 
 
-def test_pictures_are_found_by_path_then_file_then_stem():
+def test_images_are_found_by_path_then_file_then_stem():
     truth = {"val/a.jpg": "cat", "a.jpg": "dog", "b": "DOG", "c.png": "cat"}
     assert classes_of(["val/a.jpg", "test/a.jpg", "x/b.png", "c.png"], truth, ["Cat", "dog"]) == [0, 1, 1, 0]
 
 
-def test_missing_pictures_and_unknown_classes_are_told():
+def test_missing_images_and_unknown_classes_are_told():
     with pytest.raises(ValueError, match=r"1 of 2 have none, the first `b\.jpg`"):
         classes_of(["a.jpg", "b.jpg"], {"a.jpg": "cat"}, ["cat"])
-    with pytest.raises(ValueError, match=r"no class for the picture `a\.jpg` `caat`\. Did you mean `cat`"):
+    with pytest.raises(ValueError, match=r"no class for the image `a\.jpg` `caat`\. Did you mean `cat`"):
         classes_of(["a.jpg"], {"a.jpg": "caat"}, ["cat", "dog"])

@@ -1,4 +1,4 @@
-"""Each kind of file that a folder of pictures may hold is made here, and either read rightly or refused by name."""
+"""Each kind of file that a folder of images may hold is made here, and either read rightly or refused by name."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from PIL import Image, features
 
 from diagnostics.images import (
     MAX_PIXELS,
-    PictureError,
+    ImageError,
     Size,
-    as_picture,
+    as_image,
     as_size,
-    denormalise,
-    find_pictures,
+    denormalize,
+    find_images,
     load_image,
-    normalise,
-    open_picture,
+    normalize,
+    open_image,
     parse_size,
     read_size,
     resize,
@@ -35,7 +35,7 @@ from diagnostics.images import (
 from diagnostics.registry import UnknownName
 
 
-def colours(height: int = 5, width: int = 7) -> np.ndarray:
+def colors(height: int = 5, width: int = 7) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -45,9 +45,9 @@ def smooth(height: int = 16, width: int = 24) -> np.ndarray:
 
 
 def pixels(path: Path, **settings) -> np.ndarray:
-    picture = open_picture(path, **settings)
-    assert picture.mode == "RGB"
-    return np.asarray(picture)
+    image = open_image(path, **settings)
+    assert image.mode == "RGB"
+    return np.asarray(image)
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -61,7 +61,7 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """The beginning of a 1-bit grey PNG of any size; the few bytes of pixels in it are far too few."""
+    """The beginning of a 1-bit gray PNG of any size; the few bytes of pixels in it are far too few."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\0" * 9))
 
@@ -82,25 +82,25 @@ def names(paths, folder):
     return [str(path.relative_to(folder)) for path in paths]
 
 
-def test_a_folder_gives_its_pictures_sorted_and_leaves_hidden_and_other_files_out(folder):
-    assert names(find_pictures([folder]), folder) == ["a.PNG", "b.jpg", "sub/c.tiff", "sub/deeper/d.webp"]
+def test_a_folder_gives_its_images_sorted_and_leaves_hidden_and_other_files_out(folder):
+    assert names(find_images([folder]), folder) == ["a.PNG", "b.jpg", "sub/c.tiff", "sub/deeper/d.webp"]
 
 
 def test_globs_are_expanded_when_the_shell_did_not(folder):
-    assert names(find_pictures([f"{folder}/*"]), folder) == ["a.PNG", "b.jpg", "sub/c.tiff", "sub/deeper/d.webp"]
-    assert names(find_pictures([f"{folder}/*.jpg"]), folder) == ["b.jpg"]
-    assert names(find_pictures(f"{folder}/**/*.webp"), folder) == ["sub/deeper/d.webp"]
+    assert names(find_images([f"{folder}/*"]), folder) == ["a.PNG", "b.jpg", "sub/c.tiff", "sub/deeper/d.webp"]
+    assert names(find_images([f"{folder}/*.jpg"]), folder) == ["b.jpg"]
+    assert names(find_images(f"{folder}/**/*.webp"), folder) == ["sub/deeper/d.webp"]
 
 
 def test_sources_keep_their_order_and_a_file_comes_once(folder):
     (folder / "link.jpg").symlink_to(folder / "b.jpg")
-    found = find_pictures([folder / "sub/c.tiff", folder / "link.jpg", folder, f"{folder}/sub/../b.jpg"])
+    found = find_images([folder / "sub/c.tiff", folder / "link.jpg", folder, f"{folder}/sub/../b.jpg"])
     assert names(found, folder) == ["sub/c.tiff", "link.jpg", "a.PNG", "sub/deeper/d.webp"]
 
 
 def test_a_named_file_is_taken_whatever_its_suffix_and_a_name_with_brackets_is_no_glob(folder):
     (folder / "photo[1].raw").write_bytes(b"-")
-    assert names(find_pictures([folder / "photo[1].raw", folder / ".hidden.jpg"]), folder) == [
+    assert names(find_images([folder / "photo[1].raw", folder / ".hidden.jpg"]), folder) == [
         "photo[1].raw",
         ".hidden.jpg",
     ]
@@ -111,7 +111,7 @@ def test_links_to_folders_are_followed_and_a_link_back_up_ends(folder, tmp_path_
     (elsewhere / "far.png").write_bytes(b"-")
     (folder / "sub/data").symlink_to(elsewhere)
     (folder / "sub/up").symlink_to(folder)
-    assert names(find_pictures([folder]), folder) == [
+    assert names(find_images([folder]), folder) == [
         "a.PNG",
         "b.jpg",
         "sub/c.tiff",
@@ -122,17 +122,17 @@ def test_links_to_folders_are_followed_and_a_link_back_up_ends(folder, tmp_path_
 
 def test_a_missing_file_an_unmatched_glob_an_empty_folder_and_nothing_are_named(folder):
     with pytest.raises(ValueError, match=r"there is no file or folder `.*missing\.jpg`"):
-        find_pictures([folder / "missing.jpg"])
-    with pytest.raises(ValueError, match=r"no picture matches the glob `.*\*\.bmp`.*\.jpeg"):
-        find_pictures([f"{folder}/*.bmp"])
+        find_images([folder / "missing.jpg"])
+    with pytest.raises(ValueError, match=r"no image matches the glob `.*\*\.bmp`.*\.jpeg"):
+        find_images([f"{folder}/*.bmp"])
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"`.*empty` has no pictures .*no files at all"):
-        find_pictures([folder, folder / "empty"])
+    with pytest.raises(ValueError, match=r"`.*empty` has no images .*no files at all"):
+        find_images([folder, folder / "empty"])
     (folder / "empty/x.heic").write_bytes(b"-")
     with pytest.raises(ValueError, match=r"1 other files, among them \.heic.*Looked for .*\.webp"):
-        find_pictures([folder / "empty"])
-    with pytest.raises(ValueError, match="no pictures were given"):
-        find_pictures([])
+        find_images([folder / "empty"])
+    with pytest.raises(ValueError, match="no images were given"):
+        find_images([])
 
 
 def test_a_folder_below_that_may_not_be_read_is_named(folder, monkeypatch):
@@ -145,7 +145,7 @@ def test_a_folder_below_that_may_not_be_read_is_named(folder, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", locked)
     with pytest.raises(ValueError, match=r"deeper` can't be searched: Permission denied"):
-        find_pictures([folder])
+        find_images([folder])
 
 
 # Sizes
@@ -162,7 +162,7 @@ def test_a_folder_below_that_may_not_be_read_is_named(folder, monkeypatch):
         ("NATIVE", (375, 500), "native"),
     ],
 )
-def test_a_size_text_gives_height_and_width_of_a_500x375_picture_and_comes_back(text, size, canonical):
+def test_a_size_text_gives_height_and_width_of_a_500x375_image_and_comes_back(text, size, canonical):
     assert parse_size(text).of(500, 375) == size
     assert str(parse_size(text)) == canonical
     assert parse_size(canonical) == parse_size(text)
@@ -203,17 +203,17 @@ def test_a_size_comes_from_a_side_or_a_tuple_of_height_and_width():
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm", "webp"])
-def test_lossless_colour_pictures_come_back_pixel_by_pixel(tmp_path, suffix):
-    path = tmp_path / f"picture.{suffix}"
-    Image.fromarray(colours()).save(path, **({"lossless": True} if suffix == "webp" else {}))
-    assert np.array_equal(pixels(path), colours())
+def test_lossless_color_images_come_back_pixel_by_pixel(tmp_path, suffix):
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(colors()).save(path, **({"lossless": True} if suffix == "webp" else {}))
+    assert np.array_equal(pixels(path), colors())
     assert read_size(path) == (7, 5)
 
 
 def test_what_is_inside_counts_and_not_the_suffix(tmp_path):
-    path = tmp_path / "picture.jpg"
-    Image.fromarray(colours()).save(path, "PNG")
-    assert np.array_equal(pixels(path), colours())
+    path = tmp_path / "image.jpg"
+    Image.fromarray(colors()).save(path, "PNG")
+    assert np.array_equal(pixels(path), colors())
 
 
 # Where the stored pixel of row r, column c is shown, by EXIF's own words for its first row and first column.
@@ -231,9 +231,9 @@ TURNED = {
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "webp", "jpg"])
 @pytest.mark.parametrize("orientation", TURNED)
-def test_pictures_are_turned_as_their_exif_says_and_so_is_their_size(tmp_path, suffix, orientation):
-    path = tmp_path / f"picture.{suffix}"
-    stored = smooth() if suffix == "jpg" else colours()
+def test_images_are_turned_as_their_exif_says_and_so_is_their_size(tmp_path, suffix, orientation):
+    path = tmp_path / f"image.{suffix}"
+    stored = smooth() if suffix == "jpg" else colors()
     options = {"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
     Image.fromarray(stored).save(path, exif=exif(orientation), **options)
     shown = TURNED[orientation](stored)
@@ -244,42 +244,42 @@ def test_pictures_are_turned_as_their_exif_says_and_so_is_their_size(tmp_path, s
 
 
 def test_a_compressed_tiff_is_turned_once(tmp_path):
-    path = tmp_path / "picture.tif"
-    Image.fromarray(colours()).save(path, exif=exif(6), compression="tiff_lzw")
-    assert np.array_equal(pixels(path), np.rot90(colours(), -1))
+    path = tmp_path / "image.tif"
+    Image.fromarray(colors()).save(path, exif=exif(6), compression="tiff_lzw")
+    assert np.array_equal(pixels(path), np.rot90(colors(), -1))
 
 
 def test_an_orientation_behind_the_pixels_of_a_png_is_found(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     buffer = io.BytesIO()
-    Image.fromarray(colours()).save(buffer, "PNG")
+    Image.fromarray(colors()).save(buffer, "PNG")
     body, end = buffer.getvalue()[:-12], buffer.getvalue()[-12:]
     path.write_bytes(body + png_chunk(b"eXIf", exif(6).tobytes().removeprefix(b"Exif\0\0")) + end)
-    assert np.array_equal(pixels(path), np.rot90(colours(), -1))
+    assert np.array_equal(pixels(path), np.rot90(colors(), -1))
     assert read_size(path) == (5, 7)
 
 
 def test_the_size_of_a_png_is_read_without_its_pixels(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(png_header(300, 200))
     assert read_size(path) == (300, 200)
-    with pytest.raises(PictureError, match="damaged or cut short"):
-        open_picture(path)
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        open_image(path)
 
 
-def test_damaged_exif_leaves_the_picture_as_it_is_stored(tmp_path):
-    path = tmp_path / "picture.jpg"
+def test_damaged_exif_leaves_the_image_as_it_is_stored(tmp_path):
+    path = tmp_path / "image.jpg"
     Image.fromarray(smooth()).save(path, quality=100, subsampling=0, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff broken")
     assert read_size(path) == (24, 16)
     assert np.abs(pixels(path).astype(int) - smooth()).max() <= 4
 
 
-def test_an_opened_picture_is_not_turned_a_second_time(tmp_path):
-    path = tmp_path / "picture.png"
-    Image.fromarray(colours()).save(path, exif=exif(6))
-    once = open_picture(path)
+def test_an_opened_image_is_not_turned_a_second_time(tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(colors()).save(path, exif=exif(6))
+    once = open_image(path)
     assert once.info == {}
-    assert np.array_equal(np.asarray(as_picture(once)), np.asarray(once))
+    assert np.array_equal(np.asarray(as_image(once)), np.asarray(once))
 
 
 def jpeg_of_one_block(stored: tuple[int, int, int, int], *, adobe: int) -> bytes:
@@ -294,7 +294,7 @@ def jpeg_of_one_block(stored: tuple[int, int, int, int], *, adobe: int) -> bytes
     lengths = bytes([0] * 3 + [12] + [0] * 12)  # twelve codes of 4 bits: category n has the code n
     bits = ""
     for value in stored:
-        level = (value - 128) * 8  # the DC term of a constant block, quantised by 1
+        level = (value - 128) * 8  # the DC term of a constant block, quantized by 1
         category = abs(level).bit_length()
         bits += f"{category:04b}"
         if category:
@@ -327,7 +327,7 @@ def jpeg_of_one_block(stored: tuple[int, int, int, int], *, adobe: int) -> bytes
         ((0, 51, 102, 51), (204, 163, 122)),  # (1 - ink)·(1 - black)
     ],
 )
-def test_cmyk_and_ycck_jpegs_as_adobe_writes_them_have_their_colours(tmp_path, inks, shown):
+def test_cmyk_and_ycck_jpegs_as_adobe_writes_them_have_their_colors(tmp_path, inks, shown):
     path = tmp_path / "print.jpg"
     inverted = tuple(255 - ink for ink in inks)
     path.write_bytes(jpeg_of_one_block(inverted, adobe=0))
@@ -345,20 +345,20 @@ def test_cmyk_and_ycck_jpegs_as_adobe_writes_them_have_their_colours(tmp_path, i
     assert np.abs(pixels(path).astype(int) - shown).max() <= 3
 
 
-def test_cmyk_tiff_keeps_its_colours(tmp_path):
+def test_cmyk_tiff_keeps_its_colors(tmp_path):
     path = tmp_path / "print.tiff"
     Image.new("CMYK", (2, 2), (255, 0, 0, 0)).save(path)
     assert (pixels(path) == (0, 255, 255)).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
-def test_grey_becomes_three_equal_channels(tmp_path, suffix):
-    path = tmp_path / f"grey.{suffix}"
-    Image.fromarray(colours()[..., 0]).save(path)
-    assert np.array_equal(pixels(path), np.repeat(colours()[..., :1], 3, axis=-1))
+def test_gray_becomes_three_equal_channels(tmp_path, suffix):
+    path = tmp_path / f"gray.{suffix}"
+    Image.fromarray(colors()[..., 0]).save(path)
+    assert np.array_equal(pixels(path), np.repeat(colors()[..., :1], 3, axis=-1))
 
 
-def test_one_bit_pictures_are_black_and_white(tmp_path):
+def test_one_bit_images_are_black_and_white(tmp_path):
     for suffix in ("png", "pbm", "tiff"):
         path = tmp_path / f"bits.{suffix}"
         Image.fromarray(np.array([[0, 255, 0]], np.uint8)).convert("1").save(path)
@@ -380,13 +380,13 @@ def test_a_sixteen_bit_ramp_stays_a_ramp(tmp_path, suffix):
     assert np.array_equal(found[0], np.repeat(np.arange(256)[:, None], 3, axis=1))
 
 
-def test_sixteen_bit_grey_is_rounded_and_not_cut(tmp_path):
-    found = pixels(sixteen_bits(tmp_path / "grey.png", np.array([[128, 129, 65406, 65407]])))
+def test_sixteen_bit_gray_is_rounded_and_not_cut(tmp_path):
+    found = pixels(sixteen_bits(tmp_path / "gray.png", np.array([[128, 129, 65406, 65407]])))
     assert found[0, :, 0].tolist() == [0, 1, 254, 255]  # 128/257 = 0.498, 129/257 = 0.502
 
 
 def tiff(path: Path, values: np.ndarray, *, bits: int, photometric: int, order: str = "<") -> Path:
-    """A bare uncompressed grey TIFF, for what Pillow does not write."""
+    """A bare uncompressed gray TIFF, for what Pillow does not write."""
     tags = {256: values.shape[1], 257: values.shape[0], 258: bits, 259: 1, 262: photometric, 277: 1}
     if bits == 12:
         pairs = values.reshape(-1, 2)
@@ -414,16 +414,16 @@ def tiff(path: Path, values: np.ndarray, *, bits: int, photometric: int, order: 
 
 def test_big_endian_twelve_bit_and_white_is_zero_tiffs_are_scaled_by_their_own_white(tmp_path):
     values = np.array([[0, 257, 65535, 25700]], np.uint16)
-    for photometric, grey in ((1, [0, 1, 255, 100]), (0, [255, 254, 0, 155])):
+    for photometric, gray in ((1, [0, 1, 255, 100]), (0, [255, 254, 0, 155])):
         found = pixels(tiff(tmp_path / "little.tif", values, bits=16, photometric=photometric))
-        assert found[0, :, 0].tolist() == grey
+        assert found[0, :, 0].tolist() == gray
     found = pixels(tiff(tmp_path / "big.tif", values, bits=16, photometric=1, order=">"))
     assert found[0, :, 0].tolist() == [0, 1, 255, 100]
     twelve = pixels(tiff(tmp_path / "twelve.tif", np.array([[0, 4095, 2048, 16]]), bits=12, photometric=1))
     assert twelve[0, :, 0].tolist() == [0, 255, 128, 1]
 
 
-def test_float_grey_in_0_to_1_is_scaled_and_other_floats_are_refused(tmp_path):
+def test_float_gray_in_0_to_1_is_scaled_and_other_floats_are_refused(tmp_path):
     path = tmp_path / "float.tiff"
     Image.fromarray(np.array([[0.0, 1.0, 0.5, 0.25]], np.float32)).save(path)
     assert pixels(path)[0, :, 0].tolist() == [0, 255, 128, 64]
@@ -431,8 +431,8 @@ def test_float_grey_in_0_to_1_is_scaled_and_other_floats_are_refused(tmp_path):
     assert pixels(inverted)[0, :, 0].tolist() == [255, 0, 191]
     for values in ([0.0, 1.5], [-0.1, 1.0], [0.0, np.nan]):
         Image.fromarray(np.array([values], np.float32)).save(path)
-        with pytest.raises(PictureError, match=r"float values from .* Scale them to \[0, 1\]"):
-            open_picture(path)
+        with pytest.raises(ImageError, match=r"float values from .* Scale them to \[0, 1\]"):
+            open_image(path)
 
 
 def test_whole_numbers_beyond_sixteen_bits_are_refused(tmp_path):
@@ -441,8 +441,8 @@ def test_whole_numbers_beyond_sixteen_bits_are_refused(tmp_path):
     assert pixels(path)[0, :, 0].tolist() == [0, 255]
     for values in ([0, 65536], [-1, 5]):
         Image.fromarray(np.array([values], np.int32)).save(path)
-        with pytest.raises(PictureError, match=r"whole numbers from .*16-bit grey has 0 to 65535"):
-            open_picture(path)
+        with pytest.raises(ImageError, match=r"whole numbers from .*16-bit gray has 0 to 65535"):
+            open_image(path)
 
 
 def test_transparent_pixels_show_the_background(tmp_path):
@@ -452,10 +452,10 @@ def test_transparent_pixels_show_the_background(tmp_path):
     assert pixels(path)[0].tolist() == [[200, 0, 0], [255, 255, 255], [204, 204, 204]]
     assert pixels(path, background=(10, 20, 30))[0].tolist() == [[200, 0, 0], [10, 20, 30], [8, 16, 24]]
     with pytest.raises(ValueError, match="from 0 to 255"):
-        open_picture(path, background=(0, 0, 256))
+        open_image(path, background=(0, 0, 256))
 
 
-def test_grey_with_alpha_and_transparent_palettes_show_the_background(tmp_path):
+def test_gray_with_alpha_and_transparent_palettes_show_the_background(tmp_path):
     path = tmp_path / "alpha.png"
     Image.merge(
         "LA", [Image.fromarray(np.array([[40, 40]], np.uint8)), Image.fromarray(np.array([[255, 0]], np.uint8))]
@@ -475,7 +475,7 @@ def test_grey_with_alpha_and_transparent_palettes_show_the_background(tmp_path):
     assert pixels(tmp_path / "still.gif")[0].tolist() == [[255] * 3, [40, 50, 60], [70, 80, 90]]
 
 
-def test_a_transparent_grey_value_shows_the_background_at_8_and_16_bits(tmp_path):
+def test_a_transparent_gray_value_shows_the_background_at_8_and_16_bits(tmp_path):
     path = tmp_path / "key.png"
     Image.fromarray(np.array([[7, 40]], np.uint8)).save(path, transparency=7)
     assert pixels(path)[0].tolist() == [[255] * 3, [40] * 3]
@@ -485,21 +485,21 @@ def test_a_transparent_grey_value_shows_the_background_at_8_and_16_bits(tmp_path
     assert pixels(path)[0].tolist() == [[255] * 3, [40] * 3]
 
 
-GREY = Image.new("RGB", (3, 2), (120, 120, 120))
+GRAY = Image.new("RGB", (3, 2), (120, 120, 120))
 PALETTE = Image.new("PA", (3, 2), (0, 255))
 PALETTE.putpalette([120, 120, 120])
-MODES = {mode: GREY.convert(mode) for mode in ("RGBA", "RGBX", "LA", "L", "HSV", "YCbCr", "LAB", "CMYK")}
+MODES = {mode: GRAY.convert(mode) for mode in ("RGBA", "RGBX", "LA", "L", "HSV", "YCbCr", "LAB", "CMYK")}
 MODES |= {"La": MODES["LA"].convert("La"), "RGBa": MODES["RGBA"].convert("RGBa"), "PA": PALETTE}
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_of_pil_becomes_rgb_near_its_colours(mode):
-    picture = as_picture(MODES[mode])
-    assert (picture.mode, picture.size) == ("RGB", (3, 2))
-    assert np.abs(np.asarray(picture).astype(int) - 120).max() <= 2
+def test_every_mode_of_pil_becomes_rgb_near_its_colors(mode):
+    image = as_image(MODES[mode])
+    assert (image.mode, image.size) == ("RGB", (3, 2))
+    assert np.abs(np.asarray(image).astype(int) - 120).max() <= 2
 
 
-def test_a_one_pixel_picture_is_read_and_grows(tmp_path):
+def test_a_one_pixel_image_is_read_and_grows(tmp_path):
     path = tmp_path / "dot.png"
     Image.new("RGB", (1, 1), (10, 20, 30)).save(path)
     assert read_size(path) == (1, 1)
@@ -512,13 +512,13 @@ def test_a_one_pixel_picture_is_read_and_grows(tmp_path):
 
 
 def test_empty_missing_foreign_and_folder_paths_are_named(tmp_path):
-    cases = {"empty.jpg": "is empty", "text.jpg": "is no picture", "none.jpg": "is not there", "folder": "is a folder"}
+    cases = {"empty.jpg": "is empty", "text.jpg": "is no image", "none.jpg": "is not there", "folder": "is a folder"}
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("a recipe for soup\n" * 20)
     (tmp_path / "folder").mkdir()
     for name, reason in cases.items():
-        for read in (open_picture, read_size):
-            with pytest.raises(PictureError) as caught:
+        for read in (open_image, read_size):
+            with pytest.raises(ImageError) as caught:
                 read(tmp_path / name)
             assert caught.value.path == tmp_path / name
             assert caught.value.reason.startswith(reason)
@@ -529,8 +529,8 @@ def test_empty_missing_foreign_and_folder_paths_are_named(tmp_path):
 def test_postscript_is_not_handed_to_another_program(tmp_path):
     path = tmp_path / "drawing.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    with pytest.raises(PictureError, match="is no picture that can be read"):
-        open_picture(path)
+    with pytest.raises(ImageError, match="is no image that can be read"):
+        open_image(path)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tiff", "webp", "gif", "ppm"])
@@ -540,28 +540,28 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, suffix):
     Image.fromarray(noise).save(path)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(PictureError) as caught:
-        open_picture(path)
+    with pytest.raises(ImageError) as caught:
+        open_image(path)
     assert caught.value.path == path
 
 
-def test_no_cut_or_scrambled_file_raises_anything_but_a_picture_error(tmp_path):
+def test_no_cut_or_scrambled_file_raises_anything_but_a_image_error(tmp_path):
     random = np.random.default_rng(2)
     outcomes = set()
     for suffix in ("jpg", "png", "tiff", "gif", "webp"):
         buffer = io.BytesIO()
-        Image.fromarray(colours(16, 16)).save(buffer, {"jpg": "JPEG"}.get(suffix, suffix.upper()))
+        Image.fromarray(colors(16, 16)).save(buffer, {"jpg": "JPEG"}.get(suffix, suffix.upper()))
         data = np.frombuffer(buffer.getvalue(), np.uint8)
         for turn in range(12):
             broken = data.copy()
             broken[random.integers(0, len(data), 8)] = random.integers(0, 256, 8)
             path = tmp_path / f"{turn}.{suffix}"
             path.write_bytes(broken[: random.integers(1, len(data))].tobytes())
-            for read in (read_size, open_picture):
+            for read in (read_size, open_image):
                 try:
                     read(path)
                     outcomes.add("read")
-                except PictureError:
+                except ImageError:
                     outcomes.add("refused")
     assert outcomes == {"read", "refused"}
 
@@ -575,18 +575,18 @@ def test_several_frames_are_refused_unless_the_first_is_asked_for(tmp_path, suff
     path = tmp_path / f"moving.{suffix}"
     first, *others = frames(4)
     first.save(path, save_all=True, append_images=others, **({"lossless": True} if suffix == "webp" else {}))
-    for read in (open_picture, read_size):
-        with pytest.raises(PictureError, match=r'holds 4 frames or pages.*frames="first"'):
+    for read in (open_image, read_size):
+        with pytest.raises(ImageError, match=r'holds 4 frames or pages.*frames="first"'):
             read(path)
     assert (pixels(path, frames="first") == 0).all()
     assert read_size(path, frames="first") == (4, 3)
     first.save(path, save_all=True)
     assert (pixels(path) == 0).all()
     with pytest.raises(UnknownName, match="Did you mean `first`"):
-        open_picture(path, frames="firs")  # type: ignore[arg-type]
+        open_image(path, frames="firs")  # type: ignore[arg-type]
 
 
-def test_a_phone_photograph_with_a_preview_behind_it_is_one_picture(tmp_path):
+def test_a_phone_photograph_with_a_preview_behind_it_is_one_image(tmp_path):
     path = tmp_path / "phone.jpg"
     photo = Image.fromarray(smooth())
     photo.save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))], quality=100, subsampling=0)
@@ -595,34 +595,34 @@ def test_a_phone_photograph_with_a_preview_behind_it_is_one_picture(tmp_path):
     assert np.abs(pixels(path).astype(int) - smooth()).max() <= 4
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path):
     path = tmp_path / "huge.png"
     path.write_bytes(png_header(20_000, 20_000))
-    for read in (open_picture, read_size):
-        with pytest.raises(PictureError, match=r"more pixels than may be opened.*400000000"):
+    for read in (open_image, read_size):
+        with pytest.raises(ImageError, match=r"more pixels than may be opened.*400000000"):
             read(path)
     path.write_bytes(png_header(20_000, 8_000))  # where Pillow only warns
-    with pytest.raises(PictureError, match=r"20000x8000: 160,000,000 pixels, and 100,000,000 are allowed"):
+    with pytest.raises(ImageError, match=r"20000x8000: 160,000,000 pixels, and 100,000,000 are allowed"):
         read_size(path, max_pixels=100_000_000)
     assert read_size(path) == (20_000, 8_000)
     assert Image.MAX_IMAGE_PIXELS is not None
     assert abs(MAX_PIXELS - 2 * Image.MAX_IMAGE_PIXELS) <= 1
-    Image.fromarray(colours()).save(path)
-    with pytest.raises(PictureError, match=r"7x5: 35 pixels, and 34 are allowed"):
-        open_picture(path, max_pixels=34)
-    assert open_picture(path, max_pixels=35).size == (7, 5)
+    Image.fromarray(colors()).save(path)
+    with pytest.raises(ImageError, match=r"7x5: 35 pixels, and 34 are allowed"):
+        open_image(path, max_pixels=34)
+    assert open_image(path, max_pixels=35).size == (7, 5)
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 def test_avif_is_read(tmp_path):
-    path = tmp_path / "picture.avif"
+    path = tmp_path / "image.avif"
     Image.new("RGB", (16, 8), (200, 100, 50)).save(path, quality=100)
     assert read_size(path) == (16, 8)
     assert np.abs(pixels(path).astype(int) - (200, 100, 50)).max() <= 4
 
 
-def test_a_picture_error_survives_pickling(tmp_path):
-    error = PictureError(tmp_path / "a.jpg", "is empty", "Fetch it again")
+def test_a_image_error_survives_pickling(tmp_path):
+    error = ImageError(tmp_path / "a.jpg", "is empty", "Fetch it again")
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.path, copy.reason) == (str(error), error.path, error.reason)
 
@@ -639,16 +639,16 @@ def test_no_warning_of_pillow_leaks_and_the_filters_come_back(tmp_path):
         assert [warning.category for warning in seen] == [Image.DecompressionBombWarning]
         seen.clear()
         assert read_size(huge) == (10_000, 10_000)
-        with pytest.raises(PictureError):
-            open_picture(huge, max_pixels=10)
-        open_picture(damaged)
+        with pytest.raises(ImageError):
+            open_image(huge, max_pixels=10)
+        open_image(damaged)
         assert seen == []
         assert list(warnings.filters) == before
 
 
 def test_threads_that_read_at_once_leave_the_warning_filters_alone(tmp_path):
-    path = tmp_path / "picture.png"
-    Image.fromarray(colours(64, 64)).save(path)
+    path = tmp_path / "image.png"
+    Image.fromarray(colors(64, 64)).save(path)
     before = list(warnings.filters)
     found: list[np.ndarray] = []
     threads = [threading.Thread(target=lambda: found.extend(pixels(path) for _ in range(10))) for _ in range(4)]
@@ -657,36 +657,36 @@ def test_threads_that_read_at_once_leave_the_warning_filters_alone(tmp_path):
     for thread in threads:
         thread.join()
     assert len(found) == 40
-    assert all(np.array_equal(one, colours(64, 64)) for one in found)
+    assert all(np.array_equal(one, colors(64, 64)) for one in found)
     assert list(warnings.filters) == before
 
 
 # PIL images and arrays
 
 
-def test_a_path_an_image_and_an_array_give_the_same_picture(tmp_path):
-    path = tmp_path / "picture.png"
-    Image.fromarray(colours()).save(path)
-    for source in (path, str(path), Image.open(path), Image.fromarray(colours()), colours(), colours() / 255):
-        assert np.array_equal(np.asarray(as_picture(source)), colours())
-    grey = colours()[..., 0]
-    for source in (grey, (grey / 255).astype(np.float32), (grey / 255).astype(np.float16)):
-        assert np.array_equal(np.asarray(as_picture(source)), np.repeat(grey[..., None], 3, axis=-1))
+def test_a_path_an_image_and_an_array_give_the_same_image(tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(colors()).save(path)
+    for source in (path, str(path), Image.open(path), Image.fromarray(colors()), colors(), colors() / 255):
+        assert np.array_equal(np.asarray(as_image(source)), colors())
+    gray = colors()[..., 0]
+    for source in (gray, (gray / 255).astype(np.float32), (gray / 255).astype(np.float16)):
+        assert np.array_equal(np.asarray(as_image(source)), np.repeat(gray[..., None], 3, axis=-1))
 
 
 def test_only_images_straight_from_a_file_are_turned(tmp_path):
-    path = tmp_path / "picture.png"
-    Image.fromarray(colours()).save(path, exif=exif(6))
-    assert np.array_equal(np.asarray(as_picture(Image.open(path))), np.rot90(colours(), -1))
+    path = tmp_path / "image.png"
+    Image.fromarray(colors()).save(path, exif=exif(6))
+    assert np.array_equal(np.asarray(as_image(Image.open(path))), np.rot90(colors(), -1))
     turned_by_hand = Image.open(path).transpose(Image.Transpose.ROTATE_270)
-    assert np.array_equal(np.asarray(as_picture(turned_by_hand)), np.rot90(colours(), -1))
+    assert np.array_equal(np.asarray(as_image(turned_by_hand)), np.rot90(colors(), -1))
 
 
 def test_a_pil_image_of_a_cut_file_is_refused_by_its_name(tmp_path):
     path = tmp_path / "cut.png"
     path.write_bytes(png_header(30, 20))
-    with pytest.raises(PictureError, match=r"cut\.png: is damaged"):
-        as_picture(Image.open(path))
+    with pytest.raises(ImageError, match=r"cut\.png: is damaged"):
+        as_image(Image.open(path))
 
 
 @pytest.mark.parametrize(
@@ -706,19 +706,19 @@ def test_a_pil_image_of_a_cut_file_is_refused_by_its_name(tmp_path):
 )
 def test_other_arrays_are_refused_with_what_to_do(array, error, words):
     with pytest.raises(error, match=words):
-        as_picture(array)
+        as_image(array)
 
 
 # To tensors
 
 
-def test_resizing_to_the_same_size_returns_the_picture_itself():
-    picture = Image.fromarray(colours())
-    assert resize(picture, 5, 7) is picture
+def test_resizing_to_the_same_size_returns_the_image_itself():
+    image = Image.fromarray(colors())
+    assert resize(image, 5, 7) is image
 
 
 @pytest.mark.parametrize("resampling", ["bicubic", "bilinear", "lanczos", "nearest"])
-def test_resizing_keeps_a_plain_colour_and_gives_height_and_width(resampling):
+def test_resizing_keeps_a_plain_color_and_gives_height_and_width(resampling):
     resized = resize(Image.new("RGB", (7, 5), (10, 200, 30)), 11, 3, resampling=resampling)
     assert resized.size == (3, 11)
     assert (np.asarray(resized) == (10, 200, 30)).all()
@@ -733,47 +733,47 @@ def test_shrinking_averages_and_nearest_does_not():
 
 
 def test_an_unknown_resampling_and_a_size_of_zero_are_refused():
-    picture = Image.fromarray(colours())
+    image = Image.fromarray(colors())
     with pytest.raises(UnknownName, match="Did you mean `bicubic`"):
-        resize(picture, 3, 3, resampling="bicubik")
+        resize(image, 3, 3, resampling="bicubik")
     with pytest.raises(ValueError, match="at least 1x1"):
-        resize(picture, 0, 3)
+        resize(image, 0, 3)
 
 
 def test_a_tensor_has_channels_first_and_lies_in_0_to_1():
-    tensor = to_tensor(Image.fromarray(colours()))
+    tensor = to_tensor(Image.fromarray(colors()))
     assert (tensor.shape, tensor.dtype) == ((3, 5, 7), torch.float32)
     assert tensor.is_contiguous()
     for row, col, channel in ((0, 0, 0), (4, 6, 2), (2, 3, 1)):
-        assert tensor[channel, row, col] == torch.tensor(colours()[row, col, channel] / 255, dtype=torch.float32)
+        assert tensor[channel, row, col] == torch.tensor(colors()[row, col, channel] / 255, dtype=torch.float32)
     with pytest.raises(ValueError, match="8-bit RGB; got mode L"):
         to_tensor(Image.new("L", (2, 2)))
 
 
-def test_normalising_works_by_channel_on_any_batch_and_goes_back():
+def test_normalizing_works_by_channel_on_any_batch_and_goes_back():
     images = torch.rand(2, 4, 3, 5, 7, generator=torch.Generator().manual_seed(0))
     mean, std = (0.5, 0.4, 0.3), (0.25, 0.5, 0.1)
-    normal = normalise(images, mean, std)
+    normal = normalize(images, mean, std)
     assert torch.allclose(normal[..., 1, :, :], (images[..., 1, :, :] - 0.4) / 0.5)
-    assert torch.allclose(normal[0, 0], normalise(images[0, 0], mean, std))
-    assert torch.allclose(denormalise(normal, mean, std), images, atol=1e-6)
+    assert torch.allclose(normal[0, 0], normalize(images[0, 0], mean, std))
+    assert torch.allclose(denormalize(normal, mean, std), images, atol=1e-6)
 
 
-def test_normalising_refuses_bytes_other_channels_and_a_zero_spread():
+def test_normalizing_refuses_bytes_other_channels_and_a_zero_spread():
     with pytest.raises(ValueError, match=r"torch\.uint8"):
-        normalise(torch.zeros(3, 2, 2, dtype=torch.uint8), (0, 0, 0), (1, 1, 1))
+        normalize(torch.zeros(3, 2, 2, dtype=torch.uint8), (0, 0, 0), (1, 1, 1))
     with pytest.raises(ValueError, match=r"\(…, 3, h, w\)"):
-        normalise(torch.zeros(2, 2, 3), (0, 0, 0), (1, 1, 1))
+        normalize(torch.zeros(2, 2, 3), (0, 0, 0), (1, 1, 1))
     with pytest.raises(ValueError, match="`std` above 0"):
-        normalise(torch.zeros(3, 2, 2), (0, 0, 0), (1, 0, 1))
+        normalize(torch.zeros(3, 2, 2), (0, 0, 0), (1, 0, 1))
 
 
-def test_a_picture_is_loaded_upright_resized_and_normalised_in_one(tmp_path):
-    path = tmp_path / "picture.png"
-    Image.fromarray(colours(20, 30)).save(path, exif=exif(6))
+def test_a_image_is_loaded_upright_resized_and_normalized_in_one(tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(colors(20, 30)).save(path, exif=exif(6))
     mean, std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
     image = load_image(path, size="8x12", mean=mean, std=std)
-    upright = Image.fromarray(np.ascontiguousarray(np.rot90(colours(20, 30), -1)))
+    upright = Image.fromarray(np.ascontiguousarray(np.rot90(colors(20, 30), -1)))
     by_hand = torch.from_numpy(np.asarray(upright.resize((8, 12), Image.Resampling.BICUBIC)) / 255).permute(2, 0, 1)
     by_hand = (by_hand - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     assert (image.shape, image.dtype) == ((3, 12, 8), torch.float32)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from diagnostics.images.label_maps import LabelError, find_label, patch_labels, read_labels, resize_labels
 from diagnostics.layout import grid_of, padding_to_patches
-from diagnostics.measures.base import UNLABELLED
+from diagnostics.measures.base import UNLABELED
 
 
 def class_map(height: int = 5, width: int = 7, classes: int = 21) -> np.ndarray:
@@ -23,14 +23,14 @@ def class_map(height: int = 5, width: int = 7, classes: int = 21) -> np.ndarray:
 
 
 def palette_image(labels: np.ndarray) -> Image.Image:
-    """Colours that have nothing to do with the indices, as PASCAL VOC's have not."""
+    """Colors that have nothing to do with the indices, as PASCAL VOC's have not."""
     image = Image.frombytes("P", labels.shape[::-1], labels.astype(np.uint8).tobytes())
     image.putpalette(np.random.default_rng(1).integers(0, 256, 768).tolist())
     return image
 
 
-def grey_png(path: Path, labels: np.ndarray, bits: int) -> None:
-    """A grey PNG of 2 or 4 bits, which Pillow reads but does not write."""
+def gray_png(path: Path, labels: np.ndarray, bits: int) -> None:
+    """A gray PNG of 2 or 4 bits, which Pillow reads but does not write."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -54,40 +54,40 @@ def touch(path: Path) -> Path:
 # Finding
 
 
-def test_a_label_map_has_its_pictures_name_and_png_comes_first(tmp_path):
-    picture = touch(tmp_path / "JPEGImages/2007_1.jpg")
+def test_a_label_map_has_its_images_name_and_png_comes_first(tmp_path):
+    image = touch(tmp_path / "JPEGImages/2007_1.jpg")
     touch(tmp_path / "SegmentationClass/2007_1.tif")
-    assert find_label(picture, tmp_path / "SegmentationClass").suffix == ".tif"
+    assert find_label(image, tmp_path / "SegmentationClass").suffix == ".tif"
     wanted = touch(tmp_path / "SegmentationClass/2007_1.png")
-    assert find_label(picture, tmp_path / "SegmentationClass") == wanted
-    assert find_label(str(picture), str(tmp_path / "SegmentationClass")) == wanted
+    assert find_label(image, tmp_path / "SegmentationClass") == wanted
+    assert find_label(str(image), str(tmp_path / "SegmentationClass")) == wanted
 
 
-def test_the_pictures_own_sub_folder_comes_first(tmp_path):
-    picture = touch(tmp_path / "images/validation/a.jpg")
+def test_the_images_own_sub_folder_comes_first(tmp_path):
+    image = touch(tmp_path / "images/validation/a.jpg")
     flat = touch(tmp_path / "annotations/a.png")
-    assert find_label(picture, tmp_path / "annotations") == flat
+    assert find_label(image, tmp_path / "annotations") == flat
     touch(tmp_path / "annotations/training/a.png")
     nested = touch(tmp_path / "annotations/validation/a.png")
-    assert find_label(picture, tmp_path / "annotations") == nested
+    assert find_label(image, tmp_path / "annotations") == nested
 
 
 def test_a_name_with_dots_keeps_them_and_capital_suffixes_are_found(tmp_path):
-    picture = touch(tmp_path / "images/a.b.c.jpg")
+    image = touch(tmp_path / "images/a.b.c.jpg")
     touch(tmp_path / "labels/a.png")
     wanted = touch(tmp_path / "labels/a.b.c.PNG")
-    assert find_label(picture, tmp_path / "labels") == wanted
+    assert find_label(image, tmp_path / "labels") == wanted
 
 
-def test_a_picture_is_never_its_own_label_map(tmp_path):
-    picture = touch(tmp_path / "a.png")
+def test_a_image_is_never_its_own_label_map(tmp_path):
+    image = touch(tmp_path / "a.png")
     with pytest.raises(LabelError):
-        find_label(picture, tmp_path)
+        find_label(image, tmp_path)
     touch(tmp_path / "a.tif")
-    assert find_label(picture, tmp_path) == tmp_path / "a.tif"
+    assert find_label(image, tmp_path) == tmp_path / "a.tif"
 
 
-def test_a_missing_label_map_names_picture_and_folder(tmp_path):
+def test_a_missing_label_map_names_image_and_folder(tmp_path):
     (tmp_path / "labels").mkdir()
     with pytest.raises(LabelError) as caught:
         find_label(tmp_path / "images/a.jpg", tmp_path / "labels")
@@ -101,8 +101,8 @@ def test_a_missing_label_map_names_picture_and_folder(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "bmp"])
-@pytest.mark.parametrize("kind", ["palette", "grey"])
-def test_palette_and_grey_files_give_their_class_numbers(tmp_path, suffix, kind):
+@pytest.mark.parametrize("kind", ["palette", "gray"])
+def test_palette_and_gray_files_give_their_class_numbers(tmp_path, suffix, kind):
     path = tmp_path / f"labels.{suffix}"
     labels = class_map()
     labels[0, :2] = 255, 0
@@ -131,11 +131,11 @@ def test_32_bit_and_one_bit_files_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-def test_grey_of_few_bits_is_not_stretched_to_255(tmp_path, bits):
+def test_gray_of_few_bits_is_not_stretched_to_255(tmp_path, bits):
     path = tmp_path / "labels.png"
     labels = class_map(classes=2**bits)
-    grey_png(path, labels, bits)
-    assert np.asarray(Image.open(path)).max() == 255  # what reading it as a picture gives
+    gray_png(path, labels, bits)
+    assert np.asarray(Image.open(path)).max() == 255  # what reading it as an image gives
     assert np.array_equal(read_labels(path), labels)
 
 
@@ -150,9 +150,9 @@ def test_palettes_of_few_bits_give_their_indices(tmp_path, bits):
 def test_a_map_of_another_size_names_both_sizes(tmp_path):
     path = tmp_path / "labels.png"
     palette_image(class_map()).save(path)
-    with pytest.raises(LabelError, match=r"labels\.png: is 7x5 \(width x height\), but its picture is 8x5"):
+    with pytest.raises(LabelError, match=r"labels\.png: is 7x5 \(width x height\), but its image is 8x5"):
         read_labels(path, expected_size=(8, 5))
-    with pytest.raises(LabelError, match=r"7x5.*picture is 5x7.*EXIF"):
+    with pytest.raises(LabelError, match=r"7x5.*image is 5x7.*EXIF"):
         read_labels(path, expected_size=(5, 7))
 
 
@@ -165,14 +165,14 @@ def test_a_map_with_an_orientation_of_its_own_is_turned_as_it_is_displayed(tmp_p
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_colours_and_alpha_are_no_class_numbers(tmp_path, mode):
+def test_colors_and_alpha_are_no_class_numbers(tmp_path, mode):
     path = tmp_path / "labels.png"
     Image.new(mode, (3, 2)).save(path)
-    with pytest.raises(LabelError, match=rf"colours or alpha \(mode {mode}\), not class numbers.*one channel"):
+    with pytest.raises(LabelError, match=rf"colors or alpha \(mode {mode}\), not class numbers.*one channel"):
         read_labels(path)
 
 
-def test_fractions_negative_numbers_and_greys_from_white_are_refused(tmp_path):
+def test_fractions_negative_numbers_and_grays_from_white_are_refused(tmp_path):
     path = tmp_path / "labels.tiff"
     Image.fromarray(np.ones((2, 3), np.float32)).save(path)
     with pytest.raises(LabelError, match="holds fractions"):
@@ -186,9 +186,9 @@ def test_fractions_negative_numbers_and_greys_from_white_are_refused(tmp_path):
 
 
 def test_formats_that_change_class_numbers_and_broken_files_are_refused(tmp_path):
-    grey = Image.fromarray(class_map().astype(np.uint8))
+    gray = Image.fromarray(class_map().astype(np.uint8))
     for suffix in ("jpg", "pgm", "gif"):
-        grey.save(tmp_path / f"labels.{suffix}")
+        gray.save(tmp_path / f"labels.{suffix}")
         with pytest.raises(LabelError, match=r"no label map that can be read \(readable: PNG.*JPEG and GIF change"):
             read_labels(tmp_path / f"labels.{suffix}")
     noise = np.random.default_rng(3).integers(0, 256, (40, 40), dtype=np.uint8)
@@ -199,10 +199,10 @@ def test_formats_that_change_class_numbers_and_broken_files_are_refused(tmp_path
     for name, words in {"cut": "cut short", "empty": "is empty", "missing": "is not there"}.items():
         with pytest.raises(LabelError, match=words):
             read_labels(tmp_path / f"{name}.png")
-    grey.save(tmp_path / "pages.tiff", save_all=True, append_images=[grey])
+    gray.save(tmp_path / "pages.tiff", save_all=True, append_images=[gray])
     with pytest.raises(LabelError, match="holds 2 frames"):
         read_labels(tmp_path / "pages.tiff")
-    grey.save(tmp_path / "huge.png")
+    gray.save(tmp_path / "huge.png")
     with pytest.raises(LabelError, match="35 pixels, and 34"):
         read_labels(tmp_path / "huge.png", max_pixels=34)
 
@@ -210,11 +210,11 @@ def test_formats_that_change_class_numbers_and_broken_files_are_refused(tmp_path
 # Resizing
 
 
-def test_resizing_takes_the_label_under_each_pixel_centre():
+def test_resizing_takes_the_label_under_each_pixel_center():
     labels = np.array([[1, 2, 3]])
     assert resize_labels(labels, 1, 6).tolist() == [[1, 1, 2, 2, 3, 3]]
     assert resize_labels(labels, 2, 1).tolist() == [[2], [2]]
-    assert resize_labels(labels, 1, 2).tolist() == [[1, 3]]  # centres at 0.75 and 2.25
+    assert resize_labels(labels, 1, 2).tolist() == [[1, 3]]  # centers at 0.75 and 2.25
     assert resize_labels(labels, 1, 3) is not labels
     assert resize_labels(labels, 1, 3).tolist() == labels.tolist()
 
@@ -237,10 +237,10 @@ def test_resizing_refuses_other_shapes_and_sizes():
 
 
 def vote_by_loop(labels: torch.Tensor, patch_size: tuple[int, int], ignore: set[int]) -> torch.Tensor:
-    """Patch by patch and pixel by pixel, on the picture itself: no padded map."""
+    """Patch by patch and pixel by pixel, on the image itself: no padded map."""
     height, width = labels.shape[-2:]
     grid, padding = grid_of((height, width), patch_size), padding_to_patches((height, width), patch_size)
-    out = torch.full((len(labels), grid.patches), UNLABELLED)
+    out = torch.full((len(labels), grid.patches), UNLABELED)
     for image, one in enumerate(labels.tolist()):
         for row in range(grid.rows):
             for col in range(grid.cols):
@@ -251,7 +251,7 @@ def vote_by_loop(labels: torch.Tensor, patch_size: tuple[int, int], ignore: set[
                     if 0 <= y < height and 0 <= x < width
                 )
                 winner = min(votes, key=lambda label: (-votes[label], label))
-                out[image, row * grid.cols + col] = UNLABELLED if winner in ignore else winner
+                out[image, row * grid.cols + col] = UNLABELED if winner in ignore else winner
     return out
 
 
@@ -267,12 +267,12 @@ def test_the_vote_is_that_of_a_slow_loop(size, patch_size):
 
 def test_the_most_frequent_label_wins_and_the_smallest_of_equals():
     labels = torch.tensor([[3, 3, 9, 9, 255, 255], [3, 9, 2, 2, 255, 1]])
-    assert patch_labels(labels, (2, 2)).tolist() == [[3, 2, UNLABELLED]]
+    assert patch_labels(labels, (2, 2)).tolist() == [[3, 2, UNLABELED]]
 
 
-def test_ignored_labels_vote_and_a_patch_they_win_is_unlabelled():
+def test_ignored_labels_vote_and_a_patch_they_win_is_unlabeled():
     labels = torch.tensor([[0, 0, 0, 5], [255, 5, 255, 5]])
-    assert patch_labels(labels, (2, 2), ignore=(0, 255)).tolist() == [[UNLABELLED, 5]]
+    assert patch_labels(labels, (2, 2), ignore=(0, 255)).tolist() == [[UNLABELED, 5]]
     assert patch_labels(labels, (2, 2)).tolist() == [[0, 5]]
     assert patch_labels(torch.full((2, 2), 255), (2, 2), ignore=()).tolist() == [[255]]
     # Two ignored labels do not vote together: 5 has more pixels than either.
@@ -286,7 +286,7 @@ def test_padding_has_no_vote():
     assert patch_labels(torch.tensor([[4]]), (14, 14)).tolist() == [[4]]
 
 
-def test_a_batch_is_its_pictures_one_by_one_and_the_input_stays():
+def test_a_batch_is_its_images_one_by_one_and_the_input_stays():
     labels = torch.from_numpy(np.random.default_rng(5).integers(0, 30, (4, 20, 33)))
     before = labels.clone()
     together = patch_labels(labels, (8, 8))

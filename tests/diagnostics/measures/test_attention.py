@@ -132,7 +132,7 @@ def test_attention_to_one_token_has_no_entropy_and_a_high_stripe():
     assert found["distance"].item() == pytest.approx((10 + 10 + math.sqrt(200)) / 4)
 
 
-def test_distances_are_pixels_between_centres_on_grids_that_are_not_square():
+def test_distances_are_pixels_between_centers_on_grids_that_are_not_square():
     distances = patch_distances(Layout(0, Grid(2, 3)), (16, 8))
     assert distances[0].tolist() == pytest.approx([0, 8, 16, 16, math.hypot(16, 8), math.hypot(16, 16)])
 
@@ -165,11 +165,13 @@ def test_query_maps_are_rows_of_the_matrix():
     assert torch.allclose(mean, expected.mean(1), atol=1e-6)
 
 
-def test_the_centre_patch_is_the_query_by_default_and_others_must_exist():
+def test_the_center_patch_is_the_query_by_default_and_others_must_exist():
     part = MEASURES.build("query-attention")
     assert part.coordinates(Layout(1, Grid(3, 5)))["query"].tolist() == [7]
-    assert part.refusal(Layout(1, Grid(3, 5)), labelled=False) is None
-    assert "3x5" in MEASURES.build("query-attention:patches=15").refusal(Layout(1, Grid(3, 5)), labelled=False)
+    assert part.unsupported_reason(Layout(1, Grid(3, 5)), labeled=False) is None
+    assert "3x5" in MEASURES.build("query-attention:patches=15").unsupported_reason(
+        Layout(1, Grid(3, 5)), labeled=False
+    )
 
 
 def test_whole_maps_come_per_head_or_as_the_mean():
@@ -181,8 +183,8 @@ def test_whole_maps_come_per_head_or_as_the_mean():
 
 
 def test_models_without_a_class_token_refuse_its_row():
-    assert "no class token" in MEASURES.build("class-attention").refusal(LAYOUTS[3], labelled=False)
-    assert "no prefix" in MEASURES.build("prefix-attention").refusal(LAYOUTS[1], labelled=False)
+    assert "no class token" in MEASURES.build("class-attention").unsupported_reason(LAYOUTS[3], labeled=False)
+    assert "no prefix" in MEASURES.build("prefix-attention").unsupported_reason(LAYOUTS[1], labeled=False)
 
 
 def test_bf16_inputs_are_measured_in_fp32():

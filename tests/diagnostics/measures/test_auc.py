@@ -19,24 +19,24 @@ from diagnostics.measures.auc import (
     pooled,
     roc_from_histogram,
 )
-from diagnostics.measures.base import UNLABELLED
+from diagnostics.measures.base import UNLABELED
 from diagnostics.measures.similarity import cosine_affinity
 
 
-def pictures(batch=3, count=30, width=16, classes=4, seed=0):
+def images(batch=3, count=30, width=16, classes=4, seed=0):
     """Patches that lean towards their class, some without a label."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (batch, count), generator=generator)
-    centres = torch.randn(classes, width, generator=generator)
-    patches = centres[labels] + 2 * torch.randn(batch, count, width, generator=generator)
-    labels[:, ::7] = UNLABELLED
+    centers = torch.randn(classes, width, generator=generator)
+    patches = centers[labels] + 2 * torch.randn(batch, count, width, generator=generator)
+    labels[:, ::7] = UNLABELED
     return patches, labels
 
 
 def listed(patches, labels):
-    """Cosine and «same» of the labelled pairs i<j of one picture, by a plain loop over pairs."""
+    """Cosine and «same» of the labeled pairs i<j of one image, by a plain loop over pairs."""
     affinity = cosine_affinity(patches[None])[0]
-    chosen = [place for place, label in enumerate(labels.tolist()) if label != UNLABELLED]
+    chosen = [place for place, label in enumerate(labels.tolist()) if label != UNLABELED]
     pairs = [(i, j) for i in chosen for j in chosen if i < j]
     return (
         np.array([affinity[i, j].item() for i, j in pairs]),
@@ -44,10 +44,10 @@ def listed(patches, labels):
     )
 
 
-def test_auc_of_each_picture_is_scikit_learns():
-    patches, labels = pictures()
-    for picture, own, found in zip(patches, labels, pair_auc(patches, labels), strict=True):
-        cosine, same = listed(picture, own)
+def test_auc_of_each_image_is_scikit_learns():
+    patches, labels = images()
+    for image, own, found in zip(patches, labels, pair_auc(patches, labels), strict=True):
+        cosine, same = listed(image, own)
         assert found.item() == pytest.approx(roc_auc_score(same, cosine), abs=1e-6)
 
 
@@ -57,8 +57,8 @@ def test_ties_count_half_as_scikit_learn_counts_them():
     axes = torch.cat([torch.eye(3), -torch.eye(3)])
     patches = axes[torch.randint(0, 6, (4, 20), generator=generator)]
     labels = torch.randint(0, 3, (4, 20), generator=generator)
-    for picture, own, found in zip(patches, labels, pair_auc(patches, labels), strict=True):
-        cosine, same = listed(picture, own)
+    for image, own, found in zip(patches, labels, pair_auc(patches, labels), strict=True):
+        cosine, same = listed(image, own)
         assert len(set(cosine)) == 3
         assert found.item() == pytest.approx(roc_auc_score(same, cosine), abs=1e-7)
 
@@ -70,23 +70,23 @@ def test_auc_worked_by_hand():
     labels = torch.tensor([[0, 0, 1, 1]])
     # 01 beats all four different pairs; 23 beats two of four.
     assert pair_auc(patches, labels).item() == pytest.approx(6 / 8)
-    assert pair_auc(patches, torch.tensor([[0, 0, 1, UNLABELLED]])).item() == 1
+    assert pair_auc(patches, torch.tensor([[0, 0, 1, UNLABELED]])).item() == 1
 
 
 def test_auc_is_nan_where_one_kind_of_pair_is_missing():
-    patches, _ = pictures(batch=4, count=6)
-    labels = torch.tensor([[1] * 6, [0, 1, 2, 3, 4, 5], [UNLABELLED] * 6, [0, 0, 1, 1, 2, 2]])
+    patches, _ = images(batch=4, count=6)
+    labels = torch.tensor([[1] * 6, [0, 1, 2, 3, 4, 5], [UNLABELED] * 6, [0, 0, 1, 1, 2, 2]])
     assert pair_auc(patches, labels).isnan().tolist() == [True, True, True, False]
     assert pair_auc(patches[:, :1], labels[:, :1]).isnan().all()
     assert pair_histogram(patches[:, :1], labels[:, :1], bins=4).sum() == 0
 
 
-def test_the_histogram_counts_every_labelled_pair_once():
-    patches, labels = pictures()
+def test_the_histogram_counts_every_labeled_pair_once():
+    patches, labels = images()
     histogram = pair_histogram(patches, labels, bins=50)
     assert histogram.dtype == torch.int64
-    for picture, own, found in zip(patches, labels, histogram, strict=True):
-        cosine, same = listed(picture, own)
+    for image, own, found in zip(patches, labels, histogram, strict=True):
+        cosine, same = listed(image, own)
         expected = np.zeros((2, 50), dtype=int)
         for value, kind in zip(cosine, same, strict=True):
             expected[kind, min(int((value + 1) * 25), 49)] += 1
@@ -108,7 +108,7 @@ def test_a_cosine_that_rounding_leaves_above_1_is_counted_in_the_last_bin():
 
 @pytest.mark.parametrize("pairs", [1, 100, 700])
 def test_rows_made_some_at_a_time_give_the_same_numbers(pairs, monkeypatch):
-    patches, labels = pictures()
+    patches, labels = images()
     histogram, exact = pair_histogram(patches, labels, bins=40), pair_auc(patches, labels)
     monkeypatch.setattr(module, "PAIRS_AT_ONCE", pairs)
     assert (pair_histogram(patches, labels, bins=40) - histogram).abs().sum() <= 2  # rounding at a bin's edge
@@ -116,7 +116,7 @@ def test_rows_made_some_at_a_time_give_the_same_numbers(pairs, monkeypatch):
 
 
 def test_the_roc_curve_is_scikit_learns():
-    patches, labels = pictures(batch=1)
+    patches, labels = images(batch=1)
     bins = 64
     histogram = pair_histogram(patches, labels, bins=bins)[0].numpy()
     cosine, same = listed(patches[0], labels[0])
@@ -131,8 +131,8 @@ def test_the_roc_curve_is_scikit_learns():
     assert auc_from_histogram(histogram) == pytest.approx(roc_auc_score(same, binned))
 
 
-def test_the_pooled_auc_is_that_of_all_pictures_pairs_together():
-    patches, labels = pictures(batch=5)
+def test_the_pooled_auc_is_that_of_all_images_pairs_together():
+    patches, labels = images(batch=5)
     cosine, same = (np.concatenate(pieces) for pieces in zip(*map(listed, patches, labels), strict=True))
     total = pair_histogram(patches, labels).sum(dim=0, keepdim=True).numpy()
     assert pooled(total)["auc_pooled"] == pytest.approx([roc_auc_score(same, cosine)], abs=1e-3)
@@ -151,7 +151,7 @@ def test_the_pooled_curve_has_one_point_for_each_bin_and_falls_from_1():
 
 def test_the_part_yields_both_numbers_of_the_functions(view_of):
     layout = Layout(2, Grid(5, 6))
-    patches, labels = pictures()
+    patches, labels = images()
     tokens = torch.cat([torch.ones(3, 2, 16), patches], dim=1)
     part = SameClassAuc(bins=20)
     found = part.measure(view_of(layout, block_out=tokens, labels=labels))
@@ -160,16 +160,16 @@ def test_the_part_yields_both_numbers_of_the_functions(view_of):
     coordinates = part.coordinates(layout)
     assert coordinates["relation"].tolist() == ["different", "same"]
     assert coordinates["bin"][[0, -1]].tolist() == pytest.approx([-0.95, 0.95])
-    assert part.refusal(layout, labelled=True) is None
-    assert "label" in part.refusal(layout, labelled=False)
+    assert part.unsupported_reason(layout, labeled=True) is None
+    assert "label" in part.unsupported_reason(layout, labeled=False)
     with pytest.raises(ValueError, match="labels"):
         part.measure(view_of(layout, block_out=tokens))
     with pytest.raises(ValueError, match="bins"):
         SameClassAuc(bins=1)
 
 
-def test_large_pictures_are_taken_some_at_a_time(view_of, monkeypatch):
-    patches, labels = pictures(batch=5)
+def test_large_images_are_taken_some_at_a_time(view_of, monkeypatch):
+    patches, labels = images(batch=5)
     view = view_of(Layout(0, Grid(5, 6)), block_out=patches, labels=labels)
     together = SameClassAuc(bins=20).measure(view)
     monkeypatch.setattr(module, "PAIRS_AT_ONCE", 900)
@@ -179,19 +179,19 @@ def test_large_pictures_are_taken_some_at_a_time(view_of, monkeypatch):
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
-def test_a_broken_patch_has_no_pairs_and_makes_its_picture_nan(broken):
-    patches, labels = pictures()
+def test_a_broken_patch_has_no_pairs_and_makes_its_image_nan(broken):
+    patches, labels = images()
     patches[1, 1, 3] = broken
     exact = pair_auc(patches, labels)
     assert exact.isnan().tolist() == [False, True, False]
     without = labels.clone()
-    without[1, 1] = UNLABELLED
+    without[1, 1] = UNLABELED
     assert torch.equal(pair_histogram(patches, labels), pair_histogram(patches, without))
     assert pair_auc(patches, without).isfinite().all()
 
 
 def test_auc_is_blind_to_the_order_of_patches_to_rotation_and_to_length():
-    patches, labels = pictures()
+    patches, labels = images()
     generator = torch.Generator().manual_seed(1)
     order = torch.randperm(30, generator=generator)
     rotation = torch.linalg.qr(torch.randn(16, 16, generator=generator)).Q

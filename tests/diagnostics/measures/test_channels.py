@@ -23,7 +23,7 @@ from diagnostics.measures.channels import (
     sorted_channel_means,
 )
 
-SMALL = torch.tensor([[[1.0, -2.0, 0.0], [3.0, -6.0, 0.0]]])  # one picture, two tokens, three channels
+SMALL = torch.tensor([[[1.0, -2.0, 0.0], [3.0, -6.0, 0.0]]])  # one image, two tokens, three channels
 
 
 def tokens_of(*shape, seed=0):
@@ -35,12 +35,12 @@ def test_peaks_are_magnitudes():
 
 
 def test_means_are_relative_to_the_largest_or_the_sum_or_to_nothing():
-    assert channel_means(SMALL, normalise="none").tolist() == [[2.0, -4.0, 0.0]]
+    assert channel_means(SMALL, normalize="none").tolist() == [[2.0, -4.0, 0.0]]
     assert channel_means(SMALL).tolist() == [[0.5, -1.0, 0.0]]
-    assert channel_means(SMALL, normalise="sum").tolist() == [[pytest.approx(1 / 3), pytest.approx(-2 / 3), 0.0]]
+    assert channel_means(SMALL, normalize="sum").tolist() == [[pytest.approx(1 / 3), pytest.approx(-2 / 3), 0.0]]
 
 
-def test_sorted_means_average_the_pictures_first_and_ascend():
+def test_sorted_means_average_the_images_first_and_ascend():
     values = np.array([[[0.5, -1.0, 0.0]], [[0.1, 1.0, 0.4]]], dtype=np.float32)
     means = xr.DataArray(values, dims=("image", "layer", "channel"), coords={"layer": [3]}, attrs={"units": "1"})
     ordered = sorted_channel_means(means)
@@ -69,7 +69,7 @@ def test_kurtosis_equals_a_plain_loop_and_knows_no_scale():
 
 
 def planted(width=40):
-    """Median |x| near 0.07; entries of 99, 101 and -600 planted in the first picture."""
+    """Median |x| near 0.07; entries of 99, 101 and -600 planted in the first image."""
     tokens = 0.1 * tokens_of(2, 10, width)
     tokens[0, 2, 7], tokens[0, 2, 8], tokens[0, 9, 7] = 99.0, 101.0, -600.0
     return tokens
@@ -102,12 +102,12 @@ def test_the_thresholds_of_massive_activations_are_settings():
 def test_massive_activations_are_those_of_the_definition(shift, shape):
     tokens = 0.1 * tokens_of(*shape).abs() + shift
     tokens[1:, 0, 0], tokens[2:, 1, 1], tokens[3:, 2, 2] = 450.0, -101.0, 99.0
-    for picture, marked in zip(tokens, massive_activations(tokens), strict=True):
-        sizes = picture.abs()
+    for image, marked in zip(tokens, massive_activations(tokens), strict=True):
+        sizes = image.abs()
         assert torch.equal(marked, (sizes > 100) & (sizes > 1000 * sizes.median()))
 
 
-def test_a_picture_with_nan_has_no_count_of_massive_activations(view_of):
+def test_a_image_with_nan_has_no_count_of_massive_activations(view_of):
     tokens = planted()[[0, 1, 0]]
     tokens[0, 0, 0] = math.nan
     count = MassiveCount().measure(view_of(Layout(0, Grid(2, 5)), block_out=tokens))["massive_count"]
@@ -157,14 +157,14 @@ def test_more_top_channels_than_channels_are_refused(view_of):
 def test_channel_means_are_of_what_enters_the_block_over_the_tokens_asked_for(view_of):
     tokens = tokens_of(2, 7, 12)
     view = view_of(Layout(1, Grid(2, 3)), block_in=tokens, block_out=torch.zeros_like(tokens))
-    whole = ChannelMean(normalise="none").measure(view)["channel_mean"]
-    patches = ChannelMean(normalise="none", tokens="patches").measure(view)["channel_mean"]
+    whole = ChannelMean(normalize="none").measure(view)["channel_mean"]
+    patches = ChannelMean(normalize="none", tokens="patches").measure(view)["channel_mean"]
     assert torch.allclose(whole, tokens.mean(dim=1))
     assert torch.allclose(patches, tokens[:, 1:].mean(dim=1))
     assert ChannelMean().measure(view)["channel_mean"].abs().amax(dim=1).tolist() == [1.0, 1.0]
-    assert ChannelMean(normalise="none").variables[0].units == "model units"
-    with pytest.raises(ValueError, match="normalise"):
-        ChannelMean(normalise="l2")
+    assert ChannelMean(normalize="none").variables[0].units == "model units"
+    with pytest.raises(ValueError, match="normalize"):
+        ChannelMean(normalize="l2")
 
 
 def test_kurtosis_of_patches_leaves_the_prefix_out(view_of):

@@ -1,4 +1,4 @@
-"""Normalised entropy against doubles, and at the ends of its range."""
+"""Normalized entropy against doubles, and at the ends of its range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diagnostics.layout import Grid, Layout
-from diagnostics.measures.entropy import Entropy, normalised_entropy
+from diagnostics.measures.entropy import Entropy, normalized_entropy
 
 
 def reference(tokens):
@@ -28,9 +28,9 @@ def tokens_of(*shape, seed=0):
 @pytest.mark.parametrize("shift", [0.0, 300.0])
 def test_entropy_equals_the_double_reference(scale, shift):
     tokens = (scale * tokens_of(2, 50, 96) + shift).float()
-    found = normalised_entropy(tokens)
-    for picture, entropy in zip(tokens, found, strict=True):
-        assert entropy.item() == pytest.approx(reference(picture), abs=1e-6)
+    found = normalized_entropy(tokens)
+    for image, entropy in zip(tokens, found, strict=True):
+        assert entropy.item() == pytest.approx(reference(image), abs=1e-6)
 
 
 @pytest.mark.parametrize("excess", [5.0, 11.0, 13.0, 40.0, 90.0, 500.0])
@@ -40,13 +40,13 @@ def test_one_entry_above_all_others_follows_the_closed_form(excess):
     others = 197 * 768 - 1
     total = 1 + others * math.exp(-excess)
     expected = (math.log(total) + others * math.exp(-excess) * excess / total) / math.log(others + 1)
-    assert normalised_entropy(tokens).item() == pytest.approx(expected, abs=1e-6)
+    assert normalized_entropy(tokens).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_equal_entries_have_entropy_1_and_a_dominating_one_has_0():
     tokens = torch.full((2, 197, 768), 7.0)
     tokens[1, 0, 0] = 507.0
-    even, single = normalised_entropy(tokens).tolist()
+    even, single = normalized_entropy(tokens).tolist()
     assert even == pytest.approx(1, abs=1e-6)
     assert even <= 1
     assert 0 <= single < 1e-6
@@ -55,20 +55,20 @@ def test_equal_entries_have_entropy_1_and_a_dominating_one_has_0():
 def test_two_equal_entries_far_above_share_ln_2():
     tokens = torch.zeros(1, 10, 10)
     tokens[0, 2, 3] = tokens[0, 7, 1] = 300.0
-    assert normalised_entropy(tokens).item() == pytest.approx(math.log(2) / math.log(100), abs=1e-6)
+    assert normalized_entropy(tokens).item() == pytest.approx(math.log(2) / math.log(100), abs=1e-6)
 
 
 def test_entropy_is_blind_to_order_and_to_a_constant():
     tokens = tokens_of(1, 20, 30)
     shuffled = tokens.flatten()[torch.randperm(600, generator=torch.Generator().manual_seed(1))].view(1, 20, 30)
-    assert normalised_entropy(shuffled).item() == pytest.approx(normalised_entropy(tokens).item(), abs=1e-6)
-    assert normalised_entropy(tokens + 50).item() == pytest.approx(normalised_entropy(tokens).item(), abs=1e-5)
+    assert normalized_entropy(shuffled).item() == pytest.approx(normalized_entropy(tokens).item(), abs=1e-6)
+    assert normalized_entropy(tokens + 50).item() == pytest.approx(normalized_entropy(tokens).item(), abs=1e-5)
 
 
-def test_nan_stays_in_its_picture():
+def test_nan_stays_in_its_image():
     tokens = tokens_of(2, 5, 6)
     tokens[0, 1, 1] = math.nan
-    first, second = normalised_entropy(tokens)
+    first, second = normalized_entropy(tokens)
     assert first.isnan()
     assert second.item() == pytest.approx(reference(tokens[1]), abs=1e-6)
 
@@ -76,7 +76,7 @@ def test_nan_stays_in_its_picture():
 def test_the_input_is_left_alone():
     tokens = tokens_of(2, 5, 6)
     before = tokens.clone()
-    normalised_entropy(tokens)
+    normalized_entropy(tokens)
     assert torch.equal(tokens, before)
 
 

@@ -19,12 +19,12 @@ def layers_of(layers=4, batch=2, count=9, width=6, seed=0):
 
 
 def textbook_cka(x, y):
-    """HSIC with an explicit centring matrix, in doubles: Kornblith et al. 2019, Eq 3 and 4."""
+    """HSIC with an explicit centering matrix, in doubles: Kornblith et al. 2019, Eq 3 and 4."""
     count = len(x)
-    centring = torch.eye(count, dtype=torch.float64) - 1 / count
+    centering = torch.eye(count, dtype=torch.float64) - 1 / count
 
     def hsic(one, other):
-        return torch.trace(one @ centring @ other @ centring).item() / (count - 1) ** 2
+        return torch.trace(one @ centering @ other @ centering).item() / (count - 1) ** 2
 
     one, other = x.double() @ x.double().T, y.double() @ y.double().T
     return hsic(one, other) / math.sqrt(hsic(one, one) * hsic(other, other))
@@ -86,7 +86,7 @@ def test_equal_patches_have_no_cka():
     assert found[:, [0, 2, 3]][:, :, [0, 2, 3]].isfinite().all()
 
 
-def test_nan_stays_in_its_layer_and_picture():
+def test_nan_stays_in_its_layer_and_image():
     patches = layers_of()
     patches[1, 0, 3, 2] = math.nan
     kept = [0, 2, 3]

@@ -40,7 +40,7 @@ def test_outliers_lie_above_the_line_and_not_on_it():
     assert norm_outliers(norms, ratio=45).tolist() == [0, 1, 0]
 
 
-def test_a_picture_with_nan_has_no_count_and_the_next_one_has():
+def test_a_image_with_nan_has_no_count_and_the_next_one_has():
     norms = torch.tensor([[1.0, 1.0, math.nan, 9.0], [1.0, 1.0, 1.0, 9.0]])
     assert norm_outliers(norms, ratio=3).tolist() == [-1, 1]
     assert norm_ratio(norms)[0].isnan()
@@ -59,8 +59,8 @@ def test_the_class_norm_is_of_the_class_token_wherever_it_sits(view_of):
     layout = Layout(3, Grid(1, 2), class_index=1)
     tokens = torch.arange(5.0)[None, :, None]
     assert ClassNorm().measure(view_of(layout, block_out=tokens))["class_norm"].tolist() == [1.0]
-    assert ClassNorm().refusal(layout, labelled=False) is None
-    assert "class token" in ClassNorm().refusal(Layout(3, Grid(1, 2), None), labelled=False)
+    assert ClassNorm().unsupported_reason(layout, labeled=False) is None
+    assert "class token" in ClassNorm().unsupported_reason(Layout(3, Grid(1, 2), None), labeled=False)
 
 
 def test_prefix_norms_are_those_of_class_token_and_registers(view_of):
@@ -68,13 +68,13 @@ def test_prefix_norms_are_those_of_class_token_and_registers(view_of):
     tokens = torch.arange(5.0)[None, :, None]
     assert PrefixNorm().measure(view_of(layout, block_out=tokens))["prefix_norm"].tolist() == [[0.0, 1.0, 2.0]]
     assert PrefixNorm().coordinates(layout)["prefix"].tolist() == [0, 1, 2]
-    assert "prefix" in PrefixNorm().refusal(Layout(0, Grid(1, 2)), labelled=False)
+    assert "prefix" in PrefixNorm().unsupported_reason(Layout(0, Grid(1, 2)), labeled=False)
 
 
 def test_frobenius_norm_and_peak_equal_a_plain_loop():
     tokens = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)) - 1
-    for picture, norm, peak in zip(tokens, frobenius_norm(tokens), peak_value(tokens), strict=True):
-        entries = [value for row in picture.tolist() for value in row]
+    for image, norm, peak in zip(tokens, frobenius_norm(tokens), peak_value(tokens), strict=True):
+        entries = [value for row in image.tolist() for value in row]
         assert norm.item() == pytest.approx(math.sqrt(math.fsum(value * value for value in entries)), rel=1e-6)
         assert peak.item() == max(entries)
 

@@ -45,9 +45,9 @@ SHAPES = [(20, 48), (60, 10), (100, 80), (150, 200), (200, 120)]
 def test_scores_and_shares_are_scikit_learns(make, count, width):
     patches = make(count, width)
     found = principal_components(patches)
-    for picture, scores, share in zip(patches, *found, strict=True):
-        known = PCA(3, svd_solver="full").fit(picture.double().numpy())
-        expected = known.transform(picture.double().numpy())
+    for image, scores, share in zip(patches, *found, strict=True):
+        known = PCA(3, svd_solver="full").fit(image.double().numpy())
+        expected = known.transform(image.double().numpy())
         largest = np.linalg.norm(expected[:, 0])
         for place in range(3):
             theirs = torch.from_numpy(expected[:, place])
@@ -102,7 +102,7 @@ def test_equal_patches_have_scores_0_and_no_share(count, width):
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 @pytest.mark.parametrize("count, width", [(20, 48), (150, 200)])
-def test_a_broken_patch_makes_its_picture_nan_and_no_other(broken, count, width):
+def test_a_broken_patch_makes_its_image_nan_and_no_other(broken, count, width):
     patches = decaying(count, width)
     expected = principal_components(patches)
     patches[0, 4, 2] = broken

@@ -37,7 +37,7 @@ def test_maps_are_rows_of_the_affinity_of_the_patches_asked_for(view_of):
     assert part.coordinates(layout)["query"].tolist() == [7, 0]
 
 
-def test_the_centre_patch_is_the_query_by_default(view_of):
+def test_the_center_patch_is_the_query_by_default(view_of):
     layout = Layout(1, Grid(3, 5))
     view = view_of(layout, block_out=torch.randn(1, 16, 4, generator=torch.Generator().manual_seed(0)))
     assert PatchSimilarity().measure(view)["patch_similarity"][0, 0, 1, 2].item() == pytest.approx(1)
@@ -55,7 +55,7 @@ def test_another_place_can_be_compared(view_of):
 
 @pytest.mark.parametrize("patch", [-1, 6])
 def test_a_patch_outside_the_grid_is_refused_with_the_grid_named(patch):
-    refusal = PatchSimilarity(patches=(0, patch)).refusal(Layout(1, Grid(2, 3)), labelled=False)
-    assert "2x3" in refusal
-    assert str(patch) in refusal
-    assert PatchSimilarity(patches=(0, 5)).refusal(Layout(1, Grid(2, 3)), labelled=False) is None
+    unsupported_reason = PatchSimilarity(patches=(0, patch)).unsupported_reason(Layout(1, Grid(2, 3)), labeled=False)
+    assert "2x3" in unsupported_reason
+    assert str(patch) in unsupported_reason
+    assert PatchSimilarity(patches=(0, 5)).unsupported_reason(Layout(1, Grid(2, 3)), labeled=False) is None

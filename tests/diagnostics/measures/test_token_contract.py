@@ -9,7 +9,7 @@ import torch
 
 from diagnostics.layout import Grid, Layout
 from diagnostics.measures.auc import SameClassAuc
-from diagnostics.measures.base import UNLABELLED, Measure
+from diagnostics.measures.base import UNLABELED, Measure
 from diagnostics.measures.channels import ChannelKurtosis, ChannelMean, ChannelPeak, MassiveCount, TopChannels
 from diagnostics.measures.entropy import Entropy
 from diagnostics.measures.norms import ClassNorm, Frobenius, Norms, Peak, PrefixNorm
@@ -49,7 +49,7 @@ def taps_of(layout, batch=3):
 
 def labels_of(layout, batch=3):
     labels = torch.randint(0, 3, (batch, layout.count), generator=torch.Generator().manual_seed(9))
-    labels[:, 2] = UNLABELLED
+    labels[:, 2] = UNLABELED
     return labels
 
 
@@ -58,7 +58,7 @@ def cases():
         pytest.param(part, layout, id=f"{type(part).__name__}-{layout.prefix}-{layout.grid.rows}x{layout.grid.cols}")
         for part in PARTS
         for layout in LAYOUTS
-        if part.refusal(layout, labelled=True) is None
+        if part.unsupported_reason(layout, labeled=True) is None
     ]
 
 

@@ -24,7 +24,7 @@ def logits_and_mask(layout: Layout) -> tuple[Tensor, Tensor]:
 
 
 @layouts
-def test_renormalised_columns_are_minus_infinity_before_the_softmax(layout):
+def test_renormalized_columns_are_minus_infinity_before_the_softmax(layout):
     logits, mask = logits_and_mask(layout)
     columns = torch.cat([torch.zeros(3, layout.prefix, dtype=torch.bool), mask], dim=1)[:, None, None]
     expected = logits.masked_fill(columns, -torch.inf).softmax(dim=-1)
@@ -50,15 +50,15 @@ def test_hand_worked_rows():
     layout = Layout(1, Grid(1, 2))
     weights = torch.tensor([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0], [0.6, 0.4, 0.0]])[None, None]
     mask = torch.tensor([[True, False]])
-    renormalised = mask_columns(weights, mask, layout)[0, 0]
-    torch.testing.assert_close(renormalised, torch.tensor([[2 / 7, 0, 5 / 7], [0, 1, 0], [1, 0, 0]]))
+    renormalized = mask_columns(weights, mask, layout)[0, 0]
+    torch.testing.assert_close(renormalized, torch.tensor([[2 / 7, 0, 5 / 7], [0, 1, 0], [1, 0, 0]]))
     short = mask_columns(weights, mask, layout, how="zero")[0, 0]
     assert torch.equal(short, torch.tensor([[0.2, 0, 0.5], [0, 0, 0], [0.6, 0, 0]]))
 
 
 @layouts
-@pytest.mark.parametrize("how", ["renormalise", "zero"])
-def test_pictures_without_a_mark_come_back_bit_for_bit_and_inputs_stay(layout, how):
+@pytest.mark.parametrize("how", ["renormalize", "zero"])
+def test_images_without_a_mark_come_back_bit_for_bit_and_inputs_stay(layout, how):
     logits, mask = logits_and_mask(layout)
     weights = logits.softmax(dim=-1)
     before = weights.clone()
@@ -81,7 +81,7 @@ def test_nan_in_marked_columns_does_not_spread():
     logits, mask = logits_and_mask(layout)
     weights = logits.softmax(dim=-1)
     columns = torch.cat([torch.zeros(3, 1, dtype=torch.bool), mask], dim=1)[:, None, None]
-    for how in ("renormalise", "zero"):
+    for how in ("renormalize", "zero"):
         expected = mask_columns(weights, mask, layout, how=how)
         assert torch.equal(mask_columns(weights.masked_fill(columns, torch.nan), mask, layout, how=how), expected)
 
@@ -98,7 +98,7 @@ def test_half_precision_stays_and_is_summed_in_full():
 def test_bad_inputs_are_refused_with_what_was_expected():
     layout = LAYOUTS[1]
     logits, mask = logits_and_mask(layout)
-    with pytest.raises(ValueError, match=r"`how` should be one of `renormalise`, `zero`; got `drop`"):
+    with pytest.raises(ValueError, match=r"`how` should be one of `renormalize`, `zero`; got `drop`"):
         mask_columns(logits, mask, layout, how="drop")
     with pytest.raises(ValueError, match=r"`weights` should be \(B, H, T, T\) with T=7; got \(3, 2, 6, 6\)"):
         mask_columns(logits[..., 1:, 1:], mask, layout)

@@ -1,4 +1,4 @@
-"""Interpolations from unmarked neighbours, against a slow plain loop over every corner, edge and cluster."""
+"""Interpolations from unmarked neighbors, against a slow plain loop over every corner, edge and cluster."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.neighborhood import ring, window
 
 INTERPOLATIONS = [
-    "neighbour-mean",
-    "neighbour-median",
-    "neighbour-nearest",
-    "neighbour-nearest:ties=mean",
-    "neighbour-bilinear",
-    "neighbour-weighted",
+    "neighbor-mean",
+    "neighbor-median",
+    "neighbor-nearest",
+    "neighbor-nearest:ties=mean",
+    "neighbor-bilinear",
+    "neighbor-weighted",
 ]
 ISOLATED = ["keep", "zero", "grow"]
 
@@ -29,15 +29,15 @@ def one_value(spec: str, found: list[tuple[int, int, np.ndarray]], radius: int) 
     """The interpolation of a list of (rows away, columns away, values), written out."""
     values = np.array([value for *_, value in found])
     away = [math.hypot(rows, cols) for rows, cols, _ in found]
-    if spec == "neighbour-mean":
+    if spec == "neighbor-mean":
         return values.mean(axis=0)
-    if spec == "neighbour-median":
+    if spec == "neighbor-median":
         return np.median(values, axis=0)
-    if spec == "neighbour-nearest":
+    if spec == "neighbor-nearest":
         return found[away.index(min(away))][2]
-    if spec == "neighbour-nearest:ties=mean":
+    if spec == "neighbor-nearest:ties=mean":
         return values[[distance == min(away) for distance in away]].mean(axis=0)
-    if spec == "neighbour-bilinear":
+    if spec == "neighbor-bilinear":
         weights = [(radius + 1 - abs(rows)) * (radius + 1 - abs(cols)) for rows, cols, _ in found]
     else:
         weights = [1 / distance for distance in away]
@@ -45,9 +45,9 @@ def one_value(spec: str, found: list[tuple[int, int, np.ndarray]], radius: int) 
 
 
 def slow(spec: str, isolated: str, patches: Tensor, mask: Tensor, grid: Grid) -> Tensor:
-    """Every marked patch of every picture, one at a time, with the whole window of every radius."""
+    """Every marked patch of every image, one at a time, with the whole window of every radius."""
     result = patches.clone()
-    for b, (picture, marked) in enumerate(zip(patches.double().numpy(), mask.numpy(), strict=True)):
+    for b, (image, marked) in enumerate(zip(patches.double().numpy(), mask.numpy(), strict=True)):
         for row, col in itertools.product(range(grid.rows), range(grid.cols)):
             if not marked[row * grid.cols + col]:
                 continue
@@ -57,7 +57,7 @@ def slow(spec: str, isolated: str, patches: Tensor, mask: Tensor, grid: Grid) ->
                 for down, right in itertools.product(range(-radius, radius + 1), repeat=2):
                     r, c = row + down, col + right
                     if 0 <= r < grid.rows and 0 <= c < grid.cols and not marked[r * grid.cols + c]:
-                        found.append((down, right, picture[r * grid.cols + c]))
+                        found.append((down, right, image[r * grid.cols + c]))
                 if found:
                     result[b, row * grid.cols + col] = torch.from_numpy(one_value(spec, found, radius))
                     break
@@ -67,8 +67,8 @@ def slow(spec: str, isolated: str, patches: Tensor, mask: Tensor, grid: Grid) ->
     return result
 
 
-def random_patches(pictures: int, grid: Grid, *, width: int = 2, seed: int = 0) -> Tensor:
-    return torch.randn(pictures, grid.patches, width, generator=torch.Generator().manual_seed(seed))
+def random_patches(images: int, grid: Grid, *, width: int = 2, seed: int = 0) -> Tensor:
+    return torch.randn(images, grid.patches, width, generator=torch.Generator().manual_seed(seed))
 
 
 def build(spec: str, isolated: str):
@@ -99,9 +99,9 @@ def test_random_masks_of_any_grid_are_filled_as_a_plain_loop_fills_them(spec, is
 def test_a_window_grows_over_a_cluster_to_the_first_ring_with_an_unmarked_patch():
     grid = Grid(7, 9)
     mask = torch.zeros(1, grid.patches, dtype=torch.bool)
-    mask.view(1, 7, 9)[:, 1:6, 2:7] = True  # 5 x 5, centre (3, 4): ring 3 is the first that leaves it
+    mask.view(1, 7, 9)[:, 1:6, 2:7] = True  # 5 x 5, center (3, 4): ring 3 is the first that leaves it
     patches = random_patches(1, grid)
-    cleaned = build("neighbour-mean", "grow")(patches, mask, Layout(1, grid)).view(7, 9, 2)
+    cleaned = build("neighbor-mean", "grow")(patches, mask, Layout(1, grid)).view(7, 9, 2)
     maps = patches.view(7, 9, 2)
     outer = torch.cat([maps[0, 1:8], maps[6, 1:8], maps[1:6, 1], maps[1:6, 7]])
     torch.testing.assert_close(cleaned[3, 4], outer.mean(dim=0))
@@ -110,16 +110,16 @@ def test_a_window_grows_over_a_cluster_to_the_first_ring_with_an_unmarked_patch(
 @pytest.mark.parametrize(
     "spec, expected",
     [
-        ("neighbour-mean", 36 / 8),
-        ("neighbour-median", 4.5),
-        ("neighbour-nearest", 2.0),  # up
-        ("neighbour-nearest:ties=mean", 18 / 4),
-        ("neighbour-bilinear", (2 * 18 + 18) / 12),
-        ("neighbour-weighted", (18 + 18 / math.sqrt(2)) / (4 + 4 / math.sqrt(2))),
+        ("neighbor-mean", 36 / 8),
+        ("neighbor-median", 4.5),
+        ("neighbor-nearest", 2.0),  # up
+        ("neighbor-nearest:ties=mean", 18 / 4),
+        ("neighbor-bilinear", (2 * 18 + 18) / 12),
+        ("neighbor-weighted", (18 + 18 / math.sqrt(2)) / (4 + 4 / math.sqrt(2))),
         ("sfp-sum", 36 / 8),
     ],
 )
-def test_the_centre_of_a_3x3_map_has_the_value_worked_out_by_hand(spec, expected):
+def test_the_center_of_a_3x3_map_has_the_value_worked_out_by_hand(spec, expected):
     patches = torch.tensor([1.0, 2, 3, 4, 900, 5, 6, 7, 8]).view(1, 9, 1)
     mask = (torch.arange(9) == 4)[None]
     cleaned = PURIFIERS.build(spec)(patches, mask, Layout(1, Grid(3, 3)))
@@ -131,31 +131,31 @@ def test_the_centre_of_a_3x3_map_has_the_value_worked_out_by_hand(spec, expected
     [(0, (2 + 4 + 5) / 3), (1, (1 + 3 + 4 + 5 + 6) / 5), (4, (1 + 2 + 3 + 4 + 6 + 7 + 8 + 9) / 8)],
     ids=["corner", "edge", "inside"],
 )
-def test_the_mean_divides_by_the_neighbours_in_the_picture_and_sfp_always_by_8(place, expected):
+def test_the_mean_divides_by_the_neighbors_in_the_image_and_sfp_always_by_8(place, expected):
     patches = torch.arange(1.0, 10).view(1, 9, 1)
     mask = (torch.arange(9) == place)[None]
     layout = Layout(1, Grid(3, 3))
-    mean = PURIFIERS.build("neighbour-mean")(patches, mask, layout)[0, place, 0].item()
+    mean = PURIFIERS.build("neighbor-mean")(patches, mask, layout)[0, place, 0].item()
     eighth = PURIFIERS.build("sfp-sum")(patches, mask, layout)[0, place, 0].item()
     number = {0: 3, 1: 5, 4: 8}[place]
     assert mean == pytest.approx(expected, rel=1e-6)
     assert eighth == pytest.approx(expected * number / 8, rel=1e-6)
 
 
-def test_sfp_sum_is_the_zero_filled_mean_times_the_number_of_neighbours_over_8():
+def test_sfp_sum_is_the_zero_filled_mean_times_the_number_of_neighbors_over_8():
     grid = Grid(5, 6)
     layout = Layout(1, grid)
     patches = random_patches(4, grid)
     mask = torch.rand(4, 30, generator=torch.Generator().manual_seed(3)) < 0.6
     valid = torch.nn.functional.conv2d((~mask).float().view(4, 1, 5, 6), torch.ones(1, 1, 3, 3), padding=1).view(4, 30)
-    mean = build("neighbour-mean", "zero")(patches, mask, layout)
+    mean = build("neighbor-mean", "zero")(patches, mask, layout)
     expected = torch.where(mask[..., None], mean * valid[..., None] / 8, patches)
     assert (valid[mask] == 0).any()
     torch.testing.assert_close(PURIFIERS.build("sfp-sum")(patches, mask, layout), expected)
 
 
 @pytest.mark.parametrize("isolated", ISOLATED)
-@pytest.mark.parametrize("spec", [spec for spec in INTERPOLATIONS if spec != "neighbour-nearest"])
+@pytest.mark.parametrize("spec", [spec for spec in INTERPOLATIONS if spec != "neighbor-nearest"])
 @pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)], ids=["rows", "columns", "both"])
 def test_interpolation_follows_a_flip_of_the_grid(spec, isolated, axes):
     grid = Grid(5, 8)
@@ -170,14 +170,14 @@ def test_interpolation_follows_a_flip_of_the_grid(spec, isolated, axes):
     torch.testing.assert_close(purifier(flip(patches), flip(mask), layout), flip(purifier(patches, mask, layout)))
 
 
-def test_the_first_of_equally_near_neighbours_is_taken_row_by_row():
+def test_the_first_of_equally_near_neighbors_is_taken_row_by_row():
     layout = Layout(0, Grid(3, 3))
     patches = torch.arange(9.0).view(1, 9, 1)
     mask = torch.zeros(1, 9, dtype=torch.bool)
     taken = []
     mask[0, 4] = True
     for _ in range(8):
-        value = PURIFIERS.build("neighbour-nearest")(patches, mask, layout)[0, 4, 0].item()
+        value = PURIFIERS.build("neighbor-nearest")(patches, mask, layout)[0, 4, 0].item()
         taken.append(int(value))
         mask[0, int(value)] = True
     assert taken == [1, 3, 5, 7, 0, 2, 6, 8]
@@ -204,10 +204,10 @@ def test_more_marked_patches_than_fit_into_one_gathering_change_nothing(monkeypa
         torch.testing.assert_close(purifier(patches, mask, Layout(1, grid)), expected)
 
 
-def test_nan_in_an_unmarked_neighbour_reaches_the_median():
+def test_nan_in_an_unmarked_neighbor_reaches_the_median():
     patches = torch.arange(9.0).view(1, 9, 1)
     patches[0, 0] = torch.nan
-    cleaned = PURIFIERS.build("neighbour-median")(patches, (torch.arange(9) == 4)[None], Layout(1, Grid(3, 3)))
+    cleaned = PURIFIERS.build("neighbor-median")(patches, (torch.arange(9) == 4)[None], Layout(1, Grid(3, 3)))
     assert cleaned[0, 4].isnan()
 
 
@@ -227,4 +227,4 @@ def test_an_unknown_word_for_isolated_is_refused_with_the_known_ones(spec):
 
 def test_an_unknown_word_for_ties_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"`ties` should be one of `first`, `mean`; got `last`"):
-        PURIFIERS["neighbour-nearest"](ties="last")
+        PURIFIERS["neighbor-nearest"](ties="last")

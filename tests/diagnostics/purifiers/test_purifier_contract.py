@@ -12,24 +12,24 @@ from diagnostics.purifiers import PURIFIERS
 GRIDS = [Grid(4, 6), Grid(1, 7), Grid(5, 1), Grid(1, 1)]
 SPECS = [
     *PURIFIERS,
-    *(f"neighbour-{name}:isolated={isolated}" for name in ("mean", "nearest") for isolated in ("zero", "grow")),
+    *(f"neighbor-{name}:isolated={isolated}" for name in ("mean", "nearest") for isolated in ("zero", "grow")),
     "low-pass:kernel=gaussian,size=5",
 ]
 # Purifiers whose result is made of the marked patches themselves, by definition.
 READS_MARKED = ("keep", "clip-channels", "low-pass")
-# Patches of a fully marked picture come back as they are; the others replace them by something known without the rest.
+# Patches of a fully marked image come back as they are; the others replace them by something known without the rest.
 KEEPS_WHEN_ALL_ARE_MARKED = [
     spec for spec in SPECS if spec.split(":")[0] not in ("zero", "sfp-sum", "class-token", "low-pass")
 ]
 
-# Of equally near neighbours the first row by row is copied, and the control draws by place.
-BOUND_TO_PLACES = ("neighbour-nearest", "shuffle")
+# Of equally near neighbors the first row by row is copied, and the control draws by place.
+BOUND_TO_PLACES = ("neighbor-nearest", "shuffle")
 
 every = pytest.mark.parametrize("spec", SPECS)
 
 
 def inputs(grid: Grid, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Layout]:
-    """Six pictures with masks from nothing to everything; outliers are large in two channels."""
+    """Six images with masks from nothing to everything; outliers are large in two channels."""
     generator = torch.Generator().manual_seed(0)
     patches = torch.randn(6, grid.patches, 5, generator=generator)
     density = torch.tensor([0.0, 0.1, 0.4, 0.7, 0.95, 1.0])[:, None]
@@ -80,14 +80,14 @@ def test_a_marked_outlier_is_changed(spec):
 
 @pytest.mark.parametrize("spec", KEEPS_WHEN_ALL_ARE_MARKED)
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda g: f"{g[0]}x{g[1]}")
-def test_a_fully_marked_picture_is_kept(spec, grid):
+def test_a_fully_marked_image_is_kept(spec, grid):
     patches, mask, token, layout = inputs(grid)
     cleaned = PURIFIERS.build(spec)(patches, torch.ones_like(mask), layout, class_token=token)
     assert torch.equal(cleaned, torch.zeros_like(patches) if "isolated=zero" in spec else patches)
 
 
 @every
-def test_a_batch_equals_its_pictures_one_by_one(spec):
+def test_a_batch_equals_its_images_one_by_one(spec):
     patches, mask, token, layout = inputs(Grid(4, 6))
     purifier = PURIFIERS.build(spec)
     together = purifier(patches, mask, layout, class_token=token)
@@ -119,7 +119,7 @@ def test_what_a_marked_patch_held_has_no_part_in_the_result(spec, poison):
     cleaned = purifier(patches, mask, layout, class_token=token)
     poisoned = purifier(patches.masked_fill(mask[..., None], poison), mask, layout, class_token=token)
     kept = mask & (cleaned == patches).all(dim=2)  # isolated patches where those are kept
-    assert kept.any() == (spec.startswith("neighbour") and "isolated" not in spec)
+    assert kept.any() == (spec.startswith("neighbor") and "isolated" not in spec)
     assert torch.equal(poisoned[~kept], cleaned[~kept])
 
 
@@ -157,8 +157,8 @@ def test_only_the_class_token_refuses_a_model_without_one(spec):
     patches, mask, _, _ = inputs(Grid(4, 6))
     purifier = PURIFIERS.build(spec)
     bare = Layout(0, Grid(4, 6), None)
-    assert (purifier.refusal(bare) is None) == (spec != "class-token")
-    assert purifier.refusal(Layout(1, Grid(4, 6))) is None
+    assert (purifier.unsupported_reason(bare) is None) == (spec != "class-token")
+    assert purifier.unsupported_reason(Layout(1, Grid(4, 6))) is None
     if spec == "class-token":
         with pytest.raises(ValueError, match="there is no class token"):
             purifier(patches, mask, bare)
@@ -168,4 +168,4 @@ def test_only_the_class_token_refuses_a_model_without_one(spec):
 
 def test_each_name_is_described_and_recorded_by_its_settings():
     assert all(PURIFIERS.describe().values())
-    assert repr(PURIFIERS.build("neighbour-mean:isolated=grow")) == "NeighbourMean(isolated='grow')"
+    assert repr(PURIFIERS.build("neighbor-mean:isolated=grow")) == "NeighborMean(isolated='grow')"

@@ -26,7 +26,7 @@ def column(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, -1, 1)
 
 
-def test_the_class_token_takes_the_place_of_marked_patches_of_its_own_picture():
+def test_the_class_token_takes_the_place_of_marked_patches_of_its_own_image():
     patches = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
     token = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
     mask = torch.cat([marks(1, 4), marks(0)])
@@ -84,10 +84,10 @@ def test_the_gaussian_low_pass_has_the_weights_of_its_width():
     assert cleaned[0, 4, 0].item() == pytest.approx((5 + side * 4) / (1 + side), rel=1e-6)
 
 
-def test_the_low_pass_keeps_a_share_of_the_outlier_that_the_neighbour_mean_drops():
+def test_the_low_pass_keeps_a_share_of_the_outlier_that_the_neighbor_mean_drops():
     patches, mask = column(1, 1, 301, 1, 1), marks(2)
     assert LowPass()(patches, mask, LINE)[0, 2, 0].item() == pytest.approx(101)
-    assert PURIFIERS.build("neighbour-mean")(patches, mask, LINE)[0, 2, 0].item() == 1
+    assert PURIFIERS.build("neighbor-mean")(patches, mask, LINE)[0, 2, 0].item() == 1
 
 
 @pytest.mark.parametrize("settings", [{"size": 2}, {"size": 0}, {"kernel": "round"}, {"sigma": 0.0}])
@@ -102,7 +102,7 @@ def test_a_clipping_ratio_that_is_not_positive_is_refused(ratio):
         ClipChannels(ratio=ratio)
 
 
-def test_shuffle_takes_unmarked_patches_of_the_same_picture_only():
+def test_shuffle_takes_unmarked_patches_of_the_same_image_only():
     patches = torch.arange(2 * 40.0).view(2, 40, 1)
     mask = torch.rand(2, 40, generator=torch.Generator().manual_seed(3)) < 0.5
     cleaned = Shuffle()(patches, mask, Layout(1, Grid(5, 8)))

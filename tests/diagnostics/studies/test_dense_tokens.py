@@ -1,4 +1,4 @@
-"""Dense tokens come out whole, in the picture's own grid, and a stopped run goes on."""
+"""Dense tokens come out whole, in the image's own grid, and a stopped run goes on."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from diagnostics.studies.store import OtherRun
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for number, size in enumerate([(64, 64), (96, 64), (64, 64), (64, 80), (64, 64)]):
         pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
     return tmp_path
 
 
-def test_the_file_holds_every_picture_s_tokens_in_its_own_grid(tiny, folder):
+def test_the_file_holds_every_image_s_tokens_in_its_own_grid(tiny, folder):
     out = folder / "features.safetensors"
-    assert encode(tiny, folder / "pictures", out=out, size="native", batch=2, prefix=True) == {}
+    assert encode(tiny, folder / "images", out=out, size="native", batch=2, prefix=True) == {}
     tensors = load_file(out)
     assert tensors.keys() == {f"{n}.png{tail}" for n in range(5) for tail in ("", "/prefix")}
     assert tensors["1.png"].shape == (6, 4, 48)
     assert tensors["3.png"].shape == (4, 5, 48)
-    image = load_image(folder / "pictures" / "1.png", size="native", mean=tiny.mean, std=tiny.std)[None]
+    image = load_image(folder / "images" / "1.png", size="native", mean=tiny.mean, std=tiny.std)[None]
     tokens = tiny.trunk(image)
     assert torch.allclose(tensors["1.png"].flatten(0, 1), tokens[0, 1:], atol=1e-5)
     assert torch.allclose(tensors["1.png/prefix"], tokens[0, :1], atol=1e-5)
@@ -66,7 +66,7 @@ def test_every_tap_folds_into_maps(tiny, images, tap, shape):
 
 def test_projected_tokens_live_in_the_space_of_the_text(tiny, images):
     maps, _ = dense_tokens(tiny, images, project=True)
-    assert maps.shape[-1] == tiny.encode_text(["a picture"]).shape[-1]
+    assert maps.shape[-1] == tiny.encode_text(["an image"]).shape[-1]
     assert torch.allclose(maps.flatten(1, 2), tiny.project(tiny.trunk(images))[:, 1:], atol=1e-5)
     with pytest.raises(ValueError, match="block_out"):
         dense_tokens(tiny, images, tap="key", project=True)
@@ -86,8 +86,8 @@ def test_models_without_prefix_tokens_give_an_empty_prefix(images):
 
 def test_a_stopped_run_goes_on_and_ends_the_same(tiny, folder, monkeypatch):
     whole, out = folder / "whole.safetensors", folder / "features.safetensors"
-    encode(tiny, folder / "pictures", out=whole, size="native", batch=2)
-    saver = importlib.import_module("diagnostics.encode")  # `diagnostics.encode` itself is the function
+    encode(tiny, folder / "images", out=whole, size="native", batch=2)
+    saver = importlib.import_module("diagnostics.studies.dense_tokens")  # `diagnostics.encode` itself is the function
     save, calls = saver._save_whole, []
 
     def stop(*arguments):
@@ -98,12 +98,12 @@ def test_a_stopped_run_goes_on_and_ends_the_same(tiny, folder, monkeypatch):
 
     monkeypatch.setattr(saver, "_save_whole", stop)
     with pytest.raises(KeyboardInterrupt):
-        encode(tiny, folder / "pictures", out=out, size="native", batch=2)
+        encode(tiny, folder / "images", out=out, size="native", batch=2)
     assert not out.exists()
     monkeypatch.setattr(saver, "_save_whole", save)
     with pytest.raises(OtherRun, match="layer"):
-        encode(tiny, folder / "pictures", out=out, size="native", batch=2, layer=3)
-    encode(tiny, folder / "pictures", out=out, size="native", batch=2)
+        encode(tiny, folder / "images", out=out, size="native", batch=2, layer=3)
+    encode(tiny, folder / "images", out=out, size="native", batch=2)
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -111,14 +111,14 @@ def test_an_existing_file_is_not_overwritten(tiny, folder):
     out = folder / "features.safetensors"
     out.write_bytes(b"mine")
     with pytest.raises(ValueError, match="exists"):
-        encode(tiny, folder / "pictures", out=out)
+        encode(tiny, folder / "images", out=out)
     assert out.read_bytes() == b"mine"
 
 
-def test_broken_pictures_are_left_out_and_told(tiny, folder):
-    (folder / "pictures" / "4a.png").write_bytes(b"no picture")
+def test_broken_images_are_left_out_and_told(tiny, folder):
+    (folder / "images" / "4a.png").write_bytes(b"no image")
     out = folder / "features.safetensors"
-    left_out = encode(tiny, folder / "pictures", out=out, batch=2)
+    left_out = encode(tiny, folder / "images", out=out, batch=2)
     assert left_out.keys() == {"4a.png"}
     assert load_file(out).keys() == {f"{n}.png" for n in range(5)}
     with safe_open(out, "pt") as file:
@@ -136,9 +136,9 @@ def test_broken_pictures_are_left_out_and_told(tiny, folder):
 def test_a_wrong_setting_leaves_nothing_in_the_way_of_the_right_one(tiny, folder, wrong, said):
     out = folder / "features.safetensors"
     with pytest.raises(ValueError, match=said):
-        encode(tiny, folder / "pictures", out=out, **wrong)
+        encode(tiny, folder / "images", out=out, **wrong)
     assert not (folder / "features.safetensors.parts").exists()
-    encode(tiny, folder / "pictures", out=out)
+    encode(tiny, folder / "images", out=out)
     assert len(load_file(out)) == 5
 
 
@@ -151,9 +151,9 @@ def test_a_run_that_failed_before_its_first_part_can_be_repeated_otherwise(tiny,
 
     monkeypatch.setattr(type(tiny), "trunk", broken)
     with pytest.raises(RuntimeError, match="broken"):
-        encode(tiny, folder / "pictures", out=out, layer=3)
+        encode(tiny, folder / "images", out=out, layer=3)
     monkeypatch.setattr(type(tiny), "trunk", trunk)
-    encode(tiny, folder / "pictures", out=out, layer=4)
+    encode(tiny, folder / "images", out=out, layer=4)
     with safe_open(out, "pt") as file:
         assert file.metadata()["layer"] == "4"
 
@@ -163,19 +163,19 @@ def test_a_folder_of_ones_own_beside_the_file_is_not_touched(tiny, folder):
     mine.mkdir()
     (mine / "notes.txt").write_text("keep")
     with pytest.raises(OtherRun, match="holds no parts"):
-        encode(tiny, folder / "pictures", out=folder / "features.safetensors")
+        encode(tiny, folder / "images", out=folder / "features.safetensors")
     assert (mine / "notes.txt").read_text() == "keep"
 
 
 def test_a_folder_is_no_file_to_write(tiny, folder):
     with pytest.raises(ValueError, match="is a folder; give --out the name of a file"):
-        encode(tiny, folder / "pictures", out=folder)
+        encode(tiny, folder / "images", out=folder)
 
 
-def test_a_folder_of_broken_pictures_only_is_an_error_and_no_file(tiny, tmp_path):
+def test_a_folder_of_broken_images_only_is_an_error_and_no_file(tiny, tmp_path):
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"none of the 1 pictures.*a\.png"):
+    with pytest.raises(ValueError, match=r"none of the 1 images.*a\.png"):
         encode(tiny, tmp_path / "a.png", out=tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()

@@ -30,7 +30,7 @@ PLANTED = pd.DataFrame(
 def test_every_table_has_its_sentence():
     said = " ".join(findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "planted": PLANTED}))
     assert "b at 3; a at 8" in said
-    assert "never mark half the pictures: c" in said
+    assert "never mark half the images: c" in said
     assert "a and b agree most (Jaccard 0.90" in said
     assert "a and c least (0.10)" in said
     assert "Against planted outliers, b ranks patches best (AUC 0.965), a worst (0.695)" in said
@@ -56,31 +56,32 @@ def test_what_was_not_asked_is_not_said():
     assert not [sentence for sentence in said if "agree" in sentence or "Against" in sentence]
 
 
-def test_what_mending_does_is_told_beside_its_control():
-    removal = pd.DataFrame(
+def test_what_purifying_does_is_told_beside_its_control():
+    purification = pd.DataFrame(
         {
             "layer": 11,
             "mode": "in place",
-            "purifier": ["neighbour-mean", "shuffle", "keep"],
+            "purifier": ["neighbor-mean", "shuffle", "keep"],
             "delta_auc": [0.025, 0.017, 0.0],
             "low": [0.02, 0.01, 0.0],
             "high": [0.03, 0.02, 0.0],
         }
     )
     tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT}
-    said = findings({**tables, "removal": removal})[-1]
-    assert "layer 11 with neighbour-mean changes its same-class AUC by +0.025 [+0.020, +0.030]" in said
-    assert "the control, other patches of the picture, by +0.017" in said
+    said = findings({**tables, "purification": purification})[-1]
+    assert "layer 11 with neighbor-mean changes its same-class AUC by +0.025 [+0.020, +0.030]" in said
+    assert "the control, other patches of the image, by +0.017" in said
     assert "chance" not in said
-    assert "chance" in findings({**tables, "removal": removal.assign(low=-0.1)})[-1]
+    assert "chance" in findings({**tables, "purification": purification.assign(low=-0.1)})[-1]
     assert (
-        "Mending what som marks at layer 11 with" in findings({**tables, "removal": removal.assign(detector="som")})[-1]
+        "Purifying what som marks at layer 11 with"
+        in findings({**tables, "purification": purification.assign(detector="som")})[-1]
     )
 
 
-def test_of_many_layers_mending_is_told_of_the_best_and_the_last_and_of_none_where_nothing_is_marked():
+def test_of_many_layers_purifying_is_told_of_the_best_and_the_last_and_of_none_where_nothing_is_marked():
     change = {6: 0.01, 7: 0.03, 8: 0.02, 9: 0.01, 10: 0.0}
-    removal = pd.DataFrame(
+    purification = pd.DataFrame(
         {
             "layer": list(change),
             "mode": "in place",
@@ -90,8 +91,8 @@ def test_of_many_layers_mending_is_told_of_the_best_and_the_last_and_of_none_whe
             "high": 0.1,
         }
     )
-    said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "removal": removal})
-    told = [sentence for sentence in said if "Mending" in sentence]
+    said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "purification": purification})
+    told = [sentence for sentence in said if "Purifying" in sentence]
     assert len(told) == 2
     assert "layer 7" in told[0]
     assert "layer 9" in told[1]
@@ -121,20 +122,20 @@ def test_the_detector_whose_tokens_lie_furthest_from_the_base_rate_is_named():
         {
             "detector": ["a", "b", "c"],
             "layer": [8, 11, 11],
-            "labelled": [1, 400, 0],
+            "labeled": [1, 400, 0],
             "background": [1.0, 0.9, float("nan")],
             "background_all": 0.6,
         }
     )
     tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT}
     said = findings({**tables, "whereabouts": whereabouts})[-1]
-    assert said == "Of the 400 labelled tokens that b marks at layer 11, 90% lie on background, and of all patches 60%."
-    unlabelled = whereabouts.drop(columns=["labelled", "background", "background_all"])
-    assert "background" not in findings({**tables, "whereabouts": unlabelled})[-1]
+    assert said == "Of the 400 labeled tokens that b marks at layer 11, 90% lie on background, and of all patches 60%."
+    unlabeled = whereabouts.drop(columns=["labeled", "background", "background_all"])
+    assert "background" not in findings({**tables, "whereabouts": unlabeled})[-1]
 
 
-def test_what_mending_does_to_the_accuracy_is_told():
-    removal = pd.DataFrame(
+def test_what_purifying_does_to_the_accuracy_is_told():
+    purification = pd.DataFrame(
         {
             "layer": [8, 11],
             "mode": "propagated",
@@ -145,6 +146,6 @@ def test_what_mending_does_to_the_accuracy_is_told():
         }
     )
     tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT}
-    said = findings({**tables, "removal": removal})[-1]
-    assert "accuracy is 0.700; mending layer 11 with keep makes it 0.700, layer 8 with zero 0.400" in said
-    assert "accuracy" not in findings({**tables, "removal": removal.assign(accuracy_after=float("nan"))})[-1]
+    said = findings({**tables, "purification": purification})[-1]
+    assert "accuracy is 0.700; purifying layer 11 with keep makes it 0.700, layer 8 with zero 0.400" in said
+    assert "accuracy" not in findings({**tables, "purification": purification.assign(accuracy_after=float("nan"))})[-1]

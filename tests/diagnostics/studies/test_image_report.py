@@ -22,27 +22,27 @@ def backbone(request):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     return tmp_path / "a.png"
 
 
-def looked(backbone, picture, *detectors, **options):
-    (found,) = LookInside(backbone, [picture], detectors or [DETECTOR], size="80x48", **options)
+def looked(backbone, image, *detectors, **options):
+    (found,) = LookInside(backbone, [image], detectors or [DETECTOR], size="80x48", **options)
     return found
 
 
-def recorded(backbone, picture):
-    image = load_image(picture, size="80x48", mean=backbone.mean, std=backbone.std)[None]
+def recorded(backbone, photo):
+    image = load_image(photo, size="80x48", mean=backbone.mean, std=backbone.std)[None]
     recorder = Recorder("attention", "block_out")
     backbone.trunk(image, tap=recorder)
     return recorder, backbone.layout(image)
 
 
-def test_norms_attention_and_similarity_are_those_of_the_forward_pass(backbone, picture):
-    found = looked(backbone, picture)
-    recorder, layout = recorded(backbone, picture)
+def test_norms_attention_and_similarity_are_those_of_the_forward_pass(backbone, image):
+    found = looked(backbone, image)
+    recorder, layout = recorded(backbone, image)
     assert found.layout == layout
     assert tuple(layout.grid) == (3, 5)
     assert found.layers == tuple(range(1, 13))
@@ -56,9 +56,9 @@ def test_norms_attention_and_similarity_are_those_of_the_forward_pass(backbone, 
         np.testing.assert_allclose(found.similarity[place], cosines, atol=6e-4)
 
 
-def test_scores_and_marks_are_the_detectors_own(backbone, picture):
-    found = looked(backbone, picture, DETECTOR, "relative-norm:threshold=1.2")
-    recorder, layout = recorded(backbone, picture)
+def test_scores_and_marks_are_the_detectors_own(backbone, image):
+    found = looked(backbone, image, DETECTOR, "relative-norm:threshold=1.2")
+    recorder, layout = recorded(backbone, image)
     assert list(found.scored) == [DETECTOR, "relative-norm:threshold=1.2"]
     for spec, scored in found.scored.items():
         detector = DETECTORS.build(spec)
@@ -70,40 +70,40 @@ def test_scores_and_marks_are_the_detectors_own(backbone, picture):
     assert found.scored["relative-norm:threshold=1.2"].threshold == 1.2
 
 
-def test_a_rule_that_is_no_threshold_has_none(picture):
+def test_a_rule_that_is_no_threshold_has_none(image):
     specs = ["norm-topk", "som-release", "lof-release", "adaptive", "norm:threshold=5"]
-    (found,) = LookInside(load_backbone("tiny"), [picture], specs, size="96", layers=[6])
+    (found,) = LookInside(load_backbone("tiny"), [image], specs, size="96", layers=[6])
     assert [found.scored[spec].threshold for spec in specs] == [None, None, None, None, 5.0]
 
 
-def test_only_what_was_marked_is_mended(backbone, picture):
-    found = looked(backbone, picture, "random:count=2", DETECTOR, purifier="zero", by=DETECTOR)
+def test_only_what_was_marked_is_purified(backbone, image):
+    found = looked(backbone, image, "random:count=2", DETECTOR, purifier="zero", by=DETECTOR)
     marked = found.scored[DETECTOR].marked
     norms = found.norms[1:, backbone.prefix :]
-    assert (found.mended_norms[marked] == 0).all()
-    np.testing.assert_allclose(found.mended_norms[~marked], norms[~marked], rtol=1e-6)
+    assert (found.purified_norms[marked] == 0).all()
+    np.testing.assert_allclose(found.purified_norms[~marked], norms[~marked], rtol=1e-6)
     both = ~marked[:, :, None] & ~marked[:, None]
-    assert np.array_equal(found.mended_similarity[both], found.similarity[both])
-    assert (found.mended_similarity[~both] == 0).all()
+    assert np.array_equal(found.purified_similarity[both], found.similarity[both])
+    assert (found.purified_similarity[~both] == 0).all()
     assert (found.purifier, found.purified_by) == ("zero", DETECTOR)
 
 
-def test_keeping_changes_nothing(backbone, picture):
-    found = looked(backbone, picture, purifier="keep")
-    assert np.array_equal(found.mended_similarity, found.similarity)
-    assert np.array_equal(found.mended_components, found.components)
+def test_keeping_changes_nothing(backbone, image):
+    found = looked(backbone, image, purifier="keep")
+    assert np.array_equal(found.purified_similarity, found.similarity)
+    assert np.array_equal(found.purified_components, found.components)
 
 
-def test_components_are_the_principal_ones_of_the_mended_patches(backbone, picture):
-    found = looked(backbone, picture, purifier="keep", layers=[-1])
-    recorder, layout = recorded(backbone, picture)
+def test_components_are_the_principal_ones_of_the_purified_patches(backbone, image):
+    found = looked(backbone, image, purifier="keep", layers=[-1])
+    recorder, layout = recorded(backbone, image)
     expected = principal_components(layout.patches(recorder["block_out", -1]).double()).scores[0]
     np.testing.assert_allclose(np.abs(found.components[0]), expected.abs(), rtol=1e-3, atol=1e-3)
 
 
-def test_layers_and_heads_are_those_asked_for(backbone, picture):
-    found = looked(backbone, picture, layers=[-1, 3], heads="mean")
-    whole = looked(backbone, picture)
+def test_layers_and_heads_are_those_asked_for(backbone, image):
+    found = looked(backbone, image, layers=[-1, 3], heads="mean")
+    whole = looked(backbone, image)
     assert found.layers == (3, 12)
     assert found.attention is None
     # Not to the last digit: where no matrix is wanted, attention is fused.
@@ -111,25 +111,25 @@ def test_layers_and_heads_are_those_asked_for(backbone, picture):
     np.testing.assert_allclose(found.norms, whole.norms, rtol=1e-5)
 
 
-def test_a_padded_picture_lies_inside_its_frame(picture):
-    (found,) = LookInside(load_backbone("tiny"), [picture], [DETECTOR], size="native")
+def test_a_padded_image_lies_inside_its_frame(image):
+    (found,) = LookInside(load_backbone("tiny"), [image], [DETECTOR], size="native")
     assert tuple(found.layout.grid) == (4, 6)  # 50 x 90 in patches of 16
     assert found.inset == pytest.approx((7 / 64, 3 / 96, 50 / 64, 90 / 96))
     assert found.aspect == pytest.approx(96 / 64)
-    assert found.picture.shape == (50, 90, 3)
+    assert found.image.shape == (50, 90, 3)
 
 
-def test_a_stretched_picture_keeps_its_own_proportions(backbone, picture):
-    (found,) = LookInside(backbone, [picture], [DETECTOR], size="64")
+def test_a_stretched_image_keeps_its_own_proportions(backbone, image):
+    (found,) = LookInside(backbone, [image], [DETECTOR], size="64")
     assert tuple(found.layout.grid) == (4, 4)
     assert found.aspect == pytest.approx(90 / 50)
     assert found.inset == (0, 0, 1, 1)
 
 
-def test_pictures_that_cannot_be_read_are_named(picture):
-    bad = picture.with_name("b.png")
-    bad.write_bytes(b"no picture")
-    looking = LookInside(load_backbone("tiny"), [bad, picture], [DETECTOR], size="80x48")
+def test_images_that_cannot_be_read_are_named(image):
+    bad = image.with_name("b.png")
+    bad.write_bytes(b"no image")
+    looking = LookInside(load_backbone("tiny"), [bad, image], [DETECTOR], size="80x48")
     assert [one.name for one in looking] == ["a.png"]
     assert list(looking.left_out) == ["b.png"]
 
@@ -137,17 +137,17 @@ def test_pictures_that_cannot_be_read_are_named(picture):
 def test_arrays_of_one_size_are_told_apart():
     arrays = [np.full((48, 80, 3), value, np.uint8) for value in (0, 200)]
     first, second = LookInside(load_backbone("tiny"), arrays, [DETECTOR], size="80x48")
-    assert (first.picture.max(), second.picture.min()) == (0, 200)
+    assert (first.image.max(), second.image.min()) == (0, 200)
     assert not np.array_equal(first.norms, second.norms)
 
 
-def test_what_does_not_go_together_is_refused_at_the_door(picture):
+def test_what_does_not_go_together_is_refused_at_the_door(image):
     tiny, bare = load_backbone("tiny"), load_backbone("tiny:class_token=false")
     with pytest.raises(ValueError, match="by"):
-        LookInside(tiny, [picture], [DETECTOR], by="lof")
+        LookInside(tiny, [image], [DETECTOR], by="lof")
     with pytest.raises(ValueError, match="heads"):
-        LookInside(tiny, [picture], [DETECTOR], heads="some")
+        LookInside(tiny, [image], [DETECTOR], heads="some")
     with pytest.raises(ValueError, match="class token"):
-        LookInside(bare, [picture], [DETECTOR], purifier="class-token")
+        LookInside(bare, [image], [DETECTOR], purifier="class-token")
     with pytest.raises(ValueError, match="class-residual"):
-        LookInside(bare, [picture], ["class-residual"])
+        LookInside(bare, [image], ["class-residual"])

@@ -1,4 +1,4 @@
-"""Marked tokens are found where they are: counted by hand on pictures of flat and checkered patches."""
+"""Marked tokens are found where they are: counted by hand on images of flat and checkered patches."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import torch
 import xarray as xr
 from PIL import Image
 
-from diagnostics import picture_paths
+from diagnostics import image_paths
 from diagnostics.layout import Grid
 from diagnostics.studies.location import border_distance, patch_contrast, patch_places, whereabouts_table
-from diagnostics.studies.scoring import score_pictures
+from diagnostics.studies.scoring import score_images
 
 PATCH = (16, 16)
 
 
 def half_checkered(rows: int = 4, cols: int = 6) -> np.ndarray:
-    """Left half grey, right half a checkerboard of black and white pixels, whose spread is 0.5."""
+    """Left half gray, right half a checkerboard of black and white pixels, whose spread is 0.5."""
     y, x = np.mgrid[: rows * 16, : cols * 16]
-    grey = np.where(x < cols * 8, 77, (x + y) % 2 * 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    gray = np.where(x < cols * 8, 77, (x + y) % 2 * 255).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
-def table_of(scores, pictures, **settings):
-    return whereabouts_table(scores, patch_places(scores, pictures, **settings))
+def table_of(scores, images, **settings):
+    return whereabouts_table(scores, patch_places(scores, images, **settings))
 
 
 def dataset(marks: dict[str, list[tuple[int, int, int]]], grids: list[Grid], *, size: str, names=None) -> xr.Dataset:
-    """What score_pictures would give, with marks at (image, row, col) of a single layer."""
+    """What score_images would give, with marks at (image, row, col) of a single layer."""
     rows, cols = max(grid.rows for grid in grids), max(grid.cols for grid in grids)
     inside = np.zeros((len(grids), rows, cols), bool)
     for number, grid in enumerate(grids):
@@ -45,7 +45,7 @@ def dataset(marks: dict[str, list[tuple[int, int, int]]], grids: list[Grid], *, 
         coords={
             "detector": list(marks),
             "layer": [8],
-            "image": names or [f"picture-{number + 1:04d}" for number in range(len(grids))],
+            "image": names or [f"image-{number + 1:04d}" for number in range(len(grids))],
         },
         attrs={"size": size},
     )
@@ -67,9 +67,9 @@ def test_shares_and_means_are_those_counted_by_hand():
     assert table["contrast_all"].tolist() == pytest.approx([0.25] * 3)
     assert table["border"].tolist() == pytest.approx([2 / 3, 1 / 2, np.nan], nan_ok=True)
     assert table["border_all"].tolist() == pytest.approx([8 / 24] * 3)
-    assert table["labelled"].to_dict() == {"flat": 3, "busy": 1, "nothing": 0}
+    assert table["labeled"].to_dict() == {"flat": 3, "busy": 1, "nothing": 0}
     assert table["background"].tolist() == pytest.approx([2 / 3, 0, np.nan], nan_ok=True)
-    assert (table["labelled_all"] == 22).all()
+    assert (table["labeled_all"] == 22).all()
     assert table["background_all"].tolist() == pytest.approx([8 / 22] * 3)
 
 
@@ -78,10 +78,10 @@ def test_the_classes_of_the_background_are_a_setting():
     labels[:, 48:] = 7
     scores = dataset({"busy": [(0, 1, 4), (0, 3, 1)]}, [Grid(4, 6)], size="96x64")
     row = table_of(scores, half_checkered(), patch_size=PATCH, labels=[labels], background=(7, 9), ignore=(0,)).loc[0]
-    assert (row["labelled"], row["labelled_all"], row["background"], row["background_all"]) == (1, 12, 1, 1)
+    assert (row["labeled"], row["labeled_all"], row["background"], row["background_all"]) == (1, 12, 1, 1)
 
 
-def test_pictures_of_several_sizes_count_by_their_own_grid():
+def test_images_of_several_sizes_count_by_their_own_grid():
     scores = dataset({"one": [(0, 1, 1), (1, 2, 2)]}, [Grid(4, 6), Grid(5, 5)], size="native")
     table = table_of(scores, [half_checkered(), half_checkered(5, 5)], patch_size=PATCH)
     assert table.loc[0, "tokens_all"] == 24 + 25
@@ -95,19 +95,19 @@ def test_pictures_of_several_sizes_count_by_their_own_grid():
 def test_files_are_found_again_by_the_names_of_the_run(tiny, tmp_path):
     (tmp_path / "labels").mkdir()
     for number in range(3):
-        picture = np.full((64, 64, 3), 80, np.uint8)
-        picture[16:32, 16:32] = half_checkered()[:16, 64:80]
-        Image.fromarray(np.roll(picture, 16 * number, axis=1)).save(tmp_path / f"{number}.png")
+        image = np.full((64, 64, 3), 80, np.uint8)
+        image[16:32, 16:32] = half_checkered()[:16, 64:80]
+        Image.fromarray(np.roll(image, 16 * number, axis=1)).save(tmp_path / f"{number}.png")
         if number < 2:
             labels = np.full((64, 64), number, np.uint8)
             Image.fromarray(labels).save(tmp_path / "labels" / f"{number}.png")
     paths = [tmp_path / f"{number}.png" for number in range(3)]
-    scores = score_pictures(tiny, paths, ["norm-topk:count=2"], layers=[3, 6])
-    assert list(scores["image"].values) == list(picture_paths(paths))
+    scores = score_images(tiny, paths, ["norm-topk:count=2"], layers=[3, 6])
+    assert list(scores["image"].values) == list(image_paths(paths))
     table = table_of(scores.isel(image=[2, 0, 1]), paths, patch_size=PATCH, labels=tmp_path / "labels")
     assert table["layer"].tolist() == [3, 6]
     assert (table["tokens"] == 6).all()
-    assert (table["labelled"] == 4).all()  # the third picture has no label map
+    assert (table["labeled"] == 4).all()  # the third image has no label map
     assert (table["background"] == 0.5).all()
     assert table["contrast_all"].tolist() == pytest.approx([0.5 / 16] * 2)
 
@@ -116,10 +116,10 @@ def test_contrast_counts_no_padding():
     image = torch.rand(3, 20, 37, generator=torch.Generator().manual_seed(0))
     contrast = patch_contrast(image, PATCH)
     assert contrast.shape == (2, 3)
-    grey = (image[0] * 0.299 + image[1] * 0.587 + image[2] * 0.114).numpy()
+    gray = (image[0] * 0.299 + image[1] * 0.587 + image[2] * 0.114).numpy()
     # Padding: 12 rows and 11 columns, of which 6 above and 5 to the left.
-    assert contrast[0, 0] == pytest.approx(grey[:10, :11].std(), rel=1e-5)
-    assert contrast[1, 2] == pytest.approx(grey[10:, 27:].std(), rel=1e-5)
+    assert contrast[0, 0] == pytest.approx(gray[:10, :11].std(), rel=1e-5)
+    assert contrast[1, 2] == pytest.approx(gray[10:, 27:].std(), rel=1e-5)
 
 
 def test_the_border_is_at_distance_zero():
@@ -135,5 +135,5 @@ def test_what_does_not_belong_together_is_refused():
         table_of(scores, half_checkered(), patch_size=(8, 8))
     with pytest.raises(ValueError, match="should have `inside`"):
         table_of(scores.drop_vars("inside"), half_checkered(), patch_size=PATCH)
-    with pytest.raises(ValueError, match="how pictures were shown"):
+    with pytest.raises(ValueError, match="how images were shown"):
         table_of(scores.assign_attrs({}).drop_attrs(), half_checkered(), patch_size=PATCH)

@@ -1,4 +1,4 @@
-"""A run is right, whole and labelled, whatever happens to it on the way."""
+"""A run is right, whole and labeled, whatever happens to it on the way."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import xarray as xr
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from diagnostics import Recorder, layer_table, load_backbone, measure_images, open_run, picture_paths, probe
-from diagnostics.images import PictureError, load_image
+from diagnostics import Recorder, image_paths, layer_table, load_backbone, measure_images, open_run, probe
+from diagnostics.images import ImageError, load_image
 from diagnostics.measures import MEASURES, measures_of
 from diagnostics.registry import UnknownName
 from diagnostics.studies.store import DiskFull, OtherRun, RunStore, left_out
@@ -41,8 +41,8 @@ ISSUED = {
 }
 
 
-def save_picture(path: Path, *, seed: int, size: tuple[int, int] = (64, 64)) -> Path:
-    """A random picture of (width, height)."""
+def save_image(path: Path, *, seed: int, size: tuple[int, int] = (64, 64)) -> Path:
+    """A random image of (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -51,9 +51,9 @@ def save_picture(path: Path, *, seed: int, size: tuple[int, int] = (64, 64)) -> 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five pictures and their label maps of three classes, in two folders."""
+    """Five images and their label maps of three classes, in two folders."""
     for number in range(5):
-        save_picture(tmp_path / "pictures" / f"{number}.png", seed=number)
+        save_image(tmp_path / "images" / f"{number}.png", seed=number)
         labels = np.random.default_rng(number).integers(0, 3, (4, 4)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
         (tmp_path / "labels").mkdir(exist_ok=True)
         Image.fromarray(labels).save(tmp_path / "labels" / f"{number}.png")
@@ -66,7 +66,7 @@ def same(first: xr.Dataset, second: xr.Dataset) -> None:
 
 
 def test_a_run_has_the_promised_variables_with_units_and_sources(tiny, folder):
-    dataset = probe(tiny, folder / "pictures", labels=folder / "labels")
+    dataset = probe(tiny, folder / "images", labels=folder / "labels")
     for name, dims in ISSUED.items():
         assert dataset[name].dims == dims, name
     for name, variable in dataset.data_vars.items():
@@ -82,17 +82,17 @@ def test_default_measures_make_no_attention_matrix(tiny, folder, monkeypatch):
         pytest.fail("the matrix was made")
 
     monkeypatch.setattr("diagnostics.backbones.base.attention_weights", refuse)
-    probe(tiny, folder / "pictures", labels=folder / "labels")
+    probe(tiny, folder / "images", labels=folder / "labels")
     monkeypatch.setattr("diagnostics.measures.attention.attention_weights", refuse)
     with pytest.raises(pytest.fail.Exception):
-        probe(tiny, folder / "pictures", measures=["attention-maps"])
+        probe(tiny, folder / "images", measures=["attention-maps"])
 
 
 def test_measurements_equal_those_of_plain_taps(tiny, folder):
-    dataset = probe(tiny, folder / "pictures")
-    picture = load_image(folder / "pictures" / "3.png", size="64", mean=tiny.mean, std=tiny.std)[None]
+    dataset = probe(tiny, folder / "images")
+    image = load_image(folder / "images" / "3.png", size="64", mean=tiny.mean, std=tiny.std)[None]
     recorder = Recorder("block_in", "block_out", "attn_out", "attention")
-    tiny.trunk(picture, tap=recorder)
+    tiny.trunk(image, tap=recorder)
     for layer in (1, 7, 12):
         here = dataset.sel(image="3.png", layer=layer)
         tokens = recorder["block_out", layer]
@@ -116,34 +116,34 @@ def test_measurements_equal_those_of_plain_taps(tiny, folder):
 @pytest.mark.parametrize("spec", ["tiny", "tiny:class_token=false", "tiny:registers=4", "pocket"])
 def test_every_shape_of_prefix_can_be_probed(spec, folder):
     backbone = load_backbone(spec)
-    dataset = probe(backbone, folder / "pictures", size="64")
+    dataset = probe(backbone, folder / "images", size="64")
     assert ("class_norm" in dataset) == (backbone.class_index is not None)
     assert dataset["norm"].notnull().all()
     if "registers" in spec:
         assert dataset["prefix_norm"].sizes["prefix"] == 5
 
 
-def test_a_batch_equals_its_pictures_one_by_one(tiny, folder):
-    together = probe(tiny, folder / "pictures", batch=5)
-    alone = probe(tiny, folder / "pictures", batch=1)
+def test_a_batch_equals_its_images_one_by_one(tiny, folder):
+    together = probe(tiny, folder / "images", batch=5)
+    alone = probe(tiny, folder / "images", batch=1)
     for name in together.data_vars:
         if together[name].dtype.kind == "f":
             assert np.allclose(together[name], alone[name], rtol=1e-3, atol=1e-4, equal_nan=True), name
 
 
 def test_layers_can_be_chosen_from_either_end(tiny, folder):
-    whole = probe(tiny, folder / "pictures", measures=["norms", "layer-similarity"])
-    some = probe(tiny, folder / "pictures", measures=["norms", "layer-similarity"], layers=[-1, 3])
+    whole = probe(tiny, folder / "images", measures=["norms", "layer-similarity"])
+    some = probe(tiny, folder / "images", measures=["norms", "layer-similarity"], layers=[-1, 3])
     assert some["layer"].values.tolist() == [3, 12]
     assert np.array_equal(some["norm"], whole["norm"].sel(layer=[3, 12]))
     assert np.allclose(some["layer_cka"], whole["layer_cka"].sel(layer=[3, 12], other_layer=[3, 12]), atol=1e-5)
     with pytest.raises(ValueError, match="1…12"):
-        probe(tiny, folder / "pictures", layers=[0])
+        probe(tiny, folder / "images", layers=[0])
 
 
-def test_pictures_of_several_shapes_share_a_padded_grid(tiny, tmp_path):
-    save_picture(tmp_path / "wide.png", seed=0, size=(96, 64))
-    save_picture(tmp_path / "tall.png", seed=1, size=(64, 128))
+def test_images_of_several_shapes_share_a_padded_grid(tiny, tmp_path):
+    save_image(tmp_path / "wide.png", seed=0, size=(96, 64))
+    save_image(tmp_path / "tall.png", seed=1, size=(64, 128))
     dataset = probe(tiny, tmp_path, size="short:64", batch=2)
     assert dict(
         zip(
@@ -164,8 +164,8 @@ def test_pictures_of_several_shapes_share_a_padded_grid(tiny, tmp_path):
 
 
 def test_queries_that_would_mean_different_patches_are_refused(tiny, tmp_path):
-    save_picture(tmp_path / "wide.png", seed=0, size=(96, 64))
-    save_picture(tmp_path / "tall.png", seed=1, size=(64, 128))
+    save_image(tmp_path / "wide.png", seed=0, size=(96, 64))
+    save_image(tmp_path / "tall.png", seed=1, size=(64, 128))
     with pytest.raises(ValueError, match="one --size"):
         probe(tiny, tmp_path, size="short:64", measures=["query-attention"])
     with pytest.raises(ValueError, match="same patches"):
@@ -177,7 +177,7 @@ def test_queries_that_would_mean_different_patches_are_refused(tiny, tmp_path):
 
 
 def test_sizes_that_are_no_multiple_of_the_patch_are_padded_evenly(tiny, tmp_path):
-    save_picture(tmp_path / "odd.png", seed=0, size=(50, 70))
+    save_image(tmp_path / "odd.png", seed=0, size=(50, 70))
     dataset = probe(tiny, tmp_path, size="native", measures=["norms"])
     assert (dataset["rows"].item(), dataset["cols"].item()) == (5, 4)
     image = load_image(tmp_path / "odd.png", size="native", mean=tiny.mean, std=tiny.std)[None]
@@ -186,19 +186,19 @@ def test_sizes_that_are_no_multiple_of_the_patch_are_padded_evenly(tiny, tmp_pat
     assert np.allclose(dataset["norm"], found, rtol=1e-5)
 
 
-def test_arrays_and_pil_pictures_work_without_files(tiny):
+def test_arrays_and_pil_images_work_without_files(tiny):
     array = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     dataset = probe(tiny, [array, Image.fromarray(array)], measures=["norms"])
-    assert dataset["image"].values.tolist() == ["picture-0001", "picture-0002"]
+    assert dataset["image"].values.tolist() == ["image-0001", "image-0002"]
     assert np.array_equal(dataset["norm"][0], dataset["norm"][1])
     assert probe(tiny, array, measures=["norms"]).sizes["image"] == 1
 
 
 def test_the_auc_is_that_of_scikit_learn(tiny, folder):
-    dataset = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"])
+    dataset = probe(tiny, folder / "images", labels=folder / "labels", measures=["auc"])
     scores, truths = [], []
     for number in range(5):
-        image = load_image(folder / "pictures" / f"{number}.png", size="64", mean=tiny.mean, std=tiny.std)[None]
+        image = load_image(folder / "images" / f"{number}.png", size="64", mean=tiny.mean, std=tiny.std)[None]
         recorder = Recorder("block_out", layers=[5])
         tiny.trunk(image, tap=recorder)
         patches = torch.nn.functional.normalize(recorder["block_out"][0, 1:], dim=-1)
@@ -214,38 +214,38 @@ def test_the_auc_is_that_of_scikit_learn(tiny, folder):
 
 
 def test_labels_may_be_arrays(tiny, folder):
-    from_files = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"])
+    from_files = probe(tiny, folder / "images", labels=folder / "labels", measures=["auc"])
     arrays = [np.asarray(Image.open(folder / "labels" / f"{number}.png")) for number in range(5)]
-    from_arrays = probe(tiny, folder / "pictures", labels=arrays, measures=["auc"])
+    from_arrays = probe(tiny, folder / "images", labels=arrays, measures=["auc"])
     assert np.array_equal(from_files["auc"], from_arrays["auc"])
-    with pytest.raises(ValueError, match="one map per picture, 5; got 2"):
-        probe(tiny, folder / "pictures", labels=arrays[:2])
+    with pytest.raises(ValueError, match="one map per image, 5; got 2"):
+        probe(tiny, folder / "images", labels=arrays[:2])
 
 
 def test_ignored_labels_take_no_part(tiny, folder):
-    everything = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"])
-    less = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"], ignore=(0,))
+    everything = probe(tiny, folder / "images", labels=folder / "labels", measures=["auc"])
+    less = probe(tiny, folder / "images", labels=folder / "labels", measures=["auc"], ignore=(0,))
     assert less["pair_histogram"].sum() < everything["pair_histogram"].sum()
 
 
 def test_a_stored_run_equals_one_in_memory_and_opens_again(tiny, folder):
     out = folder / "run.zarr"
-    stored = probe(tiny, folder / "pictures", labels=folder / "labels", out=out, batch=2)
-    memory = probe(tiny, folder / "pictures", labels=folder / "labels", batch=2)
+    stored = probe(tiny, folder / "images", labels=folder / "labels", out=out, batch=2)
+    memory = probe(tiny, folder / "images", labels=folder / "labels", batch=2)
     same(stored.load(), memory)
     same(open_run(out).load(), memory)
 
 
 def test_a_finished_run_is_not_measured_again(tiny, folder, monkeypatch):
     out = folder / "run.zarr"
-    first = probe(tiny, folder / "pictures", out=out).load()
+    first = probe(tiny, folder / "images", out=out).load()
     monkeypatch.setattr(type(tiny), "trunk", lambda *_, **__: pytest.fail("measured again"))
-    same(probe(tiny, folder / "pictures", out=out).load(), first)
+    same(probe(tiny, folder / "images", out=out).load(), first)
 
 
 @pytest.mark.parametrize("crash_at", [0, 1, 2])
 def test_a_stopped_run_goes_on_where_it_was(tiny, folder, monkeypatch, crash_at):
-    whole = probe(tiny, folder / "pictures", labels=folder / "labels", batch=2)
+    whole = probe(tiny, folder / "images", labels=folder / "labels", batch=2)
     out = folder / "run.zarr"
     write, calls = RunStore.write, itertools.count()
 
@@ -256,22 +256,22 @@ def test_a_stopped_run_goes_on_where_it_was(tiny, folder, monkeypatch, crash_at)
 
     monkeypatch.setattr(RunStore, "write", stop)
     with pytest.raises(KeyboardInterrupt):
-        probe(tiny, folder / "pictures", labels=folder / "labels", batch=2, out=out)
+        probe(tiny, folder / "images", labels=folder / "labels", batch=2, out=out)
     assert open_run(out).sizes["image"] == 2 * crash_at
     monkeypatch.setattr(RunStore, "write", write)
-    same(probe(tiny, folder / "pictures", labels=folder / "labels", batch=3, out=out).load(), whole)
+    same(probe(tiny, folder / "images", labels=folder / "labels", batch=3, out=out).load(), whole)
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_data(tmp_path):
     for number in range(60):
-        save_picture(tmp_path / "pictures" / f"{number:02d}.png", seed=number)
+        save_image(tmp_path / "images" / f"{number:02d}.png", seed=number)
     code = (
         "import sys, diagnostics\n"
         "diagnostics.probe(diagnostics.load_backbone('tiny'), sys.argv[1], out=sys.argv[2], batch=2, size='224')"
     )
 
     def command(out):
-        return [sys.executable, "-c", code, str(tmp_path / "pictures"), str(tmp_path / out)]
+        return [sys.executable, "-c", code, str(tmp_path / "images"), str(tmp_path / out)]
 
     killed = 0
     for _ in range(2):
@@ -306,49 +306,49 @@ def _measured(path: Path) -> int:
 )
 def test_other_settings_in_the_same_store_are_refused(tiny, folder, change, said):
     out = folder / "run.zarr"
-    probe(tiny, folder / "pictures", out=out, measures=["norms", "peak"])
+    probe(tiny, folder / "images", out=out, measures=["norms", "peak"])
     if "labels" in change:
         change = {"labels": folder / "labels"}
     with pytest.raises(OtherRun, match=said):
-        probe(tiny, folder / "pictures", out=out, **{"measures": ["norms", "peak"], **change})
+        probe(tiny, folder / "images", out=out, **{"measures": ["norms", "peak"], **change})
 
 
-def test_other_weights_and_other_pictures_in_the_same_store_are_refused(tiny, folder):
+def test_other_weights_and_other_images_in_the_same_store_are_refused(tiny, folder):
     out = folder / "run.zarr"
-    probe(tiny, folder / "pictures", out=out, measures=["norms"])
+    probe(tiny, folder / "images", out=out, measures=["norms"])
     with pytest.raises(OtherRun, match="weights"):
-        probe(load_backbone("tiny:seed=1"), folder / "pictures", out=out, measures=["norms"])
-    save_picture(folder / "pictures" / "new.png", seed=9)
-    with pytest.raises(OtherRun, match="pictures"):
-        probe(tiny, folder / "pictures", out=out, measures=["norms"])
+        probe(load_backbone("tiny:seed=1"), folder / "images", out=out, measures=["norms"])
+    save_image(folder / "images" / "new.png", seed=9)
+    with pytest.raises(OtherRun, match="images"):
+        probe(tiny, folder / "images", out=out, measures=["norms"])
 
 
 def test_a_folder_beside_the_store_is_not_touched(tiny, folder):
     (folder / "run.zarr.new").mkdir()
     (folder / "run.zarr.new" / "notes.txt").write_text("keep")
-    probe(tiny, folder / "pictures", measures=["norms"], out=folder / "run.zarr")
+    probe(tiny, folder / "images", measures=["norms"], out=folder / "run.zarr")
     assert (folder / "run.zarr.new" / "notes.txt").read_text() == "keep"
-    assert {path.name for path in folder.iterdir()} == {"pictures", "labels", "run.zarr", "run.zarr.new"}
+    assert {path.name for path in folder.iterdir()} == {"images", "labels", "run.zarr", "run.zarr.new"}
 
 
-def test_a_picture_that_was_replaced_by_one_of_the_same_length_is_noticed(tiny, tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    black, white = (Image.new("RGB", (64, 64), colour) for colour in ("black", "white"))
-    black.save(pictures / "a.bmp")
-    probe(tiny, pictures, measures=["norms"], out=tmp_path / "run.zarr")
-    length = (pictures / "a.bmp").stat().st_size
-    white.save(pictures / "a.bmp")
-    assert (pictures / "a.bmp").stat().st_size == length
-    with pytest.raises(OtherRun, match="pictures"):
-        probe(tiny, pictures, measures=["norms"], out=tmp_path / "run.zarr")
+def test_a_image_that_was_replaced_by_one_of_the_same_length_is_noticed(tiny, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    black, white = (Image.new("RGB", (64, 64), color) for color in ("black", "white"))
+    black.save(images / "a.bmp")
+    probe(tiny, images, measures=["norms"], out=tmp_path / "run.zarr")
+    length = (images / "a.bmp").stat().st_size
+    white.save(images / "a.bmp")
+    assert (images / "a.bmp").stat().st_size == length
+    with pytest.raises(OtherRun, match="images"):
+        probe(tiny, images, measures=["norms"], out=tmp_path / "run.zarr")
 
 
 def test_a_run_that_failed_before_its_first_block_makes_way_for_another(tiny, folder):
     out = folder / "run.zarr"
     with pytest.raises((ValueError, RuntimeError)):
-        probe(tiny, folder / "pictures", out=out, measures=["top-channels:k=9999"])
-    dataset = probe(tiny, folder / "pictures", out=out, measures=["top-channels:k=3"])
+        probe(tiny, folder / "images", out=out, measures=["top-channels:k=9999"])
+    dataset = probe(tiny, folder / "images", out=out, measures=["top-channels:k=3"])
     assert dataset["top_channel"].sizes["rank"] == 3
 
 
@@ -356,126 +356,126 @@ def test_a_folder_that_is_no_run_is_not_touched(tiny, folder):
     (folder / "mine").mkdir()
     (folder / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(OtherRun, match="no run"):
-        probe(tiny, folder / "pictures", out=folder / "mine")
+        probe(tiny, folder / "images", out=folder / "mine")
     assert (folder / "mine" / "notes.txt").read_text() == "keep"
     with pytest.raises(ValueError, match="no run"):
         open_run(folder / "mine")
 
 
-def test_broken_pictures_are_named_and_left_out(tiny, folder):
-    good = probe(tiny, folder / "pictures", measures=["norms"])
-    (folder / "pictures" / "2a-empty.png").touch()
-    cut = (folder / "pictures" / "3.png").read_bytes()
-    (folder / "pictures" / "3a-cut.png").write_bytes(cut[: len(cut) // 2])
+def test_broken_images_are_named_and_left_out(tiny, folder):
+    good = probe(tiny, folder / "images", measures=["norms"])
+    (folder / "images" / "2a-empty.png").touch()
+    cut = (folder / "images" / "3.png").read_bytes()
+    (folder / "images" / "3a-cut.png").write_bytes(cut[: len(cut) // 2])
     out = folder / "run.zarr"
-    dataset = probe(tiny, folder / "pictures", measures=["norms"], out=out, batch=2)
+    dataset = probe(tiny, folder / "images", measures=["norms"], out=out, batch=2)
     assert dataset["image"].values.tolist() == good["image"].values.tolist()
     assert np.allclose(dataset["norm"], good["norm"], rtol=1e-4)
     reasons = left_out(out)
     assert reasons.keys() == {"2a-empty.png", "3a-cut.png"}
     assert "2a-empty.png" in reasons["2a-empty.png"]
-    with pytest.raises(PictureError, match="2a-empty"):
-        probe(tiny, folder / "pictures", measures=["norms"], strict=True)
-    (folder / "pictures" / "2a-empty.png").unlink()
-    with pytest.raises(PictureError, match="3a-cut"):
-        probe(tiny, folder / "pictures", measures=["norms"], strict=True)
+    with pytest.raises(ImageError, match="2a-empty"):
+        probe(tiny, folder / "images", measures=["norms"], strict=True)
+    (folder / "images" / "2a-empty.png").unlink()
+    with pytest.raises(ImageError, match="3a-cut"):
+        probe(tiny, folder / "images", measures=["norms"], strict=True)
 
 
 def test_a_link_that_leads_nowhere_is_named_and_left_out(tiny, folder):
-    (folder / "pictures" / "lost.png").symlink_to(folder / "gone.png")
+    (folder / "images" / "lost.png").symlink_to(folder / "gone.png")
     out = folder / "run.zarr"
-    assert probe(tiny, folder / "pictures", measures=["norms"], out=out).sizes["image"] == 5
+    assert probe(tiny, folder / "images", measures=["norms"], out=out).sizes["image"] == 5
     assert left_out(out).keys() == {"lost.png"}
 
 
 def test_a_run_in_memory_warns_of_what_it_left_out(tiny, folder):
-    (folder / "pictures" / "2a-empty.png").touch()
+    (folder / "images" / "2a-empty.png").touch()
     with pytest.warns(UserWarning, match=r"left out \(1\):\n.*2a-empty\.png"):
-        assert probe(tiny, folder / "pictures", measures=["norms"]).sizes["image"] == 5
+        assert probe(tiny, folder / "images", measures=["norms"]).sizes["image"] == 5
 
 
-def test_a_run_whose_pictures_all_prove_broken_is_an_error(tiny, tmp_path):
-    whole = save_picture(tmp_path / "cut.png", seed=0).read_bytes()
+def test_a_run_whose_images_all_prove_broken_is_an_error(tiny, tmp_path):
+    whole = save_image(tmp_path / "cut.png", seed=0).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"none of the 1 pictures.*cut\.png"):
+        with pytest.raises(ValueError, match=r"none of the 1 images.*cut\.png"):
             probe(tiny, tmp_path, measures=["norms", "top-channels"], out=tmp_path / "run.zarr")
-    with pytest.raises(ValueError, match="no measured pictures"):
+    with pytest.raises(ValueError, match="no measured images"):
         layer_table(open_run(tmp_path / "run.zarr"))
 
 
 def test_a_file_that_comes_twice_is_measured_once(tiny, folder):
-    (folder / "link.png").symlink_to(folder / "pictures" / "0.png")
-    sources = [folder / "pictures" / "0.png", folder / "pictures", folder / "link.png"]
+    (folder / "link.png").symlink_to(folder / "images" / "0.png")
+    sources = [folder / "images" / "0.png", folder / "images", folder / "link.png"]
     names = probe(tiny, sources, measures=["norms"])["image"].values.tolist()
-    assert names == list(picture_paths(sources)) == [f"{number}.png" for number in range(5)]
+    assert names == list(image_paths(sources)) == [f"{number}.png" for number in range(5)]
 
 
 def test_files_and_arrays_keep_the_order_in_which_they_were_given(tiny, folder):
-    array = np.asarray(Image.open(folder / "pictures" / "1.png"))
+    array = np.asarray(Image.open(folder / "images" / "1.png"))
     labels = [np.asarray(Image.open(folder / "labels" / f"{number}.png")) for number in (1, 0)]
-    dataset = probe(tiny, [array, folder / "pictures" / "0.png"], labels=labels, measures=["auc"])
-    assert dataset["image"].values.tolist() == ["picture-0001", "0.png"]
-    alone = probe(tiny, folder / "pictures" / "0.png", labels=folder / "labels", measures=["auc"])
+    dataset = probe(tiny, [array, folder / "images" / "0.png"], labels=labels, measures=["auc"])
+    assert dataset["image"].values.tolist() == ["image-0001", "0.png"]
+    alone = probe(tiny, folder / "images" / "0.png", labels=folder / "labels", measures=["auc"])
     assert np.allclose(dataset["auc"].sel(image="0.png"), alone["auc"][0], atol=1e-6)
 
 
 def test_the_table_names_the_ratio_that_was_measured(tiny, folder):
-    assert "tokens > 3 x median" in layer_table(probe(tiny, folder / "pictures", measures=["norms"]))
-    assert "tokens > 1.5 x median" in layer_table(probe(tiny, folder / "pictures", measures=["norms:ratio=1.5"]))
+    assert "tokens > 3 x median" in layer_table(probe(tiny, folder / "images", measures=["norms"]))
+    assert "tokens > 1.5 x median" in layer_table(probe(tiny, folder / "images", measures=["norms:ratio=1.5"]))
 
 
-def test_a_folder_of_broken_pictures_only_is_an_error(tiny, tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"none of the 1 pictures.*a\.png"):
+def test_a_folder_of_broken_images_only_is_an_error(tiny, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"none of the 1 images.*a\.png"):
         probe(tiny, tmp_path)
 
 
-@pytest.mark.parametrize("pictures", ["nowhere", "empty", "empty/*.jpg"])
-def test_missing_pictures_are_named(tiny, tmp_path, pictures):
+@pytest.mark.parametrize("images", ["nowhere", "empty", "empty/*.jpg"])
+def test_missing_images_are_named(tiny, tmp_path, images):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=pictures.split("/")[0]):
-        probe(tiny, tmp_path / pictures)
+    with pytest.raises(ValueError, match=images.split("/")[0]):
+        probe(tiny, tmp_path / images)
 
 
-def test_label_maps_that_do_not_fit_are_named_and_their_pictures_kept(tiny, folder):
+def test_label_maps_that_do_not_fit_are_named_and_their_images_kept(tiny, folder):
     Image.fromarray(np.zeros((32, 64), np.uint8)).save(folder / "labels" / "1.png")
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "labels" / "2.png")
     (folder / "labels" / "3.png").unlink()
     out = folder / "run.zarr"
-    dataset = probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc", "norms"], out=out)
+    dataset = probe(tiny, folder / "images", labels=folder / "labels", measures=["auc", "norms"], out=out)
     assert dataset["auc"].isnull().all("layer").values.tolist() == [False, True, True, True, False]
     assert dataset["norm"].notnull().all()
     assert left_out(out).keys() == {"1.png", "2.png", "3.png"}
     with pytest.raises(ValueError, match=r"1\.png"):
-        probe(tiny, folder / "pictures", labels=folder / "labels", measures=["auc"], strict=True)
+        probe(tiny, folder / "images", labels=folder / "labels", measures=["auc"], strict=True)
     with pytest.raises(ValueError, match="folder of label maps"):
-        probe(tiny, folder / "pictures", labels=folder / "nowhere")
+        probe(tiny, folder / "images", labels=folder / "nowhere")
 
 
 def test_an_unknown_measure_is_refused_with_the_near_name(tiny, folder):
     with pytest.raises(UnknownName, match="Did you mean `entropy`"):
-        probe(tiny, folder / "pictures", measures=["entropie"])
+        probe(tiny, folder / "images", measures=["entropie"])
 
 
 def test_a_measure_that_cannot_run_says_why(folder):
     bare = load_backbone("tiny:class_token=false")
     with pytest.raises(ValueError, match="no class token"):
-        probe(bare, folder / "pictures", measures=["class-attention"])
+        probe(bare, folder / "images", measures=["class-attention"])
     with pytest.raises(ValueError, match="no label maps"):
-        probe(bare, folder / "pictures", measures=["auc"])
+        probe(bare, folder / "images", measures=["auc"])
 
 
 def test_a_full_disk_says_so_and_loses_nothing(tiny, folder, monkeypatch):
     from zarr.storage import LocalStore
 
-    whole = probe(tiny, folder / "pictures", batch=2)
+    whole = probe(tiny, folder / "images", batch=2)
     out = folder / "run.zarr"
     original = LocalStore.set
     full = [False]
 
     async def set_until_full(self, key, value):
-        # The disk fills up in the middle of the second block: the first chunk file of pictures 2 and 3.
+        # The disk fills up in the middle of the second block: the first chunk file of images 2 and 3.
         if "/c/1" in key:
             full[0] = True
         if full[0]:
@@ -484,14 +484,14 @@ def test_a_full_disk_says_so_and_loses_nothing(tiny, folder, monkeypatch):
 
     monkeypatch.setattr(LocalStore, "set", set_until_full)
     with pytest.raises(DiskFull, match=r"^no space left .* run the same command again"):
-        probe(tiny, folder / "pictures", batch=2, out=out)
+        probe(tiny, folder / "images", batch=2, out=out)
     monkeypatch.setattr(LocalStore, "set", original)
     assert open_run(out).sizes["image"] == 2
-    same(probe(tiny, folder / "pictures", batch=2, out=out).load(), whole)
+    same(probe(tiny, folder / "images", batch=2, out=out).load(), whole)
 
 
 def test_a_device_out_of_memory_gets_smaller_batches(tiny, folder, monkeypatch):
-    whole = probe(tiny, folder / "pictures", batch=5, measures=["norms"])
+    whole = probe(tiny, folder / "images", batch=5, measures=["norms"])
     trunk, tried = type(tiny).trunk, []
 
     def small_device(self, images, **options):
@@ -501,7 +501,7 @@ def test_a_device_out_of_memory_gets_smaller_batches(tiny, folder, monkeypatch):
         return trunk(self, images, **options)
 
     monkeypatch.setattr(type(tiny), "trunk", small_device)
-    dataset = probe(tiny, folder / "pictures", batch=5, measures=["norms"])
+    dataset = probe(tiny, folder / "images", batch=5, measures=["norms"])
     assert tried == [5, 2, 2, 1]
     assert np.allclose(dataset["norm"], whole["norm"], rtol=1e-4)
 
@@ -513,13 +513,13 @@ def test_a_device_out_of_memory_gets_smaller_batches(tiny, folder, monkeypatch):
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_a_picture_that_fits_no_memory_is_an_error_with_its_size(tiny, folder, monkeypatch, error):
+def test_a_image_that_fits_no_memory_is_an_error_with_its_size(tiny, folder, monkeypatch, error):
     def full(*_, **__):
         raise error
 
     monkeypatch.setattr(type(tiny), "trunk", full)
     with pytest.raises(MemoryError, match=r"64x64 pixels .* smaller --size"):
-        probe(tiny, folder / "pictures", measures=["norms"])
+        probe(tiny, folder / "images", measures=["norms"])
 
 
 def test_other_errors_of_the_forward_are_not_taken_for_a_lack_of_memory(tiny, folder, monkeypatch):
@@ -528,12 +528,12 @@ def test_other_errors_of_the_forward_are_not_taken_for_a_lack_of_memory(tiny, fo
 
     monkeypatch.setattr(type(tiny), "trunk", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        probe(tiny, folder / "pictures", measures=["norms"])
+        probe(tiny, folder / "images", measures=["norms"])
 
 
 def test_bf16_backbones_are_measured_in_fp32(folder):
-    exact = probe(load_backbone("tiny"), folder / "pictures", measures=["norms", "entropy"])
-    coarse = probe(load_backbone("tiny", precision="bf16"), folder / "pictures", measures=["norms", "entropy"])
+    exact = probe(load_backbone("tiny"), folder / "images", measures=["norms", "entropy"])
+    coarse = probe(load_backbone("tiny", precision="bf16"), folder / "images", measures=["norms", "entropy"])
     assert coarse["norm"].dtype == np.float32
     assert np.allclose(coarse["norm"], exact["norm"], rtol=0.1)
 
@@ -542,7 +542,7 @@ def test_weights_are_the_same_before_and_after(tiny, folder):
     from diagnostics.backbones.fingerprint import fingerprint
 
     before = fingerprint(tiny.model)
-    probe(tiny, folder / "pictures")
+    probe(tiny, folder / "images")
     assert fingerprint(tiny.model) == before
 
 
@@ -551,9 +551,7 @@ def test_every_measure_keeps_its_contract(name, tiny, folder):
     part = MEASURES.build(name)
     assert MEASURES.describe()[name].endswith(".")
     before = repr(part)
-    dataset = probe(
-        tiny, folder / "pictures", labels=folder / "labels", measures=[part], layers=[1, 6, 12], size="96x64"
-    )
+    dataset = probe(tiny, folder / "images", labels=folder / "labels", measures=[part], layers=[1, 6, 12], size="96x64")
     for variable in part.variables:
         values = dataset[variable.name]
         assert values.dims == variable.dims
@@ -566,7 +564,7 @@ def test_every_measure_keeps_its_contract(name, tiny, folder):
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_every_measure_treats_pictures_apart(name, tiny, images):
+def test_every_measure_treats_images_apart(name, tiny, images):
     layout = tiny.layout(images)
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(-1, 3, (2, layout.count), generator=generator)

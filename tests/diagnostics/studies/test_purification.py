@@ -10,24 +10,24 @@ from diagnostics.backbones import load_backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.edits.purify_at import PurifyAt
-from diagnostics.images import normalise, to_tensor
+from diagnostics.images import normalize, to_tensor
 from diagnostics.images.label_maps import patch_labels
 from diagnostics.measures.auc import pair_auc
-from diagnostics.measures.entropy import normalised_entropy
+from diagnostics.measures.entropy import normalized_entropy
 from diagnostics.purifiers import PURIFIERS
-from diagnostics.studies.purification import mean_interval, removal_table
+from diagnostics.studies.purification import mean_interval, purification_table
 from diagnostics.studies.scoring import fit_detectors
 from diagnostics.taps import Recorder, Recording
 
-# Some pictures of the tiny model have patches above it at layer 5, some have none.
+# Some images of the tiny model have patches above it at layer 5, some have none.
 DETECTOR = "relative-norm:threshold=1.1"
-MENDING = ("neighbour-mean:isolated=grow", "image-mean", "zero", "shuffle", "keep")
+PURIFICATION = ("neighbor-mean:isolated=grow", "image-mean", "zero", "shuffle", "keep")
 LAYER = 5
 
 
 @pytest.fixture(scope="module")
 def photos():
-    """Six pictures of 64 rows and 96 columns, in a plain and a noisy half: a 4 x 6 grid of the tiny models."""
+    """Six images of 64 rows and 96 columns, in a plain and a noisy half: a 4 x 6 grid of the tiny models."""
     generator = np.random.default_rng(0)
     plain = np.broadcast_to(generator.integers(0, 255, (6, 1, 1, 3)), (6, 64, 96, 3)).copy()
     plain[:, :, 48:] = generator.integers(0, 255, (6, 64, 48, 3))
@@ -36,7 +36,7 @@ def photos():
 
 @pytest.fixture(scope="module")
 def maps():
-    """Label maps of the pictures: two classes side by side, each cut elsewhere, a row of patches without a label."""
+    """Label maps of the images: two classes side by side, each cut elsewhere, a row of patches without a label."""
     halves = np.zeros((6, 64, 96), np.int64)
     for number, (cut, row) in enumerate([(32, 0), (48, 16), (16, 32), (64, 48), (80, 0), (48, 32)]):
         halves[number, :, cut:] = 7
@@ -50,8 +50,8 @@ def table(tiny, photos, maps):
 
 
 def table_of(backbone, photos, **settings):
-    wanted = {"detector": DETECTOR, "purifiers": MENDING, "layers": [LAYER, -1], "size": "native", "bootstrap": 50}
-    return removal_table(backbone, photos, **(wanted | settings))
+    wanted = {"detector": DETECTOR, "purifiers": PURIFICATION, "layers": [LAYER, -1], "size": "native", "bootstrap": 50}
+    return purification_table(backbone, photos, **(wanted | settings))
 
 
 def row_of(table, layer, purifier, mode):
@@ -59,7 +59,7 @@ def row_of(table, layer, purifier, mode):
 
 
 def tensors(backbone, photos):
-    return torch.stack([normalise(to_tensor(Image.fromarray(photo)), backbone.mean, backbone.std) for photo in photos])
+    return torch.stack([normalize(to_tensor(Image.fromarray(photo)), backbone.mean, backbone.std) for photo in photos])
 
 
 def labels_of(maps):
@@ -67,7 +67,7 @@ def labels_of(maps):
 
 
 def passed(backbone, images, spec, layer=LAYER):
-    """Layer and last layer of a forward from the picture, with the edit at the layer; and its mask."""
+    """Layer and last layer of a forward from the image, with the edit at the layer; and its mask."""
     edit = PurifyAt(detector=DETECTORS.build(DETECTOR), purifier=PURIFIERS.build(spec), layers=(layer,))
     recorder = Recorder("block_out", layers=[layer])
     last = backbone.trunk(images, tap=edit)
@@ -81,12 +81,14 @@ def passed(backbone, images, spec, layer=LAYER):
 
 def test_there_is_a_row_for_each_layer_purifier_and_mode(table):
     places = list(zip(table["layer"], table["purifier"], table["mode"], strict=True))
-    assert places == [(layer, p, mode) for layer in (5, 12) for p in MENDING for mode in ("in place", "propagated")]
-    assert (table["pictures"] == 6).all()
+    assert places == [
+        (layer, p, mode) for layer in (5, 12) for p in PURIFICATION for mode in ("in place", "propagated")
+    ]
+    assert (table["images"] == 6).all()
     assert (table["compared"] == 6).all()
 
 
-def test_some_pictures_have_marked_tokens_and_some_have_none(tiny, photos, table):
+def test_some_images_have_marked_tokens_and_some_have_none(tiny, photos, table):
     _, _, mask = passed(tiny, tensors(tiny, photos), "keep")
     assert 0 < mask.any(dim=1).sum() < 6
     assert row_of(table, LAYER, "zero", "in place")["marked"] == pytest.approx(mask.sum(1).float().mean().item())
@@ -102,25 +104,25 @@ def test_keeping_the_tokens_changes_nothing_at_all(table):
             assert kept[f"{name}_before"] == kept[f"{name}_after"]
 
 
-@pytest.mark.parametrize("spec", MENDING[:-1])
-def test_in_place_numbers_are_those_of_the_mended_layer(tiny, photos, maps, table, spec):
+@pytest.mark.parametrize("spec", PURIFICATION[:-1])
+def test_in_place_numbers_are_those_of_the_purified_layer(tiny, photos, maps, table, spec):
     images = tensors(tiny, photos)
-    mended, _, _ = passed(tiny, images, spec)
+    purified, _, _ = passed(tiny, images, spec)
     stock = tiny.trunk(images, stop=LAYER)
     row = row_of(table, LAYER, spec, "in place")
-    before, after = (pair_auc(tiny.layout(images).patches(x), labels_of(maps)).double() for x in (stock, mended))
+    before, after = (pair_auc(tiny.layout(images).patches(x), labels_of(maps)).double() for x in (stock, purified))
     assert row["auc_before"] == pytest.approx(before.mean().item(), abs=1e-5)
     assert row["auc_after"] == pytest.approx(after.mean().item(), abs=1e-5)
     assert row["delta_auc"] == pytest.approx((after - before).mean().item(), abs=1e-5)
     assert row["delta_auc"] != 0
-    norms = mended[:, 1:].norm(dim=-1).numpy()
+    norms = purified[:, 1:].norm(dim=-1).numpy()
     assert row["norm_after"] == pytest.approx(norms.mean(), rel=1e-5)
     assert row["norm_ratio_after"] == pytest.approx((norms.max(1) / np.median(norms, axis=1)).mean(), rel=1e-5)
-    assert row["entropy_after"] == pytest.approx(normalised_entropy(mended).mean().item(), rel=1e-5)
+    assert row["entropy_after"] == pytest.approx(normalized_entropy(purified).mean().item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("spec", MENDING[:-1])
-def test_propagated_numbers_are_those_of_a_forward_with_the_edit_from_the_picture(tiny, photos, maps, table, spec):
+@pytest.mark.parametrize("spec", PURIFICATION[:-1])
+def test_propagated_numbers_are_those_of_a_forward_with_the_edit_from_the_image(tiny, photos, maps, table, spec):
     images = tensors(tiny, photos)
     _, last, _ = passed(tiny, images, spec)
     stock = tiny.trunk(images)
@@ -163,7 +165,7 @@ def test_the_batch_does_not_matter(tiny, photos, maps, table):
     pd.testing.assert_frame_equal(one_by_one, table, rtol=1e-4, atol=1e-5)
 
 
-def test_pictures_of_two_sizes_are_taken_together(tiny, photos, maps):
+def test_images_of_two_sizes_are_taken_together(tiny, photos, maps):
     tall = [np.swapaxes(array, 0, 1).copy() for array in (photos[1], maps[1])]
     mixed = table_of(tiny, [photos[0], tall[0], photos[2]], labels=[maps[0], tall[1], maps[2]])
     alone = [
@@ -172,7 +174,7 @@ def test_pictures_of_two_sizes_are_taken_together(tiny, photos, maps):
     ]
     for name in ("marked", "auc_before", "delta_auc", "norm_after", "entropy_after"):
         assert np.allclose(mixed[name], np.mean([one[name] for one in alone], axis=0), atol=1e-5)
-    # The order of the pictures is that of the list, however they were batched: so are the samples of the interval.
+    # The order of the images is that of the list, however they were batched: so are the samples of the interval.
     in_ones = table_of(tiny, [photos[0], tall[0], photos[2]], labels=[maps[0], tall[1], maps[2]], batch=1)
     assert np.allclose(mixed[INTERVALS], in_ones[INTERVALS], atol=1e-5, equal_nan=True)
 
@@ -186,12 +188,12 @@ def test_without_labels_all_but_the_auc_is_there(tiny, photos, table):
     pd.testing.assert_frame_equal(bare[rest], table[rest])
 
 
-def test_a_picture_of_one_class_is_left_out_of_the_auc_alone(tiny, photos, maps):
+def test_a_image_of_one_class_is_left_out_of_the_auc_alone(tiny, photos, maps):
     plain = np.zeros_like(maps[0])
     mixed = table_of(tiny, photos[:2], labels=[maps[0], plain])
     alone = table_of(tiny, photos[:1], labels=maps[:1])
     assert (mixed["compared"] == 1).all()
-    assert (mixed["pictures"] == 2).all()
+    assert (mixed["images"] == 2).all()
     assert np.allclose(mixed["delta_auc"], alone["delta_auc"], atol=1e-6)
 
 
@@ -199,7 +201,7 @@ def test_a_label_map_that_does_not_fit_is_left_out_with_a_warning(tiny, photos, 
     with pytest.warns(UserWarning, match=r"left out \(1\)"):
         found = table_of(tiny, photos[:2], labels=[maps[0], maps[1][:10]])
     assert (found["compared"] == 1).all()
-    assert (found["pictures"] == 2).all()
+    assert (found["images"] == 2).all()
 
 
 def test_a_model_without_class_token_is_judged_by_its_classifier(photos, maps):
@@ -225,7 +227,7 @@ def test_a_model_with_registers_keeps_its_prefix(photos, maps):
     assert row["class_cosine"] == pytest.approx(cosine, abs=1e-5)
 
 
-def test_words_judge_pictures_as_the_two_towers_do(tiny, photos):
+def test_words_judge_images_as_the_two_towers_do(tiny, photos):
     classes, truth = ["horse", "tree", "car"], [1, 1, 0, 2, 1, 2]
     found = table_of(tiny, photos, classes=classes, truth=truth)
     images = tensors(tiny, photos)
@@ -241,12 +243,12 @@ def test_words_judge_pictures_as_the_two_towers_do(tiny, photos):
     assert np.isnan(row_of(found, LAYER, "shuffle", "in place")["accuracy_after"])
 
 
-def test_rows_of_the_classifier_judge_pictures_where_there_are_no_words(photos):
+def test_rows_of_the_classifier_judge_images_where_there_are_no_words(photos):
     backbone = load_backbone("tiny:class_token=false")
     rows = len(backbone.class_head())
     classes = {"first": [0, 2], "second": [1, 3, rows - 1]}
     names = list(classes)
-    truth = {f"picture-{number + 1:04d}": names[number % 2] for number in range(6)}
+    truth = {f"image-{number + 1:04d}": names[number % 2] for number in range(6)}
     row = row_of(table_of(backbone, photos, classes=classes, truth=truth), LAYER, "shuffle", "propagated")
     images = tensors(backbone, photos)
     _, last, _ = passed(backbone, images, "shuffle")
@@ -261,13 +263,13 @@ def test_rows_of_the_classifier_judge_pictures_where_there_are_no_words(photos):
         table_of(backbone, photos, classes={"first": [rows]}, truth=[0] * 6)
 
 
-def test_planted_outliers_of_tiny_outliers_are_mended(maps):
+def test_planted_outliers_of_tiny_outliers_are_purified(maps):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     plain = np.full((64, 64, 3), 90, np.uint8)
     found = table_of(
         load_backbone("tiny:outliers=true"), [noise, plain], size="224", layers=[6], detector="relative-norm"
     )
-    row = row_of(found, 6, MENDING[0], "propagated")
+    row = row_of(found, 6, PURIFICATION[0], "propagated")
     assert row["marked"] > 0
     assert row["norm_ratio_before"] > 5
     assert row["norm_ratio_after"] < 3
@@ -294,13 +296,13 @@ def test_a_detector_that_has_learned_does_not_learn_again(tiny, photos, monkeypa
 
 
 @pytest.mark.parametrize(("at", "said"), [(1, "`norm` found tokens"), (12, "`tiny` makes tokens")])
-def test_tokens_that_are_no_numbers_are_told_with_picture_and_layer(photos, at, said):
+def test_tokens_that_are_no_numbers_are_told_with_image_and_layer(photos, at, said):
     broken = load_backbone("tiny")
     with torch.no_grad():
         broken.model.visual.transformer.resblocks[at - 1].mlp.c_proj.bias[0] = torch.nan
     settings = {"purifiers": ["keep"], "layers": [1], "size": "native"}
-    with pytest.raises(ValueError, match=f"{said} that are no numbers in `picture-0001` at layer {at}"):
-        removal_table(broken, photos, detector="norm", **settings)
+    with pytest.raises(ValueError, match=f"{said} that are no numbers in `image-0001` at layer {at}"):
+        purification_table(broken, photos, detector="norm", **settings)
 
 
 def test_the_interval_of_a_mean_is_near_that_of_the_normal_distribution():
@@ -332,14 +334,14 @@ def test_the_interval_of_equal_values_is_a_point_and_of_none_is_nan():
         ({"layers": [13]}, r"`layer` should lie in 0…12"),
         ({"layers": []}, "`layers` should be among 1…12"),
         ({"purifiers": []}, "`purifiers` should name at least one"),
-        ({"purifiers": ["neighbor-mean"]}, "Did you mean `neighbour-mean`"),
+        ({"purifiers": ["neighbor-mean"]}, "Did you mean `neighbor-mean`"),
         ({"detector": "nrom"}, "Did you mean `norm`"),
         ({"batch": 0}, "`batch` should be at least 1"),
         ({"bootstrap": 0}, "`bootstrap` should be at least 1"),
         ({"classes": ["cat"]}, "`classes` and `truth` go together"),
         ({"classes": ["cat"], "truth": [0, 0, 0, 0, 0, 1]}, "`truth` should have a number in 0…0"),
-        ({"classes": ["cat"], "truth": [0]}, "for each of the 6 pictures"),
-        ({"classes": ["cat"], "truth": {"picture-0001": "cat"}}, "5 of 6 have none, the first `picture-0002`"),
+        ({"classes": ["cat"], "truth": [0]}, "for each of the 6 images"),
+        ({"classes": ["cat"], "truth": {"image-0001": "cat"}}, "5 of 6 have none, the first `image-0002`"),
         ({"classes": {"cat": [0]}, "truth": [0] * 6}, "has no classifier"),
     ],
 )

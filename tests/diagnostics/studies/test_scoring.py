@@ -31,25 +31,25 @@ from diagnostics.studies.scoring import (
     named_detectors,
     planted_scores,
     planted_vector,
-    score_pictures,
+    score_images,
     threshold_table,
     truth_table,
 )
 
-SPECS = ["norm", "relative-norm", "som", "lof:neighbours=5", "norm-topk:count=3", "random"]
+SPECS = ["norm", "relative-norm", "som", "lof:neighbors=5", "norm-topk:count=3", "random"]
 
 
 @pytest.fixture
-def pictures():
+def images():
     return [np.random.default_rng(n).integers(0, 256, (64, 96, 3), dtype=np.uint8) for n in range(3)]
 
 
-def test_scores_are_those_of_each_detector_alone(tiny, pictures):
-    scores = score_pictures(tiny, pictures, SPECS, layers=[3, -1], size="96x64", batch=2)
+def test_scores_are_those_of_each_detector_alone(tiny, images):
+    scores = score_images(tiny, images, SPECS, layers=[3, -1], size="96x64", batch=2)
     assert scores["score"].dims == ("detector", "image", "layer", "row", "col")
     assert scores["score"].shape == (6, 3, 2, 4, 6)
-    for number, picture in enumerate(pictures):
-        image = load_image(picture, size="96x64", mean=tiny.mean, std=tiny.std)[None]
+    for number, photo in enumerate(images):
+        image = load_image(photo, size="96x64", mean=tiny.mean, std=tiny.std)[None]
         recorder = Recorder("block_out", "query", "key")
         tiny.trunk(image, tap=recorder)
         for spec in SPECS[:-1]:
@@ -60,34 +60,34 @@ def test_scores_are_those_of_each_detector_alone(tiny, pictures):
                 assert np.array_equal(here["marked"], found.mask.reshape(4, 6)), spec
 
 
-def test_one_forward_pass_serves_all(tiny, pictures, monkeypatch):
+def test_one_forward_pass_serves_all(tiny, images, monkeypatch):
     passes = []
     trunk = type(tiny).trunk
     monkeypatch.setattr(type(tiny), "trunk", lambda self, *a, **k: passes.append(1) or trunk(self, *a, **k))
-    score_pictures(tiny, pictures, SPECS, batch=1)
+    score_images(tiny, images, SPECS, batch=1)
     assert len(passes) == 3
 
 
 def test_detectors_that_learn_are_fitted_on_the_way():
     outlying = load_backbone("tiny:outliers=true")
-    pictures = [np.full((32, 32, 3), 40 * n, np.uint8) for n in range(3)]
-    scores = score_pictures(outlying, pictures, ["register-neuron", "singular-defect"], layers=[6])
+    images = [np.full((32, 32, 3), 40 * n, np.uint8) for n in range(3)]
+    scores = score_images(outlying, images, ["register-neuron", "singular-defect"], layers=[6])
     assert np.isfinite(scores["score"]).all()
 
 
-def test_planted_places_come_with_the_scores(tiny, pictures):
+def test_planted_places_come_with_the_scores(tiny, images):
     plant = EDITS["plant"](vector=channel_vector(48, (3,), 300.0), layers=(6,), count=2)
-    scores = score_pictures(tiny, pictures, ["relative-norm"], layers=[5, 6], plant=plant, size="64", batch=2)
+    scores = score_images(tiny, images, ["relative-norm"], layers=[5, 6], plant=plant, size="64", batch=2)
     assert scores["planted"].sum(("row", "col")).values.tolist() == [2, 2, 2]
     assert not scores["marked"].sel(layer=5).any()
     assert np.array_equal(scores["marked"].sel(layer=6, detector="relative-norm"), scores["planted"])
-    again = score_pictures(tiny, pictures[1:], ["relative-norm"], layers=[6], plant=plant, size="64")
-    assert np.array_equal(again["planted"][0], scores["planted"][0]), "places follow the picture's number"
+    again = score_images(tiny, images[1:], ["relative-norm"], layers=[6], plant=plant, size="64")
+    assert np.array_equal(again["planted"][0], scores["planted"][0]), "places follow the image's number"
 
 
-def test_pictures_of_several_shapes_have_their_own_patches(tiny):
-    pictures = [np.zeros((64, 96, 3), np.uint8), np.zeros((96, 64, 3), np.uint8)]
-    scores = score_pictures(tiny, pictures, ["norm"], layers=[1], size="native")
+def test_images_of_several_shapes_have_their_own_patches(tiny):
+    images = [np.zeros((64, 96, 3), np.uint8), np.zeros((96, 64, 3), np.uint8)]
+    scores = score_images(tiny, images, ["norm"], layers=[1], size="native")
     assert scores["inside"].sum(("row", "col")).values.tolist() == [24, 24]
     assert np.array_equal(scores["score"].notnull().isel(detector=0, layer=0), scores["inside"])
 
@@ -97,20 +97,20 @@ def test_pictures_of_several_shapes_have_their_own_patches(tiny):
     [
         ({"detectors": ["lov"]}, "Did you mean `lof`"),
         ({"detectors": []}, "at least one"),
-        ({"detectors": ["lof:neighbours=24"]}, "24"),
+        ({"detectors": ["lof:neighbors=24"]}, "24"),
         ({"layers": [13]}, "0…12"),
         ({"layers": [0]}, "1…12"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(tiny, pictures, change, said):
+def test_what_cannot_be_compared_is_refused(tiny, images, change, said):
     settings = {"detectors": ["norm"], "layers": [1], **change}
     with pytest.raises((ValueError, UnknownName), match=said):
-        score_pictures(tiny, pictures, settings["detectors"], layers=settings["layers"], size="96x64")
+        score_images(tiny, images, settings["detectors"], layers=settings["layers"], size="96x64")
 
 
-def test_a_detector_that_needs_a_class_token_is_refused_without_one(pictures):
+def test_a_detector_that_needs_a_class_token_is_refused_without_one(images):
     with pytest.raises(ValueError, match=r"som.*class token"):
-        score_pictures(load_backbone("tiny:class_token=false"), pictures, ["som"], layers=[1])
+        score_images(load_backbone("tiny:class_token=false"), images, ["som"], layers=[1])
 
 
 def made(score: np.ndarray, marked: np.ndarray, names: list[str]) -> xr.Dataset:
@@ -135,7 +135,7 @@ def test_thresholds_are_counted_by_hand():
     score = np.array([[0.1, 0.2, 0.9, 0.8], [0.1, 0.2, 0.3, 0.4]]).reshape(1, 2, 1, 2, 2)
     table = threshold_table(made(score, score > 0.5, ["a"]), thresholds=3)
     own = table[table["own"]].iloc[0]
-    assert (own["tokens"], own["pictures"], own["first_layer"]) == (1.0, 0.5, 1.0)
+    assert (own["tokens"], own["images"], own["first_layer"]) == (1.0, 0.5, 1.0)
     lowest = table[~table["own"]].sort_values("threshold").iloc[0]
     assert lowest["threshold"] == pytest.approx(0.1)
     assert lowest["tokens"] == 3.0
@@ -195,24 +195,24 @@ def test_the_best_threshold_separates_perfectly_where_that_is_possible():
     assert (f1, threshold) == (1.0, 3.0)
 
 
-def test_lof_goes_blind_once_a_cluster_exceeds_its_neighbours():
-    """Known of density ratios: a cluster larger than the neighbourhood looks dense from inside."""
+def test_lof_goes_blind_once_a_cluster_exceeds_its_neighbors():
+    """Known of density ratios: a cluster larger than the neighborhood looks dense from inside."""
     outlying = load_backbone("tiny:outliers=true")
     generator = torch.Generator().manual_seed(0)
-    picture = [torch.randint(0, 256, (224, 224, 3), generator=generator, dtype=torch.uint8).numpy()]
+    image = [torch.randint(0, 256, (224, 224, 3), generator=generator, dtype=torch.uint8).numpy()]
     found = {}
     for count in (10, 35):
         plant = EDITS["plant"](vector=channel_vector(64, (3,), 500.0), layers=(3,), count=count, clustered=True)
-        scores = score_pictures(outlying, picture, ["lof:neighbours=30", "relative-norm"], layers=[3], plant=plant)
+        scores = score_images(outlying, image, ["lof:neighbors=30", "relative-norm"], layers=[3], plant=plant)
         table = truth_table(scores, scores["planted"]).set_index("detector")
-        found[count] = table.loc["lof:neighbours=30", "auc"], table.loc["relative-norm", "auc"]
+        found[count] = table.loc["lof:neighbors=30", "auc"], table.loc["relative-norm", "auc"]
     assert found[10][0] > 0.95
     assert found[35][0] < 0.7
     assert found[10][1] == found[35][1] == 1
 
 
-def test_compare_gives_one_row_for_each_detector_layer_and_threshold(tiny, pictures):
-    table = compare(tiny, pictures, ["norm", "relative-norm"], layers=[4, 8], thresholds=5, planted=[2], size="64")
+def test_compare_gives_one_row_for_each_detector_layer_and_threshold(tiny, images):
+    table = compare(tiny, images, ["norm", "relative-norm"], layers=[4, 8], thresholds=5, planted=[2], size="64")
     assert set(table["planted"]) == {0, 2}
     natural = table[table["planted"] == 0]
     assert natural.groupby(["detector", "layer"]).size().tolist() == [6, 6, 6, 6]
@@ -222,8 +222,8 @@ def test_compare_gives_one_row_for_each_detector_layer_and_threshold(tiny, pictu
     assert natural["recall"].isna().all()
 
 
-def test_labels_tell_where_the_tokens_of_each_threshold_sit(tiny, pictures, monkeypatch):
-    """Counted by hand from the scores: background is the left half of every picture."""
+def test_labels_tell_where_the_tokens_of_each_threshold_sit(tiny, images, monkeypatch):
+    """Counted by hand from the scores: background is the left half of every image."""
     labels = np.ones((64, 96), int)
     labels[:, :48] = 0
     labels[:16, 80:] = 255
@@ -232,21 +232,21 @@ def test_labels_tell_where_the_tokens_of_each_threshold_sit(tiny, pictures, monk
     trunk = type(tiny).trunk
     monkeypatch.setattr(type(tiny), "trunk", lambda self, *a, **k: passes.append(1) or trunk(self, *a, **k))
     settings = {"layers": [3, 6], "size": "96x64", "batch": 1}
-    table = compare(tiny, pictures, ["norm"], thresholds=4, labels=maps, **settings)
+    table = compare(tiny, images, ["norm"], thresholds=4, labels=maps, **settings)
     assert len(passes) == 3, "labels need no forward pass of their own"
-    scores = score_pictures(tiny, pictures, ["norm"], **settings)
+    scores = score_images(tiny, images, ["norm"], **settings)
     assert set(table["background_all"]) == {12 / 23}
     for row in table[~table["own"]].itertuples():
         marked = scores["score"].sel(detector="norm", layer=row.layer).values > row.threshold
         left, right = marked[:, :, :3].sum(), marked[:, :, 3:].sum() - marked[:, 0, 5].sum()
-        assert row.labelled == left + right
+        assert row.labeled == left + right
         assert row.background == pytest.approx(left / (left + right) if left + right else np.nan, nan_ok=True)
     assert {"contrast", "contrast_all", "border", "border_all"} <= set(table)
-    assert not {"labelled", "contrast"} & set(compare(tiny, pictures, ["norm"], **settings))
+    assert not {"labeled", "contrast"} & set(compare(tiny, images, ["norm"], **settings))
 
 
-def test_the_arguments_come_in_the_order_that_is_told(tiny, pictures):
-    table = compare(tiny, pictures, ["norm"], [3], [1.0, 2.0], None, [2])
+def test_the_arguments_come_in_the_order_that_is_told(tiny, images):
+    table = compare(tiny, images, ["norm"], [3], [1.0, 2.0], None, [2])
     assert table["layer"].unique().tolist() == [3]
     assert table.loc[~table["own"], "threshold"].unique().tolist() == [1.0, 2.0]
     assert set(table["planted"]) == {0, 2}
@@ -273,45 +273,45 @@ def test_thresholds_that_are_no_numbers_are_refused(bad):
 
 def test_detectors_are_fitted_once_and_taken_as_they_are(monkeypatch):
     backbone = load_backbone("tiny:outliers=true")
-    pictures = [np.full((64, 64, 3), 40 * number, np.uint8) for number in range(3)]
+    images = [np.full((64, 64, 3), 40 * number, np.uint8) for number in range(3)]
     specs = ["register-neuron", "norm", "adaptive:detector=register-neuron"]
     learned = []
     fit = RegisterNeuron.fitted_to
     monkeypatch.setattr(RegisterNeuron, "fitted_to", lambda self, *a: learned.append(1) or fit(self, *a))
-    ready = fit_detectors(backbone, pictures, specs, layers=[6, 7])
+    ready = fit_detectors(backbone, images, specs, layers=[6, 7])
     assert len(learned) == 2
     assert set(ready) == {(spec, layer) for spec in specs for layer in (6, 7)}
     assert ready["register-neuron", 6].neurons != ready["register-neuron", 7].neurons
-    given = score_pictures(backbone, pictures, specs, layers=[6, 7], fitted=ready)
+    given = score_images(backbone, images, specs, layers=[6, 7], fitted=ready)
     assert len(learned) == 2
-    alone = score_pictures(backbone, pictures, specs, layers=[6, 7])
+    alone = score_images(backbone, images, specs, layers=[6, 7])
     assert np.array_equal(given["score"], alone["score"])
     # What is given counts, even where it is another detector than learning would give.
     swapped = {("register-neuron", 6): replace(ready["register-neuron", 6], threshold=0.0)}
-    other = score_pictures(backbone, pictures, specs[:1], layers=[6], fitted=swapped)
+    other = score_images(backbone, images, specs[:1], layers=[6], fitted=swapped)
     assert other["marked"].sum() > given["marked"].sel(detector="register-neuron", layer=6).sum()
 
 
-def test_pictures_that_cannot_be_read_are_left_out_with_a_reason(tiny, tmp_path):
+def test_images_that_cannot_be_read_are_left_out_with_a_reason(tiny, tmp_path):
     for number in range(2):
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
             tmp_path / f"{number}.png"
         )
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     whole = (tmp_path / "1.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    scores = score_pictures(tiny, tmp_path, ["norm"], layers=[1])
+    scores = score_images(tiny, tmp_path, ["norm"], layers=[1])
     assert list(scores["image"].values) == ["0.png", "1.png"]
     assert sorted(scores.attrs["left_out"]) == ["bad.png", "cut.png"]
     (tmp_path / "0.png").unlink()
     (tmp_path / "1.png").unlink()
-    with pytest.raises(ValueError, match="none of the 2 pictures"):
-        score_pictures(tiny, tmp_path, ["norm"], layers=[1])
+    with pytest.raises(ValueError, match="none of the 2 images"):
+        score_images(tiny, tmp_path, ["norm"], layers=[1])
 
 
-def test_what_looks_before_the_planted_outliers_has_no_number_there(tiny, pictures):
-    specs = ["som", "adaptive:detector=som", "relative-norm", "lof:neighbours=3,tap=block_in"]
-    ((plant, scores),) = planted_scores(tiny, pictures, specs, [2], layers=[3, 6], size="64")
+def test_what_looks_before_the_planted_outliers_has_no_number_there(tiny, images):
+    specs = ["som", "adaptive:detector=som", "relative-norm", "lof:neighbors=3,tap=block_in"]
+    ((plant, scores),) = planted_scores(tiny, images, specs, [2], layers=[3, 6], size="64")
     assert plant.layers == (3,)
     blind = [specs[0], specs[1], specs[3]]
     assert scores["score"].sel(detector=blind, layer=3).isnull().all()
@@ -326,23 +326,23 @@ def test_what_looks_before_the_planted_outliers_has_no_number_there(tiny, pictur
 
 def test_what_is_planted_is_the_model_s_own_outlier_where_it_has_some():
     outlying = load_backbone("tiny:outliers=true")
-    pictures = [np.full((32, 32, 3), (123, 117, 104), np.uint8)]  # the mean colour: plain patches become outliers
-    own = np.abs(planted_vector(outlying, pictures, 8))
+    images = [np.full((32, 32, 3), (123, 117, 104), np.uint8)]  # the mean color: plain patches become outliers
+    own = np.abs(planted_vector(outlying, images, 8))
     assert set(own.argsort()[-2:]) == {17, 44}
-    made_up = np.array(planted_vector(outlying, pictures, 2))
+    made_up = np.array(planted_vector(outlying, images, 2))
     assert (made_up != 0).sum() == 2
 
 
-def test_thresholds_and_tokens_that_are_no_numbers_are_refused(tiny, pictures):
+def test_thresholds_and_tokens_that_are_no_numbers_are_refused(tiny, images):
     with pytest.raises(ValueError, match="threshold"):
-        score_pictures(tiny, pictures, ["relative-norm:threshold=nan"], layers=[1])
+        score_images(tiny, images, ["relative-norm:threshold=nan"], layers=[1])
     with pytest.raises(ValueError, match="got `high`"):
-        score_pictures(tiny, pictures, ["relative-norm:threshold=high"], layers=[1])
+        score_images(tiny, images, ["relative-norm:threshold=high"], layers=[1])
     broken = load_backbone("tiny")
     with torch.no_grad():
         broken.model.visual.conv1.weight.mul_(1e38)
-    with pytest.raises(ValueError, match=r"picture-0001.*layer 1"):
-        score_pictures(broken, pictures, ["norm"], layers=[1])
+    with pytest.raises(ValueError, match=r"image-0001.*layer 1"):
+        score_images(broken, images, ["norm"], layers=[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,14 +357,14 @@ class RowSums(ThresholdDetector):
         return layout.patches(recording["block_out"]).float().sum(dim=-1)
 
 
-def test_a_detector_of_one_s_own_stands_beside_specs(tiny, pictures):
-    table = compare(tiny, pictures, [RowSums(), "relative-norm"], [3], thresholds=[2.0], size="96x64")
+def test_a_detector_of_one_s_own_stands_beside_specs(tiny, images):
+    table = compare(tiny, images, [RowSums(), "relative-norm"], [3], thresholds=[2.0], size="96x64")
     assert list(table["detector"].unique()) == ["RowSums", "relative-norm"]
     own = table[(table["detector"] == "RowSums") & table["own"]]
     recorder = Recorder("block_out", layers=[3])
     counts = []
-    for picture in pictures:
-        image = load_image(picture, size="96x64", mean=tiny.mean, std=tiny.std)[None]
+    for photo in images:
+        image = load_image(photo, size="96x64", mean=tiny.mean, std=tiny.std)[None]
         tiny.trunk(image, tap=recorder)
         patches = tiny.layout(image).patches(recorder["block_out"])
         counts.append(int((patches.sum(-1) > 1.0).sum()))
@@ -372,9 +372,9 @@ def test_a_detector_of_one_s_own_stands_beside_specs(tiny, pictures):
     assert own["threshold"].item() == 1.0
 
 
-def test_a_part_and_its_spec_give_the_same_table(tiny, pictures):
-    spec, part = "lof:neighbours=5", LocalOutlierFactor(neighbours=5)
-    tables = [compare(tiny, pictures, one, [3], thresholds=4, planted=[2], size="96x64") for one in (spec, part)]
+def test_a_part_and_its_spec_give_the_same_table(tiny, images):
+    spec, part = "lof:neighbors=5", LocalOutlierFactor(neighbors=5)
+    tables = [compare(tiny, images, one, [3], thresholds=4, planted=[2], size="96x64") for one in (spec, part)]
     pd.testing.assert_frame_equal(*tables)
 
 
@@ -383,8 +383,8 @@ def test_a_part_and_its_spec_give_the_same_table(tiny, pictures):
     [
         (RowSums(), "RowSums"),
         (RowSums(threshold=0.5), "RowSums:threshold=0.5"),
-        (LocalOutlierFactor(neighbours=5), "lof:neighbours=5"),
-        (Adaptive(detector="lof(neighbours=5)"), "adaptive:detector=lof(neighbours=5)"),
+        (LocalOutlierFactor(neighbors=5), "lof:neighbors=5"),
+        (Adaptive(detector="lof(neighbors=5)"), "adaptive:detector=lof(neighbors=5)"),
     ],
 )
 def test_a_part_goes_by_the_spec_that_would_make_it(part, name):
@@ -393,19 +393,19 @@ def test_a_part_goes_by_the_spec_that_would_make_it(part, name):
         assert DETECTORS.build(name) == part
 
 
-def test_a_part_that_only_sees_attention_is_blind_where_outliers_are_planted(tiny, pictures):
-    _, scores = next(planted_scores(tiny, pictures, [ReceivedAttention(), RowSums()], [2], layers=[3, 4], size="96x64"))
+def test_a_part_that_only_sees_attention_is_blind_where_outliers_are_planted(tiny, images):
+    _, scores = next(planted_scores(tiny, images, [ReceivedAttention(), RowSums()], [2], layers=[3, 4], size="96x64"))
     assert np.isnan(scores["score"].sel(detector="received-attention", layer=3)).all()
     assert not np.isnan(scores["score"].sel(detector="RowSums", layer=3)).any()
 
 
-def test_two_detectors_of_one_name_are_refused_and_the_same_one_twice_is_one(tiny, pictures):
+def test_two_detectors_of_one_name_are_refused_and_the_same_one_twice_is_one(tiny, images):
     other = type("RowSums", (RowSums,), {})
     with pytest.raises(ValueError, match="two different detectors are called `RowSums`"):
-        score_pictures(tiny, pictures, [RowSums(), other()])
+        score_images(tiny, images, [RowSums(), other()])
     assert list(named_detectors(["lof", LocalOutlierFactor(), "lof"])) == ["lof"]
 
 
-def test_a_class_in_place_of_a_detector_is_refused(tiny, pictures):
+def test_a_class_in_place_of_a_detector_is_refused(tiny, images):
     with pytest.raises(TypeError, match="specs or detectors"):
-        score_pictures(tiny, pictures, [RowSums])
+        score_images(tiny, images, [RowSums])

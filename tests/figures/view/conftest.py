@@ -1,4 +1,4 @@
-"""A picture and what is inside it, drawn from a seed instead of from a network."""
+"""An image and what is inside it, drawn from a seed instead of from a network."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from diagnostics.layout import Grid, Layout
-from diagnostics.studies.image_report import Inside, Scored
-from figures.view import Seen
+from diagnostics.studies.image_report import ImageReport, Scored
+from figures.view import PageImage
 
 CLASSES = ("zebra", "grass", "sky")
 
@@ -21,7 +21,7 @@ def drawn(
     heads: int | None = 2,
     inset: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
     seed: int = 0,
-) -> Inside:
+) -> ImageReport:
     """An Inside of consistent shapes: attention rows sum to 1, and patch 0 has a large norm from layer 3 on."""
     generator = np.random.default_rng(seed)
     layout = Layout(prefix, Grid(*grid), 0 if prefix else None)
@@ -36,9 +36,9 @@ def drawn(
     top = np.zeros((depth, count), bool)
     top[:, :2] = True
     similarity = (unit @ unit.swapaxes(1, 2)).astype(np.float16)
-    return Inside(
+    return ImageReport(
         name=name,
-        picture=generator.integers(0, 256, (30, 40, 3), dtype=np.uint8),
+        image=generator.integers(0, 256, (30, 40, 3), dtype=np.uint8),
         inset=inset,
         aspect=grid[1] / grid[0],
         layout=layout,
@@ -52,20 +52,20 @@ def drawn(
             "relative-norm": Scored(scores=scores, marked=scores > 3, threshold=3.0, published="our choice"),
             "norm-topk:count=2": Scored(scores=scores, marked=top, threshold=None, published="a number"),
         },
-        purifier="neighbour-mean",
+        purifier="neighbor-mean",
         purified_by="relative-norm",
-        mended_norms=np.minimum(norms[1:, prefix:], 20),
-        mended_similarity=similarity,
-        mended_components=patches[..., :3] / 2,
+        purified_norms=np.minimum(norms[1:, prefix:], 20),
+        purified_similarity=similarity,
+        purified_components=patches[..., :3] / 2,
     )
 
 
-def with_labels(inside: Inside) -> Seen:
+def with_labels(inside: ImageReport) -> PageImage:
     """The same with two label maps: columns of three classes, and one class with a strip where no window looked."""
     columns = np.repeat(np.arange(40)[None] * 3 // 40, 30, axis=0)
     plain = np.full((30, 40), 1)
     plain[:, :8] = -1
-    return Seen(inside=inside, labels={"clip": columns, "sc-clip": plain}, classes=CLASSES)
+    return PageImage(inside=inside, labels={"clip": columns, "sc-clip": plain}, classes=CLASSES)
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def seen():
 
 
 @pytest.fixture
-def pictures():
-    """Two pictures of other shapes, the second without a class token."""
+def images():
+    """Two images of other shapes, the second without a class token."""
     return [with_labels(drawn()), with_labels(drawn("b.jpg", grid=(5, 2), prefix=0, seed=1))]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from figures.view import Seen, page_html
+from figures.view import PageImage, page_html
 from figures.view.packing import pack_rows, unpack_rows
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is missing")
@@ -85,10 +85,10 @@ class Opened:
 def open_page(browser, tmp_path):
     contexts = []
 
-    def opened(pictures, viewport=DESK, **options):
+    def opened(images, viewport=DESK, **options):
         contexts.append(browser.new_context(viewport=viewport, **options))
         file = tmp_path / "page.html"
-        file.write_text(page_html(pictures, title="Inside tiny", note="random weights"), encoding="utf-8")
+        file.write_text(page_html(images, title="Inside tiny", note="random weights"), encoding="utf-8")
         return Opened(contexts[-1], file)
 
     yield opened
@@ -97,8 +97,8 @@ def open_page(browser, tmp_path):
 
 
 @pytest.fixture
-def opened(open_page, pictures):
-    return open_page(pictures)
+def opened(open_page, images):
+    return open_page(images)
 
 
 ATTENTION = "figure[data-kind=attention] canvas"
@@ -220,13 +220,13 @@ def test_detectors_are_shown_and_hidden(opened):
     assert opened.pixels("#map") == shown
 
 
-def test_before_and_after_differ_where_outliers_were_mended(opened):
+def test_before_and_after_differ_where_outliers_were_purified(opened):
     for kind in ("norm", "features"):
-        opened.page.check(f"input[name=mend][value={kind}]")
+        opened.page.check(f"input[name=purify][value={kind}]")
         assert opened.pixels("figure[data-kind=before] canvas") != opened.pixels("figure[data-kind=after] canvas")
-    said = opened.page.locator("#mend-said").inner_text()
+    said = opened.page.locator("#purify-said").inner_text()
     assert "relative-norm" in said
-    assert "neighbour-mean" in said
+    assert "neighbor-mean" in said
 
 
 def test_label_maps_name_the_class_and_show_one_alone(opened):
@@ -244,7 +244,7 @@ def test_label_maps_name_the_class_and_show_one_alone(opened):
     assert opened.complaints == []
 
 
-def test_every_choice_over_the_picture_draws_something_else(opened):
+def test_every_choice_over_the_image_draws_something_else(opened):
     drawn = set()
     for value in opened.page.eval_on_selector_all("#over option", "options => options.map((one) => one.value)"):
         opened.page.select_option("#over", value)
@@ -297,7 +297,7 @@ def test_tab_goes_through_the_controls_in_order_and_focus_is_seen(opened):
         style = "getComputedStyle(document.activeElement)"
         assert opened.page.evaluate(f"{style}.outlineStyle") == "solid"
         assert opened.page.evaluate(f"parseFloat({style}.outlineWidth)") >= 2
-    order = ["picture", "layer-down", "layer", "layer-up", "head", "contrast", "map", "over", "opacity"]
+    order = ["image", "layer-down", "layer", "layer-up", "head", "contrast", "map", "over", "opacity"]
     assert seen[: len(order)] == order
 
 
@@ -312,13 +312,13 @@ def test_controls_and_maps_have_names_for_those_who_do_not_see_them(opened):
     assert opened.page.locator("#readout").get_attribute("aria-live") == "polite"
 
 
-def test_another_picture_can_be_chosen_one_without_a_class_token(opened):
+def test_another_image_can_be_chosen_one_without_a_class_token(opened):
     opened.page.check(f"{DETECTOR} input[type=checkbox]")
     layer = opened.state("layer")
-    opened.page.select_option("#picture", "1")
+    opened.page.select_option("#image", "1")
     # Not wait_for_function: when it has to wait, it evaluates a text, which the page's own policy forbids.
     for _ in range(200):
-        if opened.state("picture") == 1 and opened.page.locator("html[data-ready='true']").count():
+        if opened.state("image") == 1 and opened.page.locator("html[data-ready='true']").count():
             break
         opened.page.wait_for_timeout(50)
     opened.point(4, 1, rows=5, cols=2)
@@ -328,8 +328,8 @@ def test_another_picture_can_be_chosen_one_without_a_class_token(opened):
     assert opened.complaints == []
 
 
-def test_one_picture_without_heads_or_labels_hides_what_it_lacks(open_page, draw):
-    opened = open_page([Seen(inside=draw(heads=None))])
+def test_one_image_without_heads_or_labels_hides_what_it_lacks(open_page, draw):
+    opened = open_page([PageImage(inside=draw(heads=None))])
     for hidden in ("#chooser", "#labels-section", "#heads"):
         assert not opened.page.locator(hidden).is_visible()
     assert opened.page.locator("#head").is_disabled()
@@ -337,9 +337,9 @@ def test_one_picture_without_heads_or_labels_hides_what_it_lacks(open_page, draw
 
 
 def test_a_reduced_page_works_and_says_what_is_left_out(browser, tmp_path, draw):
-    pictures = [Seen(inside=draw(grid=(7, 9), depth=8, heads=6))]
-    text = page_html(pictures, title="x")
-    while 'every second layer"]' not in (text := page_html(pictures, title="x", limit=len(text.encode()) - 1)):
+    images = [PageImage(inside=draw(grid=(7, 9), depth=8, heads=6))]
+    text = page_html(images, title="x")
+    while 'every second layer"]' not in (text := page_html(images, title="x", limit=len(text.encode()) - 1)):
         assert "every fourth layer" not in text
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     context = browser.new_context(viewport=DESK)
@@ -350,15 +350,15 @@ def test_a_reduced_page_works_and_says_what_is_left_out(browser, tmp_path, draw)
     assert opened.page.locator("#layers button").nth(6).is_disabled()
     opened.slide("#layer", 7)
     assert opened.page.locator(ATTENTION).is_visible()
-    opened.page.check("input[name=mend][value=similarity]")
+    opened.page.check("input[name=purify][value=similarity]")
     opened.painted()
     assert opened.complaints == []
     context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_of_it_without_scrolling_sideways(open_page, pictures, scheme):
-    opened = open_page(pictures, viewport=PHONE, is_mobile=True, has_touch=True, color_scheme=scheme)
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(open_page, images, scheme):
+    opened = open_page(images, viewport=PHONE, is_mobile=True, has_touch=True, color_scheme=scheme)
     wide = opened.page.evaluate("document.documentElement.scrollWidth")
     assert wide <= opened.page.evaluate("innerWidth") == PHONE["width"]
     outside = opened.page.evaluate(
@@ -369,8 +369,8 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(open_page, pictures,
     assert opened.complaints == []
 
 
-def test_a_tap_holds_a_patch(open_page, pictures):
-    opened = open_page(pictures, viewport=PHONE, is_mobile=True, has_touch=True)
+def test_a_tap_holds_a_patch(open_page, images):
+    opened = open_page(images, viewport=PHONE, is_mobile=True, has_touch=True)
     box = opened.page.locator("#map").bounding_box()
     opened.page.touchscreen.tap(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5)
     opened.painted()
@@ -380,14 +380,14 @@ def test_a_tap_holds_a_patch(open_page, pictures):
     assert (opened.state("patch"), opened.state("held")) == (8, True)
 
 
-def test_a_padded_picture_lies_inside_its_frame(open_page, draw):
+def test_a_padded_image_lies_inside_its_frame(open_page, draw):
     inset = (0.25, 0.0, 0.5, 1.0)
-    opened = open_page([Seen(inside=draw(inset=inset))])
+    opened = open_page([PageImage(inside=draw(inset=inset))])
     opened.page.select_option("#over", "none")
     opened.page.uncheck(f"{DETECTOR} input[type=checkbox]")
     opened.point(1, 1)
-    grey = opened.page.eval_on_selector(
+    gray = opened.page.eval_on_selector(
         "#map",
         "canvas => [...canvas.getContext('2d').getImageData(canvas.width - 9, 9, 1, 1).data].slice(0, 3)",
     )
-    assert grey == [127, 127, 127]
+    assert gray == [127, 127, 127]

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from figures.view import Seen, page_html
+from figures.view import PageImage, page_html
 from figures.view.packing import unpack, unpack_rows
 from figures.view.page import NO_LABEL, REDUCTIONS
 
@@ -33,7 +33,7 @@ class Reader(HTMLParser):
         self.tags.append((tag, found))
         if "id" in found:
             self.ids.append(found["id"])
-        for key in ("for", "aria-labelledby", "aria-describedby"):
+        for key in ("for", "aria-labeledby", "aria-describedby"):
             self.references += found.get(key, "").split()
         if tag not in VOID:
             self.open.append((tag, found.get("id")))
@@ -47,16 +47,16 @@ class Reader(HTMLParser):
             self.data += data
 
 
-def page(pictures, **options):
-    return page_html(pictures, **({"title": "Inside tiny"} | options))
+def page(images, **options):
+    return page_html(images, **({"title": "Inside tiny"} | options))
 
 
 def data_of(text):
     return json.loads(Reader(text).data)
 
 
-def test_elements_are_closed_ids_are_unique_and_references_lead_somewhere(pictures):
-    text = page(pictures)
+def test_elements_are_closed_ids_are_unique_and_references_lead_somewhere(images):
+    text = page(images)
     read = Reader(text)
     assert text.startswith("<!DOCTYPE html>")
     assert len(set(read.ids)) == len(read.ids)
@@ -67,16 +67,16 @@ def test_elements_are_closed_ids_are_unique_and_references_lead_somewhere(pictur
     assert "{{" not in text
 
 
-def test_controls_have_names(pictures):
-    text = page(pictures)
+def test_controls_have_names(images):
+    text = page(images)
     named = set(re.findall(r'<label[^>]* for="([\w-]+)"', text))
     for tag, attrs in Reader(text).tags:
-        if tag in ("select", "input") and attrs.get("id", "picture") != "picture" and attrs.get("type") != "radio":
+        if tag in ("select", "input") and attrs.get("id", "image") != "image" and attrs.get("type") != "radio":
             assert attrs["id"] in named
 
 
-def test_nothing_is_loaded_from_anywhere(pictures):
-    text = page(pictures)
+def test_nothing_is_loaded_from_anywhere(images):
+    text = page(images)
     addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"'<]*", text.replace(Reader(text).data, "")))
     assert addresses == {"http://www.w3.org/2000/svg"}  # the name of a language, not an address that is opened
     for word in ("fetch(", "XMLHttpRequest", "WebSocket", "@import", "import(", "url(", "eval("):
@@ -89,15 +89,15 @@ def test_nothing_is_loaded_from_anywhere(pictures):
     assert "http" not in policy
 
 
-def test_the_page_holds_what_it_was_given(pictures):
-    found = data_of(page(pictures))["pictures"]
+def test_the_page_holds_what_it_was_given(images):
+    found = data_of(page(images))["images"]
     assert [one["name"] for one in found] == ["a.jpg", "b.jpg"]
-    for seen, one in zip(pictures, found, strict=True):
+    for seen, one in zip(images, found, strict=True):
         inside = seen.inside
         assert one["grid"] == list(inside.layout.grid)
         assert (one["prefix"], one["class_index"]) == (inside.layout.prefix, inside.layout.class_index)
         assert np.array_equal(unpack(one["norms"]), inside.norms)
-        assert np.array_equal(unpack(one["mended_norms"]), inside.mended_norms)
+        assert np.array_equal(unpack(one["purified_norms"]), inside.purified_norms)
         for place in range(len(inside.layers)):
             for name, step in (("attention", 255), ("mean_attention", 255), ("similarity", 510)):
                 values = getattr(inside, name)[place].astype(np.float32)
@@ -109,7 +109,7 @@ def test_the_page_holds_what_it_was_given(pictures):
 
 
 def test_labels_are_kept_where_a_window_looked(seen):
-    one = data_of(page([seen]))["pictures"][0]
+    one = data_of(page([seen]))["images"][0]
     assert np.array_equal(unpack(one["labels"]["clip"]), seen.labels["clip"])
     plain = unpack(one["labels"]["sc-clip"])
     assert (plain[:, :8] == NO_LABEL).all()
@@ -120,7 +120,7 @@ def test_labels_are_kept_where_a_window_looked(seen):
 
 def test_large_label_maps_shrink_to_the_nearest_pixel(inside):
     labels = np.repeat(np.repeat(np.arange(4).reshape(2, 2), 320, 0), 640, 1)  # 640 x 1280 in quarters
-    one = data_of(page([Seen(inside=inside, labels={"clip": labels}, classes=tuple("abcd"))]))["pictures"][0]
+    one = data_of(page([PageImage(inside=inside, labels={"clip": labels}, classes=tuple("abcd"))]))["images"][0]
     small = unpack(one["labels"]["clip"])
     assert small.shape == (160, 320)
     assert np.array_equal(small, labels[::4, ::4])
@@ -128,20 +128,20 @@ def test_large_label_maps_shrink_to_the_nearest_pixel(inside):
 
 def test_a_name_can_neither_end_the_data_nor_become_markup(draw):
     name = '</script><b id="evil">&\u2028'
-    text = page([Seen(inside=draw(name))], title='<i>"x"</i>')
+    text = page([PageImage(inside=draw(name))], title='<i>"x"</i>')
     read = Reader(text)
     assert "evil" not in read.ids
     assert not [tag for tag, _ in read.tags if tag == "i"]
-    assert json.loads(read.data)["pictures"][0]["name"] == name
+    assert json.loads(read.data)["images"][0]["name"] == name
 
 
-def test_colours_of_features_have_the_scale_of_the_mended_ones(draw):
+def test_colors_of_features_have_the_scale_of_the_purified_ones(draw):
     inside = draw()
     ramp = np.linspace(0, 1, inside.layout.count, dtype=np.float32)
-    mended = np.broadcast_to(ramp[None, :, None], inside.components.shape)
-    one = replace(inside, mended_components=mended, components=mended + 10)
-    packed = data_of(page([Seen(inside=one)]))["pictures"][0]
-    after = unpack(packed["mended_features"])[0, :, 0]
+    purified = np.broadcast_to(ramp[None, :, None], inside.components.shape)
+    one = replace(inside, purified_components=purified, components=purified + 10)
+    packed = data_of(page([PageImage(inside=one)]))["images"][0]
+    after = unpack(packed["purified_features"])[0, :, 0]
     assert after[0] == 0
     assert after[-1] == 255
     assert (np.diff(after.astype(int)) > 0).all()
@@ -149,16 +149,18 @@ def test_colours_of_features_have_the_scale_of_the_mended_ones(draw):
 
 
 def test_heads_that_were_not_asked_for_are_not_there(draw):
-    one = data_of(page([Seen(inside=draw(heads=None))]))
-    assert one["pictures"][0]["attention"] == [None] * 4
+    one = data_of(page([PageImage(inside=draw(heads=None))]))
+    assert one["images"][0]["attention"] == [None] * 4
     assert one["left_out"] == []
 
 
 def test_a_smaller_limit_takes_out_more_and_says_so(draw):
-    pictures = [Seen(inside=draw(f"{number}.jpg", grid=(7, 9), depth=8, heads=6, seed=number)) for number in range(3)]
-    limit, seen_levels = len(page(pictures).encode()), set()
+    images = [
+        PageImage(inside=draw(f"{number}.jpg", grid=(7, 9), depth=8, heads=6, seed=number)) for number in range(3)
+    ]
+    limit, seen_levels = len(page(images).encode()), set()
     while len(seen_levels) < len(REDUCTIONS):
-        text = page(pictures, limit=limit)
+        text = page(images, limit=limit)
         assert len(text.encode()) <= limit
         data = data_of(text)
         level = REDUCTIONS.index(data["left_out"][-1]) if data["left_out"] else 0
@@ -167,30 +169,30 @@ def test_a_smaller_limit_takes_out_more_and_says_so(draw):
         seen_levels.add(level)
         every = {3: 2, 4: 4, 5: 8}.get(level, 1)
         kept = [place for place in range(8) if (7 - place) % every == 0]
-        for one in data["pictures"]:
+        for one in data["images"]:
             assert [place for place, maps in enumerate(one["mean_attention"]) if maps] == kept
             assert [place for place, maps in enumerate(one["similarity"]) if maps] == kept
             assert any(one["attention"]) == (level < 1)
-            assert any(one["mended_similarity"]) == (level < 2)
+            assert any(one["purified_similarity"]) == (level < 2)
         limit = len(text.encode()) - 1
     assert seen_levels == set(range(len(REDUCTIONS)))
     with pytest.raises(ValueError, match="fewer"):
-        page(pictures, limit=limit)
+        page(images, limit=limit)
 
 
-def test_the_order_in_which_pictures_come_does_not_matter_for_what_is_left_out(draw):
-    small, large = Seen(inside=draw("a")), Seen(inside=draw("b", grid=(9, 9), heads=8))
+def test_the_order_in_which_images_come_does_not_matter_for_what_is_left_out(draw):
+    small, large = PageImage(inside=draw("a")), PageImage(inside=draw("b", grid=(9, 9), heads=8))
     limit = len(page([small, large]).encode()) - 1
     for order in ([small, large], [large, small]):
         found = data_of(page(order, limit=limit))
         assert found["left_out"] == [REDUCTIONS[1]]
-        assert not any(any(one["attention"]) for one in found["pictures"])
+        assert not any(any(one["attention"]) for one in found["images"])
 
 
-def test_the_same_pictures_give_the_same_page(pictures):
-    assert page(pictures) == page(iter(pictures))
+def test_the_same_images_give_the_same_page(images):
+    assert page(images) == page(iter(images))
 
 
-def test_a_page_without_pictures_is_refused():
-    with pytest.raises(ValueError, match="at least one picture"):
+def test_a_page_without_images_is_refused():
+    with pytest.raises(ValueError, match="at least one image"):
         page([])

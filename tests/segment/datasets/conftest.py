@@ -1,4 +1,4 @@
-"""Miniatures: each data set as it lies on disk, with three small pictures and label maps of known values."""
+"""Miniatures: each data set as it lies on disk, with three small images and label maps of known values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Miniature:
         self.root, self.raw = root, {}
         self._random = np.random.default_rng(0)
 
-    def picture(self, place: str) -> Path:
+    def image(self, place: str) -> Path:
         path = self.root / place
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(self._random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(path)
@@ -50,9 +50,9 @@ def voc(mini: Miniature) -> None:
     base = "VOCdevkit/VOC2012"
     ids = ["2007_000033", "2007_000042", "2007_000061"]
     for name, values in zip(ids, ({0, 1, 255}, {0, 20, 255}, {0, 7, 15}), strict=True):
-        mini.picture(f"{base}/JPEGImages/{name}.jpg")
+        mini.image(f"{base}/JPEGImages/{name}.jpg")
         mini.mask(f"{base}/SegmentationClass/{name}.png", name, values)
-    mini.picture(f"{base}/JPEGImages/2007_000032.jpg")  # of the training part: no sample
+    mini.image(f"{base}/JPEGImages/2007_000032.jpg")  # of the training part: no sample
     mini.lines(f"{base}/ImageSets/Segmentation/val.txt", ids)
 
 
@@ -61,14 +61,14 @@ CONTEXT_IDS = ["2008_000002", "2008_000003", "2008_000007"]
 
 def context(mini: Miniature) -> None:
     for name, values in zip(CONTEXT_IDS, ({0, 1}, {0, 59}, {3, 17, 40}), strict=True):
-        mini.picture(f"VOCdevkit/VOC2010/JPEGImages/{name}.jpg")
+        mini.image(f"VOCdevkit/VOC2010/JPEGImages/{name}.jpg")
         mini.mask(f"VOCdevkit/VOC2010/SegmentationClassContext/{name}.png", name, values)
     mini.lines("VOCdevkit/VOC2010/ImageSets/SegmentationContext/val.txt", CONTEXT_IDS)
 
 
 def context_mat(mini: Miniature) -> None:
     for name, values in zip(CONTEXT_IDS, ({0, 1, 2}, {9, 458, 459}, {23, 31, 300}), strict=True):
-        mini.picture(f"JPEGImages/{name}.jpg")
+        mini.image(f"JPEGImages/{name}.jpg")
         mini.mask(f"trainval/{name}.mat", name, values, variable="LabelMap")
     mini.lines("ImageSets/SegmentationContext/val.txt", CONTEXT_IDS)
     mini.lines("labels.txt", [f"{number}: thing {number}" for number in range(1, 460)])
@@ -80,7 +80,7 @@ COCO_VALUES = ({0, 89, 91, 255}, {10, 12, 181}, {79, 90 + 2, 255})
 
 def coco(mini: Miniature) -> None:
     for name, values in zip(COCO_IDS, COCO_VALUES, strict=True):
-        mini.picture(f"images/val2017/{name}.jpg")
+        mini.image(f"images/val2017/{name}.jpg")
         mini.mask(f"annotations/val2017/{name}.png", name, values)
 
 
@@ -92,21 +92,21 @@ def coco_27(mini: Miniature) -> None:
 def coco_10k(mini: Miniature) -> None:
     for number, values in enumerate(({0, 1, 171}, {80, 81}, {2, 100})):
         name = f"COCO_train2014_00000000007{number}"
-        mini.picture(f"images/test2014/{name}.jpg")
+        mini.image(f"images/test2014/{name}.jpg")
         mini.mask(f"annotations/test2014/{name}_labelTrainIds.png", name, values)
 
 
 def ade(mini: Miniature) -> None:
     for number, values in enumerate(({0, 1, 150}, {2, 13}, {0, 77})):
         name = f"ADE_val_0000000{number + 1}"
-        mini.picture(f"ADEChallengeData2016/images/validation/{name}.jpg")
+        mini.image(f"ADEChallengeData2016/images/validation/{name}.jpg")
         mini.mask(f"ADEChallengeData2016/annotations/validation/{name}.png", name, values)
 
 
 def ade_full(mini: Miniature) -> None:
     for number, values in enumerate(({0, 846, 65535}, {300, 301}, {5, 65535})):
         name = f"ADE_val_0000000{number + 1}"
-        mini.picture(f"ADE20K_2021_17_01/images_detectron2/validation/{name}.jpg")
+        mini.image(f"ADE20K_2021_17_01/images_detectron2/validation/{name}.jpg")
         mini.mask(f"ADE20K_2021_17_01/annotations_detectron2/validation/{name}.tif", name, values)
     mini.lines("ADE20K_2021_17_01/classes.txt", [f"thing {number}" for number in range(847)])
 
@@ -114,20 +114,20 @@ def ade_full(mini: Miniature) -> None:
 def cityscapes(mini: Miniature) -> None:
     for city, values in (("frankfurt", {0, 7, 33}), ("lindau", {4, 8, 9, 29, 31}), ("munster", {11, 24, 25, 26})):
         name = f"{city}/{city}_000000_000019"
-        mini.picture(f"leftImg8bit/val/{name}_leftImg8bit.png")
+        mini.image(f"leftImg8bit/val/{name}_leftImg8bit.png")
         mini.mask(f"gtFine/val/{name}_gtFine_labelIds.png", name, values)
 
 
 def camvid(mini: Miniature) -> None:
     for number, values in enumerate(({0, 10, 11}, {1, 2, 3}, {4, 5, 6, 7, 8, 9})):
         name = f"0001TP_00855{number}"
-        mini.picture(f"CamVid/test/{name}.png")
+        mini.image(f"CamVid/test/{name}.png")
         mini.mask(f"CamVid/testannot/{name}.png", name, values)
 
 
 def folder(mini: Miniature) -> None:
     for name, values in (("a", {0, 1, 2}), ("b/c", {2, 255}), ("d", {0})):
-        mini.picture(f"images/{name}.jpg")
+        mini.image(f"images/{name}.jpg")
         mini.mask(f"masks/{name}.png", name, values)
     mini.lines("classes.txt", ["cat, kitten", "dog", "grass"])
 

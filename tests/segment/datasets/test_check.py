@@ -15,14 +15,14 @@ from segment.datasets.check import SAMPLE, check
 def test_a_whole_folder_has_no_problems(miniature):
     found = check("folder", miniature("folder").root)
     assert found.complete
-    assert (found.pictures, found.opened, found.expected, found.problems) == (3, 3, None, ())
+    assert (found.images, found.opened, found.expected, found.problems) == (3, 3, None, ())
 
 
 def test_only_the_count_is_wrong_with_a_miniature(miniature):
     found = check("voc21", miniature("voc21").root)
-    assert (found.pictures, found.expected, found.opened) == (3, 1449, 3)
+    assert (found.images, found.expected, found.opened) == (3, 1449, 3)
     assert len(found.problems) == 1
-    assert "3 pictures instead of the 1449" in found.problems[0]
+    assert "3 images instead of the 1449" in found.problems[0]
     assert any("JPEGImages/*.jpg + SegmentationClass/*.png" in note for note in found.notes)
 
 
@@ -34,19 +34,19 @@ def test_everything_that_is_wrong_is_listed_at_once(miniature):
     found = check("coco-stuff", root)
     told = "\n".join(found.problems)
     assert not found.complete
-    assert "1 pictures without a label map; the first should be" in told
+    assert "1 images without a label map; the first should be" in told
     assert "000000000139.png" in told
-    assert "1 label maps have no picture:" in told
+    assert "1 label maps have no image:" in told
     assert "000000000285.png" in told
     assert "000000000632.png: holds the values 11" in told
 
 
-def test_pictures_of_the_list_that_are_not_there_are_counted(miniature):
+def test_images_of_the_list_that_are_not_there_are_counted(miniature):
     root = miniature("voc20").root
     for name in ("2007_000033", "2007_000061"):
         (root / f"VOCdevkit/VOC2012/JPEGImages/{name}.jpg").unlink()
     told = "\n".join(check("voc20", root).problems)
-    assert "2 pictures of the list are not there; the first should be" in told
+    assert "2 images of the list are not there; the first should be" in told
 
 
 def test_a_wrong_root_is_a_problem_and_not_an_error(tmp_path):
@@ -58,7 +58,7 @@ def test_a_wrong_root_is_a_problem_and_not_an_error(tmp_path):
 def test_a_sample_is_opened_unless_all_are_asked_for(miniature, monkeypatch):
     mini = miniature("folder")
     for number in range(SAMPLE + 10):
-        mini.picture(f"images/more{number:03d}.jpg")
+        mini.image(f"images/more{number:03d}.jpg")
         mini.mask(f"masks/more{number:03d}.png", f"more{number:03d}", {0})
     assert check("folder", mini.root).opened == SAMPLE
     # One broken file hides in the middle of the sample's steps; a look at all finds it.

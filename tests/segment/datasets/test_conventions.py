@@ -51,7 +51,7 @@ def test_coco_has_things_before_stuff_and_leaves_out_eleven_ids(miniature):
     assert len(RAW.labels) == 171 + 1
 
 
-def test_coco_object_has_only_things_and_scores_the_unlabelled_as_background(miniature):
+def test_coco_object_has_only_things_and_scores_the_unlabeled_as_background(miniature):
     mini = miniature("coco-object")
     found = names_of_values(open_dataset("coco-object", mini.root), mini)
     assert {raw for raw, name in found.items() if name == "background"} == {91, 92, 181, 255}
@@ -85,7 +85,7 @@ def test_cliptrase_has_the_background_of_context_last(miniature):
 
 
 def test_copies_moved_down_by_one_give_the_same_voc20(empty):
-    empty.picture("images_detectron2/val/a.jpg")
+    empty.image("images_detectron2/val/a.jpg")
     empty.mask("annotations_detectron2/val/a.png", "a", {0, 19, 255})
     found = names_of_values(open_dataset("voc20", empty.root), empty)
     assert found == {0: "aeroplane", 19: "tvmonitor"}
@@ -96,7 +96,7 @@ def test_copies_moved_down_by_one_give_the_same_voc20(empty):
 
 
 def test_copies_of_ade_moved_down_by_one_give_the_same_labels(empty):
-    empty.picture("images/validation/a.jpg")
+    empty.image("images/validation/a.jpg")
     empty.mask("annotations_detectron2/validation/a.png", "a", {0, 149, 255})
     assert names_of_values(open_dataset("ade150", empty.root), empty) == {0: "wall", 149: "flag"}
 
@@ -119,7 +119,7 @@ def test_16_bit_tifs_give_the_same_459_classes_as_the_mat_files(miniature):
         place = mini.root / "annotations_detectron2" / "pc459_val" / f"{name}.tif"
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((raw.astype(np.int64) - 1).astype(np.uint16)).save(place)
-    mini.picture("JPEGImages/of_the_training_part.jpg")
+    mini.image("JPEGImages/of_the_training_part.jpg")
     data = open_dataset("context459", mini.root)
     assert [sample.labels.tolist() for sample in data] == [labels.tolist() for labels in from_mat]
     assert data[0].labels.dtype == np.uint16
@@ -141,13 +141,13 @@ def test_train_ids_give_the_same_labels_as_the_raw_maps(miniature):
 
 
 def test_coco_is_found_as_its_archives_unpack(empty):
-    empty.picture("val2017/000000000139.jpg")
+    empty.image("val2017/000000000139.jpg")
     empty.mask("stuffthingmaps/val2017/000000000139.png", "000000000139", {0, 181})
     assert names_of_values(open_dataset("coco-stuff", empty.root), empty) == {0: "person", 181: "wood"}
 
 
 def test_mat_files_of_the_10k_release_hold_category_ids(empty):
-    empty.picture("images/COCO_train2014_000000000077.jpg")
+    empty.image("images/COCO_train2014_000000000077.jpg")
     empty.mask(
         "annotations/COCO_train2014_000000000077.mat", "COCO_train2014_000000000077", {0, 1, 13, 182}, variable="S"
     )
@@ -169,12 +169,12 @@ def test_27_supercategories_take_in_every_class_of_coco_once(miniature):
     assert (found[0], found[89], found[181]) == ("person", "indoor", "solid")
 
 
-def test_the_curated_list_chooses_the_pictures_and_all_takes_every_one(miniature):
+def test_the_curated_list_chooses_the_images_and_all_takes_every_one(miniature):
     mini = miniature("coco-stuff-27")
     curated = mini.root / "curated" / "val2017" / "Coco164kFull_Stuff_Coarse_7.txt"
     curated.write_text("000000000285\n")
     assert len(open_dataset("coco-stuff-27", mini.root)) == 1
-    whole = open_dataset("coco-stuff-27:pictures=all", mini.root)
+    whole = open_dataset("coco-stuff-27:images=all", mini.root)
     assert (len(whole), whole.expected) == (3, 5000)
     curated.unlink()
     with pytest.raises(ValueError, match=r"Coco164kFull_Stuff_Coarse_7.txt: is missing"):
@@ -205,7 +205,7 @@ def test_cityscapes_train_ids_are_read_and_refused_for_27_classes(miniature):
         )
         ids.unlink()
     assert [sample.labels.tolist() for sample in open_dataset("cityscapes", mini.root)] == before
-    with pytest.raises(ValueError, match="no label map for any of the 3 pictures"):
+    with pytest.raises(ValueError, match="no label map for any of the 3 images"):
         open_dataset("cityscapes-27", mini.root)
 
 
@@ -240,8 +240,8 @@ def test_a_list_of_ids_that_can_not_be_used_is_named(miniature, content, message
 
 
 def test_only_half_of_a_data_set_is_told(empty):
-    empty.picture("images/validation/a.jpg")
-    with pytest.raises(ValueError, match=r"the pictures are there, but .*annotations/validation is not"):
+    empty.image("images/validation/a.jpg")
+    with pytest.raises(ValueError, match=r"the images are there, but .*annotations/validation is not"):
         open_dataset("ade150", empty.root)
 
 
@@ -281,17 +281,17 @@ def test_a_folder_without_a_class_file_or_with_settings_that_do_not_fit_is_told(
     for spec, message in (
         ("folder:background=3", "`background` a label below 3"),
         ("folder:ignore=2", "`ignore` should be 3…65535"),
-        ("folder:pictures=photos", r"photos: is no folder; .* holds classes.txt, images, masks.*pictures=NAME"),
+        ("folder:images=photos", r"photos: is no folder; .* holds classes.txt, images, masks.*images=NAME"),
         ("folder:classes=names.txt", r"class-name file `.*names.txt` can't be read"),
-        ("folder:colour=red", "no setting of data set `folder` `colour`"),
+        ("folder:color=red", "no setting of data set `folder` `color`"),
     ):
         with pytest.raises(ValueError, match=message):
             open_dataset(spec, root)
 
 
-def test_pictures_of_a_folder_that_differ_in_their_suffix_keep_it(empty):
+def test_images_of_a_folder_that_differ_in_their_suffix_keep_it(empty):
     for place in ("images/a.jpg", "images/a.png", "images/b.jpg"):
-        empty.picture(place)
+        empty.image(place)
     empty.mask("masks/a.png", "a", {0})
     empty.mask("masks/b.png", "b", {1})
     empty.lines("classes.txt", ["cat", "dog"])

@@ -16,7 +16,7 @@ from segment.datasets.context_layout import FREQUENT
 
 ON_DISK = [name for name in DATASETS if needs_root(name)]
 VOID, WIDE_VOID = 255, 65535
-# name -> classes, pictures of the whole data set, what is not scored, background. Sources: the papers' data sections,
+# name -> classes, images of the whole data set, what is not scored, background. Sources: the papers' data sections,
 # mmsegmentation's data sets.
 FACTS = {
     "voc20": (20, 1449, VOID, None),
@@ -106,11 +106,11 @@ def test_labels_are_those_of_a_plain_loop(name, miniature):
 
 @pytest.mark.parametrize("name", ON_DISK)
 def test_the_first_line_of_each_builder_tells_its_counts(name):
-    classes, pictures, _, background = FACTS[name]
+    classes, images, _, background = FACTS[name]
     line = (DATASETS[name].__doc__ or "").partition("\n")[0]
     numbers = {int(number) for number in re.findall(r"\b\d+\b", line)}
     if name != "folder":
-        assert {classes - (background is not None), pictures} <= numbers
+        assert {classes - (background is not None), images} <= numbers
 
 
 @pytest.mark.parametrize("name", ON_DISK)
@@ -132,23 +132,23 @@ def test_a_wrong_root_is_told_with_what_was_expected(name, miniature, tmp_path):
 
 
 @pytest.mark.parametrize("name", ON_DISK)
-def test_a_missing_label_map_is_told_when_its_picture_is_read(name, miniature):
+def test_a_missing_label_map_is_told_when_its_image_is_read(name, miniature):
     mini = miniature(name)
     data = open_dataset(name, mini.root)
     pair = data.listing.pairs[1]
     (mini.root / pair.mask).unlink()
     data = open_dataset(name, mini.root)
     assert len(data) == 3
-    with pytest.raises(ValueError, match=f"{re.escape(pair.mask)}: is missing: the picture .* has no label map"):
+    with pytest.raises(ValueError, match=f"{re.escape(pair.mask)}: is missing: the image .* has no label map"):
         data[1]
 
 
 @pytest.mark.parametrize("name", ON_DISK)
-def test_pictures_without_any_annotation_are_told(name, miniature):
+def test_images_without_any_annotation_are_told(name, miniature):
     mini = miniature(name)
     for pair in open_dataset(name, mini.root).listing.pairs:
         (mini.root / pair.mask).unlink()
-    with pytest.raises(ValueError, match="has no label map for any of the 3 pictures"):
+    with pytest.raises(ValueError, match="has no label map for any of the 3 images"):
         open_dataset(name, mini.root)
 
 
@@ -165,9 +165,9 @@ def test_a_label_map_with_unknown_values_is_told_with_them(name, miniature):
 
 
 @pytest.mark.parametrize("name", ON_DISK)
-def test_a_damaged_picture_and_a_damaged_label_map_are_named(name, miniature):
+def test_a_damaged_image_and_a_damaged_label_map_are_named(name, miniature):
     data = open_dataset(name, miniature(name).root)
-    for number, path in ((0, data.listing.pairs[0].picture), (1, data.listing.pairs[1].mask)):
+    for number, path in ((0, data.listing.pairs[0].image), (1, data.listing.pairs[1].mask)):
         content = Path(path).read_bytes()
         Path(path).write_bytes(content[: len(content) // 3])
         with pytest.raises(ValueError, match=re.escape(path)):
@@ -178,17 +178,17 @@ def test_a_label_map_of_another_size_is_told(miniature):
     data = open_dataset("camvid", miniature("camvid").root)
     mask = data.listing.pairs[0].mask
     Image.fromarray(np.zeros((6, 9), np.uint8)).save(mask)
-    with pytest.raises(ValueError, match=r"it is 9x6 but its picture .* is 8x6"):
+    with pytest.raises(ValueError, match=r"it is 9x6 but its image .* is 8x6"):
         data[0]
 
 
-def test_a_picture_that_exif_turns_is_taken_as_its_label_map_has_it(miniature):
+def test_a_image_that_exif_turns_is_taken_as_its_label_map_has_it(miniature):
     data = open_dataset("ade150", miniature("ade150").root)
-    picture, mask = data.listing.pairs[0].picture, data.listing.pairs[0].mask
-    stored = Image.open(picture).copy()
+    image, mask = data.listing.pairs[0].image, data.listing.pairs[0].mask
+    stored = Image.open(image).copy()
     exif = Image.Exif()
     exif[274] = 6
-    stored.save(picture, exif=exif, quality=100)
+    stored.save(image, exif=exif, quality=100)
     assert data[0].image.shape == (6, 8, 3)
     upright = np.asarray(Image.open(mask)).T
     Image.fromarray(np.ascontiguousarray(upright)).save(mask)

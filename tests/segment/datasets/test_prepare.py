@@ -60,8 +60,8 @@ def test_a_run_that_is_killed_leaves_no_half_written_map(miniature, tmp_path, mo
     root, out = miniature("cityscapes").root, tmp_path / "out"
     original = Image.Image.save
 
-    def save(picture, file, **settings):
-        original(picture, file, **settings)
+    def save(image, file, **settings):
+        original(image, file, **settings)
         file.truncate(20)
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Real pictures of VOC and ADE20K, where they are at hand."""
+"""Real images of VOC and ADE20K, where they are at hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segment.datasets.check import check
 from segment.datasets.names import class_names
 
 
-def test_150_pictures_of_voc_read_as_they_are_stored(shared):
+def test_150_images_of_voc_read_as_they_are_stored(shared):
     root = shared / "data" / "voc2012_subset"
     data = open_dataset("voc21", root)
     assert len(data) == 150
@@ -32,10 +32,10 @@ def test_150_pictures_of_voc_read_as_they_are_stored(shared):
 def test_the_only_problem_of_the_subset_is_its_size(shared):
     found = check("voc21", shared / "data" / "voc2012_subset")
     assert len(found.problems) == 1
-    assert "150 pictures instead of the 1449" in found.problems[0]
+    assert "150 images instead of the 1449" in found.problems[0]
 
 
-def test_ade_pictures_read_with_the_classes_of_its_table(shared):
+def test_ade_images_read_with_the_classes_of_its_table(shared):
     root = shared / "data" / "ade20k_sample3"
     data = open_dataset("ade150", root)
     assert [sample.name for sample in data] == [f"ADE_val_0000000{number}" for number in (1, 2, 3)]

@@ -36,7 +36,7 @@ def test_training_scenes_have_the_same_pixels_on_every_machine():
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name.startswith("shapes")])
-def test_a_data_set_gives_pictures_with_labels_of_its_names(name):
+def test_a_data_set_gives_images_with_labels_of_its_names(name):
     data = DATASETS.build(f"{name}:scenes=12")
     assert isinstance(data, Dataset)
     assert len(data) == 12
@@ -90,7 +90,7 @@ def test_every_class_occurs_and_scenes_have_one_to_three_kinds_over_one_or_two_b
     assert {1, 2, 3} <= {len(scene.kinds) for scene in scenes} <= {0, 1, 2, 3}
 
 
-def test_labels_are_exact_where_a_class_has_a_colour_of_its_own():
+def test_labels_are_exact_where_a_class_has_a_color_of_its_own():
     """Blue leads in the middle of water and red in the middle of strawberries; no other class is mixed in."""
     blue, red = [], []
     for number in range(60):

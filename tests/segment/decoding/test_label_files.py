@@ -1,4 +1,4 @@
-"""Label maps come back from their files as they went in, and their colours are the field's."""
+"""Label maps come back from their files as they went in, and their colors are the field's."""
 
 import json
 
@@ -10,8 +10,8 @@ from diagnostics.images.class_colors import class_colors
 from segment.decoding.label_files import write_json, write_label_map
 
 
-def test_colours_are_those_of_pascal_voc():
-    # The colours of VOC's own label maps: background, aeroplane, bicycle, bird, person (15).
+def test_colors_are_those_of_pascal_voc():
+    # The colors of VOC's own label maps: background, aeroplane, bicycle, bird, person (15).
     colors = class_colors(21, background=0)
     assert colors[[0, 1, 2, 3, 15]].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [192, 128, 128]]
 
@@ -33,9 +33,9 @@ def test_a_label_map_comes_back_from_its_file(tmp_path, count, mode, without):
     labels = np.random.default_rng(0).integers(-1, count, (7, 5))
     labels[0, 0], labels[0, 1] = count - 1, -1
     write_label_map(tmp_path / "deep" / "a.png", labels, [str(number) for number in range(count)])
-    with Image.open(tmp_path / "deep" / "a.png") as picture:
-        assert picture.mode == mode
-        read = np.asarray(picture).astype(int)
+    with Image.open(tmp_path / "deep" / "a.png") as image:
+        assert image.mode == mode
+        read = np.asarray(image).astype(int)
     assert np.array_equal(np.where(read == without, -1, read), labels)
 
 

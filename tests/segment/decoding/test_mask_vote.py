@@ -56,7 +56,7 @@ def slow_majority(labels: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_a_majority_is_counted_by_region_and_picture_and_of_equal_labels_the_lowest_wins():
+def test_a_majority_is_counted_by_region_and_image_and_of_equal_labels_the_lowest_wins():
     labels = torch.tensor([[[2, 2, 1], [1, 0, 3]], [[0, 1, 1], [3, 3, 3]]])
     regions = torch.tensor([[[0, 0, 0], [0, 1, -1]], [[1, 1, 1], [-1, 0, 0]]])
     found = majority_vote(labels, regions, 4)
@@ -116,8 +116,8 @@ def test_majority_scores_are_one_for_the_label_of_the_vote(encoding, text):
     labels = scores.maps[:, 0]
     own = pixel_labels(Cosine()(encoding, text, (64, 96)).maps, text.owners, (64, 96))
     assert torch.equal(labels[:, :, :48], own[:, :, :48])
-    for picture, voted in zip(own[:, :, 48:], labels[:, :, 48:], strict=True):
-        assert (voted == picture.flatten().bincount().argmax()).all()
+    for image, voted in zip(own[:, :, 48:], labels[:, :, 48:], strict=True):
+        assert (voted == image.flatten().bincount().argmax()).all()
 
 
 def test_mean_scores_are_those_of_the_queries_averaged_in_the_mask(encoding, text):

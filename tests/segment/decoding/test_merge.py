@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diagnostics.layout import Padding
 from segment.decoding.merge import Gathering, Merged
-from segment.decoding.windows import Centre, Places, Slide, Whole, Windows
+from segment.decoding.windows import Center, Places, Slide, Whole, Windows
 
 NATIVE = (32, 32)
 
@@ -29,7 +29,7 @@ def merged(places: Places, maps: list[Tensor], size: tuple[int, int], padding: P
 
 
 def slow(places: Places, maps: list[Tensor], size: tuple[int, int], padding: Padding) -> Tensor:
-    """Every window at its own size, added up, divided, and the sum brought to the picture's size: all at once."""
+    """Every window at its own size, added up, divided, and the sum brought to the image's size: all at once."""
     total, hits = torch.zeros(len(maps[0]), *places.size, dtype=torch.float64), torch.zeros(places.size)
     height, width = places.window
     padded = (height + padding.top + padding.bottom, width + padding.left + padding.right)
@@ -91,8 +91,8 @@ def test_chosen_queries_come_in_their_order():
     assert torch.allclose(maps.whole(chosen), maps.whole()[chosen], atol=1e-6)
 
 
-def test_what_lies_outside_a_centre_crop_is_unscored_and_its_rim_takes_the_nearest_score():
-    places = Centre(size=4).places((4, 8), NATIVE)  # columns 2…5 of 8
+def test_what_lies_outside_a_center_crop_is_unscored_and_its_rim_takes_the_nearest_score():
+    places = Center(size=4).places((4, 8), NATIVE)  # columns 2…5 of 8
     maps = [torch.tensor([[[1.0, 1.0, 2.0, 2.0]] * 4])]
     found = merged(places, maps, (8, 16), Padding(0, 0, 0, 0))  # twice as large: columns 4…11
     assert found.scored.all(dim=0).tolist() == [False] * 4 + [True] * 8 + [False] * 4
@@ -101,13 +101,13 @@ def test_what_lies_outside_a_centre_crop_is_unscored_and_its_rim_takes_the_neare
 
 
 def test_a_pixel_of_which_half_was_seen_is_scored_by_that_half():
-    places = Centre(size=2).places((4, 4), NATIVE)  # the middle 2 x 2 of 4 x 4, brought to 2 x 2
+    places = Center(size=2).places((4, 4), NATIVE)  # the middle 2 x 2 of 4 x 4, brought to 2 x 2
     found = merged(places, [torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])], (2, 2), Padding(0, 0, 0, 0))
     assert found.scored.all()
     assert found.whole()[0].tolist() == [[1, 2], [3, 4]]
 
 
-def test_everything_is_scored_where_windows_cover_the_picture():
+def test_everything_is_scored_where_windows_cover_the_image():
     places = Slide().places((48, 72), NATIVE)
     assert merged(places, random_windows(places, 1, (2, 2)), (61, 97), Padding(0, 0, 0, 0)).scored.all()
 
@@ -116,7 +116,7 @@ def test_a_missing_window_is_told():
     places = Slide().places((48, 72), NATIVE)
     gathering = Gathering(places, (48, 72))
     gathering.add(0, torch.zeros(1, 2, 2), Padding(0, 0, 0, 0))
-    with pytest.raises(ValueError, match="7 of the picture's 8 windows are missing"):
+    with pytest.raises(ValueError, match="7 of the image's 8 windows are missing"):
         gathering.merged([0])
 
 

@@ -1,4 +1,4 @@
-"""Windows: the sliding grid by the published counts and by hand, the whole picture, the centre crop."""
+"""Windows: the sliding grid by the published counts and by hand, the whole image, the center crop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diagnostics.images import Size
-from segment.decoding.windows import WINDOWS, Centre, Places, Slide, Span, Whole, spans
+from segment.decoding.windows import WINDOWS, Center, Places, Slide, Span, Whole, spans
 
 NATIVE = (224, 224)
 
@@ -55,21 +55,21 @@ def test_without_settings_the_crop_is_the_models_size_and_the_stride_its_half():
     assert Slide(crop=448).shown((224, 224)) == Size(short=672)
 
 
-def test_the_whole_picture_is_one_window():
+def test_the_whole_image_is_one_window():
     places = Whole().places((336, 500), NATIVE)
     assert places == Places((336, 500), (Span(0, 336),), (Span(0, 500),))
 
 
-def test_the_centre_is_cut_from_the_middle_with_half_margins_rounded_to_even():
-    places = Centre(size=4).places((4, 9), NATIVE)
+def test_the_center_is_cut_from_the_middle_with_half_margins_rounded_to_even():
+    places = Center(size=4).places((4, 9), NATIVE)
     assert places.cols == (Span(2, 6),)  # 2.5 goes to 2
-    assert Centre(size=4).places((4, 11), NATIVE).cols == (Span(4, 8),)  # 3.5 goes to 4
-    assert Centre(size=336).shown(NATIVE) == Size(short=336)
-    assert Centre().shown(NATIVE) == Size(short=224)
+    assert Center(size=4).places((4, 11), NATIVE).cols == (Span(4, 8),)  # 3.5 goes to 4
+    assert Center(size=336).shown(NATIVE) == Size(short=336)
+    assert Center().shown(NATIVE) == Size(short=224)
 
 
-def test_a_side_shorter_than_the_centre_is_taken_whole():
-    assert Centre(size=8).places((5, 20), NATIVE).rows == (Span(0, 5),)
+def test_a_side_shorter_than_the_center_is_taken_whole():
+    assert Center(size=8).places((5, 20), NATIVE).rows == (Span(0, 5),)
 
 
 def test_cut_gives_the_windows_row_by_row():
@@ -84,10 +84,10 @@ def test_cut_gives_the_windows_row_by_row():
 def test_windows_are_named_by_specs():
     assert WINDOWS.build("slide:crop=224,stride=112") == Slide(crop=224, stride=112)
     assert WINDOWS.build("whole") == Whole()
-    assert WINDOWS.build("centre:size=336") == Centre(size=336)
+    assert WINDOWS.build("center:size=336") == Center(size=336)
 
 
-@pytest.mark.parametrize("spec", ["slide:crop=0", "slide:stride=0", "slide:crop=64,stride=65", "centre:size=0"])
+@pytest.mark.parametrize("spec", ["slide:crop=0", "slide:stride=0", "slide:crop=64,stride=65", "center:size=0"])
 def test_windows_that_see_nothing_or_leave_gaps_are_refused(spec):
     with pytest.raises(ValueError, match="should be at"):
         WINDOWS.build(spec)

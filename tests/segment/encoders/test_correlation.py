@@ -11,7 +11,7 @@ import torch
 from diagnostics.backbones import load_backbone
 from diagnostics.backbones.base import attention_weights
 from diagnostics.detectors.random import RandomScores
-from diagnostics.images import denormalise
+from diagnostics.images import denormalize
 from diagnostics.layout import Grid, Layout
 from diagnostics.purifiers.zero import Zero
 from diagnostics.taps import Recorder
@@ -190,7 +190,7 @@ def test_blocks_after_the_recovered_one_stay_as_they_are(tiny, images, layer):
     assert torch.allclose(found.patches, expected[:, 1:], atol=1e-5)
 
 
-def test_mended_patches_enter_the_block_and_its_own_correlations(tiny, images, layout):
+def test_purified_patches_enter_the_block_and_its_own_correlations(tiny, images, layout):
     encoder = replace(PRINTED, detector=RandomScores(count=3), purifier=Zero(), raw_maps=True)
     found = encode(tiny, images, encoder)
     outliers = found.extras["outliers"]
@@ -202,24 +202,24 @@ def test_mended_patches_enter_the_block_and_its_own_correlations(tiny, images, l
     assert not torch.allclose(found.patches, encode(tiny, images, PRINTED).patches, atol=1e-3)
 
 
-def test_the_affinity_of_an_earlier_layer_does_not_know_of_the_mending(tiny, images):
-    mended = encode(tiny, images, Correlation(detector=RandomScores(count=3), purifier=Zero()))
+def test_the_affinity_of_an_earlier_layer_does_not_know_of_the_purifying(tiny, images):
+    purified = encode(tiny, images, Correlation(detector=RandomScores(count=3), purifier=Zero()))
     plain = encode(tiny, images, Correlation())
-    assert torch.equal(mended.extras["affinity"], plain.extras["affinity"])
-    assert not torch.allclose(mended.patches, plain.patches, atol=1e-3)
+    assert torch.equal(purified.extras["affinity"], plain.extras["affinity"])
+    assert not torch.allclose(purified.patches, plain.patches, atol=1e-3)
 
 
 def test_a_detector_is_fitted_at_the_layer_before_the_recovered_block():
-    assert Correlation().repair_at == -2
-    assert Correlation(recover_at=9).repair_at == 8
+    assert Correlation().purify_at_layer == -2
+    assert Correlation(recover_at=9).purify_at_layer == 8
 
 
-def test_the_picture_comes_back_as_it_was_with_the_mean_colour_in_its_padding(tiny):
-    picture = torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(5))
+def test_the_image_comes_back_as_it_was_with_the_mean_color_in_its_padding(tiny):
+    image = torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(5))
     mean, std = (torch.tensor(value)[:, None, None] for value in (tiny.mean, tiny.std))
-    found = encode(tiny, (picture - mean) / std, Correlation()).extras["picture"]
+    found = encode(tiny, (image - mean) / std, Correlation()).extras["image"]
     assert found.shape == (1, 3, 64, 96)
-    assert torch.allclose(found[..., 2:62, 3:93], picture, atol=1e-6)
+    assert torch.allclose(found[..., 2:62, 3:93], image, atol=1e-6)
     assert torch.allclose(found[0, :, 0, 0], mean[:, 0, 0], atol=1e-6)
 
 
@@ -236,16 +236,16 @@ def test_half_precision_gives_an_affinity_in_single_precision(images):
     backbone = load_backbone("tiny", precision="bf16")
     found = encode(backbone, images, PRINTED)
     assert found.extras["affinity"].dtype == torch.float32
-    assert found.extras["picture"].dtype == torch.float32
+    assert found.extras["image"].dtype == torch.float32
     assert torch.isfinite(found.patches).all()
 
 
 def test_a_model_without_class_token_is_refused_with_the_way_out_which_works(images):
     backbone = load_backbone("tiny:class_token=false")
     layout = backbone.layout(images)
-    assert "set `denoise=none`" in str(Correlation().refusal(backbone, layout))
+    assert "set `denoise=none`" in str(Correlation().unsupported_reason(backbone, layout))
     without = Correlation(denoise="none")
-    assert without.refusal(backbone, layout) is None
+    assert without.unsupported_reason(backbone, layout) is None
     found = encode(backbone, images, without)
     assert found.class_token is None
     assert found.extras["affinity"].shape == (2, 24, 24)
@@ -260,16 +260,16 @@ def test_registers_take_part_in_the_correlations_but_not_in_the_affinity(images)
 
 
 def test_layers_that_are_not_there_are_refused(tiny, images, layout):
-    assert "1…12" in str(Correlation(recover_at=13).refusal(tiny, layout))
-    assert "1…12" in str(Correlation(affinity_layer=-13).refusal(tiny, layout))
-    assert Correlation(recover_at=-12).refusal(tiny, layout) is None
-    mending = Correlation(recover_at=1, detector=RandomScores(), purifier=Zero())
-    assert "block 1" in str(mending.refusal(tiny, layout))
+    assert "1…12" in str(Correlation(recover_at=13).unsupported_reason(tiny, layout))
+    assert "1…12" in str(Correlation(affinity_layer=-13).unsupported_reason(tiny, layout))
+    assert Correlation(recover_at=-12).unsupported_reason(tiny, layout) is None
+    purification = Correlation(recover_at=1, detector=RandomScores(), purifier=Zero())
+    assert "block 1" in str(purification.unsupported_reason(tiny, layout))
     with pytest.raises(ValueError, match="`recover_at` should be a block"):
         Correlation(recover_at=0)
 
 
-def test_weights_and_pictures_stay_as_they_were(tiny, images):
+def test_weights_and_images_stay_as_they_were(tiny, images):
     before = [parameter.clone() for parameter in tiny.model.parameters()]
     copy = images.clone()
     encode(tiny, images, PRINTED)
@@ -277,7 +277,7 @@ def test_weights_and_pictures_stay_as_they_were(tiny, images):
     assert all(torch.equal(a, b) for a, b in zip(before, tiny.model.parameters(), strict=True))
 
 
-def test_the_denormalised_picture_uses_the_backbones_own_statistics(images):
+def test_the_denormalized_image_uses_the_backbones_own_statistics(images):
     backbone = load_backbone("tiny:registers=4")
-    found = encode(backbone, images, Correlation(denoise="none")).extras["picture"]
-    assert torch.allclose(found, denormalise(images, backbone.mean, backbone.std).clamp(0, 1))
+    found = encode(backbone, images, Correlation(denoise="none")).extras["image"]
+    assert torch.allclose(found, denormalize(images, backbone.mean, backbone.std).clamp(0, 1))

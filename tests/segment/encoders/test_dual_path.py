@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics import Backbone, load_backbone
-from diagnostics.backbones.base import Heads
+from diagnostics.backbones.base import QKV
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.detectors.singular_defect import SingularDefect
 from diagnostics.taps import Recorder
@@ -24,17 +24,17 @@ CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 MODELS = ["tiny", "tiny:registers=4", "tiny:class_token=false"]
 
 
-def surgery_matrix(heads: Heads, picture: int, head: int) -> Tensor:
-    v = heads.v[picture, head]
+def surgery_matrix(heads: QKV, image: int, head: int) -> Tensor:
+    v = heads.v[image, head]
     return (v @ v.T / math.sqrt(v.shape[-1])).softmax(dim=-1)
 
 
-def gem_matrix(heads: Heads, picture: int, head: int, *, iterations: int = 1) -> Tensor:
-    lengths = [float(token.norm()) for token in heads.normed[picture]]
+def gem_matrix(heads: QKV, image: int, head: int, *, iterations: int = 1) -> Tensor:
+    lengths = [float(token.norm()) for token in heads.normed[image]]
     sharpness = sum(lengths) / len(lengths) / math.sqrt(heads.v.shape[-1])
     total = torch.zeros(len(lengths), len(lengths))
     for part in (heads.q, heads.k, heads.v):
-        rows = part[picture, head]
+        rows = part[image, head]
         for _ in range(iterations):
             rows = torch.stack([row / row.norm() for row in rows])
             rows = (sharpness * rows @ rows.T).softmax(dim=-1) @ rows
@@ -46,25 +46,25 @@ def gem_matrix(heads: Heads, picture: int, head: int, *, iterations: int = 1) ->
 def slow(
     backbone: Backbone,
     tokens: Tensor,
-    matrix: Callable[[Heads, int, int], Tensor],
+    matrix: Callable[[QKV, int, int], Tensor],
     *,
     blocks: int = 6,
     early_attention: bool = True,
-    mend: Callable[[Tensor], Tensor] = lambda tokens: tokens,
+    purify: Callable[[Tensor], Tensor] = lambda tokens: tokens,
 ) -> Tensor:
     """Both streams, block by block, from the embedding on: the second one's tokens (B, T, D)."""
     second = tokens
     for layer, block in enumerate(backbone.blocks, start=1):
         heads = block.qkv(tokens)
         if layer > backbone.depth - blocks:
-            read = mend(tokens)
+            read = purify(tokens)
             if layer == backbone.depth - blocks + 1:
                 second = read
             seen = block.qkv(read)
             weights = torch.stack(
                 [
-                    torch.stack([matrix(seen, picture, head) for head in range(block.heads)])
-                    for picture in range(len(tokens))
+                    torch.stack([matrix(seen, image, head) for head in range(block.heads)])
+                    for image in range(len(tokens))
                 ]
             )
             second = second + block.mix(weights, seen)
@@ -109,7 +109,7 @@ def test_released_gem_has_no_attention_before_the_second_stream(images, model):
 
 
 def test_gems_release_feeds_tokens_as_a_batch_to_todays_open_clip(tiny, images):
-    # Where `early=identity` comes from: one picture in the order (T, B, D) through stock blocks that take (B, T, D).
+    # Where `early=identity` comes from: one image in the order (T, B, D) through stock blocks that take (B, T, D).
     tokens = tiny.embed(images[:1], positions="bicubic-antialiased")
     turned = tokens.transpose(0, 1)
     for block in tiny.model.visual.transformer.resblocks[:6]:
@@ -151,8 +151,8 @@ def test_the_number_of_refinements_is_a_setting(tiny, images, layout, iterations
 
 
 def test_the_temperature_can_be_a_number(tiny, images, layout):
-    def matrix(heads: Heads, picture: int, head: int) -> Tensor:
-        unit = F.normalize(heads.k[picture, head], dim=-1)
+    def matrix(heads: QKV, image: int, head: int) -> Tensor:
+        unit = F.normalize(heads.k[image, head], dim=-1)
         return (7.0 * unit @ unit.T).softmax(dim=-1)
 
     expected = slow(tiny, tiny.embed(images, positions="bilinear"), matrix, blocks=2)
@@ -172,8 +172,8 @@ def test_other_settings_than_the_published_ones_run(tiny, images):
 def test_the_class_token_is_the_stock_one(tiny, images, name):
     positions = METHODS[name].positions
     stock = tiny.project(tiny.trunk(images, positions=positions))[:, 0]
-    for repair in ("", ":detector=norm-topk,purifier=zero"):
-        torch.testing.assert_close(one(tiny, images, name + repair).class_token, stock, **CLOSE)
+    for purification in ("", ":detector=norm-topk,purifier=zero"):
+        torch.testing.assert_close(one(tiny, images, name + purification).class_token, stock, **CLOSE)
 
 
 def test_without_a_class_token_there_is_none(images):
@@ -181,10 +181,10 @@ def test_without_a_class_token_there_is_none(images):
 
 
 @pytest.mark.parametrize("early", ["stock", "identity"])
-def test_the_second_stream_reads_mended_tokens_and_the_stock_stream_goes_on_unmended(tiny, images, layout, early):
+def test_the_second_stream_reads_purified_tokens_and_the_stock_stream_goes_on_unpurified(tiny, images, layout, early):
     masks = []
 
-    def mend(tokens: Tensor) -> Tensor:
+    def purify(tokens: Tensor) -> Tensor:
         norms = layout.patches(tokens).norm(dim=-1)
         mask = torch.zeros_like(norms, dtype=torch.bool).scatter(1, norms.topk(2, dim=1).indices, True)
         masks.append(mask)
@@ -192,7 +192,7 @@ def test_the_second_stream_reads_mended_tokens_and_the_stock_stream_goes_on_unme
         return torch.cat([tokens[:, : layout.prefix], kept], dim=1)
 
     tokens = tiny.embed(images, positions="bilinear")
-    expected = slow(tiny, tokens, surgery_matrix, mend=mend, early_attention=early == "stock")
+    expected = slow(tiny, tokens, surgery_matrix, purify=purify, early_attention=early == "stock")
     found = one(tiny, images, f"clip-surgery:early={early},detector=norm-topk(count=2),purifier=zero")
     torch.testing.assert_close(found.patches, layout.patches(tiny.project(expected)), **CLOSE)
     assert torch.equal(found.extras["outliers"], torch.stack(masks).any(dim=0))
@@ -206,14 +206,14 @@ def test_a_detector_that_looks_at_attention_finds_it_at_every_doubled_block(tiny
     assert not torch.allclose(found.patches, one(tiny, images, f"gem-paper:early={early}").patches, atol=1e-3)
 
 
-def test_a_detector_that_learns_is_fitted_to_every_block_whose_input_it_mends(tiny, images):
+def test_a_detector_that_learns_is_fitted_to_every_block_whose_input_it_purifies(tiny, images):
     method = METHODS.build("clip-surgery:blocks=2,detector=singular-defect(samples=1),purifier=zero")
     fitted = method.fitted(tiny, images)
     assert fitted.encoder.detector.layers == (10, 11)
     assert fitted.encoder.detector.detectors[0] == SingularDefect(samples=1).fitted(tiny, images, 10)
     (found,) = encode_many(tiny, images, [fitted])
     assert found.patches.isfinite().all()
-    # Where nothing is mended, nothing is learned.
+    # Where nothing is purified, nothing is learned.
     idle = METHODS.build("clip-surgery:detector=singular-defect")
     assert idle.fitted(tiny, images) is idle
 
@@ -246,8 +246,8 @@ def test_what_the_embedding_lacks_can_not_be_looked_for_there(tiny, images):
         ValueError, match=r"detector reads `query`, which the embedding lacks; take one that reads tokens"
     ):
         one(tiny, images, "clip-surgery:blocks=12,detector=som,purifier=zero")
-    mended = one(tiny, images, "clip-surgery:blocks=12,detector=norm-topk(count=2),purifier=zero")
-    assert mended.extras["outliers"].sum(dim=1).min() >= 2
+    purified = one(tiny, images, "clip-surgery:blocks=12,detector=norm-topk(count=2),purifier=zero")
+    assert purified.extras["outliers"].sum(dim=1).min() >= 2
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from segment.encoders.fusion import aggregate, balance, cut_below, gate, gate_ro
 
 @pytest.fixture
 def patches():
-    """Two pictures of five patches of width 7: (2, 5, 7)."""
+    """Two images of five patches of width 7: (2, 5, 7)."""
     return torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(3))
 
 
@@ -86,7 +86,7 @@ def test_a_patch_that_no_other_is_similar_to_attends_to_itself(patches):
     assert torch.isfinite(found).all()
 
 
-def test_a_picture_of_equal_patches_passes_the_gate():
+def test_a_image_of_equal_patches_passes_the_gate():
     found = gate(similarity(torch.full((1, 50, 13), 0.3)), shift=1.0, scale=3.0)
     torch.testing.assert_close(found.sum(dim=-1), torch.ones(1, 50))
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diagnostics.backbones.base import Heads
+from diagnostics.backbones.base import QKV
 from diagnostics.registry import UnknownName
 from segment.encoders.kernels import PAIRS, check_kernel, kernel_mix, kernel_terms, kernel_weights
 
@@ -20,13 +20,13 @@ COMBINED = [("qq+kk", how) for how in ("sum", "mean", "joint")] + [("qq+kk+vv", 
 
 
 @pytest.fixture
-def heads() -> Heads:
+def heads() -> QKV:
     generator = torch.Generator().manual_seed(3)
     q, k, v = (torch.randn(2, 2, TOKENS, WIDTH, generator=generator) for _ in range(3))
-    return Heads(q, k, v, torch.zeros(2, TOKENS, 2 * WIDTH))
+    return QKV(q, k, v, torch.zeros(2, TOKENS, 2 * WIDTH))
 
 
-def slow_weights(heads: Heads, kernel: str, combine: str, bias: Tensor | None = None, skip: int = 0) -> Tensor:
+def slow_weights(heads: QKV, kernel: str, combine: str, bias: Tensor | None = None, skip: int = 0) -> Tensor:
     """The matrix entry by entry: (B, H, T, T - skip)."""
     terms = kernel.split("+")
     batch, count, tokens, width = heads.q.shape

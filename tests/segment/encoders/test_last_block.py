@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diagnostics import Backbone, load_backbone
-from diagnostics.backbones.base import Heads
+from diagnostics.backbones.base import QKV
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.purifiers.zero import Zero
 from diagnostics.taps import Recorder
@@ -25,11 +25,11 @@ def softmax_of(first: Tensor, second: Tensor) -> Tensor:
     return (first @ second.mT / math.sqrt(first.shape[-1])).softmax(dim=-1)
 
 
-def eye_of(heads: Heads) -> Tensor:
+def eye_of(heads: QKV) -> Tensor:
     return torch.eye(heads.v.shape[2]).expand(*heads.v.shape[:3], -1)
 
 
-MATRICES: dict[str, Callable[[Heads], Tensor]] = {
+MATRICES: dict[str, Callable[[QKV], Tensor]] = {
     "qk": lambda heads: softmax_of(heads.q, heads.k),
     "qq": lambda heads: softmax_of(heads.q, heads.q),
     "kk": lambda heads: softmax_of(heads.k, heads.k),
@@ -49,7 +49,7 @@ def entering(backbone: Backbone, images: Tensor) -> Tensor:
 def slow(
     backbone: Backbone,
     tokens: Tensor,
-    matrix: Callable[[Heads], Tensor],
+    matrix: Callable[[QKV], Tensor],
     *,
     residual: bool,
     ffn: bool,
@@ -118,7 +118,7 @@ def test_naclip_adds_a_gaussian_of_the_distance_to_the_logits(images, spec, spre
     backbone = load_backbone(spec)
     bias = gaussian_logits(backbone, images, spread)
 
-    def matrix(heads: Heads) -> Tensor:
+    def matrix(heads: QKV) -> Tensor:
         return (heads.k @ heads.k.mT / math.sqrt(heads.k.shape[-1]) + bias).softmax(dim=-1)
 
     expected = slow(backbone, entering(backbone, images), matrix, residual=False, ffn=False)
@@ -130,7 +130,7 @@ def test_naclips_nonly_strategy_has_no_content_but_a_gaussian_of_the_logits_size
     tokens = entering(tiny, images)
     heads = tiny.blocks[-1].qkv(tokens)
     sizes = []
-    for q, k in zip(heads.q, heads.k, strict=True):  # of one picture: (H, T, d)
+    for q, k in zip(heads.q, heads.k, strict=True):  # of one image: (H, T, d)
         products = [float(a.norm() * b.norm()) for head in range(len(q)) for a in q[head] for b in k[head]]
         sizes.append(sum(products) / len(products) / math.sqrt(q.shape[-1]))
     assert mean_logit_size(heads).flatten().tolist() == pytest.approx(sizes, rel=1e-5)
@@ -141,7 +141,7 @@ def test_naclips_nonly_strategy_has_no_content_but_a_gaussian_of_the_logits_size
 
 
 def test_one_softmax_on_the_mean_of_two_logits_is_a_spec(tiny, images, layout):
-    def matrix(heads: Heads) -> Tensor:
+    def matrix(heads: QKV) -> Tensor:
         logits = (heads.q @ heads.q.mT + heads.k @ heads.k.mT) / math.sqrt(heads.q.shape[-1])
         return (logits / 2).softmax(dim=-1)
 
@@ -162,7 +162,7 @@ def test_prefix_tokens_can_be_left_out_of_the_keys(images, spec):
     backbone = load_backbone(spec)
     prefix = backbone.prefix
 
-    def matrix(heads: Heads) -> Tensor:
+    def matrix(heads: QKV) -> Tensor:
         logits = heads.k @ heads.k.mT / math.sqrt(heads.k.shape[-1])
         logits[..., :prefix] = -torch.inf
         return logits.softmax(dim=-1)
@@ -173,7 +173,7 @@ def test_prefix_tokens_can_be_left_out_of_the_keys(images, spec):
     assert not torch.allclose(found, patches(backbone, images, "naclip:gaussian=0"), atol=1e-3)
 
 
-def test_outliers_are_mended_where_they_enter_the_block(tiny, images, layout):
+def test_outliers_are_purified_where_they_enter_the_block(tiny, images, layout):
     tokens = entering(tiny, images).clone()
     recorder = Recorder("block_out", layers=[-2])
     tiny.trunk(images, stop=-2, tap=recorder, positions="bicubic-offset")

@@ -14,18 +14,18 @@ from segment.encoders.encode_many import encode_many
 from segment.encoders.lazy_grounding import LazyGrounding, over_padded
 from segment.encoders.panoptic_cut import panoptic_cut
 from segment.encoders.second_backbone import second_backbone
-from segment.method import Scorer, Stock, TextFeatures
+from segment.method import Activations, Scorer, TextFeatures
 from segment.methods import METHODS
 
 SECOND = "tiny(patch=8,registers=4,seed=5)"
 SPEC = f"lavg:vfm={SECOND},vfm_size=none,cuts=3"
 
 
-def bare(backbone: Backbone, size: tuple[int, int]) -> Stock:
-    return Stock(backbone, torch.zeros(1, 3, *size), backbone.layout(size), Recording(0, {}))
+def bare(backbone: Backbone, size: tuple[int, int]) -> Activations:
+    return Activations(backbone, torch.zeros(1, 3, *size), backbone.layout(size), Recording(0, {}))
 
 
-def numbered(stock: Stock) -> Tensor:
+def numbered(stock: Activations) -> Tensor:
     return stock.layout.to_map(torch.arange(stock.layout.count)[None])
 
 
@@ -50,11 +50,11 @@ def test_the_masks_are_cut_among_the_second_backbones_keys(tiny, images):
     assert torch.equal(masks, expected)
 
 
-def test_the_picture_is_left_for_other_sources_of_masks(tiny, images):
-    picture = encode_many(tiny, images[..., :90], [SPEC])[0].extras["picture"]
-    assert picture.shape == (2, 3, 64, 96)
-    assert picture.min() >= 0
-    assert picture.max() <= 1
+def test_the_image_is_left_for_other_sources_of_masks(tiny, images):
+    image = encode_many(tiny, images[..., :90], [SPEC])[0].extras["image"]
+    assert image.shape == (2, 3, 64, 96)
+    assert image.min() >= 0
+    assert image.max() <= 1
 
 
 def test_without_cuts_no_second_backbone_is_asked_for(tiny, images):
@@ -63,15 +63,15 @@ def test_without_cuts_no_second_backbone_is_asked_for(tiny, images):
     assert (masks == -1).all()
 
 
-def test_masks_lie_where_the_model_is_whatever_holds_the_pictures(tiny, images):
-    stock = Stock(tiny, images.to("meta"), tiny.layout(images), Recording(12, {}))
+def test_masks_lie_where_the_model_is_whatever_holds_the_images(tiny, images):
+    stock = Activations(tiny, images.to("meta"), tiny.layout(images), Recording(12, {}))
     assert LazyGrounding(cuts=0)._masks(stock).device == tiny.device
 
 
 @pytest.mark.parametrize("first", ["tiny", "tiny:class_token=false", "tiny:registers=4"])
 @pytest.mark.parametrize("vfm", ["self,vfm_layer=6", SECOND])
 @pytest.mark.parametrize("size", ["none", "100"])
-def test_any_prefix_and_any_size_runs_and_a_batch_equals_its_pictures(first, vfm, size):
+def test_any_prefix_and_any_size_runs_and_a_batch_equals_its_images(first, vfm, size):
     backbone = load_backbone(first)
     images = torch.randn(2, 3, 50, 84, generator=torch.Generator().manual_seed(0))
     spec = f"lavg:vfm={vfm},vfm_size={size},cuts=2"
@@ -103,7 +103,7 @@ def test_a_map_over_fewer_pixels_repeats_its_border(tiny):
     assert torch.equal(read[..., 11], numbered(second)[..., 10])
 
 
-def test_a_map_of_a_resized_picture_covers_the_same_pixels(tiny):
+def test_a_map_of_a_resized_image_covers_the_same_pixels(tiny):
     first, second = bare(tiny, (32, 48)), bare(tiny, (96, 144))
     assert second.layout.grid == Grid(6, 9)
     assert torch.equal(over_padded(numbered(second), second, first), numbered(second))
@@ -118,9 +118,9 @@ def test_the_scorer_gives_every_pixel_of_a_mask_the_same_scores(tiny, images):
     maps = scorer(encoding, text, (64, 96)).maps
     assert maps.shape == (2, 3, 64, 96)
     masks = encoding.extras["masks"].repeat_interleave(8, 1).repeat_interleave(8, 2)
-    for picture in range(2):
-        for number in masks[picture].unique():
-            inside = maps[picture][:, masks[picture] == number]
+    for image in range(2):
+        for number in masks[image].unique():
+            inside = maps[image][:, masks[image] == number]
             assert torch.equal(inside, inside[:, :1].expand_as(inside))
 
 
@@ -138,9 +138,9 @@ def test_settings_that_cannot_be_are_refused(setting):
 
 
 def test_a_detector_is_asked_about_the_grid_that_the_second_pass_has(tiny, images):
-    # 24 patches are too few for 30 neighbours; at 192 pixels there are 96.
-    spec = "lavg:vfm=self,vfm_size={},cuts=1,vfm_detector=lof(neighbours=30),vfm_purifier=mean"
-    with pytest.raises(ValueError, match="24 patches can't have 30 neighbours"):
+    # 24 patches are too few for 30 neighbors; at 192 pixels there are 96.
+    spec = "lavg:vfm=self,vfm_size={},cuts=1,vfm_detector=lof(neighbors=30),vfm_purifier=mean"
+    with pytest.raises(ValueError, match="24 patches can't have 30 neighbors"):
         encode_many(tiny, images, [spec.format("none")])
     (found,) = encode_many(tiny, images, [spec.format("192")])
     assert found.extras["masks"].shape == (2, 8, 12)

@@ -1,4 +1,4 @@
-"""Normalised cuts against scipy's generalised eigenproblem, and on graphs whose cut is plain."""
+"""Normalized cuts against scipy's generalized eigenproblem, and on graphs whose cut is plain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence
 
-from segment.encoders import normalized_cut as normalised_cut
+from segment.encoders import normalized_cut as normalized_cut
 from segment.encoders.normalized_cut import cut_off, links_of, second_eigenvector
 
 
@@ -32,7 +32,7 @@ def test_links_are_one_above_the_threshold_and_the_floor_elsewhere():
     assert torch.equal(links_of(features, 0.7), expected)
 
 
-def test_the_second_eigenvector_is_that_of_scipys_generalised_problem(links):
+def test_the_second_eigenvector_is_that_of_scipys_generalized_problem(links):
     degrees = links.sum(dim=1).diag()
     values, vectors = eigh((degrees - links).numpy(), degrees.numpy())
     expected = torch.from_numpy(vectors[:, 1])
@@ -43,7 +43,7 @@ def test_the_second_eigenvector_is_that_of_scipys_generalised_problem(links):
 
 def test_a_large_graph_is_iterated_to_the_same_vector(links, monkeypatch):
     whole, value = second_eigenvector(links)
-    monkeypatch.setattr(normalised_cut, "LARGE", 10)
+    monkeypatch.setattr(normalized_cut, "LARGE", 10)
     iterated, again = second_eigenvector(links)
     assert again == pytest.approx(value, abs=1e-10)
     torch.testing.assert_close(iterated, whole, atol=1e-8, rtol=0)
@@ -54,8 +54,8 @@ def test_an_iteration_that_does_not_converge_is_replaced_by_the_whole_decomposit
         raise ArpackNoConvergence("no convergence", [], [])
 
     whole, _ = second_eigenvector(links)
-    monkeypatch.setattr(normalised_cut, "LARGE", 10)
-    monkeypatch.setattr(normalised_cut, "eigsh", fails)
+    monkeypatch.setattr(normalized_cut, "LARGE", 10)
+    monkeypatch.setattr(normalized_cut, "eigsh", fails)
     assert torch.equal(second_eigenvector(links)[0], whole)
 
 

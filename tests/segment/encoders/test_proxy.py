@@ -14,7 +14,7 @@ from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.base import join_heads, split_heads
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.layout import Grid, Layout, Padding
-from diagnostics.purifiers.neighbor_median import NeighbourMedian
+from diagnostics.purifiers.neighbor_median import NeighborMedian
 from segment.encoders import proxy
 from segment.encoders.encode_many import encode_many
 from segment.encoders.proxy import Proxy, proxy_mix
@@ -26,7 +26,7 @@ SPEC = f"proxyclip:vfm={SECOND}"
 
 
 def slow_mix(features: Tensor, values: Tensor, beta: float, gamma: float) -> Tensor:
-    """One picture, entry by entry: (M, D'), (M, D) -> (M, D)."""
+    """One image, entry by entry: (M, D'), (M, D) -> (M, D)."""
     count = len(features)
     alike = [[float(F.cosine_similarity(a, b, dim=0)) for b in features] for a in features]
     mean = sum(map(sum, alike)) / count**2
@@ -42,7 +42,7 @@ def slow_mix(features: Tensor, values: Tensor, beta: float, gamma: float) -> Ten
 
 
 def slow_encoding(first: Backbone, second: Backbone, images: Tensor, beta: float, gamma: float) -> Tensor:
-    """The whole encoder for pictures that both patches divide, with torch's own resize: (B, M, E)."""
+    """The whole encoder for images that both patches divide, with torch's own resize: (B, M, E)."""
     tokens = first.trunk(images, stop=-2, positions="bicubic-offset")
     block, layout = first.blocks[-1], first.layout(images)
     values = layout.to_map(layout.patches(join_heads(block.qkv(tokens).v))).permute(0, 3, 1, 2)
@@ -119,7 +119,7 @@ def test_a_coarser_second_backbone_gives_a_coarser_grid(images):
 
 @pytest.mark.parametrize("first", ["tiny", "tiny:class_token=false", "tiny:registers=4"])
 @pytest.mark.parametrize("vfm", ["self,vfm_layer=6", SECOND, "tiny(class_token=false)"])
-def test_any_prefix_and_any_size_runs_and_a_batch_equals_its_pictures(first, vfm):
+def test_any_prefix_and_any_size_runs_and_a_batch_equals_its_images(first, vfm):
     backbone = load_backbone(first)
     images = torch.randn(2, 3, 50, 84, generator=torch.Generator().manual_seed(0))
     spec = f"proxyclip:vfm={vfm}"
@@ -144,14 +144,14 @@ def test_bf16_is_near_fp32(images):
     assert F.cosine_similarity(fine, coarse.float(), dim=-1).min() > 0.97
 
 
-def test_mended_patches_of_the_first_backbone_enter_the_last_block(tiny, images):
-    encoder = Proxy(vfm="self", vfm_layer=6, detector=NormTopK(count=3), purifier=NeighbourMedian(), vfm_positions=None)
+def test_purified_patches_of_the_first_backbone_enter_the_last_block(tiny, images):
+    encoder = Proxy(vfm="self", vfm_layer=6, detector=NormTopK(count=3), purifier=NeighborMedian(), vfm_positions=None)
     method = replace(METHODS["proxyclip"], encoder=encoder)
-    mended = encode_many(tiny, images, [method])[0]
+    purified = encode_many(tiny, images, [method])[0]
     plain = encode_many(tiny, images, [replace(method, encoder=replace(encoder, purifier=Proxy().purifier))])[0]
-    assert (mended.extras["outliers"].sum(dim=1) == 3).all()
+    assert (purified.extras["outliers"].sum(dim=1) == 3).all()
     assert not plain.extras["outliers"].any()
-    assert not torch.allclose(mended.patches, plain.patches)
+    assert not torch.allclose(purified.patches, plain.patches)
 
 
 def test_inputs_and_weights_stay_as_they_are(tiny, images):

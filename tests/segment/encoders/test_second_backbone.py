@@ -14,28 +14,28 @@ from diagnostics import load_backbone
 from diagnostics.backbones.base import join_heads
 from diagnostics.detectors.massive import Massive
 from diagnostics.detectors.norm_topk import NormTopK
-from diagnostics.images import denormalise, normalise
+from diagnostics.images import denormalize, normalize
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.zero import Zero
 from diagnostics.registry import split_specs
 from diagnostics.taps import Recorder, Recording
 from segment.decoding.interpolation import linear_weights
 from segment.encoders import second_backbone as module
-from segment.encoders.second_backbone import SecondBackbone, in_patches, onto_grid, patch_centres, second_backbone
-from segment.method import Stock
+from segment.encoders.second_backbone import SecondBackbone, in_patches, onto_grid, patch_centers, second_backbone
+from segment.method import Activations
 from segment.methods import METHODS
 
 PART = SecondBackbone(spec="tiny(patch=8,class_token=false,registers=4)", detector=NormTopK(), purifier=Keep())
 
 
-def stock_of(backbone, images) -> Stock:
+def stock_of(backbone, images) -> Activations:
     recorder = Recorder("block_out")
     backbone.trunk(images, tap=recorder)
-    return Stock(backbone, images, backbone.layout(images), recorder.recording)
+    return Activations(backbone, images, backbone.layout(images), recorder.recording)
 
 
-def bare(backbone, size: tuple[int, int]) -> Stock:
-    return Stock(backbone, torch.zeros(1, 3, *size), backbone.layout(size), Recording(0, {}))
+def bare(backbone, size: tuple[int, int]) -> Activations:
+    return Activations(backbone, torch.zeros(1, 3, *size), backbone.layout(size), Recording(0, {}))
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_a_timm_model_of_a_file_serves_as_second_backbone(tiny, images, tmp_path
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     part = replace(PART, spec=f"timm:test_vit@{tmp_path / 'weights.safetensors'}")
     second = part.stock(stock_of(tiny, images))
-    pictures = normalise(denormalise(images, tiny.mean, tiny.std), second.backbone.mean, second.backbone.std)
+    photos = normalize(denormalize(images, tiny.mean, tiny.std), second.backbone.mean, second.backbone.std)
     model.set_input_size(img_size=(64, 96))
     with torch.no_grad():
-        expected = model.forward_features(pictures)[:, 1:]
+        expected = model.forward_features(photos)[:, 1:]
     torch.testing.assert_close(part.features(second), expected, atol=1e-4, rtol=0)
 
 
@@ -100,26 +100,26 @@ def test_weights_that_cannot_be_had_are_told_with_the_way_out(tiny, monkeypatch,
         second_backbone("timm:nowhere", like=tiny)
 
 
-def test_pictures_are_normalised_anew_and_resized_to_the_longer_side(tiny):
+def test_images_are_normalized_anew_and_resized_to_the_longer_side(tiny):
     second = load_backbone("tiny:class_token=false")
     plain = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(0))
-    images = normalise(plain, tiny.mean, tiny.std)
-    same = PART.pictures(tiny, second, images)
-    torch.testing.assert_close(same, normalise(plain, second.mean, second.std), atol=1e-6, rtol=0)
-    resized = replace(PART, size=60).pictures(tiny, second, images)
+    images = normalize(plain, tiny.mean, tiny.std)
+    same = PART.images(tiny, second, images)
+    torch.testing.assert_close(same, normalize(plain, second.mean, second.std), atol=1e-6, rtol=0)
+    resized = replace(PART, size=60).images(tiny, second, images)
     assert resized.shape == (2, 3, 40, 60)
     larger = F.interpolate(plain, scale_factor=2, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(resized, normalise(larger, second.mean, second.std), atol=1e-5, rtol=0)
+    torch.testing.assert_close(resized, normalize(larger, second.mean, second.std), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("layer", [-1, 5])
 def test_features_at_each_tap_are_those_of_the_stock_forward(tiny, images, layer):
     first = stock_of(tiny, images)
     backbone = second_backbone(PART.spec, like=tiny)
-    pictures = PART.pictures(tiny, backbone, images)
+    photos = PART.images(tiny, backbone, images)
     recorder = Recorder("block_out", "query", "key", "value", layers=[layer])
-    backbone.trunk(pictures, tap=recorder)
-    cut = backbone.layout(pictures).patches
+    backbone.trunk(photos, tap=recorder)
+    cut = backbone.layout(photos).patches
     for tap in ("block_out", "query", "key", "value", "out"):
         part = replace(PART, tap=tap, layer=layer)
         if tap == "out":
@@ -148,7 +148,7 @@ def test_self_at_another_size_runs_the_first_backbone_once_more(tiny, images):
     assert part.features(second).shape == (2, 96, 48)
 
 
-def test_the_second_backbones_patches_can_be_mended(tiny, images):
+def test_the_second_backbones_patches_can_be_purified(tiny, images):
     first = stock_of(tiny, images)
     part = replace(PART, tap="block_out", detector=NormTopK(count=5), purifier=Zero())
     assert ((part.features(part.stock(first)) == 0).all(dim=-1).sum(dim=1) == 5).all()
@@ -178,12 +178,12 @@ def test_a_detector_that_learns_is_fitted_on_the_second_backbone(tiny, images):
 
     part = replace(PART, detector=Learner(), tap="key")
     assert part.fitted(tiny, images) is part.detector
-    assert not seen  # nothing is mended, so nothing is learned
+    assert not seen  # nothing is purified, so nothing is learned
     replace(part, purifier=Zero()).fitted(tiny, images)
     assert seen == [("tiny:patch=8,class_token=false,registers=4", images.shape, 11)]
 
 
-# Two grids on one picture
+# Two grids on one image
 
 
 def test_linear_weights_are_a_bilinear_resize():
@@ -193,24 +193,24 @@ def test_linear_weights_are_a_bilinear_resize():
     torch.testing.assert_close(linear_weights(places, 7) @ row[0, 0], expected[0, 0])
 
 
-def test_places_between_and_beyond_the_centres_are_weighed_as_by_hand():
+def test_places_between_and_beyond_the_centers_are_weighed_as_by_hand():
     weights = linear_weights(torch.tensor([0.0, 0.5, 1.25, 3.0, 9.0]), 3)
     assert weights.tolist() == [[1, 0, 0], [1, 0, 0], [0.25, 0.75, 0], [0, 0, 1], [0, 0, 1]]
 
 
-def test_patch_centres_are_in_pixels_of_the_picture(tiny):
+def test_patch_centers_are_in_pixels_of_the_image(tiny):
     small = load_backbone("tiny:patch=8")
-    rows, cols = patch_centres(bare(tiny, (60, 33)))  # padded by 2 above, and by 7 of 15 to the left
+    rows, cols = patch_centers(bare(tiny, (60, 33)))  # padded by 2 above, and by 7 of 15 to the left
     assert rows.tolist() == [6, 22, 38, 54]
     assert cols.tolist() == [1, 17, 33]
-    rows, cols = patch_centres(bare(small, (120, 66)), like=bare(tiny, (60, 33)))  # 66 is padded by 3 of 6 to the left
+    rows, cols = patch_centers(bare(small, (120, 66)), like=bare(tiny, (60, 33)))  # 66 is padded by 3 of 6 to the left
     assert rows[:2].tolist() == [2, 6]
     assert cols[:2].tolist() == [0.5, 4.5]
 
 
-def test_places_in_patches_undo_the_centres(tiny):
+def test_places_in_patches_undo_the_centers(tiny):
     stock = bare(tiny, (60, 33))
-    rows, cols = in_patches(stock, *patch_centres(stock))
+    rows, cols = in_patches(stock, *patch_centers(stock))
     assert rows.tolist() == [0.5, 1.5, 2.5, 3.5]
     assert cols.tolist() == [0.5, 1.5, 2.5]
 
@@ -224,11 +224,11 @@ def test_grids_over_the_same_pixels_are_resized_as_torch_does(tiny):
 
 
 @pytest.mark.parametrize("size", [(60, 90), (64, 100), (61, 85)])
-def test_a_slope_over_the_picture_is_read_at_the_right_pixels_whatever_the_padding(tiny, size):
+def test_a_slope_over_the_image_is_read_at_the_right_pixels_whatever_the_padding(tiny, size):
     first, second = bare(tiny, size), bare(load_backbone("tiny:patch=8"), size)
 
-    def slope(stock: Stock) -> torch.Tensor:
-        rows, cols = patch_centres(stock)
+    def slope(stock: Activations) -> torch.Tensor:
+        rows, cols = patch_centers(stock)
         return (3 * rows[:, None] - 2 * cols).float().reshape(1, -1, 1)
 
     read = second.layout.to_map(onto_grid(slope(first), first, second))
@@ -236,7 +236,7 @@ def test_a_slope_over_the_picture_is_read_at_the_right_pixels_whatever_the_paddi
     torch.testing.assert_close(read[:, 2:-2, 2:-2], expected[:, 2:-2, 2:-2], atol=1e-3, rtol=0)
 
 
-def test_reading_a_grid_at_its_own_centres_changes_nothing(tiny):
+def test_reading_a_grid_at_its_own_centers_changes_nothing(tiny):
     stock = bare(tiny, (50, 70))
     patches = torch.randn(1, stock.layout.count, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(onto_grid(patches, stock, stock), patches)

@@ -16,32 +16,32 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.layout import Grid, Layout
 from diagnostics.purifiers.keep import Keep
-from diagnostics.purifiers.neighbor_mean import NeighbourMean
+from diagnostics.purifiers.neighbor_mean import NeighborMean
 from diagnostics.taps import Recorder, Recording
 from segment.encoders.encode_many import encode_many, stock_forward
 from segment.encoders.last_block import LastBlock
 from segment.encoders.self_calibrate import SelfCalibrated
-from segment.method import Encoder, Encoding, Stock
+from segment.method import Activations, Encoder, Encoding
 from segment.methods import METHODS
 
 GRID = Grid(5, 8)
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
-    """Two pictures of 5 x 8 patches: enough for 30 neighbours, and not square."""
+def images() -> Tensor:
+    """Two images of 5 x 8 patches: enough for 30 neighbors, and not square."""
     return torch.randn(2, 3, 80, 128, generator=torch.Generator().manual_seed(1))
 
 
 def encoded(backbone: Backbone, images: Tensor, encoder: Encoder) -> Encoding:
-    """One encoder on pictures, at the positions of every other one here."""
+    """One encoder on images, at the positions of every other one here."""
     return encode_many(backbone, images, [replace(METHODS["sc-clip"], encoder=encoder)])[0]
 
 
-# A transcription for one picture in fp64, patch by patch, over the stock weights
+# A transcription for one image in fp64, patch by patch, over the stock weights
 
 
-def slow_mended(patches: Tensor, mask: list[bool], grid: Grid, isolated: str) -> Tensor:
+def slow_purified(patches: Tensor, mask: list[bool], grid: Grid, isolated: str) -> Tensor:
     fixed = patches.clone()
     for number, marked in enumerate(mask):
         if not marked:
@@ -113,10 +113,10 @@ def slow_release(
     cut_gate: bool,
     isolated: str,
 ) -> Tensor:
-    """Both released codes at 12 blocks, from the marks on: tokens (T, D) of layers 0…11 of one picture -> (N, E)."""
+    """Both released codes at 12 blocks, from the marks on: tokens (T, D) of layers 0…11 of one image -> (N, E)."""
     layers, marks = [tokens.double() for tokens in layers], mask.tolist()
-    patches = slow_mended(layers[11][1:], marks, grid, isolated)
-    affinity = slow_cosine(slow_mended(layers[9][1:], marks, grid, isolated))
+    patches = slow_purified(layers[11][1:], marks, grid, isolated)
+    affinity = slow_cosine(slow_purified(layers[9][1:], marks, grid, isolated))
     cut = torch.where(affinity < 0.4, 0.0, affinity)
     gated = slow_gate(cut if cut_gate else affinity)
     first = slow_attention(backbone, slow_mean(cut, patches), terms, gated) + 0.3 * layers[11][0]
@@ -143,10 +143,10 @@ SFP = {"terms": "qq+kk", "second": "similarity", "cut_gate": True, "isolated": "
         ("sfp:detector=norm-topk", SFP),
     ],
 )
-def test_the_released_steps_equal_a_slow_transcription(tiny, pictures, spec, settings):
-    found = encode_many(tiny, pictures, [spec])[0]
+def test_the_released_steps_equal_a_slow_transcription(tiny, images, spec, settings):
+    found = encode_many(tiny, images, [spec])[0]
     outs = Recorder("block_out")
-    tiny.trunk(pictures, tap=outs, positions="bicubic-offset")
+    tiny.trunk(images, tap=outs, positions="bicubic-offset")
     for number in range(2):
         mask = found.extras["outliers"][number]
         assert mask.any()
@@ -158,13 +158,13 @@ def test_the_released_steps_equal_a_slow_transcription(tiny, pictures, spec, set
 @pytest.mark.parametrize(
     ("spec", "settings"), [("sc-clip:detector=norm-topk", SC_CLIP), ("sfp:detector=norm-topk(count=25)", SFP)]
 )
-def test_the_released_steps_equal_a_slow_transcription_on_random_tokens(tiny, pictures, spec, settings):
+def test_the_released_steps_equal_a_slow_transcription_on_random_tokens(tiny, images, spec, settings):
     """Of a few kinds, so that similarities lie on all sides of the threshold, of their mean and of 0."""
     generator = torch.Generator().manual_seed(8)
     kinds = torch.randn(4, 48, generator=generator)[torch.randint(0, 4, (12, 2, 41), generator=generator)]
     tokens = kinds + 0.7 * torch.randn(12, 2, 41, 48, generator=generator)
     recording = Recording(12, {("block_out", layer): tokens[layer] for layer in range(12)})
-    found = METHODS.build(spec).encoder(Stock(tiny, pictures, tiny.layout(pictures), recording))
+    found = METHODS.build(spec).encoder(Activations(tiny, images, tiny.layout(images), recording))
     affinity = found.extras["affinity"]
     assert 0 < affinity.mean() < 0.4
     assert affinity.min() < 0
@@ -202,91 +202,89 @@ def test_given_layers_win_and_negative_ones_count_from_the_end():
 
 
 @pytest.mark.parametrize("depth", [2, 3, 24])
-def test_any_depth_from_two_blocks_on_runs(pictures, depth):
+def test_any_depth_from_two_blocks_on_runs(images, depth):
     backbone = load_backbone(f"tiny:depth={depth}")
     for method in ("sc-clip", "sfp"):
-        assert torch.isfinite(encode_many(backbone, pictures, [method])[0].patches).all()
+        assert torch.isfinite(encode_many(backbone, images, [method])[0].patches).all()
 
 
 # Identities
 
 
-def test_with_everything_off_it_is_the_last_block_with_another_kernel_among_patches(tiny, pictures):
+def test_with_everything_off_it_is_the_last_block_with_another_kernel_among_patches(tiny, images):
     bare = SelfCalibrated(
         purifier=Keep(), pre=False, post=False, similarity_weight=0, second_branch="none", class_share=0, kernel="qq+kk"
     )
     plain = LastBlock(kernel="qq+kk", combine="mean", residual=False, ffn=False, class_in_keys=False)
-    found = encoded(tiny, pictures, bare)
-    torch.testing.assert_close(found.patches, encoded(tiny, pictures, plain).patches, atol=1e-5, rtol=1e-5)
+    found = encoded(tiny, images, bare)
+    torch.testing.assert_close(found.patches, encoded(tiny, images, plain).patches, atol=1e-5, rtol=1e-5)
     assert "affinity" not in found.extras
 
 
-def test_without_outliers_nothing_is_mended(tiny, pictures):
-    blind = encoded(tiny, pictures, SelfCalibrated(detector=LocalOutlierFactor(threshold=1e9)))
-    kept = encoded(tiny, pictures, SelfCalibrated(purifier=Keep()))
+def test_without_outliers_nothing_is_purified(tiny, images):
+    blind = encoded(tiny, images, SelfCalibrated(detector=LocalOutlierFactor(threshold=1e9)))
+    kept = encoded(tiny, images, SelfCalibrated(purifier=Keep()))
     assert not blind.extras["outliers"].any()
     assert torch.equal(blind.patches, kept.patches)
-    assert not torch.equal(kept.patches, encoded(tiny, pictures, SelfCalibrated()).patches)
+    assert not torch.equal(kept.patches, encoded(tiny, images, SelfCalibrated()).patches)
 
 
-def test_a_model_without_a_class_token_does_without_its_share(pictures):
+def test_a_model_without_a_class_token_does_without_its_share(images):
     backbone = load_backbone("tiny:class_token=false")
-    found = encoded(backbone, pictures, SelfCalibrated())
+    found = encoded(backbone, images, SelfCalibrated())
     assert found.class_token is None
-    assert torch.equal(found.patches, encoded(backbone, pictures, SelfCalibrated(class_share=0)).patches)
+    assert torch.equal(found.patches, encoded(backbone, images, SelfCalibrated(class_share=0)).patches)
 
 
-def test_every_patch_gets_its_share_of_both_class_tokens(tiny, pictures):
+def test_every_patch_gets_its_share_of_both_class_tokens(tiny, images):
     """Without a last norm the share would simply be added; a purely linear projection shows it."""
     settings = {"pre": False, "post": False, "purifier": Keep()}
     backbone = load_backbone("tiny")
     backbone.project = lambda tokens: tokens  # type: ignore[method-assign]
-    with_share = encoded(backbone, pictures, SelfCalibrated(class_share=0.5, **settings)).patches
-    without = encoded(backbone, pictures, SelfCalibrated(class_share=0.0, **settings)).patches
-    stock = stock_forward(backbone, pictures, [METHODS["sc-clip"]], positions="bicubic-offset")
+    with_share = encoded(backbone, images, SelfCalibrated(class_share=0.5, **settings)).patches
+    without = encoded(backbone, images, SelfCalibrated(class_share=0.0, **settings)).patches
+    stock = stock_forward(backbone, images, [METHODS["sc-clip"]], positions="bicubic-offset")
     class_tokens = stock.class_token(11) + sum(stock.class_token(layer) for layer in range(4, 11))
     torch.testing.assert_close(with_share - without, 0.5 * class_tokens[:, None].expand_as(without), atol=1e-4, rtol=0)
 
 
-def test_the_direct_second_branch_adds_the_layers_themselves(pictures):
+def test_the_direct_second_branch_adds_the_layers_themselves(images):
     settings = {"pre": False, "post": False, "purifier": Keep(), "class_share": 0.0}
     backbone = load_backbone("tiny")
     backbone.project = lambda tokens: tokens  # type: ignore[method-assign]
     direct = encoded(
-        backbone, pictures, SelfCalibrated(second_branch="direct", fuse_from=5, fuse_to=9, fuse_step=4, **settings)
+        backbone, images, SelfCalibrated(second_branch="direct", fuse_from=5, fuse_to=9, fuse_step=4, **settings)
     )
-    without = encoded(backbone, pictures, SelfCalibrated(second_branch="none", **settings))
-    stock = stock_forward(backbone, pictures, [METHODS["sc-clip"]], positions="bicubic-offset")
+    without = encoded(backbone, images, SelfCalibrated(second_branch="none", **settings))
+    stock = stock_forward(backbone, images, [METHODS["sc-clip"]], positions="bicubic-offset")
     expected = without.patches + stock.patches(5) + stock.patches(9)
     torch.testing.assert_close(direct.patches, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_large_weight_of_similarity_drowns_the_kernel(tiny, pictures):
+def test_a_large_weight_of_similarity_drowns_the_kernel(tiny, images):
     settings = {"class_share": 0.0, "second_branch": "none"}
     one, other = (
-        encoded(tiny, pictures, SelfCalibrated(similarity_weight=1e6, kernel=kernel, **settings)).patches
+        encoded(tiny, images, SelfCalibrated(similarity_weight=1e6, kernel=kernel, **settings)).patches
         for kernel in ("kk", "vv")
     )
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
-def test_mean_and_sum_differ_by_the_number_of_terms_only(tiny, pictures):
+def test_mean_and_sum_differ_by_the_number_of_terms_only(tiny, images):
     """Which is a matter of scale, and the last norm takes scale away, where no class token and no bias is added."""
     backbone = load_backbone("tiny")
     torch.nn.init.zeros_(backbone.model.visual.transformer.resblocks[-1].attn.out_proj.bias)
-    mean, total = (
-        encoded(backbone, pictures, SelfCalibrated(terms=terms, class_share=0.0)) for terms in ("mean", "sum")
-    )
+    mean, total = (encoded(backbone, images, SelfCalibrated(terms=terms, class_share=0.0)) for terms in ("mean", "sum"))
     torch.testing.assert_close(mean.patches, total.patches, atol=1e-3, rtol=1e-3)
 
 
-# Repair
+# Purification
 
 
-def test_count_mends_that_many_of_the_highest_scores(tiny, pictures):
-    lof = LocalOutlierFactor(neighbours=12)
-    found = encoded(tiny, pictures, SelfCalibrated(detector=lof, count=6))
-    stock = stock_forward(tiny, pictures, [METHODS["sc-clip"]], positions="bicubic-offset")
+def test_count_purifies_that_many_of_the_highest_scores(tiny, images):
+    lof = LocalOutlierFactor(neighbors=12)
+    found = encoded(tiny, images, SelfCalibrated(detector=lof, count=6))
+    stock = stock_forward(tiny, images, [METHODS["sc-clip"]], positions="bicubic-offset")
     scores = lof.score(stock.recording.at(11), stock.layout)
     assert found.extras["outliers"].sum(dim=1).tolist() == [6, 6]
     for number in range(2):
@@ -294,44 +292,44 @@ def test_count_mends_that_many_of_the_highest_scores(tiny, pictures):
         assert set(found.extras["outliers"][number].nonzero()[:, 0].tolist()) == best
 
 
-def test_planted_outliers_are_found_and_mended():
+def test_planted_outliers_are_found_and_purified():
     backbone = load_backbone("tiny:outliers=true")
-    picture = torch.full((1, 3, 224, 224), 0.2)
-    picture[..., 60:160, 80:200] = 0.9
-    stock = stock_forward(backbone, picture, [METHODS["sc-clip"]])
+    image = torch.full((1, 3, 224, 224), 0.2)
+    image[..., 60:160, 80:200] = 0.9
+    stock = stock_forward(backbone, image, [METHODS["sc-clip"]])
     norms = stock.patches(-2).norm(dim=-1)
     planted = norms > 5 * norms.median()
     assert 0 < planted.sum() < 10
     for spec in ("sc-clip", "sfp:detector=norm-topk"):
-        assert encode_many(backbone, picture, [spec])[0].extras["outliers"][planted].all()
+        assert encode_many(backbone, image, [spec])[0].extras["outliers"][planted].all()
 
 
-def test_the_places_mended_at_the_last_layer_are_mended_in_the_similarity_too(tiny, pictures):
-    mended = encoded(tiny, pictures, SelfCalibrated()).extras
-    plain = encoded(tiny, pictures, SelfCalibrated(mend_pre=False)).extras
-    assert torch.equal(mended["outliers"], plain["outliers"])
-    touched = mended["outliers"][:, :, None] | mended["outliers"][:, None, :]
-    changed = (mended["affinity"] - plain["affinity"]).abs() > 1e-5
+def test_the_places_purified_at_the_last_layer_are_purified_in_the_similarity_too(tiny, images):
+    purified = encoded(tiny, images, SelfCalibrated()).extras
+    plain = encoded(tiny, images, SelfCalibrated(purify_pre=False)).extras
+    assert torch.equal(purified["outliers"], plain["outliers"])
+    touched = purified["outliers"][:, :, None] | purified["outliers"][:, None, :]
+    changed = (purified["affinity"] - plain["affinity"]).abs() > 1e-5
     assert not changed[~touched].any()
     assert changed.any()
 
 
-def test_the_layer_that_is_looked_at_can_be_another(tiny, pictures):
-    found = encoded(tiny, pictures, SelfCalibrated(detector=NormTopK(count=4), repair_at=5))
-    stock = stock_forward(tiny, pictures, [METHODS["sc-clip"]], positions="bicubic-offset")
+def test_the_layer_that_is_looked_at_can_be_another(tiny, images):
+    found = encoded(tiny, images, SelfCalibrated(detector=NormTopK(count=4), purify_at_layer=5))
+    stock = stock_forward(tiny, images, [METHODS["sc-clip"]], positions="bicubic-offset")
     best = stock.patches(5).norm(dim=-1).topk(4).indices.sort().values
     assert torch.equal(found.extras["outliers"].nonzero()[:, 1].view(2, 4), best)
 
 
-def test_a_picture_all_of_whose_patches_are_marked_stays_finite(tiny, pictures):
+def test_a_image_all_of_whose_patches_are_marked_stays_finite(tiny, images):
     for isolated in ("keep", "zero"):
-        encoder = SelfCalibrated(detector=NormTopK(count=40), purifier=NeighbourMean(isolated=isolated))
-        found = encoded(tiny, pictures, encoder)
+        encoder = SelfCalibrated(detector=NormTopK(count=40), purifier=NeighborMean(isolated=isolated))
+        found = encoded(tiny, images, encoder)
         assert found.extras["outliers"].all()
         assert torch.isfinite(found.patches).all()
 
 
-def test_a_blank_picture_stays_finite(tiny):
+def test_a_blank_image_stays_finite(tiny):
     for method in ("sc-clip", "sfp"):
         found = encode_many(tiny, torch.zeros(1, 3, 96, 128), [method])[0]
         assert torch.isfinite(found.patches).all()
@@ -340,8 +338,8 @@ def test_a_blank_picture_stays_finite(tiny):
 # What comes out
 
 
-def test_extras_hold_the_mask_and_the_similarity(tiny, pictures):
-    found = encoded(tiny, pictures, SelfCalibrated(detector=LofRelease(neighbours=10, contamination=0.1)))
+def test_extras_hold_the_mask_and_the_similarity(tiny, images):
+    found = encoded(tiny, images, SelfCalibrated(detector=LofRelease(neighbors=10, contamination=0.1)))
     assert found.layout == Layout(1, GRID)
     assert found.extras["outliers"].sum(dim=1).tolist() == [4, 4]
     affinity = found.extras["affinity"]
@@ -349,39 +347,39 @@ def test_extras_hold_the_mask_and_the_similarity(tiny, pictures):
     torch.testing.assert_close(affinity, affinity.mT)
 
 
-def test_the_class_token_is_that_of_the_last_but_one_layer(tiny, pictures):
-    found = encode_many(tiny, pictures, ["sc-clip"])[0]
-    tokens = tiny.trunk(pictures, stop=-2, positions="bicubic-offset")
+def test_the_class_token_is_that_of_the_last_but_one_layer(tiny, images):
+    found = encode_many(tiny, images, ["sc-clip"])[0]
+    tokens = tiny.trunk(images, stop=-2, positions="bicubic-offset")
     torch.testing.assert_close(found.class_token, tiny.project(tokens)[:, 0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["sc-clip", "sfp"])
-def test_a_batch_equals_its_pictures_one_by_one(tiny, pictures, method):
-    together = encode_many(tiny, pictures, [method])[0]
+def test_a_batch_equals_its_images_one_by_one(tiny, images, method):
+    together = encode_many(tiny, images, [method])[0]
     for number in range(2):
-        alone = encode_many(tiny, pictures[number : number + 1], [method])[0]
+        alone = encode_many(tiny, images[number : number + 1], [method])[0]
         assert torch.equal(together.extras["outliers"][number], alone.extras["outliers"][0])
         torch.testing.assert_close(together.patches[number], alone.patches[0], atol=1e-5, rtol=1e-5)
 
 
-def test_what_it_reads_is_the_same_afterwards(tiny, pictures):
+def test_what_it_reads_is_the_same_afterwards(tiny, images):
     method = METHODS["sfp"]
-    stock = stock_forward(tiny, pictures, [method])
+    stock = stock_forward(tiny, images, [method])
     before = {place: value.clone() for place, value in stock.recording.values.items()}
     method.encoder(stock)
     assert all(torch.equal(value, before[place]) for place, value in stock.recording.values.items())
 
 
-def test_registers_are_neither_keys_nor_patches(pictures):
+def test_registers_are_neither_keys_nor_patches(images):
     backbone = load_backbone("tiny:registers=4")
     for method in ("sc-clip", "sfp"):
-        assert encode_many(backbone, pictures, [method])[0].patches.shape == (2, 40, 48)
+        assert encode_many(backbone, images, [method])[0].patches.shape == (2, 40, 48)
 
 
-def test_in_bf16_features_point_the_same_way(tiny, pictures):
+def test_in_bf16_features_point_the_same_way(tiny, images):
     half = load_backbone("tiny").to(dtype=torch.bfloat16)
     for method in ("sc-clip:purifier=keep", "sfp:purifier=keep"):
-        fine, coarse = (encode_many(backbone, pictures, [method])[0].patches for backbone in (tiny, half))
+        fine, coarse = (encode_many(backbone, images, [method])[0].patches for backbone in (tiny, half))
         assert coarse.dtype == torch.bfloat16
         assert F.cosine_similarity(fine, coarse.float(), dim=-1).min() > 0.99
 
@@ -394,7 +392,7 @@ def test_in_bf16_features_point_the_same_way(tiny, pictures):
     [
         ("sc-clip:pre_layer=15", "`pre_layer=15` is no layer of 12 blocks"),
         ("sc-clip:fuse_from=9,fuse_to=4", "`fuse_from` is layer 9 and `fuse_to` layer 4"),
-        ("sc-clip:repair_at=0", "`repair_at=0`"),
+        ("sc-clip:purify_at_layer=0", "`purify_at_layer=0`"),
         ("sc-clip:beta=1", "`beta` should be a cosine"),
         ("sc-clip:similarity_weight=-1", "`similarity_weight` should be at least 0"),
         ("sc-clip:gate_scale=-1", "`gate_scale` should be at least 0"),
@@ -404,9 +402,9 @@ def test_in_bf16_features_point_the_same_way(tiny, pictures):
         ("sc-clip:second_branch=half", "should be one of full, similarity, direct, none"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_by_name(tiny, pictures, spec, message):
+def test_settings_that_make_no_sense_are_refused_by_name(tiny, images, spec, message):
     with pytest.raises(ValueError, match=message):
-        encode_many(tiny, pictures, [spec])
+        encode_many(tiny, images, [spec])
 
 
 def test_unknown_words_are_refused_where_no_spec_is_read():
@@ -419,7 +417,7 @@ def test_unknown_words_are_refused_where_no_spec_is_read():
     [
         ("tiny:depth=1", "sc-clip", "a single block"),
         ("tiny:class_token=false", "sfp", "no class token"),
-        ("tiny", "sc-clip", "16 patches can't have 30 neighbours"),
+        ("tiny", "sc-clip", "16 patches can't have 30 neighbors"),
     ],
 )
 def test_models_and_sizes_that_it_cannot_run_on_are_refused(backbone, method, message):

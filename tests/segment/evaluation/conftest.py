@@ -52,7 +52,7 @@ def counts(tmp_path):
                 method: (
                     tally.matrix.tolist(),
                     tally.boundary.tolist(),
-                    [[np.asarray(part).tolist() for part in picture] for picture in tally.pictures],
+                    [[np.asarray(part).tolist() for part in image] for image in tally.images],
                 )
                 for method, tally in one.tallies.items()
             }

@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from diagnostics.images import PictureError
+from diagnostics.images import ImageError
 from segment.datasets.base import Dataset, Sample
 from segment.datasets.shapes import NAMES, Shapes
 
@@ -16,7 +16,7 @@ from segment.datasets.shapes import NAMES, Shapes
 class FaultyShapes(Dataset):
     """Scenes of `shapes`. Reading scene `deadly` ends the process, as often as there are to be deaths.
 
-    Deaths are counted by files in `folder`. `parent` is spared. Scenes in `broken` raise PictureError.
+    Deaths are counted by files in `folder`. `parent` is spared. Scenes in `broken` raise ImageError.
     """
 
     scenes: int = 12
@@ -44,5 +44,5 @@ class FaultyShapes(Dataset):
                     continue
                 os.kill(os.getpid(), signal.SIGKILL)
         if index in self.broken:
-            raise PictureError(f"scene-{index}.png", "is damaged", "Draw it again")
+            raise ImageError(f"scene-{index}.png", "is damaged", "Draw it again")
         return Shapes(scenes=self.scenes, height=48, width=64).read(index)._replace(name=f"scene-{index}")

@@ -1,4 +1,4 @@
-"""Evaluations in this process: right numbers, each picture once, and what is told when something is wrong."""
+"""Evaluations in this process: right numbers, each image once, and what is told when something is wrong."""
 
 import errno
 import json
@@ -49,16 +49,16 @@ def test_counts_are_those_of_a_plain_loop_and_scikit_learn(faulty, here, tmp_pat
         union = matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix)
         assert cell.miou == pytest.approx((np.diag(matrix)[union > 0] / union[union > 0]).mean())
         assert cell.pacc == pytest.approx(np.diag(matrix).sum() / matrix.sum())
-        assert cell.pictures == {"scored": 5, "broken": 0, "skipped": 0, "asked": 5, "has": 5}
+        assert cell.images == {"scored": 5, "broken": 0, "skipped": 0, "asked": 5, "has": 5}
     shards = [read_shard(storage_at(tmp_path / "out"), shard, found.cells[0].run) for shard in cut(5, 2)]
     for method, matrix in total.items():
         assert np.array_equal(sum(shard.tallies[method].matrix for shard in shards), matrix)
 
 
-def test_shards_hold_every_picture_once_whatever_their_size():
-    for pictures in (1, 2, 31, 64, 65, 1449, 5104):
-        shards = cut(pictures, shard_size(pictures))
-        assert [number for shard in shards for number in range(shard.start, shard.stop)] == list(range(pictures))
+def test_shards_hold_every_image_once_whatever_their_size():
+    for images in (1, 2, 31, 64, 65, 1449, 5104):
+        shards = cut(images, shard_size(images))
+        assert [number for shard in shards for number in range(shard.start, shard.stop)] == list(range(images))
         assert max(shard.stop - shard.start for shard in shards) <= 32
 
 
@@ -82,11 +82,11 @@ def test_results_are_files_that_can_be_read_again(faulty, here, tmp_path):
     assert rows["miou"].tolist() == [cell.miou for cell in found.cells]
 
 
-def test_a_broken_picture_is_named_and_the_others_count(faulty, here, counts):
+def test_a_broken_image_is_named_and_the_others_count(faulty, here, counts):
     found = here(faulty(scenes=5, broken=(1, 2)))
     assert found.broken.keys() == {"scene-1", "scene-2"}
     assert "is damaged" in found.broken["scene-1"]
-    assert found.cells[0].pictures == {"scored": 3, "broken": 2, "skipped": 0, "asked": 5, "has": 5}
+    assert found.cells[0].images == {"scored": 3, "broken": 2, "skipped": 0, "asked": 5, "has": 5}
     assert not found.cells[0].whole
     whole = here(faulty(scenes=5), out="whole")
     pixels = 48 * 64
@@ -94,8 +94,8 @@ def test_a_broken_picture_is_named_and_the_others_count(faulty, here, counts):
     assert sum(entry["true"] for entry in whole.cells[0].classes) == 5 * pixels
 
 
-def test_a_run_without_any_readable_picture_says_why(faulty, here):
-    with pytest.raises(ValueError, match=r"none of the 2 pictures can be scored.*is damaged"):
+def test_a_run_without_any_readable_image_says_why(faulty, here):
+    with pytest.raises(ValueError, match=r"none of the 2 images can be scored.*is damaged"):
         here(faulty(scenes=2, broken=(0, 1)))
 
 
@@ -114,22 +114,22 @@ def with_background(faulty):
     return make
 
 
-def test_pictures_of_background_alone_are_skipped_where_the_protocol_says_so(with_background, here, counts):
+def test_images_of_background_alone_are_skipped_where_the_protocol_says_so(with_background, here, counts):
     skipping = {"empty": "skipped"}
     every = here(with_background(3), out="every").cells[0]
     found = here(with_background(3), settings=skipping).cells[0]
-    assert found.pictures == {"scored": 2, "broken": 0, "skipped": 1, "asked": 3, "has": 3}
+    assert found.images == {"scored": 2, "broken": 0, "skipped": 1, "asked": 3, "has": 3}
     assert found.whole
     pixels = 48 * 64
     assert sum(entry["true"] for entry in every.classes) == 3 * pixels
     assert sum(entry["true"] for entry in found.classes) == 2 * pixels
     assert every.classes[15]["true"] - found.classes[15]["true"] == pixels
     before = counts()
-    assert here(with_background(3), settings=skipping).cells[0].pictures == found.pictures  # nothing to be done
+    assert here(with_background(3), settings=skipping).cells[0].images == found.images  # nothing to be done
     assert counts() == before
 
 
-def test_a_run_of_skipped_pictures_alone_says_so(with_background, here):
+def test_a_run_of_skipped_images_alone_says_so(with_background, here):
     with pytest.raises(ValueError, match=r"`scene-0` shows nothing but background, which empty=skipped leaves out"):
         here(with_background(2, only=(0, 1)), settings={"empty": "skipped"})
 
@@ -143,7 +143,7 @@ def test_what_is_empty_depends_on_whether_there_is_a_background(faulty):
     assert not is_empty(ones, faulty())
 
 
-def test_a_label_map_of_another_encoding_is_a_broken_picture(faulty, here):
+def test_a_label_map_of_another_encoding_is_a_broken_image(faulty, here):
     class Odd(faulty):
         def read(self, index):
             sample = super().read(index)
@@ -241,7 +241,7 @@ def test_a_device_out_of_memory_gets_smaller_batches_and_goes_on(faulty, here, c
     assert counts() == counts("whole")
 
 
-def test_detectors_that_learn_see_the_runs_first_pictures_in_every_shard(faulty, tmp_path):
+def test_detectors_that_learn_see_the_runs_first_images_in_every_shard(faulty, tmp_path):
     spec = "clearclip:detector=mahalanobis"
     cells = [
         evaluate("tiny", spec, faulty(scenes=4), out=tmp_path / str(size), shard=size, engine=HERE).cells[0]
@@ -263,34 +263,34 @@ def test_clusters_are_given_to_classes_in_the_unsupervised_setting(faulty, here)
 def test_label_maps_are_exported_in_the_encoding_of_the_data_set(faulty, here, tmp_path, tiny):
     here(faulty(scenes=2))
     here(faulty(scenes=2), export=tmp_path / "maps")  # a finished run writes them too
-    with Image.open(tmp_path / "maps" / "clip" / "scene-1.png") as picture:
-        values = np.asarray(picture)
+    with Image.open(tmp_path / "maps" / "clip" / "scene-1.png") as image:
+        values = np.asarray(image)
     assert values.shape == (48, 64)
     shard = read_shard(storage_at(tmp_path / "out"), Shard(0, 0, 2), read_cells(tmp_path / "out")[0].run)
-    assert np.unique(values).tolist() == np.unique(shard.tallies["clip"].pictures[1].predicted).tolist()
+    assert np.unique(values).tolist() == np.unique(shard.tallies["clip"].images[1].predicted).tolist()
 
 
 @pytest.mark.parametrize(
     "settings, said",
-    [({"limit": 0}, "at least 1 picture"), ({"threads": 0}, "`threads`"), ({"settings": {"a": "b"}}, "no setting")],
+    [({"limit": 0}, "at least 1 image"), ({"threads": 0}, "`threads`"), ({"settings": {"a": "b"}}, "no setting")],
 )
 def test_wrong_arguments_say_what_was_expected(faulty, here, settings, said):
     with pytest.raises(ValueError, match=said):
         here(faulty(scenes=1), **settings)
 
 
-def test_the_first_pictures_are_taken_up_to_the_limit(faulty, here):
+def test_the_first_images_are_taken_up_to_the_limit(faulty, here):
     found = here(faulty(scenes=6), limit=3)
-    assert found.cells[0].pictures == {"scored": 3, "broken": 0, "skipped": 0, "asked": 3, "has": 6}
+    assert found.cells[0].images == {"scored": 3, "broken": 0, "skipped": 0, "asked": 3, "has": 6}
 
 
-def test_a_centre_crop_is_cut_from_picture_and_labels_alike(faulty):
+def test_a_center_crop_is_cut_from_image_and_labels_alike(faulty):
     from segment.evaluation.job import prepared
 
     protocol = protocol_for("cliptrase", "folder", {"size": "short:96"})
     sample = faulty().read(0)
-    picture, labels = prepared(sample, protocol)
-    assert picture.size == (96, 96)
+    image, labels = prepared(sample, protocol)
+    assert image.size == (96, 96)
     assert labels.shape == (96, 96)
     # 48 x 64 doubled is 96 x 128; the middle leaves out 16 columns on each side.
     assert np.array_equal(labels, sample.labels.repeat(2, 0).repeat(2, 1)[:, 16:112])

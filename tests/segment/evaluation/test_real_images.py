@@ -1,4 +1,4 @@
-"""An evaluation on real pictures with a real model's own classifier for words; runs where both are at hand."""
+"""An evaluation on real images with a real model's own classifier for words; runs where both are at hand."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def test_a_real_model_segments_voc_through_its_classifier_and_workers_agree(shar
     assert len(counts("one")) == 4
     for cell, other in zip(one, two, strict=True):
         assert replace(cell, seconds=0) == replace(other, seconds=0)
-        assert cell.pictures == {"scored": 4, "broken": 0, "skipped": 0, "asked": 4, "has": 150}
+        assert cell.images == {"scored": 4, "broken": 0, "skipped": 0, "asked": 4, "has": 150}
         assert cell.miou is not None
         assert 0 < cell.miou < 1

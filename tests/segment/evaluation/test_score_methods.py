@@ -1,4 +1,4 @@
-"""Scores of a sitting equal a plain loop over pictures."""
+"""Scores of a sitting equal a plain loop over images."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from segment.evaluation.score_methods import score_methods
 def test_scores_equal_a_loop_with_scikit_learn(tiny):
     scenes = Shapes(scenes=5, height=64, width=96)
     scores = score_methods(tiny, scenes, ["clip", "clearclip"], limit=3)
-    assert scores.pictures == 3
+    assert scores.images == 3
     text = text_features(tiny, list(scenes.names))
     expected = np.zeros((len(scenes.names),) * 2, int)
     for number in range(3):

@@ -21,7 +21,7 @@ def test_each_row_is_the_method_at_that_threshold(planted):
     table = threshold_cost(planted, world, "relative-norm", [10, 1.5], method="clearclip:kernel=kk")
     assert table.index.tolist() == [1.5, 10.0, np.inf]
     specs = [
-        "clearclip:kernel=kk,detector=relative-norm(threshold=1.5),purifier=neighbour-mean",
+        "clearclip:kernel=kk,detector=relative-norm(threshold=1.5),purifier=neighbor-mean",
         "clearclip:kernel=kk",
     ]
     alone = score_methods(planted, world, specs).table()["mIoU"]

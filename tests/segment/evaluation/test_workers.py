@@ -40,7 +40,7 @@ def test_workers_in_processes_find_the_same_also_when_one_dies(faulty, run, coun
 
 @pytest.mark.slow
 def test_a_shard_that_kills_every_worker_is_named_and_the_others_are_kept(faulty, run, counts, tmp_path):
-    with pytest.raises(ShardFailed, match=r"shard 1 \(pictures 2 to 3, from `scene-2` on\) failed 3 times"):
+    with pytest.raises(ShardFailed, match=r"shard 1 \(images 2 to 3, from `scene-2` on\) failed 3 times"):
         run(faulty(scenes=4, folder=str(tmp_path), deadly=3, deaths=9), engine=Local(workers=2))
     assert list(counts()) == ["000000.npz"]
 
@@ -73,7 +73,7 @@ def test_a_run_that_is_killed_three_times_ends_with_the_same_counts(run, counts,
     assert seen >= 1
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "24 of 24 pictures" in done.stdout
+    assert "24 of 24 images" in done.stdout
     assert "%|" not in done.stderr  # no progress bar where nobody looks
     assert counts() == counts("expected")
 

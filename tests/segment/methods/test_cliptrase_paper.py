@@ -1,4 +1,4 @@
-"""CLIPtrase as printed: Eq 3-8 from pictures to labels, against a slow transcription."""
+"""CLIPtrase as printed: Eq 3-8 from images to labels, against a slow transcription."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segment.methods import METHODS
 
 
 def transcribed(streams, features, text, grid, size, eps, min_samples):
-    """Eq 3 to 8 for one picture: q, k, v (H, T, d) and features (N, E), with loops. Returns labels and clusters."""
+    """Eq 3 to 8 for one image: q, k, v (H, T, d) and features (N, E), with loops. Returns labels and clusters."""
     heads, tokens, _ = streams[0].shape
     w = np.zeros((tokens, tokens))
     for i in range(tokens):

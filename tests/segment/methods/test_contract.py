@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.timm import timm_backbone
-from diagnostics.backbones.tiny import randomise
+from diagnostics.backbones.tiny import randomize
 from diagnostics.detectors import DETECTORS
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.registry import _REGISTRIES, UnknownName, parse_spec
@@ -35,7 +35,7 @@ WITHOUT_CLASS_TOKEN = {
     "sfp-paper": {"detector": "norm-topk"},
     "cliptrase": {"denoise": "none"},
 }
-# More patches than the 30 neighbours of SC-CLIP's density, in a grid that is not square: 6 x 8.
+# More patches than the 30 neighbors of SC-CLIP's density, in a grid that is not square: 6 x 8.
 ROWS, COLS = 6, 8
 # name -> spec, patch. SigLIP's kind pools by attention and has no class token.
 SHAPES = {
@@ -66,11 +66,11 @@ def backbone_of(spec: str) -> Backbone:
         global_pool="map",
         num_classes=0,
     )
-    randomise(model, seed=0)
+    randomize(model, seed=0)
     return timm_backbone(model, "siglip", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
-def pictures(patch: int = 16, rows: int = ROWS, cols: int = COLS, count: int = 2) -> Tensor:
+def photos(patch: int = 16, rows: int = ROWS, cols: int = COLS, count: int = 2) -> Tensor:
     return torch.randn(count, 3, patch * rows, patch * cols, generator=torch.Generator().manual_seed(patch))
 
 
@@ -105,9 +105,9 @@ def words_for(backbone: Backbone, encoding: Encoding) -> TextFeatures:
 
 @every
 @pytest.mark.parametrize("shape", SHAPES)
-def test_dense_features_fill_a_grid_over_pictures_that_are_not_square(name, shape):
+def test_dense_features_fill_a_grid_over_images_that_are_not_square(name, shape):
     spec, patch = SHAPES[shape]
-    backbone, images = backbone_of(spec), pictures(patch)
+    backbone, images = backbone_of(spec), photos(patch)
     settings = WITHOUT_CLASS_TOKEN.get(name, {}) if shape in HEADLESS else {}
     found = encode(method(name, **settings), backbone, images)
     width = backbone.project(torch.zeros(1, 1, backbone.width)).shape[-1]
@@ -126,17 +126,17 @@ def test_dense_features_fill_a_grid_over_pictures_that_are_not_square(name, shap
 @pytest.mark.parametrize("shape", HEADLESS)
 def test_a_method_that_needs_a_class_token_says_so_and_all_others_do_without(name, shape):
     backbone = backbone_of(SHAPES[shape][0])
-    reason = method(name).encoder.refusal(backbone, backbone.layout(pictures()))
+    reason = method(name).encoder.unsupported_reason(backbone, backbone.layout(photos()))
     if name in BY_CLASS_TOKEN:
         with pytest.raises(ValueError, match=rf"`{name}:?` can't run on `.*`: .*no class token"):
-            encode(method(name), backbone, pictures())
+            encode(method(name), backbone, photos())
     else:
         assert reason is None
 
 
 @every
 def test_pixels_that_fill_no_patch_are_padded_and_told(name):
-    images = pictures()[..., :90, :121]
+    images = photos()[..., :90, :121]
     found = encode(method(name), backbone_of("tiny"), images)
     top, bottom, left, right = found.padding
     covered = (90 + top + bottom, 121 + left + right)
@@ -145,8 +145,8 @@ def test_pixels_that_fill_no_patch_are_padded_and_told(name):
 
 
 @every
-def test_a_batch_equals_its_pictures_one_by_one(name):
-    backbone, images, chosen = backbone_of("tiny"), pictures(count=3), method(name)
+def test_a_batch_equals_its_images_one_by_one(name):
+    backbone, images, chosen = backbone_of("tiny"), photos(count=3), method(name)
     images[1] = images[1] * 3
     together = encode(chosen, backbone, images)
     for number in range(3):
@@ -159,7 +159,7 @@ def test_a_batch_equals_its_pictures_one_by_one(name):
 
 @every
 def test_the_same_twice_and_whatever_the_global_generator_says(name):
-    backbone, images = backbone_of("tiny"), pictures()
+    backbone, images = backbone_of("tiny"), photos()
     torch.manual_seed(1)
     first = encode(method(name), backbone, images)
     state = torch.get_rng_state()
@@ -171,8 +171,8 @@ def test_the_same_twice_and_whatever_the_global_generator_says(name):
 
 
 @every
-def test_weights_pictures_and_the_stock_pass_stay_as_they_are(name):
-    backbone, images, chosen = backbone_of("tiny"), pictures(), method(name)
+def test_weights_images_and_the_stock_pass_stay_as_they_are(name):
+    backbone, images, chosen = backbone_of("tiny"), photos(), method(name)
     weights = {key: value.clone() for key, value in backbone.model.state_dict().items()}
     before = images.clone()
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_weights_pictures_and_the_stock_pass_stay_as_they_are(name):
 
 
 def test_methods_together_give_what_each_gives_alone():
-    backbone, images = backbone_of("tiny"), pictures()
+    backbone, images = backbone_of("tiny"), photos()
     methods = [method(name) for name in METHODS]
     for chosen, together in zip(methods, encode_many(backbone, images, methods), strict=True):
         alone = encode(chosen, backbone, images)
@@ -195,7 +195,7 @@ def test_methods_together_give_what_each_gives_alone():
 
 @every
 def test_bf16_runs_and_comes_near_fp32(name):
-    images = pictures()
+    images = photos()
     full = encode(method(name), backbone_of("tiny"), images)
     half = encode(method(name), load_backbone("tiny", precision="bf16"), images)
     assert half.patches.isfinite().all()
@@ -206,7 +206,7 @@ def test_bf16_runs_and_comes_near_fp32(name):
 @every
 def test_its_scorer_covers_the_window_with_a_map_for_every_word(name):
     for spec in ("tiny", "tiny:registers=4"):
-        backbone, images, chosen = backbone_of(spec), pictures(), method(name)
+        backbone, images, chosen = backbone_of(spec), photos(), method(name)
         found = encode(chosen, backbone, images)
         scores = chosen.scorer(found, words_for(backbone, found), (96, 128))
         labels = not scores.maps.is_floating_point()
@@ -221,7 +221,7 @@ def test_a_classifiers_own_rows_are_words_as_well():
     text = TextFeatures(features=rows, owners=torch.arange(10), names=tuple("abcdefghij"))
     for name in METHODS:
         chosen = method(name)
-        scores = chosen.scorer(encode(chosen, backbone, pictures()), text, (96, 128))
+        scores = chosen.scorer(encode(chosen, backbone, photos()), text, (96, 128))
         assert scores.maps.shape[:2] == (2, 10 if scores.maps.is_floating_point() else 1)
 
 
@@ -230,7 +230,7 @@ def test_a_classifiers_own_rows_are_words_as_well():
 
 @every
 def test_a_purifier_that_keeps_all_asks_no_detector(name):
-    backbone, images = backbone_of("tiny"), pictures()
+    backbone, images = backbone_of("tiny"), photos()
     kept = [
         encode(method(name, detector=detector, purifier="keep"), backbone, images)
         for detector in ("relative-norm", "random")
@@ -241,7 +241,7 @@ def test_a_purifier_that_keeps_all_asks_no_detector(name):
 
 @every
 def test_a_detector_that_marks_nothing_changes_nothing(name):
-    backbone, images = backbone_of("tiny"), pictures()
+    backbone, images = backbone_of("tiny"), photos()
     kept = encode(method(name, purifier="keep"), backbone, images)
     # A method with a fixed number of outliers takes that many, whatever the detector's threshold says.
     free = {"count": "none"} if "count" in METHODS[name].settings() else {}
@@ -250,8 +250,8 @@ def test_a_detector_that_marks_nothing_changes_nothing(name):
 
 
 @every
-def test_marked_patches_are_mended_and_told(name):
-    backbone, images = backbone_of("tiny"), pictures()
+def test_marked_patches_are_purified_and_told(name):
+    backbone, images = backbone_of("tiny"), photos()
     kept = encode(method(name, purifier="keep"), backbone, images)
     found = encode(method(name, detector="norm-topk(count=4)", purifier="zero"), backbone, images)
     assert found.extras["outliers"].shape == found.patches.shape[:2]
@@ -262,7 +262,7 @@ def test_marked_patches_are_mended_and_told(name):
 @every
 @pytest.mark.parametrize("detector", ["singular-defect(samples=1)", "adaptive(detector=singular-defect)"])
 def test_a_detector_that_learns_is_fitted_before_it_looks(name, detector):
-    backbone, images = backbone_of("tiny"), pictures()
+    backbone, images = backbone_of("tiny"), photos()
     chosen = method(name, detector=detector, purifier="zero")
     fitted = chosen.fitted(backbone, images)
     assert fitted != chosen
@@ -271,7 +271,7 @@ def test_a_detector_that_learns_is_fitted_before_it_looks(name, detector):
 
 @pytest.fixture(scope="module")
 def outlying() -> tuple[Backbone, Tensor]:
-    """A model that makes outliers on plain patches, and two pictures that are half plain: 8 x 8 patches."""
+    """A model that makes outliers on plain patches, and two images that are half plain: 8 x 8 patches."""
     images = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     images[..., 64:] = 0.2
     return load_backbone("tiny:outliers=true"), images
@@ -282,7 +282,7 @@ def outlying() -> tuple[Backbone, Tensor]:
 def test_every_detector_fits_into_every_kind_of_method(outlying, name, detector):
     backbone, images = outlying
     settings = "(trees=5)" if detector == "isolation-forest" else ""  # a hundred take a second a layer
-    chosen = method(name, detector=detector + settings, purifier="neighbour-median").fitted(backbone, images)
+    chosen = method(name, detector=detector + settings, purifier="neighbor-median").fitted(backbone, images)
     if detector == "pyod" and find_spec("pyod") is None:  # an extra of the package
         with pytest.raises(ValueError, match="pip install pyod"):
             encode(chosen, backbone, images)
@@ -295,7 +295,7 @@ def test_every_detector_fits_into_every_kind_of_method(outlying, name, detector)
 @pytest.mark.parametrize("name", ["clearclip", "clip-surgery", "sc-clip", "sfp-paper"])
 @pytest.mark.parametrize("purifier", PURIFIERS)
 def test_every_purifier_fits_into_every_kind_of_method(name, purifier):
-    backbone, images = backbone_of("tiny"), pictures()
+    backbone, images = backbone_of("tiny"), photos()
     found = encode(method(name, detector="norm-topk(count=4)", purifier=purifier), backbone, images)
     assert found.patches.isfinite().all()
     assert found.extras["outliers"].any() == (purifier != "keep")
@@ -370,4 +370,4 @@ def test_an_unknown_method_is_refused_with_the_near_one():
     with pytest.raises(UnknownName, match=r"no method `clearclp`. Did you mean `clearclip`\?"):
         METHODS.build("clearclp")
     with pytest.raises(ValueError, match="at least one method; known: clip, "):
-        encode_many(backbone_of("tiny"), pictures(), [])
+        encode_many(backbone_of("tiny"), photos(), [])

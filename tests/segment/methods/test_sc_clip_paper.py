@@ -18,8 +18,8 @@ GRID = Grid(6, 7)
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
-    """Two pictures of 6 x 7 patches."""
+def images() -> Tensor:
+    """Two images of 6 x 7 patches."""
     return torch.randn(2, 3, 96, 112, generator=torch.Generator().manual_seed(4))
 
 
@@ -78,7 +78,7 @@ def equation_6(backbone: Backbone, patches: Tensor, affinity: Tensor) -> Tensor:
 
 
 def slow_sc_clip(backbone: Backbone, image: Tensor) -> tuple[Tensor, set[int]]:
-    """Patches (N, E) of one picture (1, 3, h, w) by the paper's text, and its anomaly tokens."""
+    """Patches (N, E) of one image (1, 3, h, w) by the paper's text, and its anomaly tokens."""
     layers: dict[int, Tensor] = {}
 
     def keep(name: str, layer: int, value: Tensor) -> Tensor:
@@ -97,26 +97,26 @@ def slow_sc_clip(backbone: Backbone, image: Tensor) -> tuple[Tensor, set[int]]:
     return normed @ backbone.model.visual.proj.double(), found
 
 
-def test_the_equations_equal_a_slow_transcription(tiny, pictures):
-    found = encode_many(tiny, pictures, ["sc-clip-paper"])[0]
+def test_the_equations_equal_a_slow_transcription(tiny, images):
+    found = encode_many(tiny, images, ["sc-clip-paper"])[0]
     for number in range(2):
-        expected, places = slow_sc_clip(tiny, pictures[number : number + 1])
+        expected, places = slow_sc_clip(tiny, images[number : number + 1])
         assert set(found.extras["outliers"][number].nonzero()[:, 0].tolist()) == places
         torch.testing.assert_close(found.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_ten_patches_are_mended_whatever_the_grid(tiny):
+def test_ten_patches_are_purified_whatever_the_grid(tiny):
     wide = torch.randn(1, 3, 96, 160, generator=torch.Generator().manual_seed(5))
     found = encode_many(tiny, wide, ["sc-clip-paper", "sc-clip-paper:count=4"])
     assert [int(encoding.extras["outliers"].sum()) for encoding in found] == [10, 4]
 
 
-def test_a_class_token_is_not_needed(pictures):
-    found = encode_many(load_backbone("tiny:class_token=false"), pictures, ["sc-clip-paper"])[0]
+def test_a_class_token_is_not_needed(images):
+    found = encode_many(load_backbone("tiny:class_token=false"), images, ["sc-clip-paper"])[0]
     assert found.class_token is None
     assert torch.isfinite(found.patches).all()
 
 
-def test_print_and_release_differ(tiny, pictures):
-    printed, released = encode_many(tiny, pictures, ["sc-clip-paper", "sc-clip"])
+def test_print_and_release_differ(tiny, images):
+    printed, released = encode_many(tiny, images, ["sc-clip-paper", "sc-clip"])
     assert not torch.allclose(printed.patches, released.patches, atol=1e-2)

@@ -11,40 +11,40 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.detectors.norm_topk import NormTopK
 from diagnostics.detectors.som import Som
 from diagnostics.detectors.som_release import SomRelease
-from diagnostics.purifiers.neighbor_mean import NeighbourMean
-from diagnostics.purifiers.neighbor_median import NeighbourMedian
+from diagnostics.purifiers.neighbor_mean import NeighborMean
+from diagnostics.purifiers.neighbor_median import NeighborMedian
 from diagnostics.purifiers.sfp_sum import SfpSum
 from segment.encoders.encode_many import encode_many
 from segment.methods import METHODS
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(6))
 
 
 @pytest.mark.parametrize(
     ("spec", "detector", "purifier"),
     [
-        ("sc-clip", LofRelease, NeighbourMean),
-        ("sc-clip-paper", LocalOutlierFactor, NeighbourMean),
-        ("sfp", SomRelease, NeighbourMean),
+        ("sc-clip", LofRelease, NeighborMean),
+        ("sc-clip-paper", LocalOutlierFactor, NeighborMean),
+        ("sfp", SomRelease, NeighborMean),
         ("sfp-paper", Som, SfpSum),
-        ("sfp:detector=norm-topk", NormTopK, NeighbourMean),
-        ("sfp:detector=lof-release", LofRelease, NeighbourMean),
-        ("sc-clip:detector=som,purifier=median", Som, NeighbourMedian),
+        ("sfp:detector=norm-topk", NormTopK, NeighborMean),
+        ("sfp:detector=lof-release", LofRelease, NeighborMean),
+        ("sc-clip:detector=som,purifier=median", Som, NeighborMedian),
     ],
 )
-def test_a_spec_names_detector_and_purifier(tiny, pictures, spec, detector, purifier):
+def test_a_spec_names_detector_and_purifier(tiny, images, spec, detector, purifier):
     method = METHODS.build(spec)
     assert type(method.settings()["detector"]) is detector
     assert type(method.settings()["purifier"]) is purifier
-    assert torch.isfinite(encode_many(tiny, pictures, [method])[0].patches).all()
+    assert torch.isfinite(encode_many(tiny, images, [method])[0].patches).all()
 
 
 @pytest.mark.parametrize(("spec", "isolated"), [("sc-clip", "keep"), ("sfp", "zero")])
 def test_an_isolated_outlier_is_treated_as_each_release_does(spec, isolated):
-    assert METHODS.build(spec).settings()["purifier"] == NeighbourMean(isolated=isolated)
+    assert METHODS.build(spec).settings()["purifier"] == NeighborMean(isolated=isolated)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_layers_that_are_read_are_those_of_the_sources(spec, depth, layers):
     assert ("block_out", -2) in needed
 
 
-def test_ablations_are_settings(tiny, pictures):
+def test_ablations_are_settings(tiny, images):
     """The rows of SC-CLIP's Table 2, each with one thing more than the last."""
     rows = (
         "purifier=keep,similarity_weight=0",
@@ -81,7 +81,7 @@ def test_ablations_are_settings(tiny, pictures):
         "",
     )
     specs = [f"sc-clip:{row}{rest}".rstrip(":") for row, rest in zip(rows, off, strict=True)]
-    found = [encoding.patches for encoding in encode_many(tiny, pictures, specs)]
+    found = [encoding.patches for encoding in encode_many(tiny, images, specs)]
     for number, patches in enumerate(found):
         assert all(not torch.allclose(patches, other, atol=1e-4) for other in found[:number])
 

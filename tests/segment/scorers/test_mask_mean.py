@@ -58,17 +58,17 @@ def test_region_means_are_those_of_the_enlarged_features(encoding):
     maps = encoding.layout.to_map(F.normalize(encoding.patches, dim=-1)).permute(0, 3, 1, 2)
     large = F.interpolate(maps, size=SIZE, mode="bilinear", align_corners=False)
     means = region_means(encoding, regions, 5)
-    for picture in range(2):
+    for image in range(2):
         for number in range(5):
-            expected = large[picture][:, regions[picture] == number].mean(dim=1)
-            torch.testing.assert_close(means[picture, number], expected, atol=1e-6, rtol=0)
+            expected = large[image][:, regions[image] == number].mean(dim=1)
+            torch.testing.assert_close(means[image, number], expected, atol=1e-6, rtol=0)
 
 
 def test_a_region_without_pixels_has_a_mean_of_zeros(encoding):
     assert (region_means(encoding, torch.zeros(2, *SIZE, dtype=torch.int64), 2)[:, 1] == 0).all()
 
 
-def test_without_renormalising_the_scores_are_the_means_of_the_cosines_in_each_mask(encoding, text):
+def test_without_renormalizing_the_scores_are_the_means_of_the_cosines_in_each_mask(encoding, text):
     regions = encoding.extras["regions"]
     cosines = F.interpolate(Cosine()(encoding, text, SIZE).maps, size=SIZE, mode="bilinear", align_corners=False)
     expected = mean_vote(cosines, torch.where(regions < 0, 4, regions))
@@ -77,10 +77,10 @@ def test_without_renormalising_the_scores_are_the_means_of_the_cosines_in_each_m
     torch.testing.assert_close(scores.maps, expected, atol=1e-6, rtol=0)
 
 
-def test_renormalising_gives_cosines_of_the_mean_features(encoding, text):
+def test_renormalizing_gives_cosines_of_the_mean_features(encoding, text):
     regions = encoding.extras["regions"]
     means = F.normalize(region_means(encoding, torch.where(regions < 0, 4, regions), 5), dim=-1)
-    maps = MaskMean(masks=Given(), renormalise=True)(encoding, text, SIZE).maps
+    maps = MaskMean(masks=Given(), renormalize=True)(encoding, text, SIZE).maps
     row, col = (regions[1] == 2).nonzero()[0]
     torch.testing.assert_close(maps[1, :, row, col], text.features @ means[1, 2])
 

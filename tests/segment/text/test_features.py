@@ -1,4 +1,4 @@
-"""Words as unit vectors: normalise, mean, normalise; what the cache keeps; and classifiers without a text tower."""
+"""Words as unit vectors: normalize, mean, normalize; what the cache keeps; and classifiers without a text tower."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tower(tiny, monkeypatch) -> Counting:
     return counting
 
 
-def test_a_query_is_the_normalised_mean_of_its_normalised_sentences(tiny):
+def test_a_query_is_the_normalized_mean_of_its_normalized_sentences(tiny):
     text = text_features(tiny, [["cat", "kitten"], ["dog"]], TWO, cache=None)
     for row, word in enumerate(("cat", "kitten", "dog")):
         sentences = [tiny.encode_text([template.format(word)])[0] for template in TWO]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diagnostics.backbones import load_backbone
-from diagnostics.images import normalise
+from diagnostics.images import normalize
 from diagnostics.layout import Grid
 from diagnostics.measures.similarity import cosine_affinity
 from segment.decoding.masks.affinity import AffinityMasks, resampled_patches
@@ -46,7 +46,7 @@ def test_regions_of_few_patches_shape_no_mask_and_numbers_stay_without_a_gap(mak
     assert found.labels.tolist() == [[-1, 0, 0, 0, 1, 1, 1, 1]]
 
 
-def test_diagonal_neighbours_do_not_touch(make_encoding):
+def test_diagonal_neighbors_do_not_touch(make_encoding):
     patches = torch.tensor([[[1.0, 0], [0, 1], [0, 1], [1, 0]]])
     found = AffinityMasks(vfm="self", smallest=1).clusters(make_encoding((2, 2), patches=patches))
     assert found.labels.tolist() == [[0, 1, 2, 3]]
@@ -60,34 +60,34 @@ def test_the_threshold_belongs_to_the_alike(make_encoding):
         assert (labels[0, 0] == labels[0, 1]) == together
 
 
-def test_a_second_backbone_sees_the_same_picture_in_its_own_normalisation(make_encoding):
-    picture = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+def test_a_second_backbone_sees_the_same_image_in_its_own_normalization(make_encoding):
+    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     backbone = load_backbone("tiny:registers=4")
-    images = normalise(picture, backbone.mean, backbone.std)
+    images = normalize(image, backbone.mean, backbone.std)
     expected = backbone.layout(images).patches(backbone.project(backbone.trunk(images)))
-    found = AffinityMasks(vfm="tiny(registers=4)").clusters(make_encoding((4, 6), picture=picture))
+    found = AffinityMasks(vfm="tiny(registers=4)").clusters(make_encoding((4, 6), image=image))
     assert torch.allclose(found.rows, cosine_affinity(expected), atol=1e-5)
 
 
 def test_features_of_a_finer_grid_are_averaged_onto_the_coarser_one_and_not_turned():
     backbone = load_backbone("tiny:patch=8")
-    picture = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    fine = resampled_patches(backbone, picture, Grid(8, 12))
-    coarse = resampled_patches(backbone, picture, Grid(4, 6))
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    fine = resampled_patches(backbone, image, Grid(8, 12))
+    coarse = resampled_patches(backbone, image, Grid(4, 6))
     expected = fine.unflatten(1, (4, 2, 6, 2)).mean(dim=(2, 4)).flatten(1, 2)
     assert torch.allclose(coarse, expected, atol=1e-5)
 
 
-def test_a_picture_that_is_no_whole_number_of_the_second_ones_patches_is_stretched():
+def test_a_image_that_is_no_whole_number_of_the_second_ones_patches_is_stretched():
     backbone = load_backbone("tiny:patch=8")
-    picture = torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(1))
-    assert resampled_patches(backbone, picture, Grid(4, 6)).shape == (1, 24, 40)
+    image = torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(1))
+    assert resampled_patches(backbone, image, Grid(4, 6)).shape == (1, 24, 40)
 
 
-def test_settings_that_mean_nothing_are_refused_and_a_missing_picture_is_told(make_encoding):
+def test_settings_that_mean_nothing_are_refused_and_a_missing_image_is_told(make_encoding):
     with pytest.raises(ValueError, match="`threshold` should be a cosine"):
         AffinityMasks(threshold=1.5)
     with pytest.raises(ValueError, match="`smallest`"):
         AffinityMasks(smallest=0)
-    with pytest.raises(ValueError, match="needs `picture`"):
+    with pytest.raises(ValueError, match="needs `image`"):
         AffinityMasks(vfm="tiny").clusters(make_encoding((2, 2), patches=torch.rand(1, 4, 2)))

@@ -11,7 +11,7 @@ from segment.decoding.masks.dbscan import Dbscan, density_settings
 
 
 def slow_dbscan(points: np.ndarray, eps: float, min_samples: int) -> list[int]:
-    """Density clusters by the book: cores chain through neighbours, the first core in order opens a cluster."""
+    """Density clusters by the book: cores chain through neighbors, the first core in order opens a cluster."""
     near = [[j for j in range(len(points)) if np.linalg.norm(points[i] - points[j]) <= eps] for i in range(len(points))]
     labels, cluster = [-1] * len(points), -1
     for start in range(len(points)):
@@ -37,8 +37,8 @@ def test_clusters_are_those_of_a_slow_transcription_of_equation_4(make_encoding)
     encoding = make_encoding((4, 6), affinity=affinity, kept=torch.ones(2, 24, dtype=torch.bool))
     for unit_rows, eps in ((False, 1.0), (True, 0.25)):
         found = Dbscan(eps=eps, min_samples=3, unit_rows=unit_rows).clusters(encoding)
-        for picture, labels in zip(affinity.numpy(), found.labels.tolist(), strict=True):
-            points = picture / np.linalg.norm(picture, axis=1, keepdims=True) if unit_rows else picture
+        for image, labels in zip(affinity.numpy(), found.labels.tolist(), strict=True):
+            points = image / np.linalg.norm(image, axis=1, keepdims=True) if unit_rows else image
             assert labels == slow_dbscan(points, eps, 3)
             assert len(set(labels)) >= 3
         assert torch.equal(found.rows, affinity)

@@ -13,20 +13,20 @@ from segment.decoding.masks.dbscan import Dbscan
 from segment.decoding.masks.sam import Prompts, Sam, TransformersSam, point_prompts, regions_by_points
 
 
-def squares(picture: torch.Tensor, prompts: Prompts) -> torch.Tensor:
-    """A stand-in for SAM: a mask is a square of 16 pixels round each point of its cluster, surest in the centre."""
-    y, x = torch.meshgrid(torch.arange(picture.shape[1]) + 0.5, torch.arange(picture.shape[2]) + 0.5, indexing="ij")
+def squares(image: torch.Tensor, prompts: Prompts) -> torch.Tensor:
+    """A stand-in for SAM: a mask is a square of 16 pixels round each point of its cluster, surest in the center."""
+    y, x = torch.meshgrid(torch.arange(image.shape[1]) + 0.5, torch.arange(image.shape[2]) + 0.5, indexing="ij")
     far = torch.stack([torch.maximum((x - px).abs(), (y - py).abs()) for px, py in prompts.points])
     return torch.stack([(8 - far[inside]).amax(dim=0) for inside in prompts.inside])
 
 
-def test_points_are_the_centres_of_clustered_patches_own_ones_against_all_others():
+def test_points_are_the_centers_of_clustered_patches_own_ones_against_all_others():
     points, inside = point_prompts(torch.tensor([0, -1, 1, 1, -1, 0]), Grid(2, 3), (32, 48))
     assert points.tolist() == [[8, 8], [40, 8], [8, 24], [40, 24]]  # (x, y)
     assert inside.tolist() == [[True, False, False, True], [False, True, True, False]]
 
 
-def test_centres_stretch_with_the_window():
+def test_centers_stretch_with_the_window():
     points, _ = point_prompts(torch.tensor([0, 0]), Grid(1, 2), (10, 100))
     assert points.tolist() == [[25, 5], [75, 5]]
 
@@ -40,7 +40,7 @@ def test_each_pixel_goes_to_the_surest_mask_and_to_none_where_there_is_none():
 
 
 def test_where_all_is_noise_no_mask_is_asked_for():
-    def never(picture, prompts):
+    def never(image, prompts):
         raise AssertionError
 
     found = regions_by_points(torch.zeros(3, 8, 8), torch.full((4,), -1), Grid(2, 2), never, (8, 8))
@@ -100,13 +100,13 @@ def tiny_sam(tmp_path_factory):
 
 def test_sams_masks_are_as_large_as_the_window_one_for_each_cluster(tiny_sam):
     segmenter = TransformersSam(tiny_sam, "cpu")
-    picture = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0))
     prompts = point_prompts(torch.tensor([0, 1, 1, 2, 2, -1]), Grid(2, 3), (32, 48))
-    masks = segmenter(picture, prompts)
+    masks = segmenter(image, prompts)
     assert masks.shape == (3, 32, 48)
     assert torch.isfinite(masks).all()
     # Each mask answers to its own points: other points for cluster 0 leave that of cluster 1 alone.
-    moved = segmenter(picture, prompts._replace(inside=prompts.inside[[1, 1, 2]]))
+    moved = segmenter(image, prompts._replace(inside=prompts.inside[[1, 1, 2]]))
     assert torch.allclose(moved[1:], masks[1:], atol=1e-4)
     assert torch.allclose(moved[0], masks[1], atol=1e-4)
 
@@ -116,7 +116,7 @@ def test_sam_answers_for_every_window_of_a_batch(tiny_sam, make_encoding, halves
         (2, 4),
         affinity=halves(2, 4).expand(2, -1, -1),
         kept=torch.ones(2, 8, dtype=torch.bool),
-        picture=torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(0)),
+        image=torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(0)),
     )
     source = Sam(model=tiny_sam, clusters=Dbscan(eps=0.5, min_samples=2))
     regions = source(encoding, (32, 64))
@@ -126,7 +126,7 @@ def test_sam_answers_for_every_window_of_a_batch(tiny_sam, make_encoding, halves
     assert regions.max() <= 1
     clusters = source.clusters.clusters(encoding).labels[1]
     segmenter = TransformersSam(tiny_sam, "cpu")
-    expected = regions_by_points(encoding.extras["picture"][1], clusters, Grid(2, 4), segmenter, (32, 64))
+    expected = regions_by_points(encoding.extras["image"][1], clusters, Grid(2, 4), segmenter, (32, 64))
     assert torch.equal(regions[1], expected)
 
 

@@ -1,4 +1,4 @@
-"""PAMR against a plain loop over pixels, and what must hold for any picture."""
+"""PAMR against a plain loop over pixels, and what must hold for any image."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_it_equals_a_loop_over_pixels(iterations, dilations):
     assert torch.allclose(found.double(), slow(image, maps, iterations, dilations), atol=1e-5)
 
 
-def test_a_batch_equals_its_pictures_one_by_one():
+def test_a_batch_equals_its_images_one_by_one():
     images, maps = random(2, 3, 9, 12), random(2, 4, 9, 12, seed=1)
     found = pamr(images, maps, iterations=2, dilations=(1, 3))
     for number in range(2):
@@ -73,7 +73,7 @@ def test_weights_add_to_one_and_ignore_brightness_and_contrast():
     assert torch.allclose(weights, pamr_weights(images * 7 + 3, (1, 2)), atol=1e-4)
 
 
-def test_a_flat_picture_takes_the_plain_mean_and_a_flat_map_stays():
+def test_a_flat_image_takes_the_plain_mean_and_a_flat_map_stays():
     flat = torch.zeros(1, 3, 5, 5)
     maps = torch.zeros(1, 1, 5, 5)
     maps[0, 0, 2, 2] = 8
@@ -84,7 +84,7 @@ def test_a_flat_picture_takes_the_plain_mean_and_a_flat_map_stays():
     assert torch.allclose(constant, torch.full((1, 2, 5, 5), 0.3), atol=1e-6)
 
 
-def test_scores_stop_at_an_edge_of_colour():
+def test_scores_stop_at_an_edge_of_color():
     image = torch.zeros(1, 3, 6, 12)
     image[..., 6:] = 5
     maps = torch.zeros(1, 1, 6, 12)
@@ -112,7 +112,7 @@ def windows_of(queries: int) -> Merged:
 def test_as_a_refiner_it_works_on_some_queries_at_a_time(tile_bytes, monkeypatch):
     monkeypatch.setattr(module, "TILE_BYTES", tile_bytes)
     scores, shown = windows_of(5), random(3, 12, 16)
-    canvas = Canvas(picture=Image.new("RGB", (26, 19)), shown=shown, name="a")
+    canvas = Canvas(image=Image.new("RGB", (26, 19)), shown=shown, name="a")
     refined = Pamr(iterations=2, dilations=(1, 2)).scores(scores, canvas)
     image = torch.nn.functional.interpolate(shown[None], size=(19, 26), mode="bilinear", align_corners=False)
     expected = pamr(image, scores.whole()[None], iterations=2, dilations=(1, 2))[0]
@@ -126,7 +126,7 @@ def test_as_a_refiner_it_works_on_some_queries_at_a_time(tile_bytes, monkeypatch
 
 def test_without_iterations_the_refiner_leaves_scores_as_they_are():
     scores = windows_of(2)
-    canvas = Canvas(picture=Image.new("RGB", (26, 19)), shown=random(3, 12, 16), name="a")
+    canvas = Canvas(image=Image.new("RGB", (26, 19)), shown=random(3, 12, 16), name="a")
     assert Pamr(iterations=0).scores(scores, canvas) is scores
     assert REFINERS.build("none").scores(scores, canvas) is scores
 
@@ -142,6 +142,6 @@ def test_settings_without_meaning_are_refused(spec):
         REFINERS.build(spec)
 
 
-def test_pictures_and_maps_that_do_not_belong_together_are_refused():
-    with pytest.raises(ValueError, match="as many pictures"):
+def test_images_and_maps_that_do_not_belong_together_are_refused():
+    with pytest.raises(ValueError, match="as many images"):
         pamr(random(2, 3, 5, 5), random(1, 2, 5, 5))

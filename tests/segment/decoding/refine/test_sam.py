@@ -14,15 +14,15 @@ LABELS = torch.full((4, 8), 4)
 LABELS[:, 5:] = 2
 
 
-class HalfPicture:
+class HalfImage:
     """Says that a class with most of its points in the left half fills that half, and else the right one."""
 
     def __init__(self) -> None:
         self.seen: list = []
 
-    def __call__(self, picture, prompts):
-        self.seen.append((picture, prompts))
-        height, width = picture.shape[1:]
+    def __call__(self, image, prompts):
+        self.seen.append((image, prompts))
+        height, width = image.shape[1:]
         logits = torch.full((len(prompts.inside), height, width), -1.0)
         for number, inside in enumerate(prompts.inside):
             left = float(prompts.points[inside][:, 0].mean()) < width / 2
@@ -31,14 +31,14 @@ class HalfPicture:
 
 
 @pytest.fixture
-def segmenter(monkeypatch) -> HalfPicture:
-    stand_in = HalfPicture()
+def segmenter(monkeypatch) -> HalfImage:
+    stand_in = HalfImage()
     monkeypatch.setattr(module, "_loaded", lambda model, device: stand_in)
     return stand_in
 
 
 def canvas() -> Canvas:
-    return Canvas(picture=Image.new("RGB", (8, 4), (255, 0, 0)), shown=torch.zeros(3, 4, 8), name="a")
+    return Canvas(image=Image.new("RGB", (8, 4), (255, 0, 0)), shown=torch.zeros(3, 4, 8), name="a")
 
 
 def test_labels_follow_the_masks_and_keep_their_class_numbers(segmenter):
@@ -46,13 +46,13 @@ def test_labels_follow_the_masks_and_keep_their_class_numbers(segmenter):
     assert found.tolist() == [[4] * 4 + [2] * 4] * 4
 
 
-def test_points_lie_on_a_grid_in_the_pictures_shape_and_the_picture_is_given_as_it_is(segmenter):
+def test_points_lie_on_a_grid_in_the_images_shape_and_the_image_is_given_as_it_is(segmenter):
     REFINERS.build("sam:points=4").labels(LABELS, canvas())
-    picture, prompts = segmenter.seen[0]
+    image, prompts = segmenter.seen[0]
     assert prompts.points.tolist() == [[x, y] for y in (1, 3) for x in (1, 3, 5, 7)]
     assert prompts.inside.sum(dim=0).tolist() == [1] * 8
-    assert picture[0].min() == 1
-    assert picture[1:].max() == 0
+    assert image[0].min() == 1
+    assert image[1:].max() == 0
 
 
 def test_unscored_pixels_keep_their_label(segmenter):

@@ -14,7 +14,7 @@ LABELS = torch.tensor([[0, 1, 1, 2], [0, 0, 1, 2], [-1, 2, 1, 1]])
 
 
 def canvas(name: str = "a", path=None, size=(4, 3)) -> Canvas:
-    return Canvas(picture=Image.new("RGB", size), shown=torch.zeros(3, 4, 4), name=name, path=path)
+    return Canvas(image=Image.new("RGB", size), shown=torch.zeros(3, 4, 4), name=name, path=path)
 
 
 def test_a_region_takes_its_most_frequent_label_and_the_lowest_of_equals():
@@ -42,7 +42,7 @@ def test_where_masks_overlap_the_smaller_wins():
 
 
 @pytest.mark.parametrize("as_masks", [True, False])
-def test_masks_are_given_by_the_pictures_name(as_masks):
+def test_masks_are_given_by_the_images_name(as_masks):
     regions = np.array([[0, 0, 1, 1]] * 3)
     given = np.stack([regions == 0, regions == 1]) if as_masks else regions
     # The right half has 1 four times and 2 twice, the left half 0 three times, 1 and 2 once.

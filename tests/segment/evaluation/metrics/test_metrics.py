@@ -18,7 +18,7 @@ from segment.evaluation.metrics import (
     counts_of,
     matched,
     paired_difference,
-    summarise,
+    summarize,
 )
 from segment.evaluation.metrics.by_method import miou_by_method
 
@@ -50,7 +50,7 @@ def test_unscored_pixels_count_nowhere(maps):
     )
 
 
-def test_matrices_of_pictures_add_up_to_that_of_all(maps):
+def test_matrices_of_images_add_up_to_that_of_all(maps):
     predicted, truth = maps
     parts = sum(confusion_matrix(predicted[rows], truth[rows], CLASSES) for rows in (slice(7), slice(7, None)))
     assert np.array_equal(parts, confusion_matrix(predicted, truth, CLASSES))
@@ -58,7 +58,7 @@ def test_matrices_of_pictures_add_up_to_that_of_all(maps):
 
 def test_mean_iou_and_accuracies_equal_torchmetrics(maps):
     predicted, truth = maps
-    found = summarise(confusion_matrix(predicted, truth, CLASSES))
+    found = summarize(confusion_matrix(predicted, truth, CLASSES))
     kept = torch.tensor(truth != 255)
     pair = torch.tensor(predicted)[kept], torch.tensor(truth)[kept]
     per_class = MulticlassJaccardIndex(CLASSES, average="none")(*pair)
@@ -71,7 +71,7 @@ def test_mean_iou_and_accuracies_equal_torchmetrics(maps):
 
 def test_numbers_worked_out_by_hand():
     # Truth 0 0 0 1, prediction 0 0 1 1; class 2 occurs nowhere, class 3 is in the truth once and never predicted.
-    found = summarise(confusion_matrix(np.array([[0, 0, 1, 1, 0]]), np.array([[0, 0, 0, 1, 3]]), 4))
+    found = summarize(confusion_matrix(np.array([[0, 0, 1, 1, 0]]), np.array([[0, 0, 0, 1, 3]]), 4))
     assert found.iou[:2].tolist() == [2 / 4, 1 / 2]
     assert np.isnan(found.iou[2])
     assert found.iou[3] == 0
@@ -83,13 +83,13 @@ def test_numbers_worked_out_by_hand():
 
 
 def test_cliptrases_convention_by_hand():
-    found = summarise(confusion_matrix(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]]), 3), convention="cliptrase")
+    found = summarize(confusion_matrix(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]]), 3), convention="cliptrase")
     assert found.miou == pytest.approx((2 / 3.01 + 1 / 2.01) / 2)  # class 2 is not in the truth
     assert found.macc == pytest.approx((2 / 3.01 + 1 / 1.01 + 0) / 3)  # and counts 0 here
 
 
 def test_nothing_to_score_is_nan_and_no_error():
-    found = summarise(np.zeros((3, 3), np.int64))
+    found = summarize(np.zeros((3, 3), np.int64))
     assert np.isnan([found.miou, found.macc, found.pacc, found.fwiou]).all()
     assert found.never_predicted == ()
 
@@ -145,7 +145,7 @@ def test_more_clusters_than_classes_are_refused():
 
 
 def resampled(seed, quality, count=60):
-    """Counts of made-up pictures, of which the method gets `quality` right."""
+    """Counts of made-up images, of which the method gets `quality` right."""
     generator = np.random.default_rng(seed)
     found = Resampled(3, replicates=400)
     total = np.zeros((3, 3), np.int64)
@@ -155,25 +155,25 @@ def resampled(seed, quality, count=60):
         matrix = confusion_matrix(predicted, truth, 3)
         total += matrix
         found.add(f"{number}", counts_of(matrix))
-    return found, summarise(total).miou
+    return found, summarize(total).miou
 
 
 def test_the_interval_holds_the_value_and_has_the_bootstraps_width():
     found, miou = resampled(0, 0.7)
     low, high = found.interval()
     assert low < miou < high
-    # The plain bootstrap, drawing pictures with replacement, gives the same spread.
+    # The plain bootstrap, drawing images with replacement, gives the same spread.
     generator = np.random.default_rng(0)
-    pictures = []
+    images = []
     for _ in range(60):
         truth = generator.integers(0, 3, (8, 8))
         predicted = np.where(generator.random((8, 8)) < 0.7, truth, generator.integers(0, 3, (8, 8)))
-        pictures.append(confusion_matrix(predicted, truth, 3))
-    drawn = [summarise(sum(pictures[place] for place in generator.integers(0, 60, 60))).miou for _ in range(400)]
+        images.append(confusion_matrix(predicted, truth, 3))
+    drawn = [summarize(sum(images[place] for place in generator.integers(0, 60, 60))).miou for _ in range(400)]
     assert np.std(found.miou()) == pytest.approx(np.std(drawn), rel=0.2)
 
 
-def test_resamples_do_not_depend_on_the_order_of_the_pictures():
+def test_resamples_do_not_depend_on_the_order_of_the_images():
     first, second = Resampled(2, replicates=50), Resampled(2, replicates=50)
     counts = {name: Counts(*np.random.default_rng(ord(name)).integers(0, 9, (3, 2))) for name in "abcd"}
     for name in "abcd":
@@ -200,10 +200,10 @@ def test_a_better_method_is_better_in_nearly_all_paired_resamples():
     assert paired_difference(worse, worse) == ((0.0, 0.0), 0.0)
 
 
-def test_methods_that_saw_other_pictures_cannot_be_paired():
+def test_methods_that_saw_other_images_cannot_be_paired():
     first, second = Resampled(2, replicates=5), Resampled(2, replicates=5)
     first.add("a", Counts(np.array([1, 0]), np.array([9, 5]), np.array([9, 5])))
-    with pytest.raises(ValueError, match="same pictures"):
+    with pytest.raises(ValueError, match="same images"):
         paired_difference(first, second)
 
 
@@ -211,5 +211,5 @@ def test_mean_iou_of_several_maps_is_that_of_each(maps):
     predicted, truth = maps
     found = miou_by_method({"a": predicted, "b": np.where(truth == 255, 0, truth)}, truth, CLASSES)
     assert found.index.name == "method"
-    assert found["a"] == summarise(confusion_matrix(predicted, truth, CLASSES)).miou
+    assert found["a"] == summarize(confusion_matrix(predicted, truth, CLASSES)).miou
     assert found["b"] == 1

@@ -13,7 +13,7 @@ from segment.decoding.windows import Whole
 from segment.evaluation.protocols import PROTOCOLS, protocol_for, settings_table, vocabulary_for
 from segment.text.vocabulary import Vocabulary
 
-# short side, crop, stride, scale, threshold, smallest area; whole pictures have no crop.
+# short side, crop, stride, scale, threshold, smallest area; whole images have no crop.
 RELEASED = """
 sclip     voc20       336 224 112 40 0    0
 sclip     voc21       336 224 112 65 0.1  0.1
@@ -93,7 +93,7 @@ def test_cliptrase_scores_the_middle_square_with_its_own_metric_and_labels():
     assert protocol_for("cliptrase", "voc20").method_fields == (("cliptrase", "class_prior=true"),)
 
 
-def test_only_cliptrase_skips_pictures_of_background_alone():
+def test_only_cliptrase_skips_images_of_background_alone():
     skipping = {name for name, _, found in settings_table() if found.empty == "skipped"}
     assert skipping == {"cliptrase", "cliptrase-224"}
 
