@@ -211,8 +211,8 @@ def _segmented(
         title="3. Purify and segment: ten methods, with and without outliers",
         text=[
             f"Mean IoU over {scenes} scenes. First column: {PLAIN}, every method as released. Second: {PLANTED}, with "
-            f"no purification. Third: {DETECTOR} finds and {PURIFIER} purifies the tokens that methods look at. The label "
-            f"maps are those of {PLAIN}."
+            f"no purification. Third: {DETECTOR} finds and {PURIFIER} purifies the tokens that methods look at. The "
+            f"label maps are those of {PLAIN}."
         ],
         tables=[table],
         images=images,
