@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -16,6 +19,7 @@ import pytest
 import torch
 from PIL import Image, features
 
+from diagnostics import images
 from diagnostics.images import (
     MAX_PIXELS,
     ImageError,
@@ -512,7 +516,12 @@ def test_a_one_pixel_image_is_read_and_grows(tmp_path):
 
 
 def test_empty_missing_foreign_and_folder_paths_are_named(tmp_path):
-    cases = {"empty.jpg": "is empty", "text.jpg": "is no image", "none.jpg": "is not there", "folder": "is a folder"}
+    cases = {
+        "empty.jpg": "is empty",
+        "text.jpg": "is not an image",
+        "none.jpg": "does not exist",
+        "folder": "is a folder",
+    }
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("a recipe for soup\n" * 20)
     (tmp_path / "folder").mkdir()
@@ -529,7 +538,7 @@ def test_empty_missing_foreign_and_folder_paths_are_named(tmp_path):
 def test_postscript_is_not_handed_to_another_program(tmp_path):
     path = tmp_path / "drawing.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    with pytest.raises(ImageError, match="is no image that can be read"):
+    with pytest.raises(ImageError, match="is not an image that can be read"):
         open_image(path)
 
 
@@ -780,3 +789,34 @@ def test_a_image_is_loaded_upright_resized_and_normalized_in_one(tmp_path):
     assert torch.allclose(image, by_hand.float(), atol=1e-6)
     assert torch.equal(image, load_image(path, size=(12, 8), mean=mean, std=std))
     assert load_image(path, size="native", mean=mean, std=std).shape == (3, 30, 20)
+
+
+# The package
+
+
+def in_bare_package(code: str) -> str:
+    """What `code` prints in a fresh Python where only the package diagnostics.images itself is imported."""
+    root = Path(images.__file__).parents[1]
+    bare = (
+        "import sys, types\n"
+        f"bare = types.ModuleType('diagnostics'); bare.__path__ = [{str(root)!r}]\n"
+        "sys.modules['diagnostics'] = bare\n"
+    )
+    done = subprocess.run([sys.executable, "-c", bare + code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_package_loads_torch_and_pil_only_where_they_are_needed():
+    heavy = "print(sorted({'torch', 'PIL', 'numpy'} & set(sys.modules)))"
+    assert in_bare_package(f"from diagnostics.images import find_images, Size, parse_size, ImageError\n{heavy}") == "[]"
+    assert "torch" not in in_bare_package(f"from diagnostics.images import open_image, resize, read_size\n{heavy}")
+    assert "torch" in in_bare_package(f"from diagnostics.images import to_tensor\n{heavy}")
+
+
+def test_every_name_of_the_package_is_there_and_no_module_hides_one():
+    for name in images.__all__:
+        assert not inspect.ismodule(getattr(images, name)), name
+    assert set(images.__all__) <= set(dir(images))
+    with pytest.raises(AttributeError, match="no attribute `resample`"):
+        images.resample  # noqa: B018

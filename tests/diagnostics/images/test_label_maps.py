@@ -196,7 +196,7 @@ def test_formats_that_change_class_numbers_and_broken_files_are_refused(tmp_path
     data = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
     touch(tmp_path / "empty.png")
-    for name, words in {"cut": "cut short", "empty": "is empty", "missing": "is not there"}.items():
+    for name, words in {"cut": "cut short", "empty": "is empty", "missing": "does not exist"}.items():
         with pytest.raises(LabelError, match=words):
             read_labels(tmp_path / f"{name}.png")
     gray.save(tmp_path / "pages.tiff", save_all=True, append_images=[gray])
