@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -61,6 +62,11 @@ class Layout:
         """T, the number of tokens: prefix and patches."""
         return self.prefix + self.count
 
+    @property
+    def has_class_token(self) -> bool:
+        """Whether there is a class token among the prefix tokens."""
+        return self.class_index is not None
+
     def patches(self, tokens: Tensor, *, dim: int = 1) -> Tensor:
         """The patch tokens along one dimension: (B, T, …) -> (B, N, …). A view."""
         if tokens.shape[dim] != self.tokens:
@@ -76,6 +82,24 @@ class Layout:
         if self.class_index is None:
             raise ValueError("this backbone has no class token; use the patches: layout.patches(tokens).")
         return tokens.select(dim, self.class_index)
+
+    def class_token_or_none(self, tokens: Tensor, *, dim: int = 1) -> Tensor | None:
+        """The class token as `class_token` has it, or None where the model has none."""
+        return self.class_token(tokens, dim=dim) if self.has_class_token else None
+
+    def prefix_tokens(self, tokens: Tensor, *, dim: int = 1) -> Tensor:
+        """Class token and registers along one dimension: (B, T, …) -> (B, P, …), P = 0 where there are none. A view."""
+        return tokens.narrow(dim, 0, self.prefix)
+
+    def with_patches(self, tokens: Tensor, patches: Tensor) -> Tensor:
+        """New tokens with other patches and the same prefix: (B, T, D), (B, N, D) -> (B, T, D)."""
+        if tokens.shape[1] != self.tokens or patches.shape[1] != self.count:
+            raise ValueError(
+                f"`tokens` should have T={self.tokens} and `patches` N={self.count} along dimension 1; got "
+                f"{tuple(tokens.shape)} and {tuple(patches.shape)}. Make the layout from the same image size: "
+                "backbone.layout(images)."
+            )
+        return torch.cat([tokens[:, : self.prefix], patches], dim=1)
 
     def to_map(self, patches: Tensor, *, dim: int = 1) -> Tensor:
         """Unfolds one dimension into rows and columns: (B, N, …) -> (B, rows, cols, …)."""

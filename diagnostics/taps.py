@@ -6,7 +6,7 @@ thing. Layers are numbered 1…L; 0 is the embedding, where only `block_out` exi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -24,7 +24,7 @@ class TapPlace(NamedTuple):
 
 
 TAPS: dict[str, TapPlace] = {
-    "block_in": TapPlace("(B, T, D)", "tokens that enter the block; X_res of ClearCLIP"),
+    "block_in": TapPlace("(B, T, D)", "block input: the residual stream before the block; X_res of ClearCLIP"),
     "normed": TapPlace("(B, T, D)", "after the first LayerNorm; what q, k, v are made from"),
     "query": TapPlace("(B, H, T, d)", "queries, scaled so that attention = softmax(q·kᵀ/√d)"),
     "key": TapPlace("(B, H, T, d)", "keys"),
@@ -34,7 +34,7 @@ TAPS: dict[str, TapPlace] = {
     "block_sum": TapPlace("(B, T, D)", "block_in + attn_out; X_sum of ClearCLIP"),
     "ffn_hidden": TapPlace("(B, T, F)", "hidden units of the feed-forward network, after the activation"),
     "ffn_out": TapPlace("(B, T, D)", "feed-forward network's output"),
-    "block_out": TapPlace("(B, T, D)", "block_sum + ffn_out: what leaves the block"),
+    "block_out": TapPlace("(B, T, D)", "block_sum + ffn_out: block output, the residual stream after the block"),
 }
 
 
@@ -230,3 +230,38 @@ class Recorder:
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         return iter(self.recording.values)
+
+
+Look = Callable[[int, Recording], None]
+
+
+class EachLayer:
+    """A tap that hands `look` one layer after another, and keeps nothing once it has looked.
+
+    `needs`: layer (1…L, 0 for the embedding) -> the places whose values are wanted there; other layers pass unseen.
+    `block_out` is always among them. When a block ends, `look(layer, recording)` is called with a recording of that
+    layer alone, which is then dropped: memory does not grow with the number of layers. `look` changes nothing.
+    """
+
+    def __init__(self, needs: Mapping[int, Collection[str]], look: Look) -> None:
+        for name in {name for names in needs.values() for name in names}:
+            if name not in TAPS:
+                raise unknown_name("tap", name, TAPS)
+        self.needs = {layer: frozenset(names) | {"block_out"} for layer, names in needs.items()}
+        self.look = look
+        self._recording = Recording(0, {})
+
+    def start(self, depth: int, layout: Layout | None = None) -> None:
+        self._recording = Recording(depth, {})
+
+    def wants(self, name: str, layer: int) -> bool:
+        return name in self.needs.get(layer, ())
+
+    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
+        if self.wants(name, layer):
+            self._recording.values[name, layer] = value
+            if name == "block_out":
+                recording = self._recording
+                self._recording = Recording(recording.depth, {})
+                self.look(layer, recording)
+        return value

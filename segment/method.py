@@ -48,7 +48,7 @@ class Activations:
 
     def class_token(self, layer: int) -> Tensor | None:
         """The class token among `tokens`: (B, D); None for a model without one."""
-        return None if self.layout.class_index is None else self.layout.class_token(self.tokens(layer))
+        return self.layout.class_token_or_none(self.tokens(layer))
 
     def heads(self, layer: int) -> QKV:
         """Queries, keys and values of a block on the stock tokens, made once; needs ("block_out", layer - 1)."""
@@ -84,7 +84,7 @@ def encoding(
     """
     layout, backbone = stock.layout, stock.backbone
     if tokens.shape[1] == layout.tokens:
-        if class_token is None and layout.class_index is not None:
+        if class_token is None and layout.has_class_token:
             class_token = layout.class_token(tokens)
         tokens = layout.patches(tokens)
     height, width = stock.images.shape[-2:]

@@ -56,7 +56,7 @@ def patch_row(inputs: Inputs, matrix: Tensor, patch: int) -> np.ndarray:
 def class_row(inputs: Inputs, matrix: Tensor) -> np.ndarray:
     """What the class token has with every patch; ValueError where there is none."""
     layout = inputs.layout
-    if layout.class_index is None:
+    if not layout.has_class_token:
         raise ValueError(f"`{inputs.backbone.spec}` has no class token; take a figure without its attention.")
     return folded(layout, layout.patches(matrix[None], dim=2)[0, layout.class_index])
 

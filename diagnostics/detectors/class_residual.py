@@ -35,7 +35,7 @@ class ClassResidual(ThresholdDetector):
     threshold: float = 0.2  # our choice: layers without outliers stay below it, not below 0
 
     def unsupported_reason(self, layout: Layout) -> str | None:
-        return None if layout.class_index is not None else "the model has no class token"
+        return None if layout.has_class_token else "the model has no class token"
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         excess = []

@@ -48,7 +48,7 @@ class Som(ThresholdDetector):
             object.__setattr__(self, "threshold", 1.0 if self.compare == "ratio" else 0.0)
 
     def unsupported_reason(self, layout: Layout) -> str | None:
-        return None if layout.class_index is not None else "the model has no class token"
+        return None if layout.has_class_token else "the model has no class token"
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         q, k = recording["query"], recording["key"]

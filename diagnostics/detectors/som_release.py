@@ -42,7 +42,7 @@ class SomRelease(ThresholdDetector):
             raise ValueError(f"`most` should be at least 1, the number of patches to keep; got {self.most}.")
 
     def unsupported_reason(self, layout: Layout) -> str | None:
-        return None if layout.class_index is not None else "the model has no class token"
+        return None if layout.has_class_token else "the model has no class token"
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         q, k = recording["query"], recording["key"]

@@ -48,7 +48,7 @@ class Plant(Edit):
             masks = [planted_places(layout, self.count, clustered=self.clustered, seed=(self.seed, n)) for n in numbers]
             self.memory["places"] = torch.stack(masks).to(value.device)
         added = self.memory["places"][..., None] * value.new_tensor(self.vector)
-        return torch.cat([value[:, : layout.prefix], layout.patches(value) + added], dim=1)
+        return layout.with_patches(value, layout.patches(value) + added)
 
     @property
     def places(self) -> Tensor:

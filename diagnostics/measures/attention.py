@@ -214,7 +214,7 @@ class ClassAttention(Measure):
         return (Variable("class_attention", MAPS, "1", "attention of the class token to the patch", SFP),)
 
     def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
-        return None if layout.class_index is not None else "the model has no class token"
+        return None if layout.has_class_token else "the model has no class token"
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         rows = class_row(view["query"], view["key"], view.layout)

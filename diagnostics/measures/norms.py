@@ -115,7 +115,7 @@ class ClassNorm(Measure):
         return (Variable("class_norm", ("image", "layer"), "model units", "norm of the class token", DARCET),)
 
     def unsupported_reason(self, layout: Layout, *, labeled: bool) -> str | None:
-        return None if layout.class_index is not None else "the model has no class token"
+        return None if layout.has_class_token else "the model has no class token"
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         return {"class_norm": token_norms(view.layout.class_token(view["block_out"]).float())}

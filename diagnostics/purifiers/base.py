@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import final
 
 from torch import Tensor
 
@@ -23,3 +24,9 @@ class Purifier(ABC):
     @abstractmethod
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
         """Patches (B, N, D) with those of mask (B, N) replaced: a new (B, N, D). `class_token`: (B, D), if any."""
+
+    @final
+    def purify_tokens(self, tokens: Tensor, mask: Tensor, layout: Layout) -> Tensor:
+        """New tokens whose marked patches are replaced; prefix tokens stay: (B, T, D), (B, N) -> (B, T, D)."""
+        patches = self(layout.patches(tokens), mask, layout, class_token=layout.class_token_or_none(tokens))
+        return layout.with_patches(tokens, patches)

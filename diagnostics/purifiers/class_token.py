@@ -20,7 +20,7 @@ class ClassToken(Purifier):
     """
 
     def unsupported_reason(self, layout: Layout) -> str | None:
-        return "there is no class token" if layout.class_index is None else None
+        return None if layout.has_class_token else "there is no class token"
 
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
         reason = self.unsupported_reason(layout)

@@ -66,7 +66,7 @@ def dense_tokens(
     if tap not in TOKENS_FIRST:
         tokens = tokens.transpose(1, 2)
     layout = backbone.layout(images)
-    return layout.to_map(layout.patches(tokens)), tokens[:, : layout.prefix]
+    return layout.to_map(layout.patches(tokens)), layout.prefix_tokens(tokens)
 
 
 def _recorder(backbone: Backbone, layer: int, tap: str, project: bool) -> tuple[Recorder, int]:

@@ -19,7 +19,7 @@ from diagnostics.measures.similarity import cosine_affinity
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
 from diagnostics.studies.scoring import check_finite, prepared, ready_detectors
-from diagnostics.taps import Recording
+from diagnostics.taps import EachLayer, Recording
 
 # Colors of the patches: red, green, blue.
 COMPONENTS = 3
@@ -76,47 +76,42 @@ class ImageReport:
 
 @dataclass
 class _Gatherer:
-    """A tap that turns what flows at each layer into small arrays on the CPU, and drops the rest at once."""
+    """Turns what flows at each layer of one image's forward pass into small arrays on the CPU: `arrays`, by name."""
 
     layout: Layout
     layers: frozenset[int]
     detectors: dict[str, dict[int, Detector]]
-    by: str
+    purified_by: str
     purifier: Purifier
     heads: bool
     name: str
-    found: dict[str, list[Tensor]] = field(default_factory=dict)
-    seen: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    depth: int = 0
+    arrays: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def start(self, depth: int, layout: Layout | None = None) -> None:
-        self.depth = depth
+    def tap(self, depth: int) -> EachLayer:
+        """What is needed of layers 0…`depth`: norms of all, and of the chosen ones everything."""
+        needs: dict[int, set[str]] = {layer: set() for layer in range(depth + 1)}
+        for layer in self.layers:
+            needs[layer] = {"attention"}.union(*(parts[layer].needs for parts in self.detectors.values()))
+        return EachLayer(needs, self._look)
 
-    def wants(self, name: str, layer: int) -> bool:
-        if layer not in self.layers:
-            return name == "block_out"
-        needs = (name in parts[layer].needs for parts in self.detectors.values())
-        return name in ("block_out", "attention") or any(needs)
+    def _look(self, layer: int, recording: Recording) -> None:
+        tokens = recording["block_out"]
+        check_finite(tokens, [self.name], "the forward pass gave", layer)
+        self._keep("norms", token_norms(tokens.float()))
+        if layer in self.layers:
+            self._keep_attention(recording["attention"].float())
+            self._keep_patches(tokens.float(), self._marked(layer, recording)[self.purified_by])
 
-    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
-        self.seen[name, layer] = value
-        if name == "block_out":
-            check_finite(value, [self.name], "the forward pass gave", layer)
-            self._keep("norms", token_norms(value.float()))
-            if layer in self.layers:
-                self._look(layer, value)
-            self.seen.clear()
-        return value
+    def _keep(self, name: str, value: Tensor) -> None:
+        self.arrays.setdefault(name, []).append(value[0].cpu())
 
-    def _keep(self, what: str, value: Tensor) -> None:
-        self.found.setdefault(what, []).append(value[0].cpu())
-
-    def _look(self, layer: int, tokens: Tensor) -> None:
-        recording = Recording(self.depth, self.seen)
-        attention = recording["attention", layer].float()
+    def _keep_attention(self, attention: Tensor) -> None:
         self._keep("mean_attention", attention.mean(dim=1).half())
         if self.heads:
             self._keep("attention", attention.half())
+
+    def _marked(self, layer: int, recording: Recording) -> dict[str, Tensor]:
+        """Masks (1, N) of every detector, kept with its scores."""
         masks = {}
         for spec, parts in self.detectors.items():
             outliers = parts[layer](recording, self.layout)
@@ -124,18 +119,21 @@ class _Gatherer:
             masks[spec] = outliers.mask
             self._keep(f"scores {spec}", outliers.scores.float())
             self._keep(f"marked {spec}", outliers.mask)
-        patches = self.layout.patches(tokens).float()
-        class_token = None if self.layout.class_index is None else self.layout.class_token(tokens).float()
-        purified = self.purifier(patches, masks[self.by], self.layout, class_token=class_token)
+        return masks
+
+    def _keep_patches(self, tokens: Tensor, mask: Tensor) -> None:
+        patches = self.layout.patches(tokens)
+        class_token = self.layout.class_token_or_none(tokens)
+        purified = self.purifier(patches, mask, self.layout, class_token=class_token)
         self._keep("similarity", cosine_affinity(patches).half())
         self._keep("purified_similarity", cosine_affinity(purified).half())
         self._keep("purified_norms", token_norms(purified))
         # Axes of the purified patches, for both: among raw ones a few outliers would take all three axes.
         center = purified.mean(dim=1, keepdim=True)
         axes = torch.linalg.svd(purified - center, full_matrices=False).Vh[:, :COMPONENTS].mT
-        for what, values in (("components", patches), ("purified_components", purified)):
+        for name, values in (("components", patches), ("purified_components", purified)):
             scores = (values - center) @ axes
-            self._keep(what, torch.nn.functional.pad(scores, (0, COMPONENTS - scores.shape[-1])))
+            self._keep(name, torch.nn.functional.pad(scores, (0, COMPONENTS - scores.shape[-1])))
 
 
 class LookInside:
@@ -184,26 +182,26 @@ class LookInside:
                 continue
             images = loaded.image[None]
             layout = self.backbone.layout(images)
-            tap = _Gatherer(
+            gatherer = _Gatherer(
                 layout, frozenset(self.run.layers), detectors, self.by, self.purifier, self.heads, image.name
             )
             with torch.no_grad():
-                self.backbone.trunk(images, tap=tap)
-            found = {what: torch.stack(values).numpy() for what, values in tap.found.items()}
-            yield self._inside(image.name, np.asarray(as_image(image.source)), image.size, layout, found)
+                self.backbone.trunk(images, tap=gatherer.tap(self.backbone.depth))
+            arrays = {name: torch.stack(values).numpy() for name, values in gatherer.arrays.items()}
+            yield self._inside(image.name, np.asarray(as_image(image.source)), image.size, layout, arrays)
         if len(self.left_out) == len(self.run.listed):
             raise ValueError(f"none of the images can be opened. The first: {next(iter(self.left_out.values()))}")
 
     def _inside(
-        self, name: str, image: np.ndarray, size: tuple[int, int], layout: Layout, found: dict[str, np.ndarray]
+        self, name: str, image: np.ndarray, size: tuple[int, int], layout: Layout, arrays: dict[str, np.ndarray]
     ) -> ImageReport:
         padding = padding_to_patches(size, self.backbone.patch_size)
         height, width = size[0] + padding.top + padding.bottom, size[1] + padding.left + padding.right
         stretched = (image.shape[1] / size[1]) / (image.shape[0] / size[0])
         scored = {
             spec: Scored(
-                scores=found[f"scores {spec}"],
-                marked=found[f"marked {spec}"],
+                scores=arrays[f"scores {spec}"],
+                marked=arrays[f"marked {spec}"],
                 threshold=_threshold(part),
                 published=part.published,
             )
@@ -216,17 +214,17 @@ class LookInside:
             aspect=width / height * stretched,
             layout=layout,
             layers=tuple(self.run.layers),
-            norms=found["norms"],
-            attention=found.get("attention"),
-            mean_attention=found["mean_attention"],
-            similarity=found["similarity"],
-            components=found["components"],
+            norms=arrays["norms"],
+            attention=arrays.get("attention"),
+            mean_attention=arrays["mean_attention"],
+            similarity=arrays["similarity"],
+            components=arrays["components"],
             scored=scored,
             purifier=self.purifier_spec,
             purified_by=self.by,
-            purified_norms=found["purified_norms"],
-            purified_similarity=found["purified_similarity"],
-            purified_components=found["purified_components"],
+            purified_norms=arrays["purified_norms"],
+            purified_similarity=arrays["purified_similarity"],
+            purified_components=arrays["purified_components"],
         )
 
 

@@ -34,7 +34,7 @@ from diagnostics.measures.auc import pooled
 from diagnostics.measures.base import Variable
 from diagnostics.measures.tokens import STREAMS
 from diagnostics.studies.store import MEASURED, SKIPPED, RunStore, Sizes
-from diagnostics.taps import Recording, resolve_layer
+from diagnostics.taps import EachLayer, Recording, resolve_layer
 
 # Images in one forward pass. Our choice: enough to fill a CPU's cores, small enough for a laptop's memory.
 BATCH = 8
@@ -46,11 +46,8 @@ POOLED = (
 )
 
 
-class Observer:
-    """A tap that measures each layer as it passes and keeps the numbers only.
-
-    What a layer shows is dropped when its block ends, so memory does not grow with depth or with what is asked.
-    """
+class _Observer:
+    """Measures each layer of a forward pass when its block ends, and keeps the numbers only."""
 
     def __init__(
         self,
@@ -60,42 +57,27 @@ class Observer:
         patch_size: tuple[int, int],
         labels: Tensor | None = None,
     ) -> None:
-        self.measures, self.layers, self.layout = measures, frozenset(layers), layout
+        self.measures, self.layout = measures, layout
         self.patch_size, self.labels = patch_size, labels
-        self.needs = {tap for measure in measures for tap in measure.needs}
-        self.shared_wishes = {name for measure in measures for name in getattr(measure, "wants", ())}
-        self.seen: dict[tuple[str, int], Tensor] = {}
-        self.found: dict[str, list[Tensor]] = {}
+        needs = {tap for measure in measures for tap in measure.needs}
+        self.tap = EachLayer(dict.fromkeys(layers, needs), self._measure)
+        self.attention_wanted = {name for measure in measures for name in getattr(measure, "wants", ())}
+        self.values: dict[str, list[Tensor]] = {}
         self.kept: list[list[Tensor]] = [[] for _ in measures]
-        self.depth = 0
 
-    def start(self, depth: int, layout: Layout | None = None) -> None:
-        self.depth = depth
-
-    def wants(self, name: str, layer: int) -> bool:
-        return layer in self.layers and (name in self.needs or name == "block_out")
-
-    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
-        if self.wants(name, layer):
-            self.seen[name, layer] = value
-            if name == "block_out":
-                self._measure(layer)
-                self.seen.clear()
-        return value
-
-    def _measure(self, layer: int) -> None:
-        shared = {"attention_wanted": self.shared_wishes}
-        view = LayerView(layer, Recording(self.depth, self.seen), self.layout, self.patch_size, self.labels, shared)
+    def _measure(self, layer: int, recording: Recording) -> None:
+        shared = {"attention_wanted": self.attention_wanted}
+        view = LayerView(layer, recording, self.layout, self.patch_size, self.labels, shared)
         for measure, kept in zip(self.measures, self.kept, strict=True):
             if isinstance(measure, AcrossLayers):
                 kept.append(measure.keep(view))
             else:
                 for name, value in measure.measure(view).items():
-                    self.found.setdefault(name, []).append(value)
+                    self.values.setdefault(name, []).append(value)
 
     def results(self) -> dict[str, Tensor]:
         """All variables, image first, layers second: (B, L, …)."""
-        results = {name: torch.stack(values, dim=1) for name, values in self.found.items()}
+        results = {name: torch.stack(values, dim=1) for name, values in self.values.items()}
         for measure, kept in zip(self.measures, self.kept, strict=True):
             if kept:
                 results |= measure.compare(torch.stack(kept))
@@ -119,9 +101,9 @@ def measure_images(
         raise ValueError("measures need double precision, which Apple's GPU lacks; load the backbone on `cpu`.")
     chosen = _layers(layers, backbone.depth)
     labels = None if labels is None else labels.to(backbone.device)
-    observer = Observer(measures, chosen, backbone.layout(images), backbone.patch_size, labels)
+    observer = _Observer(measures, chosen, backbone.layout(images), backbone.patch_size, labels)
     with torch.no_grad():
-        backbone.trunk(images, stop=chosen[-1], tap=observer, positions=positions)
+        backbone.trunk(images, stop=chosen[-1], tap=observer.tap, positions=positions)
         return observer.results()
 
 

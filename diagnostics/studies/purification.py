@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from diagnostics.measures.norms import norm_ratio, token_norms
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
 from diagnostics.studies.scoring import Fitted, check_finite, prepared, ready_detectors
-from diagnostics.taps import Recording
+from diagnostics.taps import EachLayer, Recording
 
 MODES = ("in place", "propagated")
 # Share of the bootstrap's means that lies in the interval. Our choice.
@@ -42,32 +42,22 @@ PROMPT = "a photo of a {}"
 Classifier = Callable[[Tensor], Tensor]
 
 
-@dataclass
-class _Stock:
-    """A tap that lets detectors mark their layers, keeps what leaves those layers, and drops what else it saw."""
+class _MarkedLayers:
+    """What detectors mark in their layers during one forward pass, beside the block outputs that they marked.
 
-    detectors: Mapping[int, Detector]
-    layout: Layout
-    seen: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    tokens: dict[int, Tensor] = field(default_factory=dict)
-    scores: dict[int, Tensor] = field(default_factory=dict)
-    masks: dict[int, Tensor] = field(default_factory=dict)
-    depth: int = 0
+    `detectors` by layer, 1…L. `tokens` (B, T, D), `scores` (B, N) and `masks` (B, N) bool go by layer too.
+    """
 
-    def start(self, depth: int, layout: Layout | None = None) -> None:
-        self.depth = depth
+    def __init__(self, detectors: Mapping[int, Detector], layout: Layout) -> None:
+        self.detectors, self.layout = detectors, layout
+        self.tap = EachLayer({layer: detector.needs for layer, detector in detectors.items()}, self._look)
+        self.tokens: dict[int, Tensor] = {}
+        self.scores: dict[int, Tensor] = {}
+        self.masks: dict[int, Tensor] = {}
 
-    def wants(self, name: str, layer: int) -> bool:
-        return layer in self.detectors and (name == "block_out" or name in self.detectors[layer].needs)
-
-    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
-        self.seen[name, layer] = value
-        if name == "block_out":
-            self.tokens[layer] = value
-            found = self.detectors[layer](Recording(self.depth, self.seen), self.layout)
-            self.scores[layer], self.masks[layer] = found.scores, found.mask
-            self.seen.clear()
-        return value
+    def _look(self, layer: int, recording: Recording) -> None:
+        self.tokens[layer] = recording["block_out"]
+        self.scores[layer], self.masks[layer] = self.detectors[layer](recording, self.layout)
 
 
 @dataclass(frozen=True)
@@ -83,23 +73,23 @@ class _Run:
     def measure(self, images: Tensor, labels: Tensor | None, names: Sequence[str]) -> list[pd.DataFrame]:
         """A table for each layer and purifier, with a row for each image, of these names."""
         layout = self.backbone.layout(images)
-        stock = _Stock(self.detectors, layout)
-        last = self.backbone.trunk(images, tap=stock)
-        for layer, scores in stock.scores.items():
+        marked = _MarkedLayers(self.detectors, layout)
+        last = self.backbone.trunk(images, tap=marked.tap)
+        for layer, scores in marked.scores.items():
             check_finite(scores, names, f"`{self.spec}` found", layer)
-        for layer, tokens in (*stock.tokens.items(), (self.backbone.depth, last)):
+        for layer, tokens in (*marked.tokens.items(), (self.backbone.depth, last)):
             check_finite(tokens, names, f"`{self.backbone.spec}` makes", layer)
         at_last = {"auc_last": _auc(layout.patches(last), labels)}
         at_last |= {name: classify(last).cpu() for name, classify in self.classifiers.items()}
         tables = []
-        for layer, tokens in stock.tokens.items():
+        for layer, tokens in marked.tokens.items():
             before = _describe(tokens, labels, layout) | at_last
             for spec, purifier in self.purifiers.items():
-                purified = _purified(tokens, stock.masks[layer], purifier, layout)
+                purified = purifier.purify_tokens(tokens, marked.masks[layer], layout)
                 after, cosine = self._after(before, tokens, purified, last, layer, labels, layout)
                 columns = {f"{name}_before": values for name, values in before.items()}
                 columns |= {f"{name}_after": values for name, values in after.items()}
-                columns |= {"class_cosine": cosine, "marked": stock.masks[layer].sum(dim=1).cpu()}
+                columns |= {"class_cosine": cosine, "marked": marked.masks[layer].sum(dim=1).cpu()}
                 numbers = {name: values.numpy() for name, values in columns.items()}
                 tables.append(pd.DataFrame({"layer": layer, "purifier": spec, **numbers}))
         return tables
@@ -120,7 +110,7 @@ class _Run:
         """
         changed = (purified != tokens).flatten(1).any(dim=1)
         after = {name: values.clone() for name, values in before.items()}
-        cosine = torch.full((len(tokens),), 1.0 if layout.class_index is not None else torch.nan, dtype=torch.float64)
+        cosine = torch.full((len(tokens),), 1.0 if layout.has_class_token else torch.nan, dtype=torch.float64)
         if not changed.any():
             return after, cosine
         purified, labels = purified[changed], None if labels is None else labels[changed.to(labels.device)]
@@ -135,18 +125,11 @@ class _Run:
         where = changed.cpu()
         for name, values in found.items():
             after[name][where] = values
-        if layout.class_index is not None:
+        if layout.has_class_token:
             # As doubles, so that a class token that is the same has the cosine 1; on the CPU, which all have them.
             stock, mine = (layout.class_token(side).cpu().double() for side in (last[changed], reached))
             cosine[where] = F.cosine_similarity(stock, mine, dim=-1)
         return after, cosine
-
-
-def _purified(tokens: Tensor, mask: Tensor, purifier: Purifier, layout: Layout) -> Tensor:
-    """Tokens with the marked patches purified, as the edit `purify-at` does it: (B, T, D) -> (B, T, D)."""
-    class_token = None if layout.class_index is None else layout.class_token(tokens)
-    patches = purifier(layout.patches(tokens), mask, layout, class_token=class_token)
-    return torch.cat([tokens[:, : layout.prefix], patches], dim=1)
 
 
 def _describe(tokens: Tensor, labels: Tensor | None, layout: Layout) -> dict[str, Tensor]:

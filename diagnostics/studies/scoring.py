@@ -11,7 +11,7 @@ import itertools
 import numbers
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,10 @@ from diagnostics.images.feed import (
     stacked,
 )
 from diagnostics.images.label_maps import IGNORE
-from diagnostics.layout import Layout, grid_of
+from diagnostics.layout import Layout
 from diagnostics.measures.norms import median_norm, token_norms
 from diagnostics.studies.location import BACKGROUND_CLASSES, patch_places, where_marked
-from diagnostics.taps import Recording, chain, resolve_layer
+from diagnostics.taps import EachLayer, Recording, chain, resolve_layer
 
 # Images from which detectors learn that have something to learn. Our choice; the released code takes 100 to 500.
 IMAGES_TO_FIT = 32
@@ -58,38 +58,32 @@ Detectors = str | Detector | Sequence[str | Detector]
 Thresholds = int | Sequence[float] | Mapping[str, Sequence[float]]
 
 
-@dataclass
 class _Scorer:
-    """A tap that lets every detector score the layers asked for, and drops what it saw."""
+    """What every detector scores and marks in the layers of one forward pass: (name, layer) -> (B, N), on the CPU.
 
-    detectors: dict[tuple[str, int], Detector]
-    layers: frozenset[int]
-    layout: Layout
-    seen: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    scores: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    masks: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    depth: int = 0
+    `seconds` by name: the time that each detector took, all layers together.
+    """
 
-    def start(self, depth: int, layout: Layout | None = None) -> None:
-        self.depth = depth
+    def __init__(self, detectors: Fitted, layout: Layout) -> None:
+        self.layout = layout
+        self.by_layer: dict[int, dict[str, Detector]] = {}
+        for (name, layer), detector in detectors.items():
+            self.by_layer.setdefault(layer, {})[name] = detector
+        needs = {
+            layer: {tap for detector in parts.values() for tap in detector.needs}
+            for layer, parts in self.by_layer.items()
+        }
+        self.tap = EachLayer(needs, self._look)
+        self.scores: dict[tuple[str, int], Tensor] = {}
+        self.masks: dict[tuple[str, int], Tensor] = {}
+        self.seconds: dict[str, float] = {}
 
-    def wants(self, name: str, layer: int) -> bool:
-        needs = (detector.needs for (_, at), detector in self.detectors.items() if at == layer)
-        return layer in self.layers and (name == "block_out" or any(name in taps for taps in needs))
-
-    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
-        self.seen[name, layer] = value
-        if name == "block_out":
-            recording = Recording(self.depth, self.seen)
-            for (spec, at), detector in self.detectors.items():
-                if at == layer:
-                    began = time.perf_counter()
-                    found = detector(recording, self.layout)
-                    self.scores[spec, layer], self.masks[spec, layer] = found.scores.cpu(), found.mask.cpu()
-                    self.seconds[spec] = self.seconds.get(spec, 0.0) + time.perf_counter() - began
-            self.seen.clear()
-        return value
+    def _look(self, layer: int, recording: Recording) -> None:
+        for name, detector in self.by_layer[layer].items():
+            began = time.perf_counter()
+            outliers = detector(recording, self.layout)
+            self.scores[name, layer], self.masks[name, layer] = outliers.scores.cpu(), outliers.mask.cpu()
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
 
 def score_images(
@@ -126,10 +120,10 @@ def score_images(
 
     def work(some: list[Loaded]) -> None:
         pixels = stacked(some)
-        scorer = _Scorer(ready, frozenset(chosen), backbone.layout(pixels))
+        scorer = _Scorer(ready, backbone.layout(pixels))
         edit = plant and _with_images(plant, [item.number for item in some])
         with torch.no_grad():
-            backbone.trunk(pixels, stop=chosen[-1], tap=chain(edit, scorer))
+            backbone.trunk(pixels, stop=chosen[-1], tap=chain(edit, scorer.tap))
         grid = scorer.layout.grid
         for (spec, layer), values in scorer.scores.items():
             check_finite(values, [listed[item.number].name for item in some], f"`{spec}` found", layer)
@@ -268,11 +262,7 @@ def detector_name(part: Detector) -> str:
 
 def layouts_of(backbone: Backbone, listed: Sequence[ListedImage]) -> set[Layout]:
     """The layouts of all images that can be read."""
-    return {
-        Layout(backbone.prefix, grid_of(image.size, backbone.patch_size), backbone.class_index)
-        for image in listed
-        if not image.reason
-    }
+    return {backbone.layout(image.size) for image in listed if not image.reason}
 
 
 def check_finite(values: Tensor, names: Sequence[str], who: str, layer: int) -> None:

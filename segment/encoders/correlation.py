@@ -120,7 +120,7 @@ class Correlation(Encoder):
             layer = getattr(self, name)
             if not -backbone.depth <= layer <= backbone.depth:
                 return f"`{name}` is {layer}, but its blocks are 1…{backbone.depth}"
-        if self.denoise == "class-row" and layout.class_index is None:
+        if self.denoise == "class-row" and not layout.has_class_token:
             return "it has no class token, whose row `denoise=class-row` subtracts; set `denoise=none`"
         if not isinstance(self.purifier, Keep) and resolve_layer(self.purify_at_layer, backbone.depth) == 0:
             return "block 1 has no layer before it to find outliers in; set `purifier=keep`, or a later `recover_at`"

@@ -8,27 +8,9 @@ import torch
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.layout import Layout
-from diagnostics.taps import Recording, resolve_layer
+from diagnostics.taps import EachLayer, Recording, resolve_layer
 from segment.method import Activations, Encoding, Method, Place
 from segment.methods import METHODS
-
-
-class _Places:
-    """A tap that keeps exactly the places asked for."""
-
-    def __init__(self, places: set[Place]) -> None:
-        self.places = places
-        self.values: dict[Place, Tensor] = {}
-
-    def start(self, depth: int, layout: Layout | None = None) -> None: ...
-
-    def wants(self, name: str, layer: int) -> bool:
-        return (name, layer) in self.places
-
-    def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
-        self.values[name, layer] = value
-        return value
 
 
 def encode_many(
@@ -66,6 +48,14 @@ def stock_forward(
     """One forward pass over normalized images (B, 3, h, w) that keeps what the methods need."""
     depth = backbone.depth
     places = {(name, resolve_layer(layer, depth)) for method in methods for name, layer in method.encoder.needs(depth)}
-    tap = _Places(places)
-    backbone.trunk(images, stop=max((layer for _, layer in places), default=0), tap=tap, positions=positions)
-    return Activations(backbone, images, backbone.layout(images), Recording(depth, tap.values))
+    needs: dict[int, list[str]] = {}
+    for name, layer in places:
+        needs.setdefault(layer, []).append(name)
+    values: dict[Place, Tensor] = {}
+
+    def keep(layer: int, recording: Recording) -> None:
+        values.update({place: value for place, value in recording.values.items() if place in places})
+
+    tap = EachLayer(needs, keep)
+    backbone.trunk(images, stop=max(needs, default=0), tap=tap, positions=positions)
+    return Activations(backbone, images, backbone.layout(images), Recording(depth, values))

@@ -142,7 +142,7 @@ class PrintedSfp(Encoder):
             found = encoding(stock, enhanced, extras=extras)
             return replace(found, patches=_mixed(weights, found.patches))
         mixed = _mixed(weights, layout.patches(enhanced))
-        return encoding(stock, torch.cat([enhanced[:, : layout.prefix], mixed], dim=1), extras=extras)
+        return encoding(stock, layout.with_patches(enhanced, mixed), extras=extras)
 
     @property
     def _keeps(self) -> bool:

@@ -54,4 +54,4 @@ def purified_tokens(stock: Activations, detector: Detector, purifier: Purifier, 
     """A layer's tokens with purified patches and an unchanged prefix, and the marks: (B, T, D), (B, N)."""
     tokens = stock.tokens(layer)
     patches, mask = purified(stock, detector, purifier, layer)
-    return (tokens if isinstance(purifier, Keep) else torch.cat([tokens[:, : stock.layout.prefix], patches], 1)), mask
+    return (tokens if isinstance(purifier, Keep) else stock.layout.with_patches(tokens, patches)), mask

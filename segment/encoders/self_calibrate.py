@@ -224,7 +224,7 @@ class SelfCalibrated(Encoder):
         patches = layout.patches(fused)
         if self.second_branch == "direct":
             return patches
-        class_token = None if layout.class_index is None else layout.class_token(fused)
+        class_token = layout.class_token_or_none(fused)
         if self.second_branch == "similarity" and weights is not None:
             heads = block.qkv(patches)
             return self._with_class(block.merge_heads(spread(weights, heads.v), heads.normed), class_token)

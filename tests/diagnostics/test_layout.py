@@ -74,3 +74,36 @@ def test_a_whole_number_of_patches_is_not_copied():
 def test_a_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="at least 1x1"):
         grid_of((0, 5), (16, 16))
+
+
+@pytest.mark.parametrize("prefix, class_index", [(0, None), (1, 0), (5, 0), (4, None), (3, 2)])
+def test_patches_are_exchanged_and_the_prefix_is_kept_out_of_place(prefix, class_index):
+    layout = Layout(prefix, Grid(2, 3), class_index)
+    tokens = torch.rand(2, layout.tokens, 4)
+    before, patches = tokens.clone(), torch.rand(2, 6, 4)
+    exchanged = layout.with_patches(tokens, patches)
+    for image in range(2):
+        for place in range(layout.tokens):
+            expected = tokens[image, place] if place < prefix else patches[image, place - prefix]
+            assert torch.equal(exchanged[image, place], expected)
+    exchanged.zero_()
+    assert torch.equal(tokens, before)
+    assert torch.equal(layout.prefix_tokens(tokens), tokens[:, :prefix])
+    assert layout.prefix_tokens(tokens.mT, dim=2).shape == (2, 4, prefix)
+
+
+def test_patches_of_another_grid_are_not_put_among_tokens():
+    layout = Layout(1, Grid(2, 3))
+    with pytest.raises(ValueError, match=r"N=6 .*\(1, 7, 4\) and \(1, 5, 4\)"):
+        layout.with_patches(torch.zeros(1, 7, 4), torch.zeros(1, 5, 4))
+    with pytest.raises(ValueError, match="T=7"):
+        layout.with_patches(torch.zeros(1, 6, 4), torch.zeros(1, 6, 4))
+
+
+def test_a_class_token_is_none_where_the_model_has_none():
+    tokens = torch.arange(6.0)[None, :, None]
+    with_class, without = Layout(2, Grid(2, 2), 1), Layout(2, Grid(2, 2), None)
+    assert (with_class.has_class_token, without.has_class_token) == (True, False)
+    assert with_class.class_token_or_none(tokens).item() == 1
+    assert with_class.class_token_or_none(tokens.mT, dim=2).item() == 1
+    assert without.class_token_or_none(tokens) is None

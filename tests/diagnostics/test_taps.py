@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diagnostics.backbones import load_backbone
 from diagnostics.registry import UnknownName
-from diagnostics.taps import TAPS, Recorder, Recording, as_tap, chain, resolve_layer
+from diagnostics.taps import TAPS, EachLayer, Recorder, Recording, as_tap, chain, resolve_layer
 
 
 def run(tap, depth=3, name="block_out"):
@@ -107,3 +108,38 @@ def test_the_table_of_taps_has_a_shape_and_a_meaning_for_each():
 def test_an_empty_recording_says_so():
     with pytest.raises(KeyError, match="nothing"):
         Recording(3, {}).stack("block_out")
+
+
+def test_each_layer_is_looked_at_once_in_order_with_what_it_needs_and_no_more():
+    looks = []
+    tap = EachLayer({3: ["query", "attention"], 0: [], 1: ["block_in"]}, lambda *look: looks.append(look))
+    backbone, recorder = load_backbone("tiny"), Recorder("query", "attention", "block_in", "block_out")
+    images = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        changed = backbone.trunk(images, tap=chain(recorder, tap))
+        assert torch.equal(changed, backbone.trunk(images, tap=recorder))
+    assert [layer for layer, _ in looks] == [0, 1, 3]
+    contents = [{name for name, _ in recording.values} for _, recording in looks]
+    assert contents == [{"block_out"}, {"block_in", "block_out"}, {"query", "attention", "block_out"}]
+    for layer, recording in looks:
+        for name in contents[[0, 1, 3].index(layer)]:
+            assert torch.equal(recording[name], recorder[name, layer])
+
+
+def test_each_layer_holds_one_layer_at_a_time():
+    held = []
+    tap = EachLayer({1: ["normed"], 2: ["normed"]}, lambda layer, recording: held.append(list(recording.values)))
+    run(chain(lambda name, layer, value: value, tap), name="normed")  # no block_out: nothing to look at
+    assert held == []
+    tap.start(3)
+    for name, layer in [("normed", 1), ("block_out", 1), ("normed", 2), ("block_out", 2), ("normed", 3)]:
+        tap(name, layer, torch.zeros(1))
+    assert held == [[("normed", 1), ("block_out", 1)], [("normed", 2), ("block_out", 2)]]
+
+
+def test_each_layer_asks_for_attention_only_where_it_is_needed():
+    tap = EachLayer({2: ["attention"], 3: ["block_in"]}, lambda layer, recording: None)
+    wanted = [(name, layer) for layer in range(5) for name in TAPS if tap.wants(name, layer)]
+    assert wanted == [("attention", 2), ("block_out", 2), ("block_in", 3), ("block_out", 3)]
+    with pytest.raises(UnknownName, match="Did you mean `attention`"):
+        EachLayer({1: ["atention"]}, lambda layer, recording: None)

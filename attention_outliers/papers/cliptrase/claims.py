@@ -126,7 +126,7 @@ def fig_4(inputs: Inputs) -> list[Claim]:
 
 
 def fig_5(inputs: Inputs) -> list[Claim]:
-    denoise = METHODS["cliptrase"].settings()["denoise"] if inputs.layout.class_index is not None else "self"
+    denoise = METHODS["cliptrase"].settings()["denoise"] if inputs.layout.has_class_token else "self"
 
     def count(number: int, how: str) -> float:
         return float(clusters_of(inputs, number, f"cliptrase:denoise={how}").max() + 1)

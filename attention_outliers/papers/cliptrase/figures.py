@@ -78,7 +78,7 @@ def global_patches(inputs: Inputs) -> Figure:
         Cell(values=maps[layer][prefix:, prefix:].cpu().numpy(), head=f"layer {layer}", log=True) for layer in layers
     ]
     rows: dict[str, list[Cell]] = {"between patches": between}
-    if inputs.layout.class_index is not None:
+    if inputs.layout.has_class_token:
         rows["of the class token"] = [Cell(values=class_row(inputs, maps[layer])) for layer in layers]
     rows[f"of patch {patch}"] = [Cell(values=patch_row(inputs, maps[layer], patch), stars=star) for layer in layers]
     note = (
@@ -95,7 +95,7 @@ def clusters_of(inputs: Inputs, number: int, spec: str) -> Tensor:
 
 def clusters(inputs: Inputs) -> Figure:
     rows: dict[str, list[Cell | None]] = {}
-    denoise = METHODS["cliptrase"].settings()["denoise"] if inputs.layout.class_index is not None else "self"
+    denoise = METHODS["cliptrase"].settings()["denoise"] if inputs.layout.has_class_token else "self"
     for number, name in enumerate(inputs.names[:MOST_IMAGES]):
         before, after = (
             folded(inputs.layout, clusters_of(inputs, number, f"cliptrase:denoise={how}")).astype(int)

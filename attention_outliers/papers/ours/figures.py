@@ -98,7 +98,7 @@ def purified_maps(inputs: Inputs) -> Figure:
             Cell(values=folded(layout, purified.norm(dim=-1)), head=f"norm, layer {layer}"),
             Cell(values=folded(layout, received), head=f"received, layer {depth}"),
         ]
-        if layout.class_index is not None:
+        if layout.has_class_token:
             cells.append(Cell(values=class_row(inputs, weights[0]), head=f"class token, layer {depth}"))
         rows[words] = [*cells, Cell(values=colors_of(layout, last), head=f"features, layer {depth}")]
     note = (

@@ -65,7 +65,7 @@ def _distances(inputs: Inputs, number: int) -> tuple[float, float]:
     away = (patches - center).norm(dim=-1)
     ordinary = away[~mask].quantile(0.5)
     odd = float(away[mask].quantile(0.5) / ordinary) if mask.any() else float("nan")
-    if layout.class_index is None:
+    if not layout.has_class_token:
         return odd, float("nan")
     return odd, float((layout.class_token(tokens)[0].float() - center).norm() / ordinary)
 

@@ -54,9 +54,7 @@ def purified_tokens(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     recording = inputs.record("block_out", layers=[layer])
     tokens = recording["block_out", layer]
     mask = LofRelease()(recording.at(layer), layout).mask
-    class_token = None if layout.class_index is None else layout.class_token(tokens)
-    patches = NeighborMean(isolated="keep")(layout.patches(tokens), mask, layout, class_token=class_token)
-    return tokens, torch.cat([tokens[:, : layout.prefix], patches], dim=1), mask[0]
+    return tokens, NeighborMean(isolated="keep").purify_tokens(tokens, mask, layout), mask[0]
 
 
 def last_attention(inputs: Inputs, tokens: Tensor) -> Tensor:
@@ -79,7 +77,7 @@ def attention_of_patches(inputs: Inputs) -> Figure:
 def scatter(inputs: Inputs) -> Figure:
     tokens, _, mask = purified_tokens(inputs)
     layout = inputs.layout
-    class_token = None if layout.class_index is None else layout.class_token(tokens)[0].float().cpu().numpy()
+    class_token = layout.class_token(tokens)[0].float().cpu().numpy() if layout.has_class_token else None
     patches = layout.patches(tokens)[0].float().cpu().numpy()
     title = f"layer {inputs.backbone.depth - 1}: {inputs.names[0]}"
     return token_scatter(patches, mask.cpu().numpy(), class_token, title=title)

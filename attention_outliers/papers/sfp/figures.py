@@ -138,7 +138,7 @@ def bands(inputs: Inputs) -> Figure:
     for patch in queries(inputs, 3)[1:]:
         star = [place_of(inputs, patch)]
         rows[f"of patch {patch}"] = [Cell(values=patch_row(inputs, maps[layer], patch), stars=star) for layer in layers]
-    if inputs.layout.class_index is not None:
+    if inputs.layout.has_class_token:
         rows["of the class token"] = [Cell(values=class_row(inputs, maps[layer])) for layer in layers]
     return cell_grid(rows, note="Attention, mean over heads; rows look at columns.", title=inputs.names[0])
 

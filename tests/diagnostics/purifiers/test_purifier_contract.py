@@ -169,3 +169,14 @@ def test_only_the_class_token_refuses_a_model_without_one(spec):
 def test_each_name_is_described_and_recorded_by_its_settings():
     assert all(PURIFIERS.describe().values())
     assert repr(PURIFIERS.build("neighbor-mean:isolated=grow")) == "NeighborMean(isolated='grow')"
+
+
+@every
+def test_tokens_are_purified_patch_by_patch_and_their_prefix_is_kept(spec):
+    patches, mask, token, layout = inputs(Grid(4, 6))
+    tokens = torch.cat([token[:, None], torch.ones(6, 1, 5), patches], dim=1)  # class token, register, patches
+    purifier = PURIFIERS.build(spec)
+    expected = purifier(patches, mask, layout, class_token=token)
+    purified = purifier.purify_tokens(tokens, mask, layout)
+    assert torch.equal(purified[:, 2:], expected)
+    assert torch.equal(purified[:, :2], tokens[:, :2])
