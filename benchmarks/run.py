@@ -27,7 +27,8 @@ from benchmarks.methods import bf16_speed, method_speed
 from benchmarks.ratios import crops, random_clip, ratios
 from diagnostics import Backbone
 from diagnostics.measures import DEFAULT_MEASURES, measures_of
-from diagnostics.studies.scoring import score_images, threshold_table
+from diagnostics.studies.scoring import score_images
+from diagnostics.studies.thresholds import threshold_table
 
 
 def backbones() -> dict[str, Backbone]:

@@ -126,16 +126,12 @@ def compare(
     Accuracy: outliers compare photos/ --classes "cat, dog" --truth shown.csv --out compared/, where shown.csv has a
     line for each image: a.jpg,cat
     """
+    from diagnostics.studies.agreement import agreement_table
     from diagnostics.studies.location import patch_places, whereabouts_table
-    from diagnostics.studies.scoring import (
-        agreement_table,
-        prepared,
-        ready_detectors,
-        score_images,
-        threshold_table,
-        truth_table,
-    )
+    from diagnostics.studies.scoring import prepared, ready_detectors, score_images
     from diagnostics.studies.stability import stability_table
+    from diagnostics.studies.thresholds import threshold_table
+    from diagnostics.studies.truth import truth_table
 
     specs, chosen = split_specs(detectors), layers_of(layers)
     if plant is not None:
@@ -259,7 +255,8 @@ def planted_tables(
     run: dict[str, Any],
 ) -> Iterator[tuple[xr.Dataset, pd.DataFrame]]:
     """Scores and the table against the truth, for each number of planted outliers and each arrangement."""
-    from diagnostics.studies.scoring import planted_scores, truth_table
+    from diagnostics.studies.planting import planted_scores
+    from diagnostics.studies.truth import truth_table
 
     for clustered in arrangements:
         for plant, found in planted_scores(model, images, specs, counts, clustered=clustered, **run):

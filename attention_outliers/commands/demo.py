@@ -141,7 +141,8 @@ def _found(console: Console, backbone: Backbone, samples: list[Sample], folder: 
     from diagnostics.backbones.pocket import planted_unit
     from diagnostics.backbones.pocket.planted import planted_patches
     from diagnostics.images import normalize
-    from diagnostics.studies.scoring import score_images, truth_table
+    from diagnostics.studies.scoring import score_images
+    from diagnostics.studies.truth import truth_table
     from figures.figure_files import write
     from figures.maps.score_maps import score_maps
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diagnostics.studies.scoring import agreement_table
+from diagnostics.studies.agreement import agreement_table
 from figures import agreement
 from figures.tables.agreement import agreement_matrix
 

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from diagnostics.studies.scoring import agreement_table, threshold_table
+from diagnostics.studies.agreement import agreement_table
+from diagnostics.studies.thresholds import threshold_table
 from figures import compare_figures
 from figures.tables.compare_report import planted_figures
 

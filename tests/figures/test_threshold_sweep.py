@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diagnostics.studies.scoring import threshold_table
+from diagnostics.studies.thresholds import threshold_table
 from figures import threshold_sweep
 from figures.look import VERMILION
 

@@ -17,8 +17,11 @@ from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.relative_norm import RelativeNorm
 from diagnostics.edits.purify_at import PurifyAt
 from diagnostics.purifiers import PURIFIERS as PURIFIER_PARTS
+from diagnostics.studies.agreement import agreement_table
+from diagnostics.studies.planting import planted_scores
 from diagnostics.studies.purification import purification_table
-from diagnostics.studies.scoring import agreement_table, planted_scores, score_images, threshold_table
+from diagnostics.studies.scoring import score_images
+from diagnostics.studies.thresholds import threshold_table
 from figures.curves.layer_curves import layer_curve
 from figures.curves.planted_roc import planted_roc
 from figures.curves.threshold_sweep import threshold_sweep

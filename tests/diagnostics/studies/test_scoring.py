@@ -22,19 +22,12 @@ from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.edits import EDITS, channel_vector
 from diagnostics.images import load_image
 from diagnostics.registry import UnknownName
-from diagnostics.studies.scoring import (
-    agreement_table,
-    best_f1,
-    compare,
-    detector_name,
-    fit_detectors,
-    named_detectors,
-    planted_scores,
-    planted_vector,
-    score_images,
-    threshold_table,
-    truth_table,
-)
+from diagnostics.studies.agreement import agreement_table
+from diagnostics.studies.comparison import compare
+from diagnostics.studies.planting import planted_scores, planted_vector
+from diagnostics.studies.scoring import detector_name, fit_detectors, named_detectors, score_images
+from diagnostics.studies.thresholds import threshold_table
+from diagnostics.studies.truth import best_f1, truth_table
 
 SPECS = ["norm", "relative-norm", "som", "lof:neighbors=5", "norm-topk:count=3", "random"]
 

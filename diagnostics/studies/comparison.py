@@ -1,0 +1,59 @@
+"""Detectors side by side at every layer and threshold, on images as they are and with outliers planted: one table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pandas as pd
+
+from diagnostics.backbones.base import Backbone
+from diagnostics.images import Size
+from diagnostics.images.label_maps import IGNORE
+from diagnostics.studies.location import BACKGROUND_CLASSES, patch_places
+from diagnostics.studies.planting import planted_scores
+from diagnostics.studies.scoring import Detectors, fit_detectors, score_images
+from diagnostics.studies.thresholds import THRESHOLDS, Thresholds, threshold_table
+
+
+def compare(
+    backbone: Backbone,
+    images: Any,
+    detectors: Detectors,
+    layers: Sequence[int] | None = None,
+    thresholds: Thresholds = THRESHOLDS,
+    labels: Any = None,
+    planted: Sequence[int] | None = None,
+    *,
+    clustered: bool = False,
+    background: Collection[int] = BACKGROUND_CLASSES,
+    ignore: Collection[int] = IGNORE,
+    seed: int = 0,
+    size: str | Size | None = None,
+    batch: int = 8,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """What each detector marks at each layer and threshold: a row for each, see `threshold_table`.
+
+    `labels`, a folder of label maps or one array an image, add where the marked tokens sit: the share on labeled
+    `background` beside its base rate, local contrast, distance to the border. `planted` counts of outliers put into
+    every image at the first of `layers` give further rows with `precision`, `recall` and `f1` against the known
+    places; the column `planted` is 0 in the rows of the images as they are. One forward pass an image serves all
+    rows of a count, and labels need none.
+    """
+    options: dict[str, Any] = {"layers": layers, "size": size, "batch": batch}
+    options["fitted"] = fit_detectors(backbone, images, detectors, layers=layers, size=size)
+    options["progress"] = progress
+    natural = score_images(backbone, images, detectors, **options)
+    places = None
+    if labels is not None:
+        places = patch_places(
+            natural, images, patch_size=backbone.patch_size, labels=labels, background=background, ignore=ignore
+        )
+    tables = [threshold_table(natural, thresholds=thresholds, places=places).assign(planted=0, clustered=False)]
+    for plant, scores in planted_scores(
+        backbone, images, detectors, planted or (), clustered=clustered, seed=seed, **options
+    ):
+        table = threshold_table(scores, thresholds=thresholds, truth=scores["planted"], places=places)
+        tables.append(table.assign(planted=plant.count, clustered=plant.clustered))
+    return pd.concat(tables, ignore_index=True)
