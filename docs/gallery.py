@@ -60,7 +60,7 @@ def drawings(name: str) -> dict[str, str]:
 
 def inputs_of(spec: str) -> Inputs:
     """Drawn scenes with their labels and words, for a backbone inside the package."""
-    from attention_outliers.commands.figure import scenes_of
+    from attention_outliers.papers.inputs import scenes_of
     from diagnostics import load_backbone
     from segment import Vocabulary, text_features
     from segment.datasets.shapes import NAMES

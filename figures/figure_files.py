@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -42,3 +42,14 @@ def write(figure: Figure, path: str | Path, *, metadata: Mapping[str, object] | 
         finally:
             part.unlink(missing_ok=True)
     return targets
+
+
+def write_figures(figures: Iterable[tuple[str, Figure]], folder: Path, *, source: str) -> int:
+    """Writes each figure as PNG and PDF under its name; returns how many there were."""
+    count = 0
+    for name, figure in figures:
+        # With the suffix: the name of a PNG image would pass for that of a finished file.
+        for suffix in SUFFIXES:
+            write(figure, folder / f"{name}{suffix}", metadata={"Title": name, "Source": source})
+        count += 1
+    return count

@@ -25,7 +25,7 @@ from attention_outliers.commands.options import (
     layers_of,
     numbers,
 )
-from attention_outliers.commands.output import first_images, tell_left_out, tell_note, write_figures
+from attention_outliers.commands.output import first_images, tell_left_out, tell_note
 from attention_outliers.commands.tables import as_rich
 from attention_outliers.commands.words import Rows
 from diagnostics import Backbone
@@ -281,6 +281,7 @@ def purification_tables(
 
 def draw_planted(scores: xr.Dataset, table: pd.DataFrame, folder: Path) -> None:
     """Writes the ROC against planted outliers."""
+    from figures.figure_files import write_figures
     from figures.tables.compare_report import planted_figures
 
     count, clustered = int(table["planted"].iloc[0]), bool(table["clustered"].iloc[0])
@@ -289,6 +290,7 @@ def draw_planted(scores: xr.Dataset, table: pd.DataFrame, folder: Path) -> None:
 
 def draw(scores: xr.Dataset, tables: dict[str, pd.DataFrame], images: list[str], folder: Path, maps: int) -> None:
     """Writes the figures of a comparison as PNG and PDF."""
+    from figures.figure_files import write_figures
     from figures.tables.compare_report import compare_figures
 
     shown = first_images(scores, images, maps)

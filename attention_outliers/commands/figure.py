@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 
-import diagnostics
 from attention_outliers.commands.options import BackboneSpec, Device, Positions, Precision, backbone_of
-from attention_outliers.commands.output import tell_note, write_figures
+from attention_outliers.commands.output import tell_left_out, tell_note
 from attention_outliers.commands.words import Classes, ClassesFile, Rows, Templates, words_of
-from diagnostics.images import ImageError, open_image
-from diagnostics.images.label_maps import find_label, read_labels
-
-if TYPE_CHECKING:
-    from attention_outliers.papers.figures import Inputs
 
 MOST_DRAWN = 3  # images that a figure about one image is drawn for
 
@@ -63,8 +55,11 @@ def figure(
     if name == "list":
         tell_list()
         return
+    from dataclasses import replace
+
     from attention_outliers.papers.figures import paper_figure
-    from attention_outliers.papers.inputs import takes_words
+    from attention_outliers.papers.inputs import images_of, scenes_of, takes_words
+    from figures.figure_files import write_figures
 
     entry = paper_figure(name)
     if bool(images) == bool(scenes):
@@ -74,7 +69,12 @@ def figure(
     console = Console()
     tell_note(model)
     named = classes is not None or classes_file is not None
-    inputs = scenes_of(scenes, model) if scenes else images_of(images or [], model, labels, ignore)
+    left_out: dict[str, str] = {}
+    if scenes:
+        inputs = scenes_of(scenes, model)
+    else:
+        inputs, left_out = images_of(images or [], model, labels, ignore)
+    tell_left_out(left_out)
     lacking = {"words": not (named or scenes), "labels": inputs.labels is None}
     if missing := [need for need in entry.needs if lacking[need]]:
         options = {"words": "--classes 'cat, dog, grass'", "labels": "--labels DIR"}
@@ -83,12 +83,10 @@ def figure(
             "--scenes 24 for drawn scenes that bring both."
         )
     if named or (scenes and takes_words(model)):
-        from dataclasses import replace
-
         words = words_of(model, classes or (None if classes_file else _scene_words()), classes_file, None, templates,
                          rows)  # fmt: skip
         inputs = replace(inputs, text=words)
-    inputs = inputs if other is None else _with_second(inputs, other)
+    inputs = inputs if other is None else replace(inputs, second=other)
     stem = name.replace("/", "-")
     source = f"{model.spec}, {len(inputs.images)} images"
     shown = min(each, len(inputs.images)) if entry.each else 1
@@ -113,58 +111,7 @@ def tell_list() -> None:
         console.print(f"{name:<{width}}  {entry.shows}{needs}", markup=False, highlight=False, soft_wrap=True)
 
 
-def scenes_of(count: int, model: diagnostics.Backbone) -> Inputs:
-    """Drawn scenes with their labels."""
-    from attention_outliers.papers.figures import Inputs
-    from segment.datasets.shapes import Shapes
-
-    samples = list(Shapes(scenes=count))
-    return Inputs(
-        backbone=model,
-        images=tuple(sample.image for sample in samples),
-        names=tuple(sample.name for sample in samples),
-        labels=tuple(sample.labels for sample in samples),
-    )
-
-
-def images_of(images: list[str], model: diagnostics.Backbone, labels: Path | None, ignore: int) -> Inputs:
-    """Images that can be opened, with their label maps; one that can't be is left out and told."""
-    from attention_outliers.papers.figures import Inputs
-
-    paths = diagnostics.image_paths(images)
-    opened: dict[str, np.ndarray] = {}
-    maps: dict[str, np.ndarray] = {}
-    reasons = []
-    for one, path in paths.items():
-        try:
-            image = open_image(path)
-            if labels is not None:
-                maps[one] = read_labels(find_label(path, labels), expected_size=image.size)
-            opened[one] = np.asarray(image)
-        except ImageError as error:
-            reasons.append(str(error))
-    if reasons:
-        from attention_outliers.commands.output import tell_left_out
-
-        tell_left_out(dict(enumerate(reasons)))  # type: ignore[arg-type]
-    if not opened:
-        raise ValueError(f"none of the {len(paths)} images can be read. The first: {reasons[0]}")
-    return Inputs(
-        backbone=model,
-        images=tuple(opened.values()),
-        names=tuple(re.sub(r"\.\w+$", "", one) for one in opened),
-        labels=tuple(maps[one] for one in opened) if labels is not None else None,
-        ignore=ignore,
-    )
-
-
 def _scene_words() -> str:
     from segment.datasets.shapes import NAMES
 
     return ", ".join(NAMES)
-
-
-def _with_second(inputs: Inputs, other: diagnostics.Backbone) -> Inputs:
-    from dataclasses import replace
-
-    return replace(inputs, second=other)

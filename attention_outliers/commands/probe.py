@@ -25,7 +25,7 @@ from attention_outliers.commands.options import (
     layers_of,
     numbers,
 )
-from attention_outliers.commands.output import first_images, tell_left_out, tell_note, write_figures
+from attention_outliers.commands.output import first_images, tell_left_out, tell_note
 from diagnostics.registry import split_specs
 from diagnostics.studies.store import left_out
 
@@ -123,6 +123,7 @@ def _number(value: float, column: str) -> str:
 def draw(dataset: xr.Dataset, images: list[str], folder: Path, maps: int) -> None:
     """Writes the figures that the data set allows as PNG and PDF."""
     from figures.curves.probe_report import probe_figures
+    from figures.figure_files import write_figures
 
     shown = first_images(dataset, images, maps)
     figures = probe_figures(dataset, images=shown, maps_for=maps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,10 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from attention_outliers.commands.options import Batch, Device, Precision
-from diagnostics.registry import unknown_name
 
 if TYPE_CHECKING:
-    from attention_outliers.papers.experiment import Experiment
     from attention_outliers.papers.needs import Need
 
 LIST = "list"
@@ -68,7 +65,7 @@ def reproduce(
     """
     from attention_outliers.papers import experiments_named
     from attention_outliers.papers.needs import needs
-    from attention_outliers.papers.plan import Choice
+    from attention_outliers.papers.plan import Choice, narrowed
     from attention_outliers.papers.reproduce import How
     from attention_outliers.papers.reproduce import reproduce as run
     from attention_outliers.papers.results_table import rendered
@@ -106,32 +103,6 @@ def reproduce(
         _say(("\n" if number else "") + rendered(side_by_side(found), form))
     if nothing:
         raise typer.Exit(1)
-
-
-def narrowed(
-    tables: Sequence[Experiment], rows: Sequence[str], data_sets: Sequence[str]
-) -> list[tuple[Experiment, tuple[str, ...]]]:
-    """The tables that have any of the rows and any of the data sets, with these rows alone, and these data sets.
-
-    Nothing asked for is everything. ValueError for what no table has, and where no table has both.
-    """
-    for row in rows:
-        if not any(table.rows_named(row) for table in tables):
-            raise unknown_name("row", row, {one.name for table in tables for one in table.rows})
-    for data_set in data_sets:
-        if not any(data_set in table.data_sets for table in tables):
-            raise unknown_name("data set", data_set, {name for table in tables for name in table.data_sets})
-    found = []
-    for table in tables:
-        own = [row for row in rows if table.rows_named(row)]
-        some = tuple(name for name in data_sets if name in table.data_sets)
-        if bool(own) == bool(rows) and bool(some) == bool(data_sets):
-            found.append((table.only(own) if own else table, some))
-    if not found:
-        raise ValueError(
-            f"no table has rows {', '.join(rows)} on {', '.join(data_sets)}. See `outliers reproduce list`."
-        )
-    return found
 
 
 def roots_of(texts: list[str]) -> dict[str, Path]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -34,10 +33,6 @@ from attention_outliers.commands.words import (
     vocabulary_of,
 )
 from diagnostics.registry import split_specs
-
-if TYPE_CHECKING:
-    from segment.run import SegmentRun
-    from segment.segmenter import Segmentation
 
 
 def segment(
@@ -105,6 +100,7 @@ def segment(
     """
     from dataclasses import replace
 
+    from attention_outliers.overlays import write_overlays
     from segment.methods import METHODS
     from segment.run import SegmentRun
     from segment.segmenter import Segmenter
@@ -138,30 +134,13 @@ def segment(
     done = 0
     for found in run:
         if overlays:
-            _draw(run, found)
+            write_overlays(run, found)
         for one in found:
             area[one.method] += one.areas
         done += 1
     _report(console, area, text.names, done)
     tell_left_out(run.left_out)
     console.print(f"label maps: {out}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _draw(run: SegmentRun, found: Sequence[Segmentation]) -> None:
-    """The overlay of each method, and one sheet where there are several."""
-    from figures.figure_files import write
-    from figures.maps.label_maps import label_map, method_sheet
-
-    first = found[0]
-    image, stem = np.asarray(first.image), run.stems[first.name]
-    for one in found:
-        path = run.folder(one.method) / f"{stem}.overlay.png"
-        figure = label_map(image, one.labels, one.names, background=one.background, title=f"{one.name}: {one.method}")
-        write(figure, path, metadata={"Source": one.method})
-    if len(found) > 1:
-        labels = {one.method: one.labels for one in found}
-        sheet = method_sheet(image, labels, first.names, background=first.background, title=first.name)
-        write(sheet, run.out / "sheets" / f"{stem}.png", metadata={"Source": ", ".join(run.methods)})
 
 
 MOST_CLASSES = 20  # rows of the table at the end

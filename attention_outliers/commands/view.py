@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import typer
 from rich.console import Console
 
@@ -21,20 +19,10 @@ from attention_outliers.commands.options import (
     backbone_of,
     layers_of,
 )
-from attention_outliers.commands.output import tell_left_out, tell_note, write_whole
+from attention_outliers.commands.output import tell_left_out, tell_note
 from attention_outliers.commands.words import Background, Classes, ClassesFile, Rows, Templates, words_of
-from diagnostics import Backbone
+from attention_outliers.view_page import DETECTORS, METHODS, view_page
 from diagnostics.registry import split_specs
-
-if TYPE_CHECKING:  # what only segmentation needs is not loaded for pages without label maps
-    from diagnostics.studies.image_report import ImageReport
-    from figures.view import PageImage
-    from segment.method import TextFeatures
-
-# Detectors of the page where none are asked for: those of SC-CLIP, SFP and CLIPtrase, and two simple ones. Those of
-# them that can't run on the backbone, or on images of that size, are left out. Our choice.
-DETECTORS = ("relative-norm", "lof", "som", "self-correlation", "received-attention")
-METHODS = "clip,clearclip,sc-clip"
 
 
 def view(
@@ -122,85 +110,3 @@ def view(
     tell_left_out(reasons)
     megabytes = out.stat().st_size / 1e6
     console.print(f"page: {out} ({megabytes:.1f} MB)", markup=False, highlight=False, soft_wrap=True)
-
-
-def view_page(
-    model: Backbone,
-    images: Any,
-    out: Path,
-    *,
-    detectors: Sequence[str] | None = None,
-    purifier: str = "neighbor-mean",
-    purified_by: str | None = None,
-    methods: Sequence[str] = (),
-    text: TextFeatures | None = None,
-    windows: str = "slide",
-    layers: Sequence[int] | None = None,
-    heads: Literal["all", "mean"] = "all",
-    size: str | None = None,
-    strict: bool = False,
-) -> Mapping[str, str]:
-    """Writes the page of `outliers view`; returns the images left out, with reasons.
-
-    Label maps are drawn where `text` is given. The file appears when it is whole; an older one is replaced.
-    """
-    from diagnostics.studies.image_report import LookInside
-    from figures.view import page_html
-
-    specs = usable_detectors(model, images, size) if detectors is None else list(detectors)
-    inside = LookInside(
-        model,
-        images,
-        specs,
-        purifier=purifier,
-        by=purified_by,
-        layers=layers,
-        heads=heads,
-        size=size,
-        strict=strict,
-    )
-    seen = _seen(model, inside, methods, text, windows)
-    page = page_html(seen, title=f"Inside {public_spec(model.spec)}", note=model.note)
-    write_whole(out, page)
-    return inside.left_out
-
-
-def public_spec(spec: str) -> str:
-    """The spec with files named without the folders above them, since a page may be sent to others."""
-    family, _, argument = spec.partition(":")
-    if family in ("openai", "local-dir"):
-        return f"{family}:{Path(argument).name}"
-    model, at, file = spec.partition("@")
-    return f"{model}@{Path(file).name}" if at else spec
-
-
-def usable_detectors(model: Backbone, images: Any, size: str | None) -> list[str]:
-    """Those of DETECTORS that can run on all these images."""
-    from diagnostics.detectors import DETECTORS as KNOWN
-    from diagnostics.images.feed import list_images, size_for
-    from diagnostics.studies.scoring import layouts_of
-
-    layouts = layouts_of(model, list_images(images, size_for(model, size), strict=False))
-    return [spec for spec in DETECTORS if not any(KNOWN.build(spec).unsupported_reason(layout) for layout in layouts)]
-
-
-def _seen(
-    model: Backbone, inside: Any, methods: Sequence[str], text: TextFeatures | None, windows: str
-) -> Iterator[PageImage]:
-    """Each image with its label maps, one at a time."""
-    from figures.view import PageImage
-
-    for one in inside:
-        if text is None or not methods:
-            yield PageImage(inside=one)
-        else:
-            labels = _labels(model, one, methods, text, windows)
-            yield PageImage(inside=one, labels=labels, classes=text.names, background=text.background)
-
-
-def _labels(
-    model: Backbone, inside: ImageReport, methods: Sequence[str], text: TextFeatures, windows: str
-) -> dict[str, np.ndarray]:
-    import segment
-
-    return segment.segment_one(model, inside.image, text, methods, windows=windows)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,9 @@ from torch import Tensor
 
 import diagnostics
 from diagnostics import Backbone, Layout, Recorder, Recording
-from diagnostics.images import denormalize
+from diagnostics.images import ImageError, denormalize, open_image
 from diagnostics.images.feed import size_for
+from diagnostics.images.label_maps import find_label, read_labels
 from figures.text import without_folders
 from segment.datasets.base import Dataset, Sample
 from segment.encoders.encode_many import encode_many
@@ -178,3 +181,42 @@ def takes_words(model: Backbone) -> bool:
     except ValueError:
         return False
     return True
+
+
+def scenes_of(count: int, model: Backbone) -> Inputs:
+    """Drawn scenes with their labels."""
+    from segment.datasets.shapes import Shapes
+
+    samples = list(Shapes(scenes=count))
+    return Inputs(
+        backbone=model,
+        images=tuple(sample.image for sample in samples),
+        names=tuple(sample.name for sample in samples),
+        labels=tuple(sample.labels for sample in samples),
+    )
+
+
+def images_of(images: list[str], model: Backbone, labels: Path | None, ignore: int) -> tuple[Inputs, dict[str, str]]:
+    """Images that can be opened, with their label maps; name -> reason of those that can't be."""
+    paths = diagnostics.image_paths(images)
+    opened: dict[str, np.ndarray] = {}
+    maps: dict[str, np.ndarray] = {}
+    left_out: dict[str, str] = {}
+    for one, path in paths.items():
+        try:
+            image = open_image(path)
+            if labels is not None:
+                maps[one] = read_labels(find_label(path, labels), expected_size=image.size)
+            opened[one] = np.asarray(image)
+        except ImageError as error:
+            left_out[one] = str(error)
+    if not opened:
+        raise ValueError(f"none of the {len(paths)} images can be read. The first: {next(iter(left_out.values()))}")
+    inputs = Inputs(
+        backbone=model,
+        images=tuple(opened.values()),
+        names=tuple(re.sub(r"\.\w+$", "", one) for one in opened),
+        labels=tuple(maps[one] for one in opened) if labels is not None else None,
+        ignore=ignore,
+    )
+    return inputs, left_out

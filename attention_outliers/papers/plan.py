@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from attention_outliers.papers.experiment import Experiment, Place, Settings
 from diagnostics.images import FileError
-from diagnostics.registry import parse_spec
+from diagnostics.registry import parse_spec, unknown_name
 from segment.datasets import DatasetError, needs_root, open_dataset
 from segment.datasets.on_disk import OnDisk
 from segment.evaluation.job import with_protocol
@@ -157,3 +157,29 @@ def find_root(dataset: str, roots: Roots) -> Path | None:
                 base, f"holds no `{name}`, nor does a folder directly below", f"Give its own root: {name}=FOLDER"
             ) from error
     return partly
+
+
+def narrowed(
+    tables: Sequence[Experiment], rows: Sequence[str], data_sets: Sequence[str]
+) -> list[tuple[Experiment, tuple[str, ...]]]:
+    """The tables that have any of the rows and any of the data sets, with these rows alone, and these data sets.
+
+    Nothing asked for is everything. ValueError for what no table has, and where no table has both.
+    """
+    for row in rows:
+        if not any(table.rows_named(row) for table in tables):
+            raise unknown_name("row", row, {one.name for table in tables for one in table.rows})
+    for data_set in data_sets:
+        if not any(data_set in table.data_sets for table in tables):
+            raise unknown_name("data set", data_set, {name for table in tables for name in table.data_sets})
+    found = []
+    for table in tables:
+        own = [row for row in rows if table.rows_named(row)]
+        some = tuple(name for name in data_sets if name in table.data_sets)
+        if bool(own) == bool(rows) and bool(some) == bool(data_sets):
+            found.append((table.only(own) if own else table, some))
+    if not found:
+        raise ValueError(
+            f"no table has rows {', '.join(rows)} on {', '.join(data_sets)}. See `outliers reproduce list`."
+        )
+    return found

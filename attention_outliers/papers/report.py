@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,10 +12,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from attention_outliers.commands.figure import images_of, scenes_of
 from attention_outliers.papers.claims import claims_table
 from attention_outliers.papers.figures import paper_figure
-from attention_outliers.papers.inputs import Inputs, takes_words
+from attention_outliers.papers.inputs import Inputs, images_of, scenes_of, takes_words
 from diagnostics import Backbone, load_backbone
 from figures.text import shortened
 from segment.text.features import text_features
@@ -49,7 +49,10 @@ def gather(
     else:
         given = [images] if isinstance(images, str | Path) else images
         folder = None if labels is None else Path(labels)
-        found = images_of([str(one) for one in given], backbone, folder, ignore)
+        found, left_out = images_of([str(one) for one in given], backbone, folder, ignore)
+        if left_out:
+            lines = "".join(f"\n  {reason}" for reason in left_out.values())
+            warnings.warn(f"left out ({len(left_out)}):{lines}", stacklevel=2)
     if classes is None:
         return found
     words = classes if isinstance(classes, str) else list(classes)

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from attention_outliers.commands.main import app
-from attention_outliers.commands.view import DETECTORS, public_spec, usable_detectors, view_page
+from attention_outliers.view_page import DETECTORS, usable_detectors, view_page
 from diagnostics import load_backbone
 from figures.view.packing import unpack
 
@@ -77,18 +77,3 @@ def test_default_detectors_are_those_that_can_run(images):
     assert usable_detectors(load_backbone("tiny"), images, "160") == list(DETECTORS)
     # `lof` compares with 20 neighbors, and an image of 64 x 64 has 16 patches.
     assert usable_detectors(load_backbone("tiny"), images, "64") == [name for name in DETECTORS if name != "lof"]
-
-
-@pytest.mark.parametrize(
-    ("spec", "public"),
-    [
-        ("timm:vit_tiny@/home/me/w.safetensors", "timm:vit_tiny@w.safetensors"),
-        ("openai:/home/me/ViT-B-16.pt", "openai:ViT-B-16.pt"),
-        ("local-dir:/home/me/model", "local-dir:model"),
-        ("open_clip:ViT-B-16/openai", "open_clip:ViT-B-16/openai"),
-        ("hf-hub:timm/vit_base.augreg", "hf-hub:timm/vit_base.augreg"),
-        ("tiny:outliers=true", "tiny:outliers=true"),
-    ],
-)
-def test_the_page_names_no_folders_of_this_machine(spec, public):
-    assert public_spec(spec) == public

@@ -12,7 +12,6 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from attention_outliers.commands.figure import scenes_of
 from attention_outliers.papers.claim import verdict
 from attention_outliers.papers.claim_maps import (
     first_above,
@@ -25,6 +24,7 @@ from attention_outliers.papers.claim_maps import (
 from attention_outliers.papers.claim_scores import method_scores
 from attention_outliers.papers.claims import CLAIMS, Claim, claims_table
 from attention_outliers.papers.figures import CATALOGUE
+from attention_outliers.papers.inputs import scenes_of
 from attention_outliers.papers.report import NAME, Walk, gather, walk
 from diagnostics import load_backbone
 from figures.text import shortened

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from attention_outliers.commands.figure import scenes_of
 from attention_outliers.commands.main import app
 from attention_outliers.papers.figure_maps import folded, mask_map, named_after
 from attention_outliers.papers.figures import CATALOGUE, paper_figure
+from attention_outliers.papers.inputs import scenes_of
 from diagnostics import load_backbone
 from diagnostics.detectors.relative_norm import RelativeNorm
 from segment.datasets.shapes import NAMES

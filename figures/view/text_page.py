@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from attention_outliers.commands.output import write_whole
+from figures.view.html_file import write_html
 
 STYLE = """
 :root { color-scheme: light; }
@@ -51,7 +51,7 @@ def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
-    write_whole(path, page)
+    write_html(path, page)
 
 
 def _paragraphs(texts: Sequence[str]) -> list[str]:
