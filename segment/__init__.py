@@ -10,7 +10,7 @@ labels = segment.segment_one(backbone, "photo.jpg", "zebra, grass, sky", ["clip"
 from segment.encoders.encode_many import encode_many
 from segment.method import Decode, Method, TextFeatures
 from segment.methods import METHODS
-from segment.segment_one import segment_one
+from segment.one_image import segment_one
 from segment.segmenter import Segmentation, Segmenter
 from segment.text.features import text_features
 from segment.text.vocabulary import Vocabulary

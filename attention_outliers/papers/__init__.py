@@ -2,6 +2,6 @@
 
 from attention_outliers.papers.catalogue import experiments, experiments_named
 from attention_outliers.papers.experiment import Column, Experiment, Place, Row
-from attention_outliers.papers.published import Published, published
+from attention_outliers.papers.printed import Published, published
 
 __all__ = ["Column", "Experiment", "Place", "Published", "Row", "experiments", "experiments_named", "published"]

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from attention_outliers.papers.experiment import Column, Experiment, Row, Settings
-from attention_outliers.papers.published import row_of
+from attention_outliers.papers.printed import row_of
 from diagnostics.registry import unknown_name
 
 PAPERS = ("sfp", "cliptrase", "sc_clip", "clearclip")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attention_outliers.papers.claim import Claim, verdict
 from attention_outliers.papers.inputs import Inputs
-from attention_outliers.papers.published import row_of
+from attention_outliers.papers.printed import row_of
 
 DATASET = "voc20"  # whose numbers are quoted: all the papers have it, without a background class, as drawn scenes
 

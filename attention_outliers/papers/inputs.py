@@ -25,7 +25,7 @@ from segment.datasets.base import Dataset, Sample
 from segment.encoders.encode_many import encode_many
 from segment.evaluation.score_methods import score_methods
 from segment.method import Encoding, TextFeatures
-from segment.segment_one import segment_one
+from segment.one_image import segment_one
 
 # Depth of the model in all the papers' figures; layers of other depths are the nearest in proportion (our choice).
 PAPER_DEPTH = 12

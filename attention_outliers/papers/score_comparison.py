@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from attention_outliers.papers.inputs import Inputs
-from attention_outliers.papers.published import row_of
+from attention_outliers.papers.printed import row_of
 from figures.tables.bar_panels import bar_panels
 
 

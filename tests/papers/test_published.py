@@ -2,7 +2,7 @@
 
 import pytest
 
-from attention_outliers.papers.published import _sources, openai_architecture, published
+from attention_outliers.papers.printed import _sources, openai_architecture, published
 from segment.datasets import DATASETS
 from segment.evaluation.protocols import PROTOCOLS
 from segment.methods import METHODS

@@ -1,0 +1,330 @@
+"""What the command line does, as functions: a figure of a paper, a page to look inside with, a paper's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from diagnostics.backbones.base import Backbone
+    from segment.evaluation.engines.base import Engine
+
+
+def figure(
+    name: str,
+    backbone: str | Backbone,
+    images: str | Path | Sequence[str | Path] | None = None,
+    *,
+    second: str | Backbone | None = None,
+    number: int = 0,
+    labels: str | Path | None = None,
+    classes: str | Sequence[str] | None = None,
+    templates: str = "openai-80",
+    ignore: int = 255,
+    scenes: int = 8,
+) -> Figure:
+    """A figure of a paper, drawn from a backbone and images.
+
+    Parameters
+    ----------
+    name : str
+        Paper and figure, such as `clearclip/fig-4a`; `ao.CATALOGUE` holds them all.
+    backbone : str or Backbone
+        What is measured: a spec, which is loaded, or a loaded backbone.
+    images : path, glob, list of them, or None
+        Files, folders or globs. None draws `scenes` labeled scenes, which bring their words along.
+    second : str, Backbone or None
+        The other backbone of figures that set two side by side.
+    number : int
+        The image, counted from 0, of figures about one image; others are about all images.
+    labels : path or None
+        Folder of label maps (H, W) named as the images.
+    classes : str or list of str, or None
+        Words of the classes, in the order of the labels' numbers: `"cat, dog, grass"`.
+    templates : str
+        Sentences around the words; see `outliers list templates`.
+    ignore : int
+        The label that is no class.
+    scenes : int
+        How many scenes are drawn where there are no images, at least 1.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown figure, for one that needs words or labels that are not there, and for an image number that
+        does not exist.
+    OSError
+        If no image can be read.
+
+    References
+    ----------
+    `ao.CATALOGUE[name].claim` says what the paper shows in this figure.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> drawn = ao.figure("sfp/supp-fig-1", "pocket:planted", scenes=2)
+    >>> type(drawn).__name__
+    'Figure'
+    """
+    from attention_outliers.papers.figures import paper_figure
+    from attention_outliers.papers.report import gather
+    from diagnostics.backbones import load_backbone
+
+    entry = paper_figure(name)
+    model, other = (load_backbone(one) if isinstance(one, str) else one for one in (backbone, second))
+    assert model is not None
+    inputs = gather(model, images, labels=labels, classes=classes, templates=templates, ignore=ignore, scenes=scenes)
+    lacking = {"words": inputs.text is None, "labels": inputs.labels is None}
+    missing = [need for need in entry.needs if lacking[need]]
+    if missing:
+        arguments = {"words": 'classes="cat, dog, grass"', "labels": "labels=FOLDER"}
+        raise ValueError(
+            f"`{name}` needs {' and '.join(missing)}; give {' and '.join(arguments[need] for need in missing)}, or "
+            "leave `images` out for drawn scenes."
+        )
+    if not 0 <= number < len(inputs.images):
+        raise ValueError(f"`number` should be an image from 0 to {len(inputs.images) - 1}; got {number}.")
+    inputs = inputs if other is None else replace(inputs, second=other)
+    return entry.draw(inputs.only(number) if entry.each else inputs)
+
+
+def view(
+    backbone: str | Backbone,
+    images: Any,
+    out: str | Path = "page.html",
+    *,
+    classes: str | Sequence[str] | None = None,
+    methods: Sequence[str] = ("clip", "clearclip", "sc-clip"),
+    detectors: Sequence[str] | None = None,
+    purifier: str = "neighbor-mean",
+    purified_by: str | None = None,
+    templates: str = "openai-80",
+    windows: str = "slide",
+    layers: Sequence[int] | None = None,
+    heads: Literal["all", "mean"] = "all",
+    size: str | None = None,
+    strict: bool = False,
+) -> Path:
+    """A page to look inside with: point at a patch and see its norm, attention and similarity in every layer.
+
+    The page is one HTML file of at most 15 MB, which needs no server and no network.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        What is looked into: a spec, which is loaded, or a loaded backbone.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        The images of the page; a few.
+    out : path
+        The file to write; one of that name is replaced.
+    classes : str or list of str, or None
+        Words for label maps, such as `"cat, dog, grass"`; None draws no label maps.
+    methods : list of str
+        Specs of the methods whose label maps are drawn, where there are classes.
+    detectors : list of str, or None
+        Specs of detectors; None takes five common ones, as far as they can run.
+    purifier : str
+        Spec of what replaces the outliers.
+    purified_by : str or None
+        Which of the detectors says what is replaced; None takes the first.
+    templates : str
+        Sentences around the words; see `outliers list templates`.
+    windows : str
+        Windows of the label maps; see `outliers list windows`.
+    layers : list of int, or None
+        Layers 1…L or negative; None shows all.
+    heads : {"all", "mean"}
+        Attention of all heads, or their mean alone.
+    size : str or None
+        `224`, `WxH`, `short:336` or `native`; None takes the backbone's own size.
+    strict : bool
+        Raise for an image that can't be read, rather than leave it out with a warning.
+
+    Returns
+    -------
+    pathlib.Path
+        The page, written.
+
+    Raises
+    ------
+    ValueError
+        For unknown parts and settings, and if no image can be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import attention_outliers as ao
+    >>> scene = ao.Shapes(scenes=1)[0].image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = ao.view("pocket:planted", scene, f"{folder}/page.html", layers=[1, 8])
+    ...     page.name, page.stat().st_size < 15e6
+    ('page.html', True)
+    """
+    import warnings
+
+    from attention_outliers.commands.view import view_page
+    from diagnostics.backbones import load_backbone
+    from segment.text.features import text_features
+
+    model = load_backbone(backbone) if isinstance(backbone, str) else backbone
+    words = classes if isinstance(classes, str) or classes is None else list(classes)
+    text = None if words is None else text_features(model, words, templates, progress=False)
+    page = Path(out)
+    left_out = view_page(
+        model,
+        images,
+        page,
+        detectors=detectors,
+        purifier=purifier,
+        purified_by=purified_by,
+        methods=methods,
+        text=text,
+        windows=windows,
+        layers=layers,
+        heads=heads,
+        size=size,
+        strict=strict,
+    )
+    if left_out:
+        warnings.warn(f"left out ({len(left_out)}): {'; '.join(left_out.values())}", stacklevel=2)
+    return page
+
+
+def reproduce(
+    table: str,
+    out: str | Path,
+    *,
+    root: str | Path | Mapping[str, str | Path] | None = None,
+    rows: Sequence[str] = (),
+    data_sets: Sequence[str] = (),
+    backbone: str = "",
+    limit: int | None = None,
+    offline: bool = False,
+    engine: Engine | None = None,
+    batch: int = 8,
+    device: str = "auto",
+    precision: str = "fp32",
+    threads: int = 1,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """A table of a paper measured again: our numbers beside the printed ones.
+
+    What `out` has already is not run again, and an interrupted run resumes. A cell that can't be run has its reason,
+    and the others go on.
+
+    Parameters
+    ----------
+    table : str
+        Paper and table, such as `sc-clip/table-3`; `ao.experiments()` holds them all.
+    out : path or URL
+        Where results are kept.
+    root : path, dict or None
+        The folder that holds the data sets, or one for each: `{"voc21": "/data/VOCdevkit"}`; under `""` that of all
+        others.
+    rows : list of str
+        Only these rows, by name or part of it; all by default.
+    data_sets : list of str
+        Only the columns of these data sets, such as `["voc21"]`; all by default.
+    backbone : str
+        One backbone for all rows in place of the paper's.
+    limit : int or None
+        Only the first images of each data set, at least 1.
+    offline : bool
+        Drawn scenes for every data set and, unless `backbone` is given, the embedded model for every row: shows that
+        the table runs, not the paper's numbers.
+    engine : Engine or None
+        Who works: `ao.Local(workers=2)`, `ao.RayCluster()`. None starts a process for each GPU, or core.
+    batch : int
+        Windows in one forward pass.
+    device : str
+        `auto`, `cpu`, `cuda`, `cuda:1` ….
+    precision : str
+        `fp32` or `bf16`.
+    threads : int
+        Threads of each worker on a CPU.
+    progress : bool
+        Whether a bar is shown.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each cell: `row` and `column` as in the paper; `ours` and `printed` in the paper's unit (mostly per
+        cent), NaN where there is none; `difference`, ours - printed, NaN where offline; `complete`, whether all
+        images of the data set were scored; `reason` why there is no number of ours, empty where there is.
+
+    Raises
+    ------
+    ValueError
+        For a table, row or data set that does not exist.
+
+    References
+    ----------
+    `ao.experiments()[table].source` says where the printed numbers stand.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import attention_outliers as ao
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cells = ao.reproduce(
+    ...         "sc-clip/table-3", folder, rows=["baseline"], data_sets=["voc21"], offline=True, limit=2,
+    ...         engine=ao.Local(workers=1),
+    ...     )
+    >>> list(cells["column"].unique()), bool(cells["ours"].notna().any())
+    (['V21'], True)
+    """
+    import pandas as pd
+
+    from attention_outliers.papers import experiments
+    from attention_outliers.papers.plan import Choice
+    from attention_outliers.papers.reproduce import How
+    from attention_outliers.papers.reproduce import reproduce as run
+    from diagnostics.registry import unknown_name
+
+    known = experiments()
+    if table not in known:
+        raise unknown_name("table", table, known)
+    experiment = known[table]
+    for row in rows:
+        if not experiment.rows_named(row):
+            raise unknown_name("row", row, [one.name for one in experiment.rows])
+    for name in data_sets:
+        if name not in experiment.data_sets:
+            raise unknown_name("data set", name, experiment.data_sets)
+    experiment = experiment.only(list(rows)) if rows else experiment
+    roots = root if isinstance(root, Mapping) else {} if root is None else {"": root}
+    settings = How(device=device, precision=precision, batch=batch, threads=threads, engine=engine, progress=progress)
+    choice = Choice(data_sets=tuple(data_sets), backbone=backbone, offline=offline, limit=limit)
+    result = run(experiment, choice, out=out, roots={name: Path(place) for name, place in roots.items()}, how=settings)
+    cells: list[dict[str, Any]] = []
+    for place in experiment.places():
+        if not choice.wants(place):
+            continue
+        where = (place.row.name, place.column.name)
+        ours, printed = result.ours.get(where), place.printed
+        comparable = ours is not None and printed is not None and not offline
+        cells.append(
+            {
+                "row": place.row.name,
+                "column": place.column.name,
+                "ours": ours,
+                "printed": printed,
+                "difference": ours - printed if comparable else None,  # type: ignore[operator]
+                "complete": ours is not None and where not in result.partly,
+                "reason": result.reasons.get(where, ""),
+            }
+        )
+    numbers = dict.fromkeys(("ours", "printed", "difference"), float)
+    columns = ["row", "column", "ours", "printed", "difference", "complete", "reason"]
+    return pd.DataFrame(cells, columns=columns).astype(numbers)
