@@ -57,24 +57,24 @@ if TYPE_CHECKING:
     from diagnostics.purifiers.base import Purifier as Purifier
     from diagnostics.purifiers.checks import check_inputs as check_inputs
     from diagnostics.registry import Registry as Registry
+    from diagnostics.studies.agreement import agreement_table as agreement_table
     from diagnostics.studies.dense_tokens import dense_tokens as dense_tokens
     from diagnostics.studies.dense_tokens import encode as encode
     from diagnostics.studies.findings import findings as findings
     from diagnostics.studies.location import patch_places as patch_places
     from diagnostics.studies.location import whereabouts_table as whereabouts_table
+    from diagnostics.studies.planting import planted_scores as planted_scores
+    from diagnostics.studies.planting import planted_truth as planted_truth
     from diagnostics.studies.probe import measure_images as measure_images
     from diagnostics.studies.probe import probe as probe
     from diagnostics.studies.purification import purification_table as purification_table
-    from diagnostics.studies.scoring import agreement_table as agreement_table
     from diagnostics.studies.scoring import compare as compare
-    from diagnostics.studies.scoring import planted_scores as planted_scores
-    from diagnostics.studies.scoring import planted_truth as planted_truth
     from diagnostics.studies.scoring import score_images as score_images
-    from diagnostics.studies.scoring import threshold_table as threshold_table
-    from diagnostics.studies.scoring import truth_table as truth_table
     from diagnostics.studies.stability import stability_table as stability_table
     from diagnostics.studies.store import open_run as open_run
     from diagnostics.studies.summary import layer_table as layer_table
+    from diagnostics.studies.thresholds import threshold_table as threshold_table
+    from diagnostics.studies.truth import truth_table as truth_table
     from diagnostics.taps import TAPS as TAPS
     from diagnostics.taps import Recorder as Recorder
     from diagnostics.taps import Recording as Recording
@@ -206,15 +206,17 @@ NAMES_OF = {
         "probe",
     ),
     "diagnostics.studies.purification": ("purification_table",),
+    "diagnostics.studies.agreement": ("agreement_table",),
     "diagnostics.studies.scoring": (
-        "agreement_table",
         "compare",
+        "score_images",
+    ),
+    "diagnostics.studies.planting": (
         "planted_scores",
         "planted_truth",
-        "score_images",
-        "threshold_table",
-        "truth_table",
     ),
+    "diagnostics.studies.thresholds": ("threshold_table",),
+    "diagnostics.studies.truth": ("truth_table",),
     "diagnostics.studies.stability": ("stability_table",),
     "diagnostics.studies.store": ("open_run",),
     "diagnostics.studies.summary": ("layer_table",),
@@ -289,8 +291,8 @@ NAMES_OF = {
         "encoding",
     ),
     "segment.methods": ("METHODS",),
-    "segment.run": ("SegmentRun",),
     "segment.one_image": ("segment_one",),
+    "segment.run": ("SegmentRun",),
     "segment.segmenter": (
         "Segmentation",
         "Segmenter",

@@ -167,7 +167,7 @@ def _segmented(show: Show, plain: Backbone, planted: Backbone, world: Dataset, s
     from figures.maps.label_maps import method_sheet
     from segment.evaluation.metrics.by_method import miou_by_method
     from segment.evaluation.score_methods import score_methods
-    from segment.segment_one import segment_one
+    from segment.one_image import segment_one
 
     purified = [f"{name}:detector={DETECTOR},purifier={PURIFIER}" for name in METHODS]
     kept = [f"{name}:purifier=keep" for name in METHODS]
