@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from diagnostics.purifiers.checks import check_inputs as check_inputs
     from diagnostics.registry import Registry as Registry
     from diagnostics.studies.agreement import agreement_table as agreement_table
+    from diagnostics.studies.comparison import compare as compare
     from diagnostics.studies.dense_tokens import dense_tokens as dense_tokens
     from diagnostics.studies.dense_tokens import encode as encode
     from diagnostics.studies.findings import findings as findings
@@ -68,7 +69,6 @@ if TYPE_CHECKING:
     from diagnostics.studies.probe import measure_images as measure_images
     from diagnostics.studies.probe import probe as probe
     from diagnostics.studies.purification import purification_table as purification_table
-    from diagnostics.studies.scoring import compare as compare
     from diagnostics.studies.scoring import score_images as score_images
     from diagnostics.studies.stability import stability_table as stability_table
     from diagnostics.studies.store import open_run as open_run
@@ -192,6 +192,7 @@ NAMES_OF = {
     "diagnostics.purifiers.base": ("Purifier",),
     "diagnostics.purifiers.checks": ("check_inputs",),
     "diagnostics.registry": ("Registry",),
+    "diagnostics.studies.agreement": ("agreement_table",),
     "diagnostics.studies.dense_tokens": (
         "dense_tokens",
         "encode",
@@ -201,25 +202,22 @@ NAMES_OF = {
         "patch_places",
         "whereabouts_table",
     ),
+    "diagnostics.studies.planting": (
+        "planted_scores",
+        "planted_truth",
+    ),
     "diagnostics.studies.probe": (
         "measure_images",
         "probe",
     ),
     "diagnostics.studies.purification": ("purification_table",),
-    "diagnostics.studies.agreement": ("agreement_table",),
-    "diagnostics.studies.scoring": (
-        "compare",
-        "score_images",
-    ),
-    "diagnostics.studies.planting": (
-        "planted_scores",
-        "planted_truth",
-    ),
-    "diagnostics.studies.thresholds": ("threshold_table",),
-    "diagnostics.studies.truth": ("truth_table",),
+    "diagnostics.studies.comparison": ("compare",),
+    "diagnostics.studies.scoring": ("score_images",),
     "diagnostics.studies.stability": ("stability_table",),
     "diagnostics.studies.store": ("open_run",),
     "diagnostics.studies.summary": ("layer_table",),
+    "diagnostics.studies.thresholds": ("threshold_table",),
+    "diagnostics.studies.truth": ("truth_table",),
     "diagnostics.taps": (
         "TAPS",
         "Recorder",
