@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from figures.text import folded
+from figures.lettering import lines_within
 
 # Widths in inches: one column and both columns of a two-column paper on US letter (CVPR, ICCV).
 COLUMN = 3.3
@@ -40,7 +40,8 @@ ORDER_COLORS = "viridis"
 
 TEXT_SIZE = 8.0
 SMALL_SIZE = 7.0
-TITLE_LETTER = 0.075  # inches of a letter of the title, generously
+TITLE_SIZE = 9.0
+TITLE_ROOM = 0.15  # inches on both sides of a title together
 
 LOOK: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -51,7 +52,7 @@ LOOK: dict[str, Any] = {
     "axes.titlelocation": "left",
     "axes.titlepad": 4.0,
     "axes.labelpad": 2.5,
-    "figure.titlesize": 9.0,
+    "figure.titlesize": TITLE_SIZE,
     "legend.fontsize": SMALL_SIZE,
     "legend.frameon": False,
     "legend.handlelength": 1.4,
@@ -110,8 +111,8 @@ def drawing(
         FigureCanvasAgg(figure)
         yield figure
         if title:
-            lines = [folded(line, int(size[0] / TITLE_LETTER)) for line in title.splitlines()]
-            figure.suptitle("\n".join(lines), parse_math=False)  # a file name may hold dollar signs
+            # A file name may hold dollar signs.
+            figure.suptitle(lines_within(title, size[0] - TITLE_ROOM, TITLE_SIZE), parse_math=False)
         # matplotlib makes ticks when they are first asked for, with the settings of that moment; later ones are
         # copies of the first. So one of each is made now, while the style is on.
         for ax in figure.axes:

@@ -38,17 +38,6 @@ def wrapped(text: str, width: int | None) -> str:
     return "\n".join(textwrap.wrap(text, width, break_long_words=False))
 
 
-def folded(text: str, width: int) -> str:
-    """A path or spec in lines of at most `width` characters, broken behind its marks `,:(/ ` where there are any."""
-    pieces = [piece[at : at + width] for piece in re.split(r"(?<=[,:(/ ])", text) for at in range(0, len(piece), width)]
-    lines = [""]
-    for piece in pieces:
-        if len(lines[-1]) + len(piece.rstrip()) > width:
-            lines.append("")
-        lines[-1] += piece
-    return "\n".join(line.rstrip() for line in lines)
-
-
 def short_number(value: float, digits: int = 3) -> str:
     """A number with `digits` leading digits, at least 2: 0.00123, 0.45, 540, 12345, 1.23e7, 6.4e-5."""
     whole = 10 ** (digits - 1) <= abs(value) < 1e6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -11,21 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 
-from figures.look import COLUMN, FULL, INK, QUIET, SKY, SMALL_SIZE, drawing
-from figures.maps.heatmap import draw_color_bar
-from figures.maps.layer_maps import BAR, CHARACTER, GAP, LINE, MARGIN, TITLE, _bare, _Sheet, draw_map
+from figures.look import FULL, INK, SKY
+from figures.maps.layer_maps import draw_map
 from figures.maps.one_image import as_rgb
 from figures.maps.scales import color_scale
 from figures.maps.score_maps import draw_marks
-from figures.text import folded, wrapped
+from figures.sheet import BAR, GAP, MARGIN, Bar, Columns, Row, Tile, bare, sheet
 
-SIDE_CHARACTERS = 16  # of a row's name, which stands beside it in as many lines as it takes
-SIDE = SIDE_CHARACTERS * CHARACTER + 0.08
+SIDE = 1.04  # inches for the name of a row, which stands beside it in as many lines as it takes
 LARGEST, SMALLEST = 1.25, 0.42  # inches of a cell
-BAR_BELOW = BAR + LINE + 0.03
+TALLEST = 2.0  # times its width that a cell is high at most
+NUMBERS = 0.5  # inches of the numbers of a bar
 STAR = 6.5  # points
 TINT = 0.3  # opacity of the color over marked patches of an image: it tells which side of an outline they are on
-LEGEND_COLUMNS, LEGEND_LINE = 6, 0.17  # inches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +64,42 @@ def draw_cell(ax: Axes, cell: Cell, scale: Normalize | None = None) -> None:
             tint = np.zeros((*cell.marked.shape, 4))
             tint[..., :3], tint[..., 3] = to_rgb(SKY), TINT * cell.marked
             ax.imshow(tint, interpolation="nearest", aspect="auto", extent=extent)
-        _bare(ax)
+        bare(ax)
     draw_marks(ax, cell.marked)
     for row, col in cell.stars:
         ax.plot([col], [row], "*", markersize=STAR, color=SKY, markeredgecolor=INK, markeredgewidth=0.5,
                 clip_on=False, label="query patch")  # fmt: skip
+
+
+def _scale_of(values: np.ndarray, log: bool | None, limits: tuple[float, float] | None) -> Normalize:
+    return Normalize(*limits) if limits else color_scale(np.asarray(values, float), log)
+
+
+def _row_of(
+    name: str, cells: Sequence[Cell | None], width: float, *, shared: bool, limits: tuple[float, float] | None
+) -> Row:
+    """The cells of a row as tiles, with one scale and bar for all of them or one for each."""
+    maps = [cell for cell in cells if cell is not None and cell.is_map]
+    everything = np.concatenate([np.ravel(cell.values) for cell in maps]) if maps else np.empty(0)
+    together = _scale_of(everything, maps[0].log, limits) if shared and maps else None
+    tiles: list[Tile | None] = []
+    for cell in cells:
+        if cell is None:
+            tiles.append(None)
+            continue
+        scale = together or (_scale_of(cell.values, cell.log, limits) if cell.is_map else None)
+        tiles.append(
+            Tile(
+                draw=partial(draw_cell, cell=cell, scale=scale),
+                name=f"{name} {cell.head}".strip() or "map",
+                height=width * min(cell.shape[0] / cell.shape[1], TALLEST),
+                head=cell.head,
+                bar=Bar(scale, np.asarray(cell.values, float)) if cell.is_map and not shared and scale else None,
+            )
+        )
+    return Row(
+        tiles=tiles, label=name, bar=Bar(together, everything) if together else None, space=0.13 if shared else 0.03
+    )
 
 
 def cell_grid(
@@ -89,76 +119,13 @@ def cell_grid(
     need not be square; all cells of a figure have one width. A place that is None stays empty. Heads stand once over
     rows that have the same.
     """
-    lines = {name: list(cells) for name, cells in rows.items()}
-    known = [cell for cells in lines.values() for cell in cells if cell is not None]
-    if not known:
+    if not any(cell is not None for cells in rows.values() for cell in cells):
         raise ValueError("a grid of maps should get at least one cell; got none.")
-    columns = max(map(len, lines.values()))
-    named = any(lines)
-    left = MARGIN + (SIDE if named else 0)
-    right = (GAP + BAR + 0.5 if shared else 0) + MARGIN
+    count = max(map(len, rows.values()))
+    side = SIDE if any(rows) else 0.0
+    right = MARGIN + (GAP + BAR + NUMBERS if shared else 0)
     gap = GAP if shared else 0.12
-    width = min((FULL - left - right - gap * (columns - 1)) / columns, LARGEST)
-    width = max(width, SMALLEST)
-    heads = {
-        name: [folded(cell.head, max(int(width / CHARACTER), 6)) if cell else "" for cell in cells]
-        for name, cells in lines.items()
-    }
-    before: list[str] | None = None
-    for name, texts in heads.items():
-        again, before = texts == before, list(texts)
-        if again:
-            heads[name] = [""] * len(texts)
-    tall = {
-        name: max(width * min(cell.shape[0] / cell.shape[1], 2.0) for cell in cells if cell is not None)
-        for name, cells in lines.items()
-    }
-    above = {name: LINE * max(head.count("\n") + 1 if head else 0 for head in texts) for name, texts in heads.items()}
-    below = 0.13 if shared else BAR_BELOW
-    total_width = max(left + columns * (width + gap) - gap + right, COLUMN)
-    words = wrapped(note, int((total_width - 2 * MARGIN) / CHARACTER)) if note else ""
-    name_lines = {name: folded(name, SIDE_CHARACTERS) for name in lines}
-    steps = {name: max(above[name] + tall[name] + below, LINE * (name_lines[name].count("\n") + 2)) for name in lines}
-    height = MARGIN + (TITLE if title else 0) + sum(steps.values()) + (words.count("\n") + 1) * LINE * bool(words)
-    key = LEGEND_LINE * -(-len(legend) // LEGEND_COLUMNS)
-    height += key + MARGIN
-    with drawing((total_width, height), layout=None) as figure:
-        sheet = _Sheet(figure, total_width, height)
-        if title:
-            sheet.title(title)
-        top = MARGIN + (TITLE if title else 0)
-        for name, cells in lines.items():
-            first = top + above[name]
-            sheet.text(MARGIN, first, name_lines[name])
-            maps = [cell.values for cell in cells if cell is not None and cell.is_map]
-            log = next((cell.log for cell in cells if cell is not None and cell.is_map), None)
-            everything = np.concatenate([np.ravel(one) for one in maps]) if maps else np.empty(0)
-            together = (Normalize(*limits) if limits else color_scale(everything, log)) if shared and maps else None
-            for place, cell in enumerate(cells):
-                if cell is None:
-                    continue
-                x = left + place * (width + gap)
-                own = width * min(cell.shape[0] / cell.shape[1], 2.0)
-                spare = above[name] / LINE - (heads[name][place].count("\n") + 1)
-                sheet.text(x, top + max(spare, 0) * LINE - 0.02, heads[name][place])
-                ax = sheet.axes(x, first, width, own)
-                scale = together
-                if cell.is_map and scale is None:
-                    scale = Normalize(*limits) if limits else color_scale(np.asarray(cell.values, float), cell.log)
-                draw_cell(ax, cell, scale)
-                ax.set_label(f"{name} {cell.head}".strip() or "map")
-                if cell.is_map and not shared and scale is not None:
-                    bar = sheet.axes(x, first + own + 0.025, width, BAR * 0.7)
-                    draw_color_bar(bar, scale, np.asarray(cell.values, float), orientation="horizontal")
-                    bar.tick_params(labelsize=SMALL_SIZE - 1.5, length=0, pad=1.0)
-            if together is not None:
-                bar = sheet.axes(left + columns * (width + gap) - gap + GAP, first, BAR, tall[name])
-                draw_color_bar(bar, together, everything)
-                bar.tick_params(labelsize=SMALL_SIZE - 1)
-            top += steps[name]
-        if legend:
-            figure.legend(handles=list(legend), loc="lower left", ncols=LEGEND_COLUMNS, columnspacing=1.0,
-                          bbox_to_anchor=(0.0, MARGIN / height))  # fmt: skip
-        if words:
-            sheet.text(MARGIN, height - key - MARGIN - (words.count("\n") + 1) * LINE, words, color=QUIET)
-    return figure
+    width = max(min((FULL - MARGIN - side - right - gap * (count - 1)) / count, LARGEST), SMALLEST)
+    drawn = [_row_of(name, list(cells), width, shared=shared, limits=limits) for name, cells in rows.items()]
+    columns = Columns(count=count, tile=width, slot=width, gap=gap, side=side, right=right)
+    return sheet(drawn, columns, legend=legend, note=note, title=title)

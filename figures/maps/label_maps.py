@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from diagnostics.images.class_colors import class_colors
-from figures.look import FULL, TITLE_LETTER, drawing
+from figures.lettering import lines_within
+from figures.look import FULL, TEXT_SIZE, TITLE_ROOM, TITLE_SIZE, drawing
 from figures.maps.one_image import as_rgb
-from figures.text import folded, shortened
+from figures.text import shortened
 
 # ITU-R BT.601: how bright red, green and blue look.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -22,8 +23,8 @@ MOST_NAMES = 24  # in a legend; the rest is counted
 LEGEND_ROW, TITLE_ROW, NEXT_ROW = 0.17, 0.2, 0.14  # inches; of a title the first line and those that follow
 CELL = 1.62  # inches: four columns across a page
 NAME = 22  # characters of a class name
-# Inches of a character, in our style: of the head of a cell, and of the legend, with what a color takes.
-HEAD_LETTER, LEGEND_LETTER, LEGEND_COLOR = 0.06, 0.055, 0.32
+# Inches of a character of the legend, in our style, and of what a color takes.
+LEGEND_LETTER, LEGEND_COLOR = 0.055, 0.32
 
 
 def colored(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY) -> np.ndarray:
@@ -126,9 +127,9 @@ def method_sheet(
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     legend_columns = max(1, min(6, len(handles), int(wide / (LEGEND_COLOR + LEGEND_LETTER * longest))))
     legend = LEGEND_ROW * -(-len(handles) // legend_columns) + 0.08
-    heads = [folded(_head(name, scores), int(cell_width / HEAD_LETTER)) for name, _ in cells]
+    heads = [lines_within(_head(name, scores), cell_width - 0.1, TEXT_SIZE) for name, _ in cells]
     head = max(map(_height, heads))
-    title = folded(title, int(wide / TITLE_LETTER))
+    title = lines_within(title, wide - TITLE_ROOM, TITLE_SIZE)
     total = rows * (cell_height + head) + legend + _height(title) + 0.15
     with drawing((wide, total), title=title) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)

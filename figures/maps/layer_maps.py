@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -13,11 +14,27 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from figures.curves.layer_axis import chosen_layers, layers_of
-from figures.look import COLUMN, FULL, QUIET, SMALL_SIZE, drawing
-from figures.maps.heatmap import draw_color_bar, draw_heatmap
+from figures.look import FULL
+from figures.maps.heatmap import draw_heatmap
 from figures.maps.one_image import as_rgb, one_image
 from figures.maps.scales import color_scale
-from figures.text import label_of, name_of, needs_dims, present, shortened, wrapped
+from figures.sheet import (
+    BAR,
+    BAR_TEXT,
+    FOOT_LABEL,
+    GAP,
+    IMAGE_GAP,
+    MARGIN,
+    Bar,
+    Columns,
+    Row,
+    Tile,
+    bare,
+    image_size,
+    sheet,
+    tile_size,
+)
+from figures.text import label_of, name_of, needs_dims, present
 
 MAPS = ("norm", "class_attention", "received_attention", "self_attention")
 
@@ -33,44 +50,11 @@ MOST_LAYERS = 12
 PCA_COLUMNS = 6
 
 OVERLAY_ALPHA = 0.6
-FRAME = "#4D4D4D"
 
-# Inches. Maps are set by hand and not by a layout engine: cells keep the shape of the grid, and stay in line.
-MARGIN = 0.08
-GAP = 0.035
-LINE = 0.135  # a line of small text
-TITLE = 0.24
-BAR, BAR_TEXT = 0.07, 0.54
-IMAGE = 1.15
-IMAGE_GAP = 0.12
-SIDE_TEXT = 0.36  # the word «layer» where there is no image above it
+# Inches.
 LARGEST_CELL, SMALLEST_ROW = 1.1, 0.3
 NUMBER, WORD = 0.18, 0.5  # least room for «12» and for «layer 12»: narrow maps stand apart
-CHARACTER = 0.06  # width of a small letter, generously
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """A figure of fixed size whose places are told in inches from its top left corner."""
-
-    figure: Figure
-    width: float
-    height: float
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        where = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        ax = self.figure.add_axes(where)
-        ax.grid(False)
-        return ax
-
-    def text(self, left: float, top: float, text: str, *, color: str = "black", align: str = "left") -> None:
-        x, y = left / self.width, 1 - top / self.height
-        self.figure.text(x, y, text, fontsize=SMALL_SIZE, color=color, ha=align, va="top")
-
-    def title(self, title: str) -> None:
-        most = int((self.width - 2 * MARGIN) / (1.25 * CHARACTER))
-        x, y = MARGIN / self.width, 1 - MARGIN / self.height
-        self.figure.suptitle(shortened(title, most), x=x, y=y, ha="left", va="top", parse_math=False)
+ROW_GAP = 0.07
 
 
 def draw_map(
@@ -93,37 +77,8 @@ def draw_map(
         ax.imshow(gray, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="antialiased")
     alpha = None if pixels is None else OVERLAY_ALPHA
     image = draw_heatmap(ax, values, scale=scale or color_scale(values, log), alpha=alpha)
-    _bare(ax)
+    bare(ax)
     return image
-
-
-def _bare(ax: Axes) -> None:
-    """No ticks, and a thin frame: outliers like corners, where their light colors would run into the page."""
-    ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set(visible=True, color=FRAME, linewidth=0.4)
-
-
-def _cell(avail: float, count: int, grid: tuple[int, int]) -> tuple[float, float]:
-    """Width and height of `count` cells side by side that keep the shape of the grid."""
-    width = min((avail - GAP * (count - 1)) / count, LARGEST_CELL, LARGEST_CELL * 1.5 * grid[1] / grid[0])
-    return width, width * grid[0] / grid[1]
-
-
-def _image_size(image: np.ndarray | None) -> tuple[float, float]:
-    """Width and height of the image on the sheet, in inches; no image takes no room."""
-    if image is None:
-        return 0.0, 0.0
-    height, width = as_rgb(image).shape[:2]
-    wide = min(IMAGE, IMAGE * 1.5 * width / height)
-    return wide, wide * height / width
-
-
-def _draw_image(sheet: _Sheet, image: np.ndarray, top: float, size: tuple[float, float]) -> None:
-    ax = sheet.axes(MARGIN, top, *size)
-    ax.imshow(as_rgb(image), interpolation="antialiased", aspect="auto")
-    ax.set_label("image")
-    _bare(ax)
 
 
 def maps_over_layers(
@@ -157,45 +112,37 @@ def maps_over_layers(
         extra = [dim for dim in values.dims if dim not in ("layer", "row", "col")]
         rows.append(values.mean(extra, keep_attrs=True).transpose("layer", "row", "col").compute())
     grid = (one.sizes["row"], one.sizes["col"])
+    columns, height = _columns(len(shown), grid, pixels, right=GAP + BAR + BAR_TEXT, least=NUMBER)
 
-    wide, high = _image_size(pixels)
-    left = MARGIN + (wide + IMAGE_GAP if pixels is not None else SIDE_TEXT)
-    right = GAP + BAR + BAR_TEXT
-    cell_width, cell_height = _cell(FULL - left - right, len(shown), grid)
-    row_height = max(cell_height, SMALLEST_ROW)
-    pitch = max(cell_width + GAP, NUMBER)
-    maps_width = len(shown) * pitch - GAP
-    width = max(left + maps_width + right, COLUMN)
-    scales = [color_scale(values.values, True if values.name in ALWAYS_LOG else None) for values in rows]
-    headings = [
-        label_of(values, log=isinstance(scale, LogNorm), width=int((width - left) / CHARACTER))
-        for values, scale in zip(rows, scales, strict=True)
-    ]
-    heights = [(heading.count("\n") + 1) * LINE + 0.02 + row_height + 0.07 for heading in headings]
-    height = MARGIN + TITLE + max(sum(heights) + LINE, LINE + high) + MARGIN
+    def row(values: xr.DataArray, last: bool) -> Row:
+        scale = color_scale(values.values, True if values.name in ALWAYS_LOG else None)
+        tiles = [
+            Tile(
+                draw=partial(draw_map, values=part, pixels=pixels if overlay else None, scale=scale),
+                name=f"{values.name} {layer}",
+                height=height,
+                foot=str(layer) if last else "",
+            )
+            for part, layer in zip(values.values, shown, strict=True)
+        ]
+        heading = label_of(values, log=isinstance(scale, LogNorm))
+        return Row(tiles=tiles, heading=heading, foot_label="layer" if last else "", bar=Bar(scale, values.values),
+                   least=SMALLEST_ROW, space=0.0 if last else ROW_GAP)  # fmt: skip
 
-    with drawing((width, height), layout=None) as figure:
-        sheet = _Sheet(figure, width, height)
-        sheet.title(title or image)
-        top = MARGIN + TITLE
-        if pixels is not None:
-            _draw_image(sheet, pixels, top + LINE + 0.02, (wide, high))
-        for values, scale, heading, step in zip(rows, scales, headings, heights, strict=True):
-            sheet.text(left, top, heading)
-            head = top + step - row_height - 0.07
-            for place in range(len(shown)):
-                ax = sheet.axes(left + place * pitch, head, cell_width, cell_height)
-                under = pixels if overlay else None
-                draw_map(ax, values.values[place], pixels=under, scale=scale)
-                ax.set_label(f"{values.name} {shown[place]}")
-            bar = sheet.axes(left + maps_width + GAP, head, BAR, row_height)
-            draw_color_bar(bar, scale, values.values)
-            bar.tick_params(labelsize=SMALL_SIZE - 1)
-            top += step
-        sheet.text(left - 0.06, top - 0.04, "layer", align="right")
-        for place, layer in enumerate(shown):
-            sheet.text(left + place * pitch + cell_width / 2, top - 0.04, str(layer), align="center")
-    return figure
+    drawn = [row(values, values is rows[-1]) for values in rows]
+    return sheet(drawn, columns, image=pixels, title=title or image)
+
+
+def _columns(
+    count: int, grid: tuple[int, int], pixels: np.ndarray | None, *, right: float, least: float, labeled: bool = True
+) -> tuple[Columns, float]:
+    """Columns of maps beside the image, or beside the word «layer», and the height of a map."""
+    side = FOOT_LABEL if labeled else 0.0
+    taken = image_size(pixels)[0] + (side or IMAGE_GAP) if pixels is not None else side
+    width, height = tile_size(FULL - MARGIN - taken - right, count, grid, largest=LARGEST_CELL)
+    gap = max(width + GAP, least) - width
+    return Columns(count=count, tile=width, slot=width, gap=gap, side=0.0 if pixels is not None else side,
+                   right=right), height  # fmt: skip
 
 
 def pca_colors(components: np.ndarray) -> np.ndarray:
@@ -235,35 +182,21 @@ def pca_maps(
     image, one = one_image(dataset[["pca"]], image)
     values = one["pca"].sel(layer=shown).transpose("layer", "component", "row", "col").values
     grid = (one.sizes["row"], one.sizes["col"])
+    count = min(PCA_COLUMNS, len(shown))
+    columns, height = _columns(count, grid, pixels, right=MARGIN, least=WORD, labeled=False)
+    columns = replace(columns, slot=max(columns.tile, WORD - GAP), gap=GAP)
 
-    wide, high = _image_size(pixels)
-    left = MARGIN + (wide + IMAGE_GAP if pixels is not None else 0)
-    columns = min(PCA_COLUMNS, len(shown))
-    cell_width, cell_height = _cell(FULL - left - MARGIN, columns, grid)
-    rows = -(-len(shown) // columns)
-    step = LINE + 0.02 + cell_height + 0.05
-    pitch = max(cell_width + GAP, WORD)
-    width = max(left + columns * pitch - GAP + MARGIN, COLUMN)
-    note = wrapped(
+    def tile(layer: int, components: np.ndarray) -> Tile:
+        def draw(ax: Axes) -> None:
+            ax.imshow(pca_colors(components), interpolation="nearest", aspect="auto")
+            bare(ax)
+
+        return Tile(draw=draw, name=f"pca {layer}", height=height, head=f"layer {layer}")
+
+    tiles = [tile(layer, components) for layer, components in zip(shown, values, strict=True)]
+    rows = [Row(tiles=tiles[start : start + count], space=0.05) for start in range(0, len(tiles), count)]
+    note = (
         f"{name_of(dataset['pca'])}: components 1, 2, 3 as red, green, blue; "
-        "colors compare within a layer, not between layers",
-        int((width - 2 * MARGIN) / CHARACTER),
+        "colors compare within a layer, not between layers"
     )
-    note_height = (note.count("\n") + 1) * LINE
-    height = MARGIN + TITLE + max(rows * step, LINE + 0.07 + high) + note_height + MARGIN
-    with drawing((width, height), layout=None) as figure:
-        sheet = _Sheet(figure, width, height)
-        sheet.title(title or image)
-        top = MARGIN + TITLE
-        if pixels is not None:
-            _draw_image(sheet, pixels, top + LINE + 0.02, (wide, high))
-        for place, layer in enumerate(shown):
-            x = left + place % columns * pitch
-            y = top + place // columns * step
-            sheet.text(x, y, f"layer {layer}")
-            ax = sheet.axes(x, y + LINE + 0.02, cell_width, cell_height)
-            ax.imshow(pca_colors(values[place]), interpolation="nearest")
-            ax.set_label(f"pca {layer}")
-            _bare(ax)
-        sheet.text(MARGIN, height - MARGIN - note_height, note, color=QUIET)
-    return figure
+    return sheet(rows, columns, image=pixels, note=note, title=title or image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -14,23 +15,11 @@ from matplotlib.patheffects import withStroke
 
 from diagnostics.registry import unknown_name
 from figures.curves.layer_axis import chosen_layers
-from figures.look import COLUMN, FULL, INK, SKY, SMALL_SIZE, drawing
-from figures.maps.heatmap import draw_color_bar
-from figures.maps.layer_maps import (
-    BAR,
-    CHARACTER,
-    GAP,
-    IMAGE_GAP,
-    LINE,
-    MARGIN,
-    TITLE,
-    _bare,
-    _image_size,
-    _Sheet,
-    draw_map,
-)
-from figures.maps.one_image import as_rgb, one_image
+from figures.look import FULL, INK, SKY, style
+from figures.maps.layer_maps import draw_map
+from figures.maps.one_image import one_image
 from figures.maps.scales import color_scale
+from figures.sheet import GAP, IMAGE_GAP, LINE, MARGIN, Bar, Columns, Row, Tile, draw_image, image_size, sheet
 from figures.tables.frames import short_specs, spec_in_lines
 from figures.text import needs_dims, present
 
@@ -45,6 +34,7 @@ LEAST_CELL, LARGEST_CELL = 0.78, 1.1  # narrower columns go into another band
 COLUMN_GAP = 0.09
 BAND_GAP = 0.1
 LAYER_TEXT = 0.22
+CHARACTER = 0.06  # width of a small letter, generously
 
 
 def outline(mask: np.ndarray) -> list[list[tuple[float, float]]]:
@@ -127,65 +117,65 @@ def score_maps(
     planted = one["planted"].transpose("row", "col").values.astype(bool) if "planted" in one else None
     grid = (one.sizes["row"], one.sizes["col"])
 
-    wide, high = _image_size(pixels)
-    left = MARGIN + LAYER_TEXT + (wide + IMAGE_GAP if pixels is not None else 0)
-    room = FULL - left - MARGIN
+    side = LAYER_TEXT + (image_size(pixels)[0] + IMAGE_GAP if pixels is not None else 0)
+    room = FULL - 2 * MARGIN - side
     fitting = int((room + COLUMN_GAP) / (LEAST_CELL + COLUMN_GAP))
     bands = -(-len(specs) // fitting)
-    columns = -(-len(specs) // bands)
-    slot = min((room + COLUMN_GAP) / columns - COLUMN_GAP, LARGEST_CELL)
-    cell_width = min(slot, LARGEST_CELL * 1.5 * grid[1] / grid[0])
-    cell_height = cell_width * grid[0] / grid[1]
-    pitch = slot + COLUMN_GAP
-    row_height = max(cell_height, LINE)  # flat maps leave room for the layer's number
-    row_pitch = row_height + GAP
+    count = -(-len(specs) // bands)
+    slot = min((room + COLUMN_GAP) / count - COLUMN_GAP, LARGEST_CELL)
+    width = min(slot, LARGEST_CELL * 1.5 * grid[1] / grid[0])
     short = short_specs(specs)
-    heads = [spec_in_lines(short[spec], max(int(slot / CHARACTER), 8)) for spec in specs]
-    lines = [
-        max(head.count("\n") + 1 for head in heads[band * columns : (band + 1) * columns]) for band in range(bands)
-    ]
-    band_heights = [count * LINE + 0.02 + len(shown) * row_pitch + 0.02 + BAR + LINE + BAND_GAP for count in lines]
-    width = max(left + columns * pitch - COLUMN_GAP + MARGIN, COLUMN)
-    height = MARGIN + TITLE + max(sum(band_heights), lines[0] * LINE + 0.02 + high) + LINE + MARGIN
+    scales = [color_scale(one) for one in values]
 
-    with drawing((width, height), layout=None) as figure:
-        sheet = _Sheet(figure, width, height)
-        sheet.title(title or image)
-        top = MARGIN + TITLE
-        if pixels is not None:
-            ax = sheet.axes(MARGIN, top + lines[0] * LINE + 0.02, wide, high)
-            extent = (-0.5, grid[1] - 0.5, grid[0] - 0.5, -0.5)
-            ax.imshow(as_rgb(pixels), interpolation="antialiased", aspect="auto", extent=extent)
-            draw_marks(ax, planted=planted)
-            ax.set_label("image")
-            _bare(ax)
-        for band in range(bands):
-            maps = top + lines[band] * LINE + 0.02
-            for row, number in enumerate(shown):
-                sheet.text(left - 0.05, maps + row * row_pitch + (row_height - LINE) / 2, str(number), align="right")
-            sheet.text(left - 0.05, maps - LINE, "layer", align="right")
-            for place in range(band * columns, min((band + 1) * columns, len(specs))):
-                x = left + (place - band * columns) * pitch
-                spare = lines[band] - heads[place].count("\n") - 1
-                sheet.text(x, top + spare * LINE, heads[place])
-                scale = color_scale(values[place])
-                for row, number in enumerate(shown):
-                    ax = sheet.axes(x, maps + row * row_pitch + (row_height - cell_height) / 2, cell_width, cell_height)
-                    draw_map(ax, values[place, row], scale=scale)
-                    draw_marks(ax, None if marked is None else marked[place, row], planted)
-                    ax.set_label(f"{specs[place]} {number}")
-                below = maps + len(shown) * row_pitch + 0.02
-                bar_axes = sheet.axes(x, below, slot, BAR)
-                draw_color_bar(bar_axes, scale, values[place], orientation="horizontal")
-                bar_axes.tick_params(labelsize=SMALL_SIZE - 1, length=0, pad=1.5)
-            top += band_heights[band]
-        handles = []
-        if marked is not None:
-            handles.append(Line2D([], [], color=MARKED_COLOR, label="marked by the detector's own rule"))
-        if planted is not None:
+    def tile(place: int, row: int) -> Tile:
+        marks = None if marked is None else marked[place, row]
+
+        def draw(ax: Axes) -> None:
+            draw_map(ax, values[place, row], scale=scales[place])
+            draw_marks(ax, marks, planted)
+
+        return Tile(
+            draw=draw,
+            name=f"{specs[place]} {shown[row]}",
+            height=width * grid[0] / grid[1],
+            head=spec_in_lines(short[specs[place]], max(int(slot / CHARACTER), 8)),
+            bar=Bar(scales[place], values[place]) if row == len(shown) - 1 else None,
+        )
+
+    rows = [
+        Row(
+            tiles=[tile(place, row) for place in range(band * count, min((band + 1) * count, len(specs)))],
+            label=str(number),
+            head_label="layer" if row == 0 else "",
+            least=LINE,  # flat maps leave room for the layer's number
+            space=BAND_GAP if row == len(shown) - 1 else GAP,
+        )
+        for band in range(bands)
+        for row, number in enumerate(shown)
+    ]
+    columns = Columns(count=count, tile=width, slot=slot, gap=COLUMN_GAP, side=LAYER_TEXT, numbered=True)
+    return sheet(
+        rows,
+        columns,
+        image=pixels,
+        draw_pixels=None if pixels is None else partial(_draw_image, pixels=pixels, grid=grid, planted=planted),
+        legend=_handles(marked is not None, planted is not None),
+        title=title or image,
+    )
+
+
+def _draw_image(ax: Axes, pixels: np.ndarray, grid: tuple[int, int], planted: np.ndarray | None) -> None:
+    """The image in coordinates of its patches, with a square in each planted one."""
+    draw_image(ax, pixels, grid)
+    draw_marks(ax, planted=planted)
+
+
+def _handles(marked: bool, planted: bool) -> list[Line2D]:
+    """What the legend says of the marks that are drawn."""
+    with style():
+        handles = [Line2D([], [], color=MARKED_COLOR, label="marked by the detector's own rule")] if marked else []
+        if planted:
             square = Line2D([], [], color=PLANTED_COLOR, linestyle="none", marker="s", markersize=4.5, label="planted")
             square.set_markerfacecolor("none")
             handles.append(square)
-        if handles:
-            figure.legend(handles=handles, loc="lower left", ncols=2, bbox_to_anchor=(0.0, 0.0), columnspacing=1.2)
-    return figure
+    return handles

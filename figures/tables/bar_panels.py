@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.look import FULL, PALETTE, SMALL_SIZE, drawing
-from figures.text import folded, short_number
+from figures.lettering import lines_within
+from figures.look import FULL, PALETTE, SMALL_SIZE, TEXT_SIZE, drawing
+from figures.text import short_number
 
 PANEL_HEIGHT = 2.0  # inches
 MOST_NUMBERS = 12  # bars of a panel that have their number above them
 ACROSS = 2  # panels side by side
-NAME_LETTER = 0.06  # inches of a letter of a panel's name, generously
 
 
 def draw_bars(ax: Axes, table: pd.DataFrame, *, ylabel: str, legend: bool = True) -> None:
@@ -57,11 +57,12 @@ def bar_panels(panels: Mapping[str, pd.DataFrame], *, xlabel: str = "", ylabel: 
         for ax in grid.flat[len(panels) :]:
             ax.remove()
         for place, (ax, (name, table)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
-            draw_bars(ax, table, ylabel=ylabel or name, legend=not together)
+            label = lines_within(ylabel or name, PANEL_HEIGHT - 0.3, TEXT_SIZE, most=3)
+            draw_bars(ax, table, ylabel=label, legend=not together)
             ax.set_xlabel(xlabel)
             width = wide * shares[place % columns] / sum(shares)
             if ylabel:
-                ax.set_title(folded(name, int(width / NAME_LETTER)), fontsize=SMALL_SIZE, parse_math=False)
+                ax.set_title(lines_within(name, width - 0.4, SMALL_SIZE), fontsize=SMALL_SIZE, parse_math=False)
                 if place % columns:
                     ax.set_ylabel("")  # the axis is shared, and so is what it counts
             # Settings' names are words, which would run into each other side by side.

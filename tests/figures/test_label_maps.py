@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from figures.maps.label_maps import colored, label_map, legend_of, method_sheet
-from figures.text import folded
 
 COLORS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
 NAMES = ("background", "cat", "dog")
@@ -64,13 +63,13 @@ def test_a_sheet_leaves_as_few_places_empty_as_it_can(image, labels):
     assert sorted(tops.count(top) for top in set(tops)) == [3, 3]
 
 
-def test_one_map_has_the_shape_of_its_image_and_a_title(photo, labels):
-    figure = label_map(photo, labels, NAMES, background=0, title="a $b$.png")
+def test_one_map_has_the_shape_of_its_image_and_a_title(image, labels):
+    figure = label_map(image, labels, NAMES, background=0, title="a $b$.png")
     figure.canvas.draw()
     assert len(figure.axes) == 1
     assert figure.get_suptitle() == "a $b$.png"
-    image = figure.axes[0].images[0].get_array()
-    assert image.shape == (4, 6, 3)
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.shape == (4, 6, 3)
 
 
 def test_long_specs_and_names_stay_inside_the_figure(labels):
@@ -97,10 +96,3 @@ def test_long_specs_and_names_stay_inside_the_figure(labels):
 def test_a_sheet_of_nothing_is_refused(image):
     with pytest.raises(ValueError, match="at least one label map"):
         method_sheet(image, {}, NAMES)
-
-
-def test_specs_are_folded_behind_their_marks_and_long_words_anywhere():
-    assert folded("clip:detector=som,purifier=median", 18) == "clip:detector=som,\npurifier=median"
-    assert folded("abcdefgh", 3) == "abc\ndef\ngh"
-    assert folded("a word", 20) == "a word"
-    assert folded("", 20) == ""

@@ -227,3 +227,15 @@ def test_pca_maps_show_all_layers_with_their_numbers(make, image):
     assert figure.get_suptitle() == "tokens"
     assert "red, green, blue" in " ".join(texts(figure)).replace("\n", " ")
     assert figure.get_size_inches()[0] <= FULL + 1e-6
+
+
+@pytest.mark.parametrize("layers", [[1, 6, 12], list(range(1, 13))])
+@pytest.mark.parametrize("variables", [["norm"], ["norm", "self_attention"]])
+def test_no_word_is_printed_over_the_image(probed, variables, layers):
+    tall = np.zeros((60, 40, 3), np.uint8)
+    figure = maps_over_layers(probed, pixels=tall, variables=variables, layers=layers)
+    figure.canvas.draw()
+    shown = next(ax for ax in figure.axes if ax.get_label() == "image").get_window_extent()
+    assert "layer" in texts(figure)
+    assert not any(text.get_window_extent().overlaps(shown) for text in figure.texts)
+    assert figure.get_size_inches()[0] <= FULL + 1e-6
