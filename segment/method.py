@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from diagnostics.backbones.base import QKV, Backbone
 from diagnostics.detectors.base import Detector
 from diagnostics.layout import Layout, Padding, padding_to_patches
-from diagnostics.registry import convert, parse_spec, unknown_name
+from diagnostics.registry import Value, convert, unknown_name
 from diagnostics.taps import Recording, resolve_layer
 
 # A named place of the stock forward that an encoder reads: (tap, layer), the layer as 1…L, 0 or negative.
@@ -214,7 +214,7 @@ class Paper:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class Method(Value):
     """A whole method as a value; ablations are field changes.
 
     `positions` names the interpolation of the position table that the released code uses (None: the backbone's own).
@@ -238,14 +238,18 @@ class Method:
             found |= {entry.name: getattr(part, entry.name) for entry in dataclasses.fields(typing.cast(Any, part))}
         return found
 
-    def changed(self, fields: dict[str, str]) -> Method:
+    def named(self, spec: str) -> Self:
+        """The method under the spec by which it was asked for."""
+        return replace(self, spec=spec)
+
+    def changed(self, fields: dict[str, str]) -> Self:
         """The method with fields set from texts, wherever they are: `{"residual": "true"}`."""
         method = self
         for key, text in fields.items():
             method = method._with(key, text)
         return method
 
-    def _with(self, key: str, text: str) -> Method:
+    def _with(self, key: str, text: str) -> Self:
         for place in ("encoder", "scorer", "decode", ""):
             part: Any = getattr(self, place) if place else self
             names = {entry.name for entry in dataclasses.fields(part) if entry.init} if place else {"positions"}
@@ -260,24 +264,3 @@ class Method:
         """The method with its detector made ready, where that learns; itself otherwise."""
         encoder = self.encoder.fitted(backbone, images)
         return self if encoder is self.encoder else replace(self, encoder=encoder)
-
-
-class Methods(dict[str, Method]):
-    """Names to methods, with an error that helps; `build` reads specs: `sc-clip:detector=som,purifier=median`."""
-
-    def __init__(self, methods: Mapping[str, Method]) -> None:
-        super().__init__({name: replace(method, spec=name) for name, method in methods.items()})
-
-    def __missing__(self, name: str) -> Method:
-        raise unknown_name("method", name, self)
-
-    def build(self, spec: str | Method) -> Method:
-        """The method that a spec names, with its fields set; a Method comes back as it is."""
-        if isinstance(spec, Method):
-            return spec
-        name, fields = parse_spec(spec)
-        return replace(self[name].changed(fields), spec=spec.strip())
-
-    def describe(self) -> dict[str, str]:
-        """Each name with its line."""
-        return {name: method.summary for name, method in self.items()}

@@ -5,26 +5,37 @@ A paper is a file; a figure is a function and a line there.
 
 from __future__ import annotations
 
-from attention_outliers.papers.clearclip import figures as clearclip
-from attention_outliers.papers.cliptrase import figures as cliptrase
-from attention_outliers.papers.inputs import Inputs, PaperFigure
-from attention_outliers.papers.ours import figures as ours
-from attention_outliers.papers.sc_clip import figures as sc_clip
-from attention_outliers.papers.sfp import figures as sfp
-from diagnostics.registry import unknown_name
+from typing import TYPE_CHECKING
 
-PAPERS = {"clearclip": clearclip, "cliptrase": cliptrase, "sc-clip": sc_clip, "sfp": sfp, "ours": ours}
+from diagnostics.lazy import lazy_names
+from diagnostics.registry import Registry
+from diagnostics.sources import keys_of
 
-CATALOGUE: dict[str, PaperFigure] = {
-    f"{paper}/{name}": figure for paper, module in PAPERS.items() for name, figure in module.FIGURES.items()
+if TYPE_CHECKING:
+    from attention_outliers.papers.inputs import Inputs, PaperFigure
+
+# Paper -> its figures, a table that is written out.
+PAPERS = {
+    "clearclip": "attention_outliers.papers.clearclip.figures:FIGURES",
+    "cliptrase": "attention_outliers.papers.cliptrase.figures:FIGURES",
+    "sc-clip": "attention_outliers.papers.sc_clip.figures:FIGURES",
+    "sfp": "attention_outliers.papers.sfp.figures:FIGURES",
+    "ours": "attention_outliers.papers.ours.figures:FIGURES",
 }
+
+
+def _entries() -> dict[str, str]:
+    return {f"{paper}/{name}": f"{table}[{name}]" for paper, table in PAPERS.items() for name in keys_of(table)}
+
+
+CATALOGUE: Registry[PaperFigure] = Registry("figure", _entries, group="paper_figures", summary="shows")
 
 
 def paper_figure(name: str) -> PaperFigure:
     """The figure of this name; ValueError with the near one for a name that is not known."""
-    if name not in CATALOGUE:
-        raise unknown_name("figure", name, CATALOGUE)
     return CATALOGUE[name]
 
 
 __all__ = ["CATALOGUE", "Inputs", "PaperFigure", "paper_figure"]
+
+__getattr__, __dir__ = lazy_names(__name__, {"attention_outliers.papers.inputs": ("Inputs", "PaperFigure")})

@@ -3,48 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from diagnostics.backbones.base import QKV, Backbone, Block
-from diagnostics.backbones.hub import load_folder, load_hub
-from diagnostics.backbones.openai import load_openai
-from diagnostics.backbones.openclip import load_open_clip
-from diagnostics.backbones.positions import POSITIONS
-from diagnostics.backbones.tiny import load_tiny
+from diagnostics.lazy import lazy_names
 from diagnostics.registry import Registry, unknown_name
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
+    from diagnostics.backbones.base import QKV, Backbone, Block
+    from diagnostics.layout import Grid
 
-def load_pocket(argument: str) -> Backbone:
-    """The small trained CLIP inside the package: pocket, or pocket:planted, with outliers in its weights"""
-    from diagnostics.backbones.pocket import load_pocket as load
+__all__ = ["BACKBONES", "POSITIONS", "QKV", "Backbone", "Block", "load_backbone"]
 
-    return load(argument)
-
-
-def load_timm(argument: str) -> Backbone:
-    """timm's ViTs: timm:vit_base_patch16_224.dino, or a local file: timm:vit_base_patch16_224.dino@FILE"""
-    from diagnostics.backbones.timm import load_timm as load
-
-    return load(argument)
-
+__getattr__, __dir__ = lazy_names(__name__, {"diagnostics.backbones.base": ("QKV", "Backbone", "Block")})
 
 # Each loader takes what follows the first colon.
 BACKBONES: Registry[Callable[[str], Backbone]] = Registry(
     "backbone",
     {
-        "pocket": load_pocket,
-        "tiny": load_tiny,
-        "open_clip": load_open_clip,
-        "timm": load_timm,
-        "hf-hub": load_hub,
-        "local-dir": load_folder,
-        "openai": load_openai,
+        "pocket": "diagnostics.backbones.pocket:load_pocket",
+        "tiny": "diagnostics.backbones.tiny:load_tiny",
+        "open_clip": "diagnostics.backbones.openclip:load_open_clip",
+        "timm": "diagnostics.backbones.timm:load_timm",
+        "hf-hub": "diagnostics.backbones.hub:load_hub",
+        "local-dir": "diagnostics.backbones.hub:load_folder",
+        "openai": "diagnostics.backbones.openai:load_openai",
     },
+    group="backbones",
 )
+
+POSITIONS: Registry[Callable[[Tensor, Grid], Tensor]] = Registry(
+    "position interpolation",
+    {
+        "bicubic-antialiased": "diagnostics.backbones.positions:bicubic_antialiased",
+        "bicubic": "diagnostics.backbones.positions:bicubic",
+        "bicubic-offset": "diagnostics.backbones.positions:bicubic_offset",
+        "bilinear": "diagnostics.backbones.positions:bilinear",
+        "bilinear-antialiased": "diagnostics.backbones.positions:bilinear_antialiased",
+    },
+    group="positions",
+)
+
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 def load_backbone(
@@ -58,11 +60,13 @@ def load_backbone(
 
     The family stands before the first colon: `pocket`, `tiny`, `open_clip:ViT-B-16/openai`,
     `open_clip:ViT-B-16@weights.safetensors`, `timm:vit_base_patch16_224.dino`, `hf-hub:org/name`, `openai:weights.pt`;
-    `BACKBONES.describe()` lists them. `positions` names the interpolation of the position table for other image
-    sizes (diagnostics.backbones.positions); None is what open_clip's and timm's own loaders do. Raises ValueError for
+    `BACKBONES.describe()` lists them. `positions` names the interpolation of the positional embeddings for other image
+    sizes (`POSITIONS`); None is what open_clip's and timm's own loaders do. Raises ValueError for
     an unknown name, for a model that the blocks cannot run, for weights that are damaged or do not fit, and for a
     device that this machine lacks. The global random generator is left as it was.
     """
+    import torch
+
     family, _, argument = spec.strip().partition(":")
     load = BACKBONES[family]
     if precision not in PRECISIONS:
@@ -74,10 +78,12 @@ def load_backbone(
         backbone = load(argument)
     if positions is not None:
         backbone.positions = positions
-    return backbone.to(device=place, dtype=PRECISIONS[precision])
+    return backbone.to(device=place, dtype=getattr(torch, PRECISIONS[precision]))
 
 
 def _device(name: torch.device | str) -> torch.device:
+    import torch
+
     expected = f"`device` should be cpu, cuda, cuda:N or mps; got `{name}`."
     try:
         device = torch.device(name)
@@ -86,15 +92,12 @@ def _device(name: torch.device | str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise ValueError(expected)
     if device.type == "cuda":
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= found:
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
             raise ValueError(
-                f"`device` is `{name}`, but torch sees {found} CUDA devices here; use `cpu`, or check the driver and "
+                f"`device` is `{name}`, but torch sees {count} CUDA devices here; use `cpu`, or check the driver and "
                 "that this torch was built for CUDA."
             )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"`device` is `{name}`, but torch finds no Apple GPU here; use `cpu`.")
     return device
-
-
-__all__ = ["BACKBONES", "QKV", "Backbone", "Block", "load_backbone"]

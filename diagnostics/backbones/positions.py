@@ -1,15 +1,13 @@
-"""Position tables for other image sizes: how the learned grid of positions is stretched, by name."""
+"""Positional embeddings for other image sizes: how the learned grid is interpolated, by name."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diagnostics.backbones import POSITIONS
 from diagnostics.layout import Grid
-from diagnostics.registry import Registry
 
 # Added to the target size before dividing, so that rounding never loses a row. Source: DINO's released code; SCLIP,
 # ClearCLIP, SC-CLIP and SFP copy it (released code). It shifts the sampling points slightly.
@@ -41,18 +39,6 @@ def bilinear(table: Tensor, grid: Grid) -> Tensor:
 def bilinear_antialiased(table: Tensor, grid: Grid) -> Tensor:
     """Bilinear with antialiasing."""
     return F.interpolate(table, size=tuple(grid), mode="bilinear", align_corners=False, antialias=True)
-
-
-POSITIONS: Registry[Callable[[Tensor, Grid], Tensor]] = Registry(
-    "position interpolation",
-    {
-        "bicubic-antialiased": bicubic_antialiased,
-        "bicubic": bicubic,
-        "bicubic-offset": bicubic_offset,
-        "bilinear": bilinear,
-        "bilinear-antialiased": bilinear_antialiased,
-    },
-)
 
 
 def interpolate_positions(table: Tensor, native: Grid, grid: Grid, *, how: str, prefix: int = 0) -> Tensor:

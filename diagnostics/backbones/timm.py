@@ -317,7 +317,7 @@ def timm_backbone(
 
 
 def load_timm(argument: str) -> TimmBackbone:
-    """The backbone that the text after `timm:` names.
+    """timm's ViTs: timm:vit_base_patch16_224.dino, or a local file: timm:vit_base_patch16_224.dino@FILE
 
     `vit_base_patch16_224.dino` takes timm's published weights (downloaded, or from its cache);
     `vit_tiny_patch16_224@weights.safetensors` takes a local file instead and needs no network. The tag after the dot

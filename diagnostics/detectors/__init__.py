@@ -2,60 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diagnostics.detectors.adaptive import Adaptive
-from diagnostics.detectors.attention_rank1 import AttentionRank1
-from diagnostics.detectors.base import Detector, Outliers, ThresholdDetector
-from diagnostics.detectors.channel_peak import ChannelPeak
-from diagnostics.detectors.class_residual import ClassResidual
-from diagnostics.detectors.isolation_forest import IsolationForest
-from diagnostics.detectors.knn import KNearest
-from diagnostics.detectors.lof import LocalOutlierFactor
-from diagnostics.detectors.lof_release import LofRelease
-from diagnostics.detectors.mahalanobis import Mahalanobis
-from diagnostics.detectors.massive import Massive
-from diagnostics.detectors.norm import AbsoluteNorm
-from diagnostics.detectors.norm_topk import NormTopK
-from diagnostics.detectors.pyod import Pyod
-from diagnostics.detectors.random import RandomScores
-from diagnostics.detectors.received_attention import ReceivedAttention
-from diagnostics.detectors.register_neuron import RegisterNeuron
-from diagnostics.detectors.relative_norm import RelativeNorm
-from diagnostics.detectors.self_correlation import SelfCorrelation
-from diagnostics.detectors.singular_defect import SingularDefect
-from diagnostics.detectors.som import Som
-from diagnostics.detectors.som_release import SomRelease
-from diagnostics.detectors.stripe import Stripe
+from diagnostics.lazy import lazy_names
 from diagnostics.registry import Registry
 
+if TYPE_CHECKING:
+    from diagnostics.detectors.base import Detector, Outliers, ThresholdDetector
+
 __all__ = ["DETECTORS", "Detector", "Outliers", "ThresholdDetector"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "diagnostics.detectors.base": (
+            "Detector",
+            "Outliers",
+            "ThresholdDetector",
+        ),
+    },
+)
 
 DETECTORS: Registry[Any] = Registry(
     "detector",
     {
-        "norm": AbsoluteNorm,
-        "relative-norm": RelativeNorm,
-        "norm-topk": NormTopK,
-        "massive": Massive,
-        "channel-peak": ChannelPeak,
-        "som": Som,
-        "som-release": SomRelease,
-        "lof": LocalOutlierFactor,
-        "lof-release": LofRelease,
-        "self-correlation": SelfCorrelation,
-        "class-residual": ClassResidual,
-        "received-attention": ReceivedAttention,
-        "stripe": Stripe,
-        "attention-rank1": AttentionRank1,
-        "register-neuron": RegisterNeuron,
-        "singular-defect": SingularDefect,
-        "mahalanobis": Mahalanobis,
-        "knn": KNearest,
-        "isolation-forest": IsolationForest,
-        "pyod": Pyod,
-        "random": RandomScores,
-        "adaptive": Adaptive,
+        "norm": "diagnostics.detectors.norm:AbsoluteNorm",
+        "relative-norm": "diagnostics.detectors.relative_norm:RelativeNorm",
+        "norm-topk": "diagnostics.detectors.norm_topk:NormTopK",
+        "massive": "diagnostics.detectors.massive:Massive",
+        "channel-peak": "diagnostics.detectors.channel_peak:ChannelPeak",
+        "som": "diagnostics.detectors.som:Som",
+        "som-release": "diagnostics.detectors.som_release:SomRelease",
+        "lof": "diagnostics.detectors.lof:LocalOutlierFactor",
+        "lof-release": "diagnostics.detectors.lof_release:LofRelease",
+        "self-correlation": "diagnostics.detectors.self_correlation:SelfCorrelation",
+        "class-residual": "diagnostics.detectors.class_residual:ClassResidual",
+        "received-attention": "diagnostics.detectors.received_attention:ReceivedAttention",
+        "stripe": "diagnostics.detectors.stripe:Stripe",
+        "attention-rank1": "diagnostics.detectors.attention_rank1:AttentionRank1",
+        "register-neuron": "diagnostics.detectors.register_neuron:RegisterNeuron",
+        "singular-defect": "diagnostics.detectors.singular_defect:SingularDefect",
+        "mahalanobis": "diagnostics.detectors.mahalanobis:Mahalanobis",
+        "knn": "diagnostics.detectors.knn:KNearest",
+        "isolation-forest": "diagnostics.detectors.isolation_forest:IsolationForest",
+        "pyod": "diagnostics.detectors.pyod:Pyod",
+        "random": "diagnostics.detectors.random:RandomScores",
+        "adaptive": "diagnostics.detectors.adaptive:Adaptive",
     },
-    part=Detector,
+    group="detectors",
+    part="diagnostics.detectors.base:Detector",
 )

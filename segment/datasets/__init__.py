@@ -5,51 +5,52 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from diagnostics.lazy import lazy_names
 from diagnostics.registry import Registry, parse_spec
-from segment.datasets.ade150 import ade150
-from segment.datasets.ade847 import ade847
-from segment.datasets.arrangement import DatasetError
-from segment.datasets.base import Dataset, Sample
-from segment.datasets.camvid import camvid
-from segment.datasets.cityscapes import cityscapes
-from segment.datasets.cityscapes_27 import cityscapes_27
-from segment.datasets.coco_object import coco_object
-from segment.datasets.coco_stuff import coco_stuff
-from segment.datasets.coco_stuff_10k import coco_stuff_10k
-from segment.datasets.coco_stuff_27 import coco_stuff_27
-from segment.datasets.context59 import context59
-from segment.datasets.context60 import context60
-from segment.datasets.context459 import context459
-from segment.datasets.folder import folder
-from segment.datasets.on_disk import OnDisk
-from segment.datasets.shapes import Shapes, shapes_objects
-from segment.datasets.voc20 import voc20
-from segment.datasets.voc21 import voc21
+
+if TYPE_CHECKING:
+    from segment.datasets.arrangement import DatasetError
+    from segment.datasets.base import Dataset, Sample
+    from segment.datasets.on_disk import OnDisk
 
 __all__ = ["DATASETS", "Dataset", "DatasetError", "OnDisk", "Sample", "needs_root", "open_dataset"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "segment.datasets.arrangement": ("DatasetError",),
+        "segment.datasets.base": (
+            "Dataset",
+            "Sample",
+        ),
+        "segment.datasets.on_disk": ("OnDisk",),
+    },
+)
 
 DATASETS: Registry[Callable[..., Dataset]] = Registry(
     "data set",
     {
-        "shapes": Shapes,
-        "shapes-objects": shapes_objects,
-        "voc20": voc20,
-        "voc21": voc21,
-        "context59": context59,
-        "context60": context60,
-        "context459": context459,
-        "coco-object": coco_object,
-        "coco-stuff": coco_stuff,
-        "coco-stuff-10k": coco_stuff_10k,
-        "coco-stuff-27": coco_stuff_27,
-        "ade150": ade150,
-        "ade847": ade847,
-        "cityscapes": cityscapes,
-        "cityscapes-27": cityscapes_27,
-        "camvid": camvid,
-        "folder": folder,
+        "shapes": "segment.datasets.shapes:Shapes",
+        "shapes-objects": "segment.datasets.shapes:shapes_objects",
+        "voc20": "segment.datasets.voc20:voc20",
+        "voc21": "segment.datasets.voc21:voc21",
+        "context59": "segment.datasets.context59:context59",
+        "context60": "segment.datasets.context60:context60",
+        "context459": "segment.datasets.context459:context459",
+        "coco-object": "segment.datasets.coco_object:coco_object",
+        "coco-stuff": "segment.datasets.coco_stuff:coco_stuff",
+        "coco-stuff-10k": "segment.datasets.coco_stuff_10k:coco_stuff_10k",
+        "coco-stuff-27": "segment.datasets.coco_stuff_27:coco_stuff_27",
+        "ade150": "segment.datasets.ade150:ade150",
+        "ade847": "segment.datasets.ade847:ade847",
+        "cityscapes": "segment.datasets.cityscapes:cityscapes",
+        "cityscapes-27": "segment.datasets.cityscapes_27:cityscapes_27",
+        "camvid": "segment.datasets.camvid:camvid",
+        "folder": "segment.datasets.folder:folder",
     },
+    group="datasets",
 )
 
 

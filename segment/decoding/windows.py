@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
-
-from diagnostics.images import Size
 from diagnostics.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diagnostics.images import Size
 
 
 class Span(NamedTuple):
@@ -74,6 +76,12 @@ def spans(length: int, crop: int, stride: int) -> tuple[Span, ...]:
     return tuple(Span(max(stop - crop, 0), stop) for stop in stops)
 
 
+def _short_side(pixels: int) -> Size:
+    from diagnostics.images import Size  # here, so that windows are listed without the image libraries
+
+    return Size(short=pixels)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Slide(Windows):
     """Square windows of `crop` pixels, `stride` apart; scores are averaged where they overlap.
@@ -103,7 +111,7 @@ class Slide(Windows):
         return height, width, min(down, height), min(along, width)
 
     def shown(self, native: tuple[int, int]) -> Size:
-        return Size(short=int(SHORT_TO_CROP * min(self._sides(native)[:2])))
+        return _short_side(int(SHORT_TO_CROP * min(self._sides(native)[:2])))
 
     def places(self, size: tuple[int, int], native: tuple[int, int]) -> Places:
         height, width, down, along = self._sides(native)
@@ -115,7 +123,7 @@ class Whole(Windows):
     """The whole image as one window, as NACLIP's released configurations for PASCAL VOC have it."""
 
     def shown(self, native: tuple[int, int]) -> Size:
-        return Size(short=int(SHORT_TO_CROP * min(native)))
+        return _short_side(int(SHORT_TO_CROP * min(native)))
 
     def places(self, size: tuple[int, int], native: tuple[int, int]) -> Places:
         return Places(size, (Span(0, size[0]),), (Span(0, size[1]),))
@@ -135,7 +143,7 @@ class Center(Windows):
             raise ValueError(f"`size` of windows `center` should be at least 1 pixel, such as 336; got {self.size}.")
 
     def shown(self, native: tuple[int, int]) -> Size:
-        return Size(short=self.size or min(native))
+        return _short_side(self.size or min(native))
 
     def places(self, size: tuple[int, int], native: tuple[int, int]) -> Places:
         height, width = (self.size or whole for whole in native)
@@ -148,4 +156,6 @@ def _middle(length: int, side: int) -> Span:
     return Span(start, min(start + side, length))
 
 
-WINDOWS: Registry[type[Windows]] = Registry("windows", {"slide": Slide, "whole": Whole, "center": Center}, part=Windows)
+WINDOWS: Registry[type[Windows]] = Registry(
+    "windows", {"slide": Slide, "whole": Whole, "center": Center}, group="windows", part=Windows
+)

@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-from segment.method import Methods
-from segment.methods import (
-    clearclip,
-    clip,
-    clip_surgery,
-    cliptrase,
-    cliptrase_paper,
-    gem,
-    gem_paper,
-    lavg,
-    maskclip,
-    naclip,
-    proxyclip,
-    sc_clip,
-    sc_clip_paper,
-    sclip,
-    sfp,
-    sfp_paper,
-)
+from typing import TYPE_CHECKING
+
+from diagnostics.registry import Registry
+
+if TYPE_CHECKING:
+    from segment.method import Method
 
 __all__ = ["METHODS"]
 
-METHODS = Methods(
+METHODS: Registry[Method] = Registry(
+    "method",
     {
-        "clip": clip.METHOD,
-        "maskclip": maskclip.METHOD,
-        "clip-surgery": clip_surgery.METHOD,
-        "sclip": sclip.METHOD,
-        "clearclip": clearclip.METHOD,
-        "naclip": naclip.METHOD,
-        "gem": gem.METHOD,
-        "gem-paper": gem_paper.METHOD,
-        "cliptrase": cliptrase.METHOD,
-        "cliptrase-paper": cliptrase_paper.METHOD,
-        "sc-clip": sc_clip.METHOD,
-        "sc-clip-paper": sc_clip_paper.METHOD,
-        "sfp": sfp.METHOD,
-        "sfp-paper": sfp_paper.METHOD,
-        "proxyclip": proxyclip.METHOD,
-        "lavg": lavg.METHOD,
-    }
+        "clip": "segment.methods.clip:METHOD",
+        "maskclip": "segment.methods.maskclip:METHOD",
+        "clip-surgery": "segment.methods.clip_surgery:METHOD",
+        "sclip": "segment.methods.sclip:METHOD",
+        "clearclip": "segment.methods.clearclip:METHOD",
+        "naclip": "segment.methods.naclip:METHOD",
+        "gem": "segment.methods.gem:METHOD",
+        "gem-paper": "segment.methods.gem_paper:METHOD",
+        "cliptrase": "segment.methods.cliptrase:METHOD",
+        "cliptrase-paper": "segment.methods.cliptrase_paper:METHOD",
+        "sc-clip": "segment.methods.sc_clip:METHOD",
+        "sc-clip-paper": "segment.methods.sc_clip_paper:METHOD",
+        "sfp": "segment.methods.sfp:METHOD",
+        "sfp-paper": "segment.methods.sfp_paper:METHOD",
+        "proxyclip": "segment.methods.proxyclip:METHOD",
+        "lavg": "segment.methods.lavg:METHOD",
+    },
+    group="methods",
 )

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from diagnostics.lazy import lazy_names
 from diagnostics.registry import Registry
-from segment.decoding.masks.affinity import AffinityMasks
-from segment.decoding.masks.base import Clusters, MaskSource, PatchMasks
-from segment.decoding.masks.dbscan import Dbscan
-from segment.decoding.masks.left import LeftMasks
-from segment.decoding.masks.sam import Sam
+
+if TYPE_CHECKING:
+    from segment.decoding.masks.base import Clusters, MaskSource, PatchMasks
 
 __all__ = ["MASKS", "Clusters", "MaskSource", "PatchMasks"]
 
+__getattr__, __dir__ = lazy_names(__name__, {"segment.decoding.masks.base": ("Clusters", "MaskSource", "PatchMasks")})
+
 MASKS: Registry[type[MaskSource]] = Registry(
     "mask source",
-    {"dbscan": Dbscan, "affinity": AffinityMasks, "sam": Sam, "left": LeftMasks},
-    part=MaskSource,
+    {
+        "dbscan": "segment.decoding.masks.dbscan:Dbscan",
+        "affinity": "segment.decoding.masks.affinity:AffinityMasks",
+        "sam": "segment.decoding.masks.sam:Sam",
+        "left": "segment.decoding.masks.left:LeftMasks",
+    },
+    group="masks",
+    part="segment.decoding.masks.base:MaskSource",
 )

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from diagnostics.lazy import lazy_names
 from diagnostics.registry import Registry
-from segment.decoding.refine.base import Canvas, NoRefiner, Refiner
-from segment.decoding.refine.pamr import Pamr
-from segment.decoding.refine.sam import Sam
-from segment.decoding.refine.vote import Vote
+
+if TYPE_CHECKING:
+    from segment.decoding.refine.base import Canvas, Refiner
 
 __all__ = ["REFINERS", "Canvas", "Refiner"]
 
+__getattr__, __dir__ = lazy_names(__name__, {"segment.decoding.refine.base": ("Canvas", "Refiner")})
+
 REFINERS: Registry[type[Refiner]] = Registry(
-    "refiner", {"none": NoRefiner, "pamr": Pamr, "vote": Vote, "sam": Sam}, part=Refiner
+    "refiner",
+    {
+        "none": "segment.decoding.refine.base:NoRefiner",
+        "pamr": "segment.decoding.refine.pamr:Pamr",
+        "vote": "segment.decoding.refine.vote:Vote",
+        "sam": "segment.decoding.refine.sam:Sam",
+    },
+    group="refiners",
+    part="segment.decoding.refine.base:Refiner",
 )

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from diagnostics.lazy import lazy_names
 from diagnostics.registry import Registry
-from segment.evaluation.engines.base import Engine, ShardFailed
-from segment.evaluation.engines.local import Local
-from segment.evaluation.engines.ray import RayCluster
+
+if TYPE_CHECKING:
+    from segment.evaluation.engines.base import Engine, ShardFailed
 
 __all__ = ["ENGINES", "Engine", "ShardFailed"]
 
-ENGINES: Registry[type[Engine]] = Registry("engine", {"local": Local, "ray": RayCluster}, part=Engine)
+__getattr__, __dir__ = lazy_names(__name__, {"segment.evaluation.engines.base": ("Engine", "ShardFailed")})
+
+ENGINES: Registry[type[Engine]] = Registry(
+    "engine",
+    {
+        "local": "segment.evaluation.engines.local:Local",
+        "ray": "segment.evaluation.engines.ray:RayCluster",
+    },
+    group="engines",
+    part="segment.evaluation.engines.base:Engine",
+)

@@ -4,48 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from diagnostics.registry import parse_spec, unknown_name
-from segment.evaluation.protocols.base import Protocol, Protocols
-from segment.evaluation.protocols.clearclip import PROTOCOLS_OF_CLEARCLIP
-from segment.evaluation.protocols.cliptrase import PROTOCOLS_OF_CLIPTRASE, PROTOCOLS_OF_CLIPTRASE_224
-from segment.evaluation.protocols.gem import PROTOCOLS_OF_GEM
-from segment.evaluation.protocols.naclip import PROTOCOLS_OF_NACLIP
-from segment.evaluation.protocols.ours import PROTOCOLS_OF_OURS
-from segment.evaluation.protocols.proxyclip import PROTOCOLS_OF_PROXYCLIP
-from segment.evaluation.protocols.sc_clip import PROTOCOLS_OF_SC_CLIP, PROTOCOLS_OF_SC_CLIP_L14
-from segment.evaluation.protocols.sclip import PROTOCOLS_OF_SCLIP
-from segment.evaluation.protocols.sfp import PROTOCOLS_OF_SFP
-from segment.evaluation.protocols.words import vocabulary_for
+from diagnostics.lazy import lazy_names
+from diagnostics.registry import Registry, parse_spec
+
+if TYPE_CHECKING:
+    from segment.evaluation.protocols.base import Protocol, Protocols
+    from segment.evaluation.protocols.words import vocabulary_for
 
 __all__ = ["PROTOCOLS", "Protocol", "Protocols", "protocol_for", "vocabulary_for"]
 
-
-class _ByName(dict[str, Protocols]):
-    """Names to protocols, with an error that helps."""
-
-    def __missing__(self, name: str) -> Protocols:
-        raise unknown_name("protocol", name, self)
-
-    def describe(self) -> dict[str, str]:
-        """Each name with its line."""
-        return {name: found.summary for name, found in self.items()}
-
-
-PROTOCOLS = _ByName(
+__getattr__, __dir__ = lazy_names(
+    __name__,
     {
-        "ours": PROTOCOLS_OF_OURS,
-        "sclip": PROTOCOLS_OF_SCLIP,
-        "sc-clip": PROTOCOLS_OF_SC_CLIP,
-        "sc-clip-l14": PROTOCOLS_OF_SC_CLIP_L14,
-        "sfp": PROTOCOLS_OF_SFP,
-        "clearclip": PROTOCOLS_OF_CLEARCLIP,
-        "naclip": PROTOCOLS_OF_NACLIP,
-        "proxyclip": PROTOCOLS_OF_PROXYCLIP,
-        "cliptrase": PROTOCOLS_OF_CLIPTRASE,
-        "cliptrase-224": PROTOCOLS_OF_CLIPTRASE_224,
-        "gem": PROTOCOLS_OF_GEM,
-    }
+        "segment.evaluation.protocols.base": ("Protocol", "Protocols"),
+        "segment.evaluation.protocols.words": ("vocabulary_for",),
+    },
+)
+
+PROTOCOLS: Registry[Protocols] = Registry(
+    "protocol",
+    {
+        "ours": "segment.evaluation.protocols.ours:PROTOCOLS_OF_OURS",
+        "sclip": "segment.evaluation.protocols.sclip:PROTOCOLS_OF_SCLIP",
+        "sc-clip": "segment.evaluation.protocols.sc_clip:PROTOCOLS_OF_SC_CLIP",
+        "sc-clip-l14": "segment.evaluation.protocols.sc_clip:PROTOCOLS_OF_SC_CLIP_L14",
+        "sfp": "segment.evaluation.protocols.sfp:PROTOCOLS_OF_SFP",
+        "clearclip": "segment.evaluation.protocols.clearclip:PROTOCOLS_OF_CLEARCLIP",
+        "naclip": "segment.evaluation.protocols.naclip:PROTOCOLS_OF_NACLIP",
+        "proxyclip": "segment.evaluation.protocols.proxyclip:PROTOCOLS_OF_PROXYCLIP",
+        "cliptrase": "segment.evaluation.protocols.cliptrase:PROTOCOLS_OF_CLIPTRASE",
+        "cliptrase-224": "segment.evaluation.protocols.cliptrase:PROTOCOLS_OF_CLIPTRASE_224",
+        "gem": "segment.evaluation.protocols.gem:PROTOCOLS_OF_GEM",
+    },
+    group="protocols",
 )
 
 # Data sets whose classes are clusters: they are given to classes by the Hungarian method.

@@ -33,15 +33,20 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-def _at(name: str, side: int) -> Protocols:
+def _settings(name: str, side: int) -> dict[str, Any]:
     common = COMMON | {"size": f"short:{side}"}
-    return Protocols(
-        summary=f"CLIPtrase at {side}: short side {side}, bicubic, middle square seen and scored, scale 100",
-        known=table(name, SOURCE, ROWS, words="cliptrase", **common),
-        elsewhere=Protocol(name=name, dataset="", source=f"{SOURCE}: what most data sets have in common", **common),
-    )
+    return {
+        "known": table(name, SOURCE, ROWS, words="cliptrase", **common),
+        "elsewhere": Protocol(name=name, dataset="", source=f"{SOURCE}: what most data sets have in common", **common),
+    }
 
 
 # Table 1 is at 336, Table 6 and later papers' quotations at 224.
-PROTOCOLS_OF_CLIPTRASE = _at("cliptrase", 336)
-PROTOCOLS_OF_CLIPTRASE_224 = _at("cliptrase-224", 224)
+PROTOCOLS_OF_CLIPTRASE = Protocols(
+    summary="CLIPtrase at 336: short side 336, bicubic, middle square seen and scored, scale 100",
+    **_settings("cliptrase", 336),
+)
+PROTOCOLS_OF_CLIPTRASE_224 = Protocols(
+    summary="CLIPtrase at 224: short side 224, bicubic, middle square seen and scored, scale 100",
+    **_settings("cliptrase-224", 224),
+)

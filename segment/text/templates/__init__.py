@@ -9,9 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from diagnostics.registry import unknown_name
+from diagnostics.registry import Registry
 
-__all__ = ["TEMPLATES", "TemplateSet", "Templates", "fill_templates", "load_templates"]
+__all__ = ["TEMPLATES", "TemplateSet", "fill_templates", "load_templates"]
 
 # Where the word goes.
 GAP = "{}"
@@ -35,28 +35,15 @@ class TemplateSet:
         return tuple(sentence(GAP) for sentence in getattr(open_clip, self.open_clip))
 
 
-class Templates(dict[str, TemplateSet]):
-    """Names to sets of sentences, with an error that helps."""
-
-    def __missing__(self, name: str) -> TemplateSet:
-        raise unknown_name("set of templates", name, self)
-
-    def describe(self) -> dict[str, str]:
-        """Each name with its line."""
-        return {name: found.summary for name, found in self.items()}
-
-
-def _all() -> Templates:
+def _entries() -> dict[str, TemplateSet | str]:
     data: dict[str, dict[str, Any]] = json.loads(files(__name__).joinpath("templates.json").read_text("utf-8"))
-    return Templates(
-        {
-            name: TemplateSet(entry["summary"], tuple(entry.get("sentences", ())), entry.get("open_clip", ""))
-            for name, entry in data.items()
-        }
-    )
+    return {
+        name: TemplateSet(entry["summary"], tuple(entry.get("sentences", ())), entry.get("open_clip", ""))
+        for name, entry in data.items()
+    }
 
 
-TEMPLATES = _all()
+TEMPLATES: Registry[TemplateSet] = Registry("set of templates", _entries, group="templates")
 
 
 def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
