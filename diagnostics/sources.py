@@ -176,7 +176,7 @@ _UNREADABLE = object()
 
 
 def _value(module: str, node: ast.AST, steps: int) -> Any:
-    """The value of an expression of constants; a call becomes the dictionary of its keywords."""
+    """The value of an expression of constants; a call with keywords becomes their dictionary."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name) and steps:
@@ -202,7 +202,9 @@ def _value(module: str, node: ast.AST, steps: int) -> Any:
         return "".join(pieces) if all(isinstance(piece, str) for piece in pieces) else _UNREADABLE
     if isinstance(node, ast.Call):
         values_of = {word.arg: _value(module, word.value, steps) for word in node.keywords if word.arg}
-        return {name: value for name, value in values_of.items() if value is not _UNREADABLE}
+        return (
+            {name: value for name, value in values_of.items() if value is not _UNREADABLE} if values_of else _UNREADABLE
+        )
     return _UNREADABLE
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import subprocess
+import sys
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import pytest
 
-from diagnostics.registry import Registry, UnknownName, parse_spec, split_specs
+from diagnostics import registry as registries
+from diagnostics.registry import (
+    BrokenPart,
+    Registry,
+    UnknownName,
+    Value,
+    adopt,
+    carried_parts,
+    parse_spec,
+    split_specs,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,3 +158,231 @@ class Named(Part):
 )
 def test_a_part_may_take_one_setting_without_its_name(spec, built):
     assert Registry("part", {"named": Named}).build(spec) == built
+
+
+# Parts by where they are
+
+
+def test_a_part_is_imported_when_it_is_asked_for():
+    registry = Registry("kind", {"fraction": "fractions:Fraction", "broken": "no_such_module:x"})
+    from fractions import Fraction
+
+    assert list(registry) == ["fraction", "broken"]
+    assert len(registry) == 2
+    assert registry["fraction"] is Fraction
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        registry["broken"]
+
+
+def test_a_registry_reads_like_a_dictionary():
+    registry = Registry("part", {"a": Part, "b": Named})
+    assert dict(registry) == {"a": Part, "b": Named} == dict(registry.items())
+    assert list(registry.values()) == [Part, Named]
+    assert registry.get("c") is None
+    assert registry.get("c", Part) is Part
+    assert registry.get("a") is Part
+    assert "a" in registry
+    assert "c" not in registry
+
+
+@dataclass(frozen=True)
+class Setting(Value):
+    """A value with one number."""
+
+    number: int = 1
+    spec: str = ""
+    summary: str = "one number"
+
+    def named(self, spec):
+        return replace(self, spec=spec)
+
+    def changed(self, fields):
+        return replace(self, **{key: int(text) for key, text in fields.items()})
+
+
+def test_a_value_is_a_part_that_specs_change():
+    registry = Registry("setting", {"a": Setting()})
+    assert registry["a"] == Setting(spec="a")
+    assert registry.build("a:number=4") == Setting(number=4, spec="a:number=4")
+    ready = Setting(number=9)
+    assert registry.build(ready) is ready
+    assert registry.describe() == {"a": "one number"}
+
+
+# Parts at run time
+
+
+@pytest.fixture
+def grouped():
+    """A registry whose parts go to other processes, forgotten afterwards."""
+    registry = Registry("part", {"part": Part}, group="test-parts")
+    yield registry
+    registries._GROUPS.pop("test-parts")
+    registries._CARRIED.pop("test-parts", None)
+
+
+def test_a_registered_part_is_built_and_taken_away_again(grouped):
+    assert grouped.register("named", Named) is Named
+    assert grouped.build("named:ECOD") == Named(name="ECOD")
+    assert list(grouped) == ["part", "named"]
+    grouped.unregister("named")
+    assert list(grouped) == ["part"]
+    with pytest.raises(ValueError, match="was not registered at run time"):
+        grouped.unregister("part")
+    with pytest.raises(UnknownName, match="registered at run time"):
+        grouped.unregister("named")
+
+
+def test_register_decorates_and_takes_a_place_as_well(grouped):
+    @grouped.register("doubled")
+    def double(value: int = 2) -> int:
+        """Twice."""
+        return 2 * value
+
+    assert grouped.build("doubled:value=4") == 8
+    grouped.register("fraction", "fractions:Fraction")
+    assert grouped["fraction"].__name__ == "Fraction"
+    assert grouped.describe()["doubled"] == "Twice."
+    assert grouped.describe()["fraction"].startswith("This class implements rational numbers")
+
+
+def test_a_name_that_is_taken_is_refused_unless_replaced_on_purpose(grouped):
+    with pytest.raises(ValueError, match="there is a part `part` already"):
+        grouped.register("part", Named)
+    grouped.register("part", Named, replace=True)
+    assert grouped["part"] is Named
+    grouped.unregister("part")
+    assert grouped["part"] is Part
+    with pytest.raises(ValueError, match="letters, digits"):
+        grouped.register("a:b", Named)
+
+
+def test_the_same_definition_may_come_again_as_when_a_cell_is_run_twice(grouped):
+    def define():
+        @dataclass(frozen=True)
+        class Again:
+            """A part."""
+
+        return Again
+
+    first, second = define(), define()
+    grouped.register("again", first)
+    grouped.register("again", second)
+    assert grouped["again"] is second
+
+
+def test_assignment_replaces_and_putting_the_first_one_back_undoes_it(grouped, monkeypatch):
+    assert grouped["part"] is Part
+    with monkeypatch.context() as patch:
+        patch.setitem(grouped, "part", Named)
+        patch.setitem(grouped, "new", Named)
+        assert grouped["part"] is Named
+    assert grouped["part"] is Part
+    assert list(grouped) == ["part"]
+    assert not [one for one in carried_parts() if one.group == "test-parts"]
+
+
+# Parts on their way to other processes
+
+
+class _Constant:
+    """A value without a name of its own."""
+
+
+CONSTANT = _Constant()
+
+
+def test_a_registered_part_is_carried_as_its_place_or_with_the_reason_why_not(grouped):
+    module = "a_module_with_parts"
+    place = type(sys)(module)
+    place.Part, place.VALUE = type("Part", (), {"__module__": module, "__qualname__": "Part"}), _Constant()
+    main = type("InMain", (), {"__module__": "__main__", "__qualname__": "InMain"})
+    sys.modules[module] = place
+    try:
+        grouped.register("class", place.Part)
+        grouped.register("value", place.VALUE)
+        grouped.register("place", "fractions:Fraction")
+        grouped.register("main", main)
+        grouped.register("local", lambda: None)
+        grouped.register("loose", _Constant())
+        carried = {one.name: one for one in carried_parts() if one.group == "test-parts"}
+    finally:
+        del sys.modules[module]
+    assert carried["class"].target == f"{module}:Part"
+    assert carried["value"].target == f"{module}:VALUE"
+    assert carried["place"].target == "fractions:Fraction"
+    assert "notebook or script" in carried["main"].refusal
+    assert "inside a function" in carried["local"].refusal
+    assert "no constant of a module" in carried["loose"].refusal
+    assert all("--workers 1" in carried[name].refusal for name in ("main", "local", "loose"))
+
+
+def test_an_adopted_part_is_known_and_one_that_cannot_come_says_why(grouped):
+    adopt(
+        [
+            registries.Carried("test-parts", "fraction", "fractions:Fraction"),
+            registries.Carried("test-parts", "mine", "", "`Mine` was defined in a notebook"),
+        ]
+    )
+    assert list(grouped) == ["part", "fraction", "mine"]
+    assert grouped["fraction"].__name__ == "Fraction"
+    with pytest.raises(BrokenPart, match="`mine` can't be used: `Mine` was defined in a notebook"):
+        grouped.build("mine")
+    assert {one.name for one in carried_parts() if one.group == "test-parts"} == {"fraction", "mine"}
+
+
+# Parts of other packages
+
+PROJECT = """
+[attention_outliers.test-outside]
+good = brought:Good
+part = brought:Good
+{extra}
+"""
+BROUGHT = 'class Good:\n    "From another package."\n'
+ASK = """
+import sys
+from diagnostics.registry import BrokenPart, Registry
+registry = Registry("part", {"part": int}, group="test-outside")
+print(registry.describe())
+assert "brought" not in sys.modules or BROKEN
+assert registry["good"].__name__ == "Good"
+assert registry["part"] is int
+for name in set(registry) - {"good", "part"}:
+    try:
+        registry[name]
+    except BrokenPart as error:
+        print(error)
+    else:
+        raise AssertionError(name)
+print("usable", [name for name, _ in registry.items()], len(registry.values()))
+"""
+
+
+def run_beside(folder, extra=""):
+    """What a process says that has a package `beside` installed, with these further entry points."""
+    info = folder / "beside-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: beside\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(PROJECT.format(extra=extra))
+    (folder / "brought.py").write_text(BROUGHT)
+    (folder / "raising.py").write_text("raise RuntimeError('needs a licence')\nX = 1\n")
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); BROKEN = {bool(extra)}\n{ASK}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_parts_of_an_installed_package_are_listed_unloaded_and_a_taken_name_stays(tmp_path):
+    said = run_beside(tmp_path)
+    assert "'good': 'From another package.'" in said
+    assert "'beside/part': \"can't be used: the name `part` is taken by this project" in said
+
+
+def test_a_broken_entry_point_is_listed_with_its_error_and_breaks_no_other(tmp_path):
+    said = run_beside(tmp_path, "gone = no_such_module:X\nabsent = brought:Absent\nraises = raising:Y")
+    assert "part `gone` of the package `beside` (no_such_module:X) can't be loaded" in said
+    assert "No module named 'no_such_module'" in said
+    assert "has no attribute 'Absent'" in said
+    assert "RuntimeError: needs a licence" in said
+    assert "usable ['part', 'good'] 2" in said

@@ -112,7 +112,7 @@ def test_every_cell_that_runs_has_a_data_set_and_a_protocol(experiment):
     else:
         assert not left_out
     for column in experiment.columns:
-        known = {"": "", "cifar100": "", "flowers102": "", "pets": ""} | DATASETS
+        known = {"": "", "cifar100": "", "flowers102": "", "pets": "", **DATASETS}
         assert parse_spec(column.dataset)[0] in known
         assert set(column.mean_of) <= {other.name for other in experiment.columns}
     for row, column in experiment.doubts:

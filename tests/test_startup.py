@@ -1,0 +1,70 @@
+"""What the packages load when they are imported and when their parts are listed: no torch, no table, no drawing."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "xarray", "pandas", "scipy", "zarr", "open_clip", "timm", "matplotlib", "sklearn", "torchvision")
+PACKAGES = ("diagnostics", "segment", "figures")
+REGISTRIES = (
+    "diagnostics.backbones:BACKBONES",
+    "diagnostics.backbones:POSITIONS",
+    "diagnostics.detectors:DETECTORS",
+    "diagnostics.edits:EDITS",
+    "diagnostics.measures:MEASURES",
+    "diagnostics.purifiers:PURIFIERS",
+    "figures:FIGURES",
+    "attention_outliers.papers.figures:CATALOGUE",
+    "segment.datasets:DATASETS",
+    "segment.decoding.masks:MASKS",
+    "segment.decoding.refine:REFINERS",
+    "segment.decoding.windows:WINDOWS",
+    "segment.evaluation.engines:ENGINES",
+    "segment.evaluation.protocols:PROTOCOLS",
+    "segment.methods:METHODS",
+    "segment.text.templates:TEMPLATES",
+)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules of HEAVY that a process has after running this code."""
+    code = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split()) & set(HEAVY)
+
+
+def test_importing_a_package_loads_no_heavy_library():
+    assert loaded_by("import diagnostics, segment, figures, attention_outliers") == set()
+
+
+def test_describing_every_registry_loads_no_heavy_library():
+    code = "from importlib import import_module\n"
+    for target in REGISTRIES:
+        module, _, name = target.partition(":")
+        code += f"assert import_module({module!r}).{name}.describe()\n"
+    assert loaded_by(code) == set()
+
+
+def test_the_check_sees_what_is_loaded():
+    assert loaded_by("import matplotlib") == {"matplotlib"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_there_and_listed(package):
+    module = importlib.import_module(package)
+    assert set(module.__all__) <= set(dir(module))
+    for name in module.__all__:
+        value = getattr(module, name)
+        assert type(value).__name__ != "module", f"{package}.{name} is a module"
+    with pytest.raises(AttributeError, match="has no attribute 'nothing_like_it'"):
+        module.nothing_like_it  # noqa: B018
+
+
+def test_a_function_is_no_module_whatever_was_imported_before():
+    code = "import segment.one_image, segment\nassert callable(segment.segment_one)"
+    loaded_by(code)
