@@ -9,10 +9,19 @@ from diagnostics.registry import Registry
 
 if TYPE_CHECKING:
     from segment.evaluation.engines.base import Engine, ShardFailed
+    from segment.evaluation.engines.local import Local
+    from segment.evaluation.engines.ray import RayCluster
 
-__all__ = ["ENGINES", "Engine", "ShardFailed"]
+__all__ = ["ENGINES", "Engine", "Local", "RayCluster", "ShardFailed"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"segment.evaluation.engines.base": ("Engine", "ShardFailed")})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "segment.evaluation.engines.base": ("Engine", "ShardFailed"),
+        "segment.evaluation.engines.local": ("Local",),
+        "segment.evaluation.engines.ray": ("RayCluster",),
+    },
+)
 
 ENGINES: Registry[type[Engine]] = Registry(
     "engine",
