@@ -29,13 +29,13 @@ def images():
     return list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8))
 
 
-def test_stock_answers_are_those_of_the_model_itself(tiny, text, photos):
-    answers, left_out = classify(tiny, photos, text, top=3)
+def test_stock_answers_are_those_of_the_model_itself(tiny, text, images):
+    answers, left_out = classify(tiny, images, text, top=3)
     assert left_out == {}
     assert list(answers.columns) == ["name", "way", "rank", "class", "probability"]
-    images = normalize(torch.tensor(np.stack(photos)).permute(0, 3, 1, 2) / 255, tiny.mean, tiny.std)
+    pixels = normalize(torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255, tiny.mean, tiny.std)
     with torch.no_grad():
-        own = F.normalize(tiny.model.encode_image(images), dim=-1) @ text.features.T
+        own = F.normalize(tiny.model.encode_image(pixels), dim=-1) @ text.features.T
     for number in range(3):
         softmax = (100 * own[number]).softmax(0)
         expected = torch.stack([softmax[0], softmax[1:3].max(), softmax[3]])
@@ -45,15 +45,15 @@ def test_stock_answers_are_those_of_the_model_itself(tiny, text, photos):
         assert part["probability"].to_numpy() == pytest.approx(expected.sort(descending=True).values.numpy(), abs=1e-4)
 
 
-def test_a_classifier_answers_by_the_feature_that_enters_its_head(photos):
+def test_a_classifier_answers_by_the_feature_that_enters_its_head(images):
     """Cosine with unit rows: what is left of the stock logits without biases and lengths."""
     backbone = load_backbone("tiny:registers=4")
     rows = F.normalize(backbone.class_head().detach().float()[:3], dim=1)
     text = TextFeatures(features=rows, owners=torch.arange(3), names=("cat", "dog", "grass"))
-    answers, _ = classify(backbone, photos, text, top=3, size="native")
-    images = normalize(torch.tensor(np.stack(photos)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
+    answers, _ = classify(backbone, images, text, top=3, size="native")
+    pixels = normalize(torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
     with torch.no_grad():
-        own = backbone.model.forward_head(backbone.model.forward_features(images), pre_logits=True)
+        own = backbone.model.forward_head(backbone.model.forward_features(pixels), pre_logits=True)
     softmax = (100 * F.normalize(own, dim=-1) @ rows.T).softmax(-1)
     for number in range(3):
         part = answers[answers["name"] == f"image-{number + 1:04d}"]

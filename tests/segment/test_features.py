@@ -23,12 +23,12 @@ def images():
 
 
 @pytest.mark.parametrize("detector", ["lof(neighbors=5)", "register-neuron", "singular-defect"])
-def test_features_are_those_of_the_method_made_ready_on_the_first_images(outlying, photos, detector, tmp_path):
+def test_features_are_those_of_the_method_made_ready_on_the_first_images(outlying, images, detector, tmp_path):
     spec = f"clearclip:detector={detector},purifier=zero"
     options = {"size": "native", "out": tmp_path / "features.safetensors"}
-    assert encode_images(outlying, photos, spec, **options) == {}
-    images = normalize(torch.tensor(np.stack(photos)).permute(0, 3, 1, 2) / 255, outlying.mean, outlying.std)
-    (expected,) = encode_many(outlying, images, [METHODS.build(spec).fitted(outlying, images)])
+    assert encode_images(outlying, images, spec, **options) == {}
+    pixels = normalize(torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255, outlying.mean, outlying.std)
+    (expected,) = encode_many(outlying, pixels, [METHODS.build(spec).fitted(outlying, pixels)])
     stored = load_file(options["out"])
     for number in range(3):
         found = stored[f"image-{number + 1:04d}"]

@@ -41,7 +41,7 @@ def test_rows_of_the_classes_are_unit_vectors(untrained):
 def test_a_model_that_knows_every_answer_gets_all(untrained, monkeypatch):
     """Class tokens are replaced by the features of the right words."""
     words = {Shapes().scene(n).image.tobytes(): words_of(Shapes().scene(n)) for n in range(30)}
-    names = {close_up(n).image.tobytes(): f"an image of a {NAMES[int(close_up(n).labels[0, 0])]}" for n in range(20)}
+    names = {close_up(n).image.tobytes(): f"a picture of a {NAMES[int(close_up(n).labels[0, 0])]}" for n in range(20)}
 
     def answers(backbone, images):
         texts = [(words | names)[image.tobytes()] for image in images]

@@ -55,7 +55,7 @@ def test_half_precision_is_widened(stock, images, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_a_torchscript_archive_with_its_marks_is_read(stock, photos, tmp_path):
+def test_a_torchscript_archive_with_its_marks_is_read(stock, images, tmp_path):
     class Published(torch.nn.Module):
         """OpenAI's archives: the model's own names at the top, and three numbers beside the weights."""
 
@@ -68,13 +68,13 @@ def test_a_torchscript_archive_with_its_marks_is_read(stock, photos, tmp_path):
             for name in ("input_resolution", "context_length", "vocab_size"):
                 self.register_buffer(name, torch.tensor(20))
 
-        def forward(self, images):
-            return images  # only the weights are read
+        def forward(self, pixels):
+            return pixels  # only the weights are read
 
-    torch.jit.save(torch.jit.trace(Published().eval(), photos), tmp_path / "clip.pt")
+    torch.jit.save(torch.jit.trace(Published().eval(), images), tmp_path / "clip.pt")
     backbone = load_backbone(f"openai:{tmp_path}/clip.pt")
     with torch.no_grad():
-        assert (backbone(photos) - stock.encode_image(photos)).abs().max() <= 1e-5
+        assert (backbone(images) - stock.encode_image(images)).abs().max() <= 1e-5
     assert backbone.encode_text(["a cat"]).shape == (1, 24)
 
 

@@ -81,13 +81,13 @@ def test_purifying_brings_back_at_least_half(mious):
     assert back >= lost / 2
 
 
-def test_planted_patches_are_massive_plain_and_few(planted, photos):
+def test_planted_patches_are_massive_plain_and_few(planted, images):
     layer, number = planted_unit()
-    mask = planted_patches(planted, photos, (layer, number))
+    mask = planted_patches(planted, images, (layer, number))
     assert 1 <= mask.sum(dim=1).float().mean() <= 10
     recorder = Recorder("block_out", layers=[layer - 1, layer, 11])
-    planted.trunk(photos, stop=11, tap=recorder)
-    layout = planted.layout(photos)
+    planted.trunk(images, stop=11, tap=recorder)
+    layout = planted.layout(images)
     for place, above in ((layer, 10), (11, 8)):
         norms = token_norms(layout.patches(recorder["block_out", place]))
         ratios = norms / median_norm(norms)[:, None]
@@ -95,8 +95,8 @@ def test_planted_patches_are_massive_plain_and_few(planted, photos):
         assert ratios[~mask].max() < 3
     before = token_norms(layout.patches(recorder["block_out", layer - 1]))
     assert (before / median_norm(before)[:, None]).max() < 3, "before the layer nothing stands out"
-    images = np.stack([sample.image for sample in Shapes(scenes=24)]).astype(float).mean(axis=-1)
-    contrast = images.reshape(24, 14, 8, 14, 8).std(axis=(2, 4)).reshape(24, -1)
+    pixels = np.stack([sample.image for sample in Shapes(scenes=24)]).astype(float).mean(axis=-1)
+    contrast = pixels.reshape(24, 14, 8, 14, 8).std(axis=(2, 4)).reshape(24, -1)
     assert np.median(contrast[mask.numpy()]) < 0.6 * np.median(contrast)
 
 

@@ -334,7 +334,7 @@ def test_the_interval_of_equal_values_is_a_point_and_of_none_is_nan():
         ({"layers": [13]}, r"`layer` should lie in 0…12"),
         ({"layers": []}, "`layers` should be among 1…12"),
         ({"purifiers": []}, "`purifiers` should name at least one"),
-        ({"purifiers": ["neigbour-mean"]}, "Did you mean `neighbor-mean`"),
+        ({"purifiers": ["neigbor-mean"]}, "Did you mean `neighbor-mean`"),
         ({"detector": "nrom"}, "Did you mean `norm`"),
         ({"batch": 0}, "`batch` should be at least 1"),
         ({"bootstrap": 0}, "`bootstrap` should be at least 1"),

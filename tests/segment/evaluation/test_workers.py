@@ -116,7 +116,7 @@ def test_on_a_terminal_a_line_tells_speed_time_left_and_mean_iou(tmp_path):
     os.close(ours)
     assert process.returncode == 0
     assert re.search(
-        r"evaluate shapes: 100%.* 6/6 \[\d\d:\d\d<\d\d:\d\d, .*pict.*, mIoU clip \d+\.\d\d\]", shown.decode()
+        r"evaluate shapes: 100%.* 6/6 \[\d\d:\d\d<\d\d:\d\d, .*image.*, mIoU clip \d+\.\d\d\]", shown.decode()
     )
 
 
