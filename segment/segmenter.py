@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -20,18 +19,14 @@ from diagnostics.detectors.base import Detector
 from diagnostics.images import (
     OPENCV,
     RESAMPLING,
-    ImageError,
-    Size,
     as_image,
-    as_size,
-    find_images,
     normalize,
     resize,
     to_tensor,
 )
-from diagnostics.images.feed import Loaded, in_batches, named, stacked
-from diagnostics.images.read_ahead import read_ahead
+from diagnostics.images.feed import NO_IMAGES, ImageSource, Window, image_sources, in_batches, readable, stacked
 from diagnostics.layout import Padding
+from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.registry import unknown_name
 from segment.decoding.decode import check_decode, decode
 from segment.decoding.merge import Gathering, ScoreMaps
@@ -46,6 +41,9 @@ from segment.text.vocabulary import Vocabulary
 # Detectors that learn look at the first images, and at no more windows of them. Our choice.
 IMAGES_TO_FIT = 8
 WINDOWS_TO_FIT = 32
+
+# The options of a run that a segmenter heeds.
+USES = frozenset({"size", "batch", "positions", "strict"})
 
 # What to do where one window alone is too much.
 SMALLER = "choose smaller windows (slide:crop=224), a smaller --size, or fewer methods at once"
@@ -112,23 +110,10 @@ class Segmentations(Generic[Found]):
 
 
 @dataclass(frozen=True)
-class _Source:
-    """An image of the run before it is opened."""
-
-    number: int
-    name: str
-    image: Any
-
-    @property
-    def path(self) -> Path | None:
-        return self.image if isinstance(self.image, Path) else None
-
-
-@dataclass(frozen=True)
 class _Opened:
     """An image opened: `shown` (3, h, w) is what windows are cut from, normalized."""
 
-    source: _Source
+    source: ImageSource
     image: Image.Image
     shown: Tensor
     places: Places
@@ -139,11 +124,13 @@ class Segmenter:
 
     `methods`: specs or Methods, one or many. `text`: features of words (segment.text.features.text_features), or the
     words, as Vocabulary.parse takes them: "cat, dog, grass". `windows`, a part or its spec, say which parts of an
-    image the network sees; `size` what it is brought to before, the windows' own choice by default (short side 336
-    for windows of 224). `resampling` as diagnostics.images.resize; `opencv` is what the released codes of the SCLIP
+    image the network sees. `resampling` as diagnostics.images.resize; `opencv` is what the released codes of the SCLIP
     line use. `decode` stands for the methods' own settings; `refine` is a refiner or its spec, such as `pamr`;
-    `positions` names one position interpolation for all methods. `batch` is how many windows go through the network at
-    once, those of one shape together, of several images if need be.
+
+    Keywords, or `options`, are those of RunOptions: `size` images are brought to before they are cut into windows, the
+    windows' own choice by default (short side 336 for windows of 224); `batch`, how many windows go through the network
+    at once, those of one shape together, of several images if need be; `positions`, one position interpolation for all
+    methods; `strict`.
 
     The segmenter is never changed by its runs; detectors that learn are fitted at the start of each on its first
     images (8 at most, our choice), or once by `fitted`.
@@ -156,27 +143,27 @@ class Segmenter:
         text: TextFeatures | Vocabulary | str | Path | Sequence[str | Sequence[str]],
         *,
         windows: Windows | str = "slide",
-        size: Size | str | int | tuple[int, int] | None = None,
         resampling: str = OPENCV,
         decode: Decode | None = None,
         refine: Refiner | str = "none",
-        positions: str | None = None,
-        batch: int = 8,
-        strict: bool = False,
+        options: RunOptions | None = None,
+        **keywords: Unpack[RunKeywords],
     ) -> None:
-        self.backbone, self.positions, self.batch, self.strict = backbone, positions, batch, strict
+        self.backbone = backbone
+        self.options = run_options("Segmenter", options, keywords, uses=USES)
         several = [methods] if isinstance(methods, (str, Method)) else list(methods)
         self.methods: tuple[Method, ...] = tuple(METHODS.build(method) for method in several)
         self.windows: Windows = WINDOWS.build(windows) if isinstance(windows, str) else windows
         self.refine: Refiner = REFINERS.build(refine) if isinstance(refine, str) else refine
-        self.size = self.windows.shown(backbone.native_size) if size is None else as_size(size)
+        size = self.options.size
+        self.size = (
+            self.windows.shown(backbone.native_size) if size is None else self.options.size_for(backbone.native_size)
+        )
         self.resampling = resampling
         self.decodes: tuple[Decode, ...] = tuple(decode or method.decode for method in self.methods)
         self._are_fitted = False
         if not self.methods:
             raise ValueError(f"`methods` should name at least one method; known: {', '.join(METHODS)}.")
-        if batch < 1:
-            raise ValueError(f"`batch` should be at least 1 window; got {batch}.")
         if resampling not in (*RESAMPLING, OPENCV):
             raise unknown_name("resampling", resampling, (*RESAMPLING, OPENCV))
         self.text = text if isinstance(text, TextFeatures) else text_features(backbone, text)
@@ -194,7 +181,7 @@ class Segmenter:
                 | {key: _plain(value) for key, value in vars(settings).items()}
                 for method, settings in zip(self.methods, self.decodes, strict=True)
             },
-            "positions": self.positions,
+            "positions": self.options.positions,
             "windows": repr(self.windows),
             "size": str(self.size),
             "resampling": self.resampling,
@@ -245,27 +232,19 @@ class Segmenter:
 
     def _opened(self, images: Any, left_out: dict[str, str], *, strict: bool | None = None) -> Iterator[_Opened]:
         """Images that could be read, opened some ahead of the work."""
-        strict = self.strict if strict is None else strict
-        seen = read = 0
-        for source, found in read_ahead(_sources(images), self._open, min(4, os.cpu_count() or 1)):
-            seen += 1
-            if isinstance(found, _Opened):
-                read += 1
-                yield found
-            elif strict:
-                raise found
-            else:
-                left_out[source.name] = str(found)
-        if not seen:
-            raise ValueError("`images` should name at least one image, folder or glob; got none.")
-        if not read:
-            raise ValueError(f"none of the {seen} images can be read. The first: {next(iter(left_out.values()))}")
+        strict = self.options.strict if strict is None else strict
+        before, opened = len(left_out), 0
+        for _, image in readable(image_sources(images), self._open, left_out, strict=strict):
+            opened += 1
+            yield image
+        unreadable = len(left_out) - before
+        if not opened and not unreadable:
+            raise ValueError(NO_IMAGES)
+        if not opened:
+            raise ValueError(f"none of the {unreadable} images can be read. The first: {next(iter(left_out.values()))}")
 
-    def _open(self, source: _Source) -> _Opened | ImageError:
-        try:
-            image = as_image(source.image)
-        except ImageError as error:
-            return error
+    def _open(self, source: ImageSource) -> _Opened:
+        image = as_image(source.image)
         size = self.size.of(*image.size)
         shown = to_tensor(resize(image, *size, resampling=self.resampling))
         places = self.windows.places(size, self.backbone.native_size)
@@ -276,7 +255,7 @@ class Segmenter:
         block: list[_Opened] = []
         for opened in images:
             block.append(opened)
-            if sum(item.places.count for item in block) >= self.batch:
+            if sum(item.places.count for item in block) >= self.options.batch:
                 yield block
                 block = []
         if block:
@@ -313,20 +292,19 @@ class Segmenter:
         """Refined scores of each image by each method; the windows of all images go through the network first."""
         gathered = [[Gathering(item.places, (item.image.height, item.image.width)) for _ in methods] for item in block]
         windows = [
-            (place, number, window)
+            Window(place, number, pixels)
             for place, item in enumerate(block)
-            for number, window in enumerate(item.places.cut(item.shown))
+            for number, pixels in enumerate(item.places.cut(item.shown))
         ]
-        loaded = [Loaded(index, window, None, "") for index, (*_, window) in enumerate(windows)]
 
-        def work(some: list[Loaded]) -> list[tuple[Scores, Padding]]:
-            return self._window_scores(stacked(some).to(self.backbone.device), methods)
+        def work(batch: list[Window]) -> list[tuple[Scores, Padding]]:
+            return self._window_scores(stacked(batch).to(self.backbone.device), methods)
 
-        for some, found in in_batches(loaded, self.batch, work, what="window", advice=SMALLER):
-            for column, (scores, padding) in enumerate(found):
-                for row, window in enumerate(some):
-                    place, number, _ = windows[window.number]
-                    gathered[place][column].add(number, scores.maps[row], padding, by_class=scores.by_class)
+        for batch, by_method in in_batches(windows, self.options.batch, work, what="window", advice=SMALLER):
+            for column, (scores, padding) in enumerate(by_method):
+                for row, window in enumerate(batch):
+                    maps = gathered[window.place][column]
+                    maps.add(window.number, scores.maps[row], padding, by_class=scores.by_class)
         for item, columns in zip(block, gathered, strict=True):
             canvas = self._canvas(item)
             classes = torch.arange(len(self.text.names))
@@ -342,7 +320,7 @@ class Segmenter:
         height, width = images.shape[-2:]
         found = []
         for method, encoding in zip(
-            methods, encode_many(self.backbone, images, methods, positions=self.positions), strict=True
+            methods, encode_many(self.backbone, images, methods, positions=self.options.positions), strict=True
         ):
             if encoding.patches.shape[-1] != self.text.features.shape[1]:
                 raise ValueError(
@@ -437,33 +415,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
-
-
-def _sources(images: Any) -> Iterator[_Source]:
-    """The images of a run with their numbers and names.
-
-    Files of a list are named by the part below the folder that all share, those of an iterator, which may have no end,
-    by their path; arrays and PIL images `image-0001`, or as the first of a pair (name, image) says.
-    """
-    single = isinstance(images, (str, Path, np.ndarray, Image.Image))
-    given = [images] if single else images
-    names: dict[Path, str] = {}
-    if isinstance(given, Sequence):
-        paths = [source for source in given if isinstance(source, (str, Path))]
-        names = {path: name for name, path in named(find_images(paths)).items()} if paths else {}
-    numbers, arrays = count(), count(1)
-    seen: set[str] = set()
-    for source in given:
-        if isinstance(source, (str, Path)):
-            for path in map(Path, map(os.path.abspath, find_images([source]))):
-                # A file that comes twice in a list is segmented once.
-                if names and os.path.realpath(path) in seen:
-                    continue
-                if names:
-                    seen.add(os.path.realpath(path))
-                yield _Source(next(numbers), names.get(path, path.as_posix()), path)
-        elif isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str):
-            name, image = source
-            yield _Source(next(numbers), name, Path(image) if isinstance(image, str) else image)
-        else:
-            yield _Source(next(numbers), f"image-{next(arrays):04d}", source)

@@ -1,4 +1,9 @@
-"""Images of a run: listed, looked at, opened ahead of the work, and batched by size."""
+"""The one way of images through a run: listed, named, de-duplicated, read ahead, batched; what is left out is named.
+
+`image_sources` names what a user hands over, one after another and no further than asked. `list_images` looks at all
+of them first, for runs whose stores must know sizes beforehand. `readable` opens sources ahead of the work and keeps
+the reasons of those left out; `opened_ahead` does so in blocks. `in_batches` stacks what has one shape.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,10 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,14 +34,41 @@ from diagnostics.images import (
     to_tensor,
 )
 from diagnostics.images.label_maps import LabelError, find_label, patch_labels, read_labels, resize_labels
+from diagnostics.images.read_ahead import read_ahead
 from diagnostics.layout import grid_of
 from diagnostics.measures.base import UNLABELED
 
 # Bytes at a file's end that tell it from another of the same length. Our choice: one block of a disk.
 TRACE_BYTES = 4096
+NO_IMAGES = "`images` should name at least one image, folder or glob; got none."
 
-Found = TypeVar("Found")
+Opened = TypeVar("Opened")
+Result = TypeVar("Result")
 LabelSource = Callable[[int], np.ndarray]
+
+
+class HasPixels(Protocol):
+    """What `in_batches` takes: something with pixels (3, h, w), or None where they could not be read."""
+
+    @property
+    def image(self) -> Tensor | None: ...
+
+
+Item = TypeVar("Item", bound=HasPixels)
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """An image of a run before it is opened: its number from 0, its name, and a file, PIL image or array."""
+
+    number: int
+    name: str
+    image: Any
+
+    @property
+    def path(self) -> Path | None:
+        """Its file, if it is one."""
+        return self.image if isinstance(self.image, Path) else None
 
 
 @dataclass(frozen=True)
@@ -63,45 +95,80 @@ class Loaded:
     reason: str
 
 
+@dataclass(frozen=True)
+class Window:
+    """A part (3, h, w) of an opened image: window `number` of the image at `place` in its group."""
+
+    place: int
+    number: int
+    image: Tensor
+
+
 def size_for(backbone: Backbone, size: str | Size | None) -> Size:
     """The size asked for, or the backbone's own."""
     height, width = backbone.native_size
     return parse_size(str(size)) if size is not None else parse_size(f"{width}x{height}")
 
 
-def list_images(images: Any, size: Size, *, strict: bool) -> list[ListedImage]:
-    """The images of a run with unique names and sizes, from their headers alone.
+def image_sources(images: Any) -> Iterator[ImageSource]:
+    """The images of a run with their numbers and unique names, in the order given, read no further than asked.
 
-    `images`: files, folders, globs, PIL images or arrays, one or many; or Images, which keep their names. Names
-    are paths below the folder that all share, `image-0001` for arrays. One that can't be read keeps its place with a
-    `reason`; `strict` raises, and so does a run in which none can be read.
+    `images`: a file, folder, glob, PIL image or array (h, w, 3); a pair (name, image) or a ListedImage, which keep
+    their names; or any iterable of them. Files of a list are named by the part below the folder that all share, and a
+    file that comes twice (by a link, too) comes once. Files of an iterator, which may have no end, are named by their
+    absolute paths, each as often as it comes. Arrays and PIL images are `image-0001` and so on.
     """
-    single = isinstance(images, (str, Path, np.ndarray, ListedImage)) or hasattr(images, "getpixel")
-    sources: list[Any] = [images] if single else list(images)
-    found: list[Any] = []
-    seen: set[str] = set()
-    for source in sources:
-        if isinstance(source, (str, Path)):
-            # A file that comes twice is kept once, as `image_paths` does: links lead to the same file.
-            fresh = [path for path in find_images([source]) if os.path.realpath(path) not in seen]
-            seen |= set(map(os.path.realpath, fresh))
-            found += fresh
+    entries = [images] if _is_single(images) else images
+    files = _files_once(entries) if isinstance(entries, Sequence) else None
+    names: dict[Path, str] = {}
+    if files is not None:
+        names = {path: name for name, path in named(itertools.chain.from_iterable(files.values())).items()}
+    numbers, arrays = itertools.count(), itertools.count(1)
+    for place, entry in enumerate(entries):
+        if isinstance(entry, (str, Path)):
+            for path in _absolute(find_images([entry])) if files is None else files[place]:
+                yield ImageSource(next(numbers), names.get(path, path.as_posix()), path)
+        elif isinstance(entry, ListedImage):
+            yield ImageSource(next(numbers), entry.name, entry.source)
+        elif isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str):
+            name, image = entry
+            yield ImageSource(next(numbers), name, Path(image) if isinstance(image, str) else image)
         else:
-            found.append(source)
-    if not found:
-        raise ValueError("`images` should name at least one image, folder or glob; got none.")
-    # In the order given, whatever their kind: label maps in arrays come in the same order.
-    files = iter(named(source for source in found if isinstance(source, Path)).items())
-    numbers = itertools.count(1)
+            yield ImageSource(next(numbers), f"image-{next(arrays):04d}", entry)
+
+
+def _is_single(images: Any) -> bool:
+    """Whether this is one file, folder, glob, array or PIL image, and not several."""
+    return isinstance(images, (str, Path, np.ndarray, ListedImage)) or hasattr(images, "getpixel")
+
+
+def _absolute(paths: Iterable[Path]) -> list[Path]:
+    return [Path(os.path.abspath(path)) for path in paths]
+
+
+def _files_once(entries: Sequence[Any]) -> dict[int, list[Path]]:
+    """Place of each file, folder or glob among the entries -> its files, absolute, without those that came before."""
+    files: dict[int, list[Path]] = {}
+    known: set[str] = set()
+    for place, entry in enumerate(entries):
+        if isinstance(entry, (str, Path)):
+            files[place] = [path for path in _absolute(find_images([entry])) if os.path.realpath(path) not in known]
+            known |= set(map(os.path.realpath, files[place]))
+    return files
+
+
+def list_images(images: Any, size: Size, *, strict: bool) -> list[ListedImage]:
+    """All images of a run with unique names and sizes, from their headers alone.
+
+    `images` as `image_sources` takes them; an iterator is read to its end. One that can't be read keeps its place with
+    a `reason`; `strict` raises, and so does a run in which none can be read.
+    """
+    entries = images if _is_single(images) else list(images)
     listed = [
-        source
-        if isinstance(source, ListedImage)
-        else ListedImage(*next(files))
-        if isinstance(source, Path)
-        else ListedImage(f"image-{next(numbers):04d}", source)
-        for source in found
+        _looked_at(ListedImage(source.name, source.image), size, strict=strict) for source in image_sources(entries)
     ]
-    listed = [_looked_at(image, size, strict=strict) for image in listed]
+    if not listed:
+        raise ValueError(NO_IMAGES)
     if all(image.reason for image in listed):
         raise ValueError(f"none of the {len(listed)} images can be read. The first: {listed[0].reason}")
     return listed
@@ -256,17 +323,42 @@ class Loader:
         return Loaded(number, pixels, patch_labels(labels[None], self.patch_size, ignore=self.ignore)[0], "")
 
 
-def opened_ahead(blocks: Sequence[range], loader: Loader) -> Iterator[tuple[range, list[Loaded]]]:
-    """Blocks with their images opened, one block ahead of the one in work, so that opening costs no waiting."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        coming = [pool.submit(loader, number) for number in blocks[0]] if blocks else []
+def readable(
+    sources: Iterable[ImageSource],
+    open_source: Callable[[ImageSource], Opened],
+    left_out: dict[str, str],
+    *,
+    strict: bool = False,
+    errors: tuple[type[Exception], ...] = (ImageError,),
+) -> Iterator[tuple[ImageSource, Opened]]:
+    """Sources with what `open_source` makes of them, in order, opened in threads a little ahead of the work.
+
+    One that raises an error of `errors` goes into `left_out`, name -> reason, when its turn comes; with `strict` the
+    error is raised there.
+    """
+
+    def attempt(source: ImageSource) -> tuple[Opened | None, Exception | None]:
         try:
-            for index, block in enumerate(blocks):
-                waiting, after = coming, blocks[index + 1 : index + 2]
-                coming = [pool.submit(loader, number) for number in after[0]] if after else []
-                yield block, [future.result() for future in waiting]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            return open_source(source), None
+        except errors as error:
+            return None, error
+
+    with closing(read_ahead(sources, attempt)) as attempts:
+        for source, (opened, error) in attempts:
+            if error is None:
+                yield source, opened  # type: ignore[misc]
+            elif strict:
+                raise error
+            else:
+                left_out[source.name] = str(error)
+
+
+def opened_ahead(blocks: Sequence[range], loader: Callable[[int], Loaded]) -> Iterator[tuple[range, list[Loaded]]]:
+    """Blocks with their images opened, one block ahead of the one in work, so that opening costs no waiting."""
+    numbers = itertools.chain.from_iterable(blocks)
+    with closing(read_ahead(numbers, loader, ahead=max(map(len, blocks), default=1))) as loaded:
+        for block in blocks:
+            yield block, [item for _, item in itertools.islice(loaded, len(block))]
 
 
 def progress_bar(what: str, total: int, *, done: int = 0, shown: bool = True, unit: str = "image") -> Any:
@@ -276,42 +368,42 @@ def progress_bar(what: str, total: int, *, done: int = 0, shown: bool = True, un
 
 
 def in_batches(
-    loaded: Sequence[Loaded],
+    items: Sequence[Item],
     batch: int,
-    work: Callable[[list[Loaded]], Found],
+    work: Callable[[list[Item]], Result],
     *,
     what: str = "image",
     advice: str = "choose a smaller --size, or fewer measures",
-) -> Iterator[tuple[list[Loaded], Found]]:
-    """Does `work` on opened images, those of one size together, at most `batch` at once.
+) -> Iterator[tuple[list[Item], Result]]:
+    """Does `work` on opened images or windows, those of one size together, at most `batch` at once.
 
-    Where a device runs out of memory, the batch is halved and the work goes on. Where even one does not fit, a
+    Where a device runs out of memory, the batch is halved and the work continues. Where even one does not fit, a
     MemoryError says `what` it is, of which size, and the `advice`.
     """
-    by_shape: dict[tuple[int, ...], list[Loaded]] = {}
-    for item in loaded:
+    by_shape: dict[tuple[int, ...], list[Item]] = {}
+    for item in items:
         if item.image is not None:
             by_shape.setdefault(tuple(item.image.shape), []).append(item)
-    for group in by_shape.values():
+    for shape, group in by_shape.items():
         start = 0
         while start < len(group):
-            some = group[start : start + batch]
+            part = group[start : start + batch]
             try:
-                found = work(some)
+                result = work(part)
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-                if len(some) == 1:
-                    height, width = group[start].image.shape[-2:]  # type: ignore[union-attr]
+                if len(part) == 1:
+                    height, width = shape[-2:]
                     raise MemoryError(
                         f"a {what} of {width}x{height} pixels does not fit into the memory, even alone; {advice}."
                     ) from error
-                batch = len(some) // 2
+                batch = len(part) // 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
-            yield some, found
-            start += len(some)
+            yield part, result
+            start += len(part)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -333,6 +425,6 @@ def first_alike(loader: Loader, most: int) -> Tensor:
     return torch.stack([pixels for pixels in opened if tuple(pixels.shape) == common])
 
 
-def stacked(some: Sequence[Loaded]) -> Tensor:
-    """The images of a batch: (B, 3, h, w)."""
-    return torch.stack([item.image for item in some if item.image is not None])
+def stacked(items: Sequence[HasPixels]) -> Tensor:
+    """The pixels of a batch: (B, 3, h, w)."""
+    return torch.stack([item.image for item in items if item.image is not None])

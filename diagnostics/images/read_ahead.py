@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+# Threads that open images. Our choice.
+READERS = min(4, os.cpu_count() or 1)
+
 Source = TypeVar("Source")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def read_ahead(
-    sources: Iterable[Source], work: Callable[[Source], Found], threads: int
-) -> Iterator[tuple[Source, Found]]:
-    """Each source with what `work` makes of it, in order; as many are in work ahead as there are threads."""
+    sources: Iterable[Source],
+    work: Callable[[Source], Result],
+    threads: int = READERS,
+    *,
+    ahead: int | None = None,
+) -> Generator[tuple[Source, Result], None, None]:
+    """Each source with what `work` makes of it, in order.
+
+    At most `ahead` sources, by default as many as there are threads, are taken from `sources` before their turn.
+    """
+    ahead = threads if ahead is None else ahead
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[Source, Future[Found]]] = deque()
+        waiting: deque[tuple[Source, Future[Result]]] = deque()
         try:
             for source in sources:
                 waiting.append((source, pool.submit(work, source)))
-                if len(waiting) > threads:
-                    first, found = waiting.popleft()
-                    yield first, found.result()
+                if len(waiting) > ahead:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
             while waiting:
-                first, found = waiting.popleft()
-                yield first, found.result()
+                first, future = waiting.popleft()
+                yield first, future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

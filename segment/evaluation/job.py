@@ -16,7 +16,7 @@ from PIL import Image
 
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.backbones.fingerprint import fingerprint
-from diagnostics.images.read_ahead import read_ahead
+from diagnostics.images.feed import ImageSource, readable
 from diagnostics.registry import parse_spec
 from segment.datasets.base import Dataset, Sample
 from segment.evaluation.export_labels import encoded_labels, label_png
@@ -29,8 +29,6 @@ from segment.methods import METHODS
 from segment.run import file_name
 from segment.segmenter import IMAGES_TO_FIT, Segmentation, Segmenter
 
-# Images and label maps that are read ahead of the work, in as many threads. Our choice.
-READ_AHEAD = 4
 # Threads that count pixels. Our choice.
 COUNTERS = 2
 
@@ -241,23 +239,18 @@ class Worker:
         """Names and images, read ahead; labels go into `truths`, what can't be read into `broken`, and what the
         protocol leaves out into `skipped`.
         """
-        for number, found in read_ahead(numbers, self._read, READ_AHEAD):
-            name = self.job.dataset.sample_name(number)
-            if isinstance(found, Exception):
-                broken[name] = str(found)
+        dataset, protocol = self.job.dataset, self.job.protocol
+        sources = (ImageSource(number, dataset.sample_name(number), dataset) for number in numbers)
+
+        def open_sample(source: ImageSource) -> tuple[Image.Image, np.ndarray]:
+            return prepared(dataset[source.number], protocol)
+
+        for source, (image, labels) in readable(sources, open_sample, broken, errors=(ValueError, OSError)):
+            if protocol.empty == "skipped" and is_empty(labels, dataset):
+                skipped.append(source.name)
                 continue
-            image, labels = found
-            if self.job.protocol.empty == "skipped" and is_empty(labels, self.job.dataset):
-                skipped.append(name)
-                continue
-            truths[name] = labels
-            yield name, image
+            truths[source.name] = labels
+            yield source.name, image
 
     def _first_images(self) -> Iterator[tuple[str, Image.Image]]:
         return self._readable(range(self.job.images), {}, {}, [])
-
-    def _read(self, number: int) -> tuple[Image.Image, np.ndarray] | ValueError | OSError:
-        try:
-            return prepared(self.job.dataset[number], self.job.protocol)
-        except (ValueError, OSError) as error:
-            return error

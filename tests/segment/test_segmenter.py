@@ -16,6 +16,7 @@ from diagnostics.backbones import load_backbone
 from diagnostics.detectors.base import Detector
 from diagnostics.images import ImageError, normalize, resize, to_tensor
 from diagnostics.layout import pad_to_patches, padding_to_patches
+from diagnostics.options import RunOptions
 from segment import segmenter as module
 from segment.decoding.refine import Refiner
 from segment.decoding.windows import Slide
@@ -212,7 +213,7 @@ def test_a_broken_image_is_named_and_left_out(tiny, text, tmp_path):
     run = Segmenter(tiny, "clip", text)(tmp_path)
     assert [one.name for one in run] == ["good.png"]
     assert list(run.left_out) == ["bad.png"]
-    assert "no image that can be read" in run.left_out["bad.png"]
+    assert "not an image that can be read" in run.left_out["bad.png"]
     with pytest.raises(ImageError, match=r"bad\.png"):
         list(Segmenter(tiny, "clip", text, strict=True)(tmp_path))
 
@@ -431,7 +432,7 @@ def test_words_of_another_model_are_refused(tiny, text):
     "options, message",
     [
         ({"methods": []}, "at least one method"),
-        ({"batch": 0}, "at least 1 window"),
+        ({"batch": 0}, "`batch` should be at least 1"),
         ({"resampling": "cubic"}, "no resampling"),
         ({"windows": "tiles"}, "no windows `tiles`"),
         ({"refine": "crf"}, "no refiner `crf`"),
@@ -444,6 +445,14 @@ def test_settings_without_meaning_are_refused(tiny, text, options, message):
         text = replace(text, background=options.pop("background"))
     with pytest.raises(ValueError, match=message):
         Segmenter(tiny, text=text, **options)
+
+
+def test_options_come_as_one_value_or_as_keywords(tiny, text):
+    options = RunOptions(size="short:40", batch=3, device="cpu")
+    segmenter = Segmenter(tiny, "clip", text, options=options, strict=True)
+    assert (str(segmenter.size), segmenter.options.batch, segmenter.options.strict) == ("short:40", 3, True)
+    with pytest.raises(TypeError, match="`Segmenter` has no option `layers`"):
+        Segmenter(tiny, "clip", text, layers=[1])
 
 
 @pytest.mark.parametrize("spec", ["tiny:class_token=false", "tiny:registers=3"])
