@@ -24,7 +24,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "generated/gallery"]
 
 myst_heading_anchors = 4
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 
 autodoc_member_order = "bysource"
 # A method that says nothing of its own is told once, where its interface is.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diagnostics import BACKBONES, MEASURES
+from diagnostics import BACKBONES, MEASURES, TAPS
 from diagnostics.studies.probe import POOLED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +22,7 @@ def test_every_variable_is_documented_with_its_dimensions_and_unit(name):
 
 
 def test_every_documented_variable_exists():
-    documented = set(re.findall(r"^\| `(\w+)` \| (?:image|layer)", MEASUREMENTS, flags=re.MULTILINE))
+    documented = set(re.findall(r"^\| `(\w+)` \| (?:image|layer)(?:,| \|)", MEASUREMENTS, flags=re.MULTILINE))
     known = {variable.name for name in MEASURES for variable in MEASURES.build(name).variables}
     assert documented == known | {variable.name for variable in POOLED}
 
@@ -43,7 +43,7 @@ def test_links_of_the_page_lead_somewhere(page):
 
 
 def test_numbers_of_the_readme_are_those_of_the_registries():
-    """«24 measures», «22 detectors»: counted again, as are papers, data sets and protocols."""
+    """«24 measures», «22 detectors»: the counts of the registries, and those of papers, data sets and protocols."""
     from diagnostics.detectors import DETECTORS
     from diagnostics.purifiers import PURIFIERS
     from segment import METHODS
@@ -78,3 +78,39 @@ def test_every_method_has_a_page_that_is_named_in_the_index():
     released = {name.removesuffix("-paper") for name in METHODS}
     assert all(f"`{name}`" in index for name in released)
     assert {page.stem for page in METHOD_PAGES} == released
+
+
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+
+
+def test_the_glossary_has_every_tap_in_the_order_of_the_block():
+    rows = re.findall(r"^\| [^|]+\| [^|]+\| ((?:`\w+`(?:, )?)+) \|", GLOSSARY, flags=re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == list(TAPS)
+
+
+def test_the_glossary_explains_each_term_once():
+    lines = re.findall(r"^\*\*(.+)\*\*(?: \(.*\))?$", GLOSSARY, re.MULTILINE)
+    terms = [term for line in lines for term in line.split(", ")]
+    assert len(terms) > 40
+    assert sorted({term.lower() for term in terms}) == sorted(term.lower() for term in terms)
+    for symbol in (
+        "X_res",
+        "X_attn",
+        "X_sum",
+        "residual stream",
+        "registers",
+        "sink",
+        "global patches",
+        "anomaly tokens",
+    ):
+        assert symbol.lower() in GLOSSARY.lower()
+
+
+def test_the_glossary_names_modules_that_timm_has():
+    from timm.models.vision_transformer import VisionTransformer
+
+    model = VisionTransformer(img_size=32, patch_size=16, embed_dim=12, depth=1, num_heads=2, num_classes=0)
+    parts = {name for name, _ in model.blocks[0].named_modules()}
+    assert {"norm1", "attn", "attn.qkv", "attn.attn_drop", "norm2", "mlp", "mlp.act"} <= parts
+    for part in ("norm1", "attn", "attn.qkv", "attn.attn_drop", "norm2", "mlp", "mlp.act"):
+        assert f"`{part}`" in GLOSSARY

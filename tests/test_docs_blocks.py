@@ -54,7 +54,7 @@ REASONS = {
     "your files": r"@|local-dir:|rows\.json|--root|/data|\.txt",
     "a cluster": r"\bray\b|s3://|/shared/",
     "it installs": r"\bmake\b|\bpip\b|\bgit\b",
-    "it takes long": r"\bmake\b|segment\.training|--scenes|docs/gallery",
+    "it takes long": r"\bmake\b|training\.|--scenes|docs/gallery",
 }
 # Blocks of these languages are shown, not run; a name in braces is a directive of the documents' builder.
 SHOWN = re.compile(r"text|\{[\w-]+\}.*")

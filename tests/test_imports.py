@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import attention_outliers as ao
+
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = {
     "diagnostics": {"diagnostics"},
@@ -57,3 +59,16 @@ def test_importing_diagnostics_loads_neither_a_model_zoo_nor_a_plotting_library(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_names_of_the_type_checker_are_those_of_the_program():
+    """mypy reads the imports below TYPE_CHECKING; the program takes the table."""
+    tree = ast.parse((ROOT / "attention_outliers" / "__init__.py").read_text(encoding="utf-8"))
+    checked = next(node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+    imported = {
+        (alias.asname or alias.name): (node.module, alias.name)
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == ao._HOMES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import pkgutil
@@ -33,19 +32,6 @@ def test_importing_loads_no_torch_and_no_numpy():
         "sys.exit(str({'torch', 'numpy', 'pandas', 'matplotlib', 'diagnostics', 'segment'} & set(sys.modules)))"
     )
     assert done.stderr.strip() == "set()"
-
-
-def test_the_names_of_the_type_checker_are_those_of_the_program():
-    """mypy reads the imports below TYPE_CHECKING; the program takes the table."""
-    tree = ast.parse((ROOT / "attention_outliers" / "__init__.py").read_text(encoding="utf-8"))
-    checked = next(node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
-    imported = {
-        (alias.asname or alias.name): (node.module, alias.name)
-        for node in checked.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert imported == ao._HOMES
 
 
 @pytest.mark.parametrize("name", ao.__all__)
