@@ -193,6 +193,7 @@ NAMES_OF = {
     "diagnostics.purifiers.checks": ("check_inputs",),
     "diagnostics.registry": ("Registry",),
     "diagnostics.studies.agreement": ("agreement_table",),
+    "diagnostics.studies.comparison": ("compare",),
     "diagnostics.studies.dense_tokens": (
         "dense_tokens",
         "encode",
@@ -211,7 +212,6 @@ NAMES_OF = {
         "probe",
     ),
     "diagnostics.studies.purification": ("purification_table",),
-    "diagnostics.studies.comparison": ("compare",),
     "diagnostics.studies.scoring": ("score_images",),
     "diagnostics.studies.stability": ("stability_table",),
     "diagnostics.studies.store": ("open_run",),
