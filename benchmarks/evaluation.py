@@ -32,6 +32,7 @@ from segment.encoders.encode_many import encode_many
 from segment.evaluation.engines import Local
 from segment.evaluation.evaluate import evaluate
 from segment.evaluation.job import Job, Worker, packed
+from segment.evaluation.options import EvaluationOptions
 from segment.evaluation.protocols import Protocol, protocol_for, vocabulary_for
 from segment.evaluation.shards import Shard
 from segment.method import TextFeatures
@@ -113,17 +114,13 @@ def _windows(backbone: Backbone, dataset: Dataset, protocol: Protocol, batch: in
 def _worker(backbone: Backbone, method: str, dataset: Dataset, protocol: Protocol, folder: Path, batch: int) -> Worker:
     job = Job(
         backbone=backbone.spec,
-        device=str(backbone.device),
-        precision="fp32",
+        options=EvaluationOptions(device=str(backbone.device), batch=batch, threads=torch.get_num_threads()),
         methods=(method,),
         dataset=dataset,
         dataset_name=DATASET,
         protocol=protocol,
         words=packed(_random_words(backbone, dataset, protocol)),
         weights=fingerprint(backbone.model),
-        batch=batch,
-        threads=torch.get_num_threads(),
-        boundary=True,
         run="benchmark",
         images=len(dataset),
         out=str(folder / "out"),

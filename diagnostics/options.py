@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 from diagnostics.images.sizes import Size, as_size
 
@@ -93,9 +93,37 @@ positions=None, strict=False, progress=False)
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` should be True or False; got {getattr(self, name)!r}.")
 
-    def changed(self, **keywords: Any) -> RunOptions:
+    def changed(self, **keywords: Any) -> Self:
         """The same options with some fields changed, checked again."""
         return replace(self, **keywords)
+
+    def merged(self, caller: str, keywords: Mapping[str, Any], *, uses: Collection[str]) -> Self:
+        """The options of a call of `caller`, which heeds the fields `uses`: its keywords go over these.
+
+        TypeError for a keyword that is not in `uses`; ValueError where these options set a field which the caller would
+        pass over, unless it belongs to the loading of a backbone.
+        """
+        names = [field.name for field in fields(self)]
+        for name in keywords:
+            if name not in uses:
+                near = difflib.get_close_matches(name, list(uses), n=1, cutoff=0.5)
+                hint = f" Did you mean `{near[0]}`?" if near else ""
+                raise TypeError(
+                    f"`{caller}` has no option `{name}`.{hint} Options of the run: "
+                    f"{', '.join(field for field in names if field in uses)}."
+                )
+        defaults = type(self)()
+        unused = [
+            name
+            for name in names
+            if name not in {*uses, *OF_LOADING} and getattr(self, name) != getattr(defaults, name)
+        ]
+        if unused:
+            raise ValueError(
+                f"`{caller}` can't heed {', '.join(f'`{name}`' for name in unused)}; leave it out: "
+                f"options.changed({unused[0]}={getattr(defaults, unused[0])!r})."
+            )
+        return self.changed(**keywords)
 
     def size_for(self, native: tuple[int, int]) -> Size:
         """The size asked for; otherwise the model's own, `native` (height, width)."""
@@ -116,35 +144,8 @@ def _layers(layers: Any) -> tuple[int, ...]:
     return tuple(layer.__index__() for layer in chosen)
 
 
-FIELDS = tuple(field.name for field in fields(RunOptions))
-
-
 def run_options(
     caller: str, options: RunOptions | None, keywords: Mapping[str, Any], *, uses: Collection[str]
 ) -> RunOptions:
-    """The options of a call: `options`, with the keywords of the call over them.
-
-    `caller` is the function's name and `uses` the fields that it heeds. TypeError for a keyword that is not among
-    them, ValueError for options that set a field which the caller would pass over, unless it belongs to the loading
-    of a backbone.
-    """
-    for name in keywords:
-        if name not in uses:
-            near = difflib.get_close_matches(name, list(uses), n=1, cutoff=0.5)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
-            raise TypeError(
-                f"`{caller}` has no option `{name}`.{hint} Options of the run: "
-                f"{', '.join(field for field in FIELDS if field in uses)}."
-            )
-    options = options or RunOptions()
-    unused = [
-        name
-        for name in FIELDS
-        if name not in uses and name not in OF_LOADING and getattr(options, name) != getattr(RunOptions(), name)
-    ]
-    if unused:
-        raise ValueError(
-            f"`{caller}` can't heed {', '.join(f'`{name}`' for name in unused)}; leave it out: "
-            f"options.changed({unused[0]}={getattr(RunOptions(), unused[0])!r})."
-        )
-    return options.changed(**keywords)
+    """The options of a call: `options`, or the defaults, with the keywords of the call over them; see `merged`."""
+    return (options or RunOptions()).merged(caller, keywords, uses=uses)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -16,20 +16,21 @@ import torch
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images.feed import progress_bar
+from diagnostics.options import RunOptions
 from diagnostics.registry import parse_spec, split_specs
 from diagnostics.studies.store import OtherRun
 from segment.datasets import open_dataset
 from segment.datasets.base import Dataset
 from segment.evaluation.engines import Engine
 from segment.evaluation.engines.local import Local, device_of
-from segment.evaluation.job import Job, packed, segmenter_of, with_protocol
+from segment.evaluation.job import Job, MethodSpec, packed, segmenter_of
+from segment.evaluation.options import HEEDED, EvaluationKeywords, EvaluationOptions
 from segment.evaluation.protocols import Protocol, protocol_for, vocabulary_for
 from segment.evaluation.results import Cell, cell_numbers, versions, write_cells
 from segment.evaluation.shards import FOLDER, Shard, cut, finished, read_shard, shard_size
 from segment.evaluation.storage import Storage, storage_at
 from segment.evaluation.tallies import Total, final_matrix, matching_of, resampled
 from segment.method import TextFeatures
-from segment.text.class_head import RowMap
 from segment.text.features import text_features
 
 NOTE, WORDS = "run.json", "words.npz"
@@ -54,61 +55,53 @@ def evaluate(
     out: str | Path,
     root: str | Path | None = None,
     settings: Mapping[str, str] | None = None,
-    limit: int | None = None,
     engine: Engine | None = None,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch: int = 8,
-    shard: int | None = None,
-    threads: int = 1,
-    rows: RowMap | str | Path | None = None,
-    boundary: bool = True,
-    export: str | Path | None = None,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[EvaluationKeywords],
 ) -> Evaluation:
     """Scores methods on a data set, in shards of images, into the folder (or fsspec URL) `out`.
 
     `methods`: specs, which share one forward pass. `dataset`: a spec of segment.datasets below `root`, or a Dataset.
-    `protocol`: a name of segment.evaluation.protocols, of which `settings` change fields, or a Protocol. `limit` takes
-    the first images only. `engine` says who works (segment.evaluation.engines): processes of this machine by default.
+    `protocol`: a name of segment.evaluation.protocols, of which `settings` change fields, or a Protocol. `engine` says
+    who works (segment.evaluation.engines): processes of this machine by default. Further keywords, or `options`, are
+    those of EvaluationOptions: `limit`, `batch`, `device`, `precision`, `shard`, `threads`, `rows`, `boundary`,
+    `export`, `progress`.
 
-    A run that was stopped, wherever, goes on with the shards that are missing, and ends with the same counts to the
+    A run that was stopped, wherever, resumes with the shards that are missing, and ends with the same counts to the
     last pixel, with any number of workers; `out` with other settings raises OtherRun. What may move a pixel is another
     kind of machine or GPU, another `batch`, or a batch that had to be halved since memory ran out; `threads` of torch
     in each worker are among the settings. An image that can't be read or scored is named and counts nowhere.
-    `export`: where label maps go, in the data set's own encoding. ValueError where no image can be scored.
+    ValueError where no image can be scored.
     """
-    plan = _planned(
-        backbone, methods, dataset, protocol, out=out, root=root, settings=settings or {}, limit=limit, device=device,
-        precision=precision, batch=batch, shard=shard, threads=threads, rows=rows, boundary=boundary, export=export,
-    )  # fmt: skip
-    job, storage, shards = plan.job, plan.storage, plan.shards
+    chosen = EvaluationOptions.of(options).merged("evaluate", keywords, uses=HEEDED)
+    run = _prepared(backbone, methods, _scored_data(dataset, protocol, settings or {}, root, chosen), out, chosen)
+    job, storage, shards = run.job, run.storage, run.shards
     total = Total(job.methods, len(job.dataset.names))
     done: set[Shard] = set()
     for result in finished(storage, shards, job.run, exported=job.export):
         total.add(result)
         done.add(result.shard)
-    missing = [one for one in shards if one not in done]
+    missing = [shard for shard in shards if shard not in done]
     engine = engine or Local()
     keep: dict[str, Any] = {}
-    if isinstance(engine, Local) and engine.count(job.device, len(missing)) == 1:
-        keep = {"backbone": plan.backbone}
+    if isinstance(engine, Local) and engine.count(chosen.device, len(missing)) == 1:
+        keep = {"backbone": run.backbone}
     else:  # workers load their own, and get the memory of this one
-        plan = replace(plan, backbone=None)
+        run = replace(run, backbone=None)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    _work(engine, plan, missing, total, keep, progress=progress)
+    _work(engine, run, missing, total, keep)
     if not total.names:
         nothing = f"`{min(total.skipped, default='')}` shows nothing but background, which empty=skipped leaves out"
         first = next(iter(total.broken.values()), nothing)
         raise ValueError(f"none of the {job.images} images can be scored. The first: {first}")
-    cells = _cells(plan, total)
+    cells = _cells(run, total)
     write_cells(storage, cells)
     return Evaluation(cells, dict(total.broken))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
+class _Run:
     """A run that is ready to start."""
 
     job: Job
@@ -118,99 +111,117 @@ class _Plan:
     backbone: Backbone | None
 
 
-def _planned(
-    backbone: str | Backbone,
-    methods: str | Sequence[str],
+@dataclass(frozen=True, kw_only=True)
+class _ScoredData:
+    """A data set with its spec and the protocol on it: `names` of all its images, the first `images` are scored."""
+
+    spec: str
+    dataset: Dataset
+    protocol: Protocol
+    names: list[str]
+    images: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a run keeps of it."""
+        return {
+            "name": self.spec,
+            "classes": list(self.dataset.names),
+            "ignore": self.dataset.ignore,
+            "background": self.dataset.background,
+            "has": len(self.names),
+            "images": self.images,
+            "list": hashlib.sha256("\n".join(self.names[: self.images]).encode()).hexdigest()[:16],
+        }
+
+
+def _scored_data(
     dataset: str | Dataset,
     protocol: str | Protocol,
-    *,
-    out: str | Path,
-    root: str | Path | None,
     settings: Mapping[str, str],
-    limit: int | None,
-    device: str,
-    precision: str,
-    batch: int,
-    shard: int | None,
-    threads: int,
-    rows: Any,
-    boundary: bool,
-    export: str | Path | None,
-) -> _Plan:
-    if limit is not None and limit < 1:
-        raise ValueError(f"`limit` should be at least 1 image; got {limit}.")
-    if threads < 1:
-        raise ValueError(f"`threads` should be at least 1; got {threads}.")
+    root: str | Path | None,
+    options: EvaluationOptions,
+) -> _ScoredData:
+    """The data set opened, and the protocol that holds on it."""
     spec = dataset if isinstance(dataset, str) else OWN
     protocol = protocol_for(protocol, spec, settings) if isinstance(protocol, str) else protocol.changed(settings)
     if isinstance(dataset, str):
         spec = _with_fields(dataset, protocol)
         dataset = open_dataset(spec, root)
-    vocabulary = vocabulary_for(protocol.words, parse_spec(spec)[0], dataset)
     names = [dataset.sample_name(number) for number in range(len(dataset))]
     if len(set(names)) < len(names):
         raise ValueError(f"names of images should be unique within a data set; `{spec}` has some twice.")
-    images = min(len(names), limit or len(names))
+    images = min(len(names), options.limit or len(names))
     if not images:
         raise ValueError(f"data set `{spec}` has no images.")
+    return _ScoredData(spec=spec, dataset=dataset, protocol=protocol, names=names, images=images)
+
+
+def _loaded(backbone: str | Backbone, options: EvaluationOptions) -> tuple[Backbone, EvaluationOptions]:
+    """The backbone, and the options with the precision that it has."""
     if isinstance(backbone, str):
-        kind = "bf16" if precision == "bf16" else "fp32"
-        backbone = load_backbone(backbone, device=device_of(device, 0), precision=kind)  # type: ignore[arg-type]
-    else:
-        precision = "bf16" if backbone.dtype == torch.bfloat16 else "fp32"
-    storage = storage_at(out)
-    wanted = tuple(split_specs(methods)) if isinstance(methods, str) else tuple(methods)
+        device = device_of(options.device, 0)
+        return load_backbone(backbone, device=device, precision=options.precision), options
+    return backbone, options.changed(precision="bf16" if backbone.dtype == torch.bfloat16 else "fp32")
+
+
+def _method_specs(methods: str | Sequence[str], protocol: Protocol) -> list[MethodSpec]:
+    """The methods' specs, parsed, with what the protocol sets for them."""
+    wanted = split_specs(methods) if isinstance(methods, str) else list(methods)
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"each method should be named once; got {', '.join(wanted)}.")
-    specs = with_protocol(wanted, protocol)
-    shards = cut(images, shard or shard_size(images))
-    told: dict[str, Any] = {
+    return [MethodSpec.under(spec, protocol) for spec in wanted]
+
+
+def _prepared(
+    backbone: str | Backbone,
+    methods: str | Sequence[str],
+    data: _ScoredData,
+    out: str | Path,
+    options: EvaluationOptions,
+) -> _Run:
+    """The run with all that its workers must know; whatever does not fit is reported before any of them starts."""
+    protocol, dataset_name = data.protocol, parse_spec(data.spec)[0]
+    vocabulary = vocabulary_for(protocol.words, dataset_name, data.dataset)
+    backbone, options = _loaded(backbone, options)
+    storage = storage_at(out)
+    specs = _method_specs(methods, protocol)
+    shards = cut(data.images, options.shard or shard_size(data.images))
+    settings: dict[str, Any] = {
         "format": FORMAT,
         "backbone": backbone.spec,
         "weights": fingerprint(backbone.model),
-        "precision": precision,
-        "dataset": {
-            "name": spec,
-            "classes": list(dataset.names),
-            "ignore": dataset.ignore,
-            "background": dataset.background,
-            "has": len(names),
-            "images": images,
-            "list": hashlib.sha256("\n".join(names[:images]).encode()).hexdigest()[:16],
-        },
+        "precision": options.precision,
+        "dataset": data.settings,
         "protocol": {"name": protocol.name, "hash": protocol.hash(vocabulary), **protocol.content(vocabulary)},
-        "rows": None if rows is None else str(rows),
+        "rows": None if options.rows is None else str(options.rows),
         "shard": shards[0].stop,
-        "threads": threads,
-        "boundary": boundary,
+        "threads": options.threads,
+        "boundary": options.boundary,
     }
     # A backbone without text tower leaves templates aside; its own head's rows are words' features.
-    text = _words(storage, told, lambda: text_features(backbone, vocabulary, protocol.templates, rows=rows))
-    # Built here once, so that whatever does not fit is told before any worker starts.
-    segmenter = segmenter_of(backbone, specs, text, protocol, batch=batch)
-    told["methods"] = segmenter.settings()["methods"]
-    told = json.loads(json.dumps(told))
-    run = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-    _claim(storage, told)
+    loaded = backbone
+    text = _words(storage, settings, lambda: text_features(loaded, vocabulary, protocol.templates, rows=options.rows))
+    segmenter = segmenter_of(backbone, [spec.method(protocol) for spec in specs], text, protocol, batch=options.batch)
+    settings["methods"] = segmenter.settings()["methods"]
+    settings = json.loads(json.dumps(settings))
+    run = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    _claim(storage, settings)
     job = Job(
         backbone=backbone.spec,
-        device=device,
-        precision=precision,
-        methods=specs,
-        dataset=dataset,
-        dataset_name=parse_spec(spec)[0],
+        options=options,
+        methods=tuple(spec.text for spec in specs),
+        dataset=data.dataset,
+        dataset_name=dataset_name,
         protocol=protocol,
         words=packed(text),
-        weights=told["weights"],
-        batch=batch,
-        threads=threads,
-        boundary=boundary,
+        weights=settings["weights"],
         run=run,
-        images=images,
+        images=data.images,
         out=storage.place,
-        export="" if export is None else storage_at(export).place,
+        export="" if options.export is None else storage_at(options.export).place,
     )
-    return _Plan(job=job, storage=storage, shards=shards, settings=told, backbone=backbone)
+    return _Run(job=job, storage=storage, shards=shards, settings=settings, backbone=backbone)
 
 
 def _with_fields(dataset: str, protocol: Protocol) -> str:
@@ -220,21 +231,21 @@ def _with_fields(dataset: str, protocol: Protocol) -> str:
     return name + (":" if every else "") + ",".join(f"{key}={value}" for key, value in every.items())
 
 
-def _words(storage: Storage, told: Mapping[str, Any], make: Any) -> TextFeatures:
-    """The words' features of the run: those that it started with, so that a run that goes on has the very same."""
+def _words(storage: Storage, settings: Mapping[str, Any], make: Callable[[], TextFeatures]) -> TextFeatures:
+    """The words' features of the run: those that it started with, so that a run that resumes has the very same."""
     if storage.exists(NOTE) and storage.exists(WORDS):
         known = json.loads(storage.read(NOTE))
-        if all(known.get(key) == json.loads(json.dumps(value)) for key, value in told.items()):
+        if all(known.get(key) == json.loads(json.dumps(value)) for key, value in settings.items()):
             with np.load(io.BytesIO(storage.read(WORDS)), allow_pickle=False) as arrays:
                 return TextFeatures(
                     features=torch.from_numpy(arrays["features"]),
                     owners=torch.from_numpy(arrays["owners"]),
                     names=tuple(json.loads(arrays["about"].tobytes())["names"]),
-                    background=told["dataset"]["background"],
+                    background=settings["dataset"]["background"],
                     logit_scale=float(arrays["logit_scale"]),
                 )
-    _refuse_other(storage, told)
-    text: TextFeatures = make()
+    _refuse_other(storage, settings)
+    text = make()
     file = io.BytesIO()
     about = json.dumps({"names": text.names}).encode()
     arrays_of = packed(text)
@@ -249,7 +260,7 @@ def _words(storage: Storage, told: Mapping[str, Any], make: Any) -> TextFeatures
     return text
 
 
-def _refuse_other(storage: Storage, told: Mapping[str, Any]) -> None:
+def _refuse_other(storage: Storage, settings: Mapping[str, Any]) -> None:
     """OtherRun if the folder holds a run whose settings differ, with the names of those that do.
 
     One that was stopped before its first shard should not stand in the way of the corrected one.
@@ -257,76 +268,75 @@ def _refuse_other(storage: Storage, told: Mapping[str, Any]) -> None:
     if not storage.exists(NOTE) or not storage.list(FOLDER):
         return
     known = json.loads(storage.read(NOTE))
-    other = _differences(known, json.loads(json.dumps(told)))
-    if other:
+    changed = _differences(known, json.loads(json.dumps(settings)))
+    if changed:
         raise OtherRun(
-            f"`{storage.place}` holds an evaluation with other settings ({', '.join(other)}). Choose another --out, or "
-            "delete it."
+            f"`{storage.place}` holds an evaluation with other settings ({', '.join(changed)}). Choose another --out, "
+            "or delete it."
         )
 
 
-def _claim(storage: Storage, told: dict[str, Any]) -> None:
-    _refuse_other(storage, told)
-    if not storage.exists(NOTE) or json.loads(storage.read(NOTE)) != told:
-        storage.write(NOTE, json.dumps(told, indent=1, ensure_ascii=False).encode())
+def _claim(storage: Storage, settings: dict[str, Any]) -> None:
+    _refuse_other(storage, settings)
+    if not storage.exists(NOTE) or json.loads(storage.read(NOTE)) != settings:
+        storage.write(NOTE, json.dumps(settings, indent=1, ensure_ascii=False).encode())
 
 
 def _differences(known: Mapping[str, Any], wanted: Mapping[str, Any], before: str = "") -> list[str]:
     """Names of the settings of `wanted` that are others in `known`: `protocol.threshold`."""
-    found = []
+    names = []
     for key, value in wanted.items():
-        there = known.get(key)
-        if isinstance(value, dict) and isinstance(there, dict) and key != "methods":
-            found += _differences(there, value, f"{before}{key}.")
-        elif there != value:
-            found.append(f"{before}{key}")
-    return found
+        known_value = known.get(key)
+        if isinstance(value, dict) and isinstance(known_value, dict) and key != "methods":
+            names += _differences(known_value, value, f"{before}{key}.")
+        elif known_value != value:
+            names.append(f"{before}{key}")
+    return names
 
 
-def _work(
-    engine: Engine, plan: _Plan, missing: list[Shard], total: Total, keep: dict[str, Any], *, progress: bool
-) -> None:
+def _work(engine: Engine, run: _Run, missing: list[Shard], total: Total, keep: dict[str, Any]) -> None:
     """Has the missing shards done and adds them up."""
-    job = plan.job
+    job = run.job
     partly: dict[Shard, int] = {}
     convention, matching = job.protocol.metric, job.protocol.matching
-    with progress_bar(f"evaluate {job.dataset_name}", job.images, done=total.done, shown=progress) as bar:
+    shown = job.options.progress
+    with progress_bar(f"evaluate {job.dataset_name}", job.images, done=total.done, shown=shown) as bar:
 
-        def tell() -> None:
+        def move_bar() -> None:
             bar.update(total.done + sum(partly.values()) - bar.n)
 
-        def seen(shard: Shard, done: int) -> None:
+        def report(shard: Shard, done: int) -> None:
             partly[shard] = done
-            tell()
+            move_bar()
 
-        for shard in engine.run(job, missing, seen, **keep):
-            total.add(read_shard(plan.storage, shard, job.run))
+        for shard in engine.run(job, missing, report, **keep):
+            total.add(read_shard(run.storage, shard, job.run))
             partly.pop(shard, None)
-            tell()
+            move_bar()
             scores = total.miou(convention, matching).items()
             bar.set_postfix_str("mIoU " + ", ".join(f"{method} {100 * value:.2f}" for method, value in scores))
 
 
-def _cells(plan: _Plan, total: Total) -> list[Cell]:
-    job, told = plan.job, plan.settings
+def _cells(run: _Run, total: Total) -> list[Cell]:
+    job, settings = run.job, run.settings
     protocol = job.protocol
     methods = list(total.tallies)
     matchings = [matching_of(total.tallies[method].matrix, protocol.matching) for method in methods]
-    bootstrap = resampled(plan.storage, plan.shards, job.run, methods, matchings)
+    bootstrap = resampled(run.storage, run.shards, job.run, methods, matchings)
     made_with = versions()
     cells = []
     for method, matching, samples in zip(methods, matchings, bootstrap, strict=True):
         tally = total.tallies[method]
         names = job.dataset.names
-        # Outlines of clusters can't be told apart once clusters are merged with classes; without matching they can.
-        boundary = tally.boundary if job.boundary and matching is None else None
+        # Outlines of clusters can't be settings apart once clusters are merged with classes; without matching they can.
+        boundary = tally.boundary if job.options.boundary and matching is None else None
         cells.append(
             Cell(
                 method=method,
-                dataset=told["dataset"]["name"],
+                dataset=settings["dataset"]["name"],
                 backbone=job.backbone,
                 protocol=protocol.name,
-                hash=told["protocol"]["hash"],
+                hash=settings["protocol"]["hash"],
                 published=protocol.published,
                 departures=protocol.departures,
                 matching=None
@@ -337,11 +347,11 @@ def _cells(plan: _Plan, total: Total) -> list[Cell]:
                     "broken": len(total.broken),
                     "skipped": len(total.skipped),
                     "asked": job.images,
-                    "has": told["dataset"]["has"],
+                    "has": settings["dataset"]["has"],
                 },
                 broken=dict(sorted(total.broken.items())),
                 seconds=round(total.seconds, 3),
-                settings=told,
+                settings=settings,
                 versions=made_with,
                 run=job.run,
                 **cell_numbers(

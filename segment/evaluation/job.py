@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from diagnostics.registry import parse_spec
 from segment.datasets.base import Dataset, Sample
 from segment.evaluation.export_labels import encoded_labels, label_png
 from segment.evaluation.metrics import Counts, boundary_counts, confusion_matrix
+from segment.evaluation.options import EvaluationOptions
 from segment.evaluation.protocols.base import Protocol
 from segment.evaluation.shards import Shard, ShardResult, Tally, encode
 from segment.evaluation.storage import storage_at
@@ -39,27 +40,27 @@ Report = Callable[[int], None]
 class Job:
     """All that a worker must know, as values that can be sent to another process or machine.
 
-    `device` may be `auto`. `words` are the text features as arrays. `weights` is the fingerprint that the backbone
-    must have; `run` the hash of everything that shapes the counts; `images` how many of the data set are scored;
-    `out` and `export` places as storage_at takes them.
+    `methods` are specs that hold what the protocol sets for them. `words` are the text features as arrays. `weights`
+    is the fingerprint that the backbone must have; `run` the hash of everything that shapes the counts; `images` how
+    many of the data set are scored; `out` and `export` places as storage_at takes them.
     """
 
     backbone: str
-    device: str
-    precision: str
+    options: EvaluationOptions
     methods: tuple[str, ...]
     dataset: Dataset
     dataset_name: str
     protocol: Protocol
     words: dict[str, Any] = field(repr=False)
     weights: str
-    batch: int
-    threads: int
-    boundary: bool
     run: str
     images: int
     out: str
     export: str = ""
+
+    def on(self, device: str) -> Job:
+        """The same job for a worker on this device."""
+        return replace(self, options=self.options.changed(device=device))
 
     @property
     def text(self) -> TextFeatures:
@@ -79,35 +80,52 @@ def packed(text: TextFeatures) -> dict[str, Any]:
     }
 
 
+class MethodSpec(NamedTuple):
+    """A method's spec, parsed: the method's name, and the texts of its fields."""
+
+    name: str
+    fields: dict[str, str]
+    text: str
+
+    @classmethod
+    def under(cls, text: str, protocol: Protocol) -> MethodSpec:
+        """The spec with the settings that the protocol has for this method; those that it sets itself win."""
+        name, fields = parse_spec(text)
+        theirs = dict(protocol.method_fields)
+        added = parse_spec(f"{name}:{theirs[name]}")[1] if name in theirs else {}
+        extra = {key: value for key, value in added.items() if key not in fields}
+        if extra:
+            text += ("," if fields else ":") + ",".join(f"{key}={value}" for key, value in extra.items())
+        return cls(name, fields | extra, text)
+
+    def method(self, protocol: Protocol) -> Method:
+        """The method with the protocol's scale, thresholds and positions, but for what the spec itself sets."""
+        method = METHODS[self.name].changed(self.fields).named(self.text.strip())
+        decode = {
+            name: getattr(protocol, name) for name in ("scale", "threshold", "smallest_area") if name not in self.fields
+        }
+        if protocol.positions is not None and "positions" not in self.fields:
+            method = replace(method, positions=protocol.positions)
+        return replace(method, decode=replace(method.decode, **decode))
+
+
 def with_protocol(specs: tuple[str, ...], protocol: Protocol) -> tuple[str, ...]:
     """Specs with the settings that the protocol has for its own method; those that a spec sets itself win."""
-    own = dict(protocol.method_fields)
-    found = []
-    for spec in specs:
-        name, fields = parse_spec(spec)
-        added = parse_spec(f"{name}:{own[name]}")[1] if name in own else {}
-        extra = [f"{key}={value}" for key, value in added.items() if key not in fields]
-        found.append(spec if not extra else f"{spec}{',' if fields else ':'}{','.join(extra)}")
-    return tuple(found)
+    return tuple(MethodSpec.under(spec, protocol).text for spec in specs)
 
 
 def under_protocol(spec: str, protocol: Protocol) -> Method:
-    """The method with the protocol's scale, thresholds and positions, but for what the spec itself sets."""
-    method = METHODS.build(spec)
-    said = parse_spec(spec)[1]
-    decode = {name: getattr(protocol, name) for name in ("scale", "threshold", "smallest_area") if name not in said}
-    if protocol.positions is not None and "positions" not in said:
-        method = replace(method, positions=protocol.positions)
-    return replace(method, decode=replace(method.decode, **decode))
+    """The method of a spec as `MethodSpec.method` has it; what the protocol's paper sets for it is not added."""
+    return MethodSpec(*parse_spec(spec), spec).method(protocol)
 
 
 def segmenter_of(
-    backbone: Backbone, methods: tuple[str, ...], text: TextFeatures, protocol: Protocol, *, batch: int
+    backbone: Backbone, methods: Sequence[str | Method], text: TextFeatures, protocol: Protocol, *, batch: int
 ) -> Segmenter:
-    """The segmenter that the protocol describes."""
+    """The segmenter that the protocol describes; specs are brought under it, methods are taken as they are."""
     return Segmenter(
         backbone,
-        [under_protocol(spec, protocol) for spec in methods],
+        [under_protocol(method, protocol) if isinstance(method, str) else method for method in methods],
         text,
         windows=protocol.windows,
         size="native" if protocol.scored == "crop" else protocol.size,
@@ -153,19 +171,18 @@ class Worker:
     """
 
     def __init__(self, job: Job, *, backbone: Backbone | None = None) -> None:
-        torch.set_num_threads(job.threads)
+        options = job.options
+        torch.set_num_threads(options.threads)
         self.job = job
         self.storage = storage_at(job.out)
-        self.backbone = backbone or load_backbone(
-            job.backbone, device=job.device, precision="bf16" if job.precision == "bf16" else "fp32"
-        )
+        self.backbone = backbone or load_backbone(job.backbone, device=options.device, precision=options.precision)
         weights = fingerprint(self.backbone.model)
         if weights != job.weights:
             raise ValueError(
                 f"`{job.backbone}` has other weights on this machine ({weights}) than where the run was started "
                 f"({job.weights}). Give all machines the same files."
             )
-        segmenter = segmenter_of(self.backbone, job.methods, job.text, job.protocol, batch=job.batch)
+        segmenter = segmenter_of(self.backbone, job.methods, job.text, job.protocol, batch=options.batch)
         # Detectors that learn see the run's first images, whichever shard is in work: results don't depend on who
         # does what.
         self.segmenter = segmenter.fitted(islice(self._first_images(), IMAGES_TO_FIT))
@@ -222,7 +239,7 @@ class Worker:
         return [
             (
                 confusion_matrix(one.labels, truth, classes, ignore=ignore),
-                boundary_counts(one.labels, truth, classes, ignore=ignore) if job.boundary else None,
+                boundary_counts(one.labels, truth, classes, ignore=ignore) if job.options.boundary else None,
             )
             for one in found
         ]

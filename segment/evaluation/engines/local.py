@@ -9,7 +9,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -53,7 +53,7 @@ class Local(Engine):
     ) -> Iterator[Shard]:
         if not shards:
             return
-        count = self.count(job.device, len(shards))
+        count = self.count(job.options.device, len(shards))
         if count == 1:
             yield from _here(job, shards, progress, backbone)
             return
@@ -78,9 +78,9 @@ def device_of(device: str, worker: int) -> str:
 def _here(job: Job, shards: Sequence[Shard], progress: Progress, backbone: Backbone | None) -> Iterator[Shard]:
     threads = torch.get_num_threads()
     try:
-        worker = Worker(replace(job, device=device_of(job.device, 0)), backbone=backbone)
+        worker = Worker(job.on(device_of(job.options.device, 0)), backbone=backbone)
         for shard in shards:
-            torch.set_num_threads(job.threads)  # whoever iterates may have set another
+            torch.set_num_threads(job.options.threads)  # whoever iterates may have set another
             worker(shard, lambda done, shard=shard: progress(shard, done))  # type: ignore[misc]
             yield shard
     finally:
@@ -96,7 +96,7 @@ class _Hand:
         self.way, other = context.Pipe()
         self.shard: Shard | None = None
         self.process = context.Process(
-            target=_serve, args=(replace(job, device=device_of(job.device, number)), other), daemon=True
+            target=_serve, args=(job.on(device_of(job.options.device, number)), other), daemon=True
         )
         self.process.start()
         other.close()

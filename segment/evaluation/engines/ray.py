@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -41,11 +41,11 @@ class RayCluster(Engine):
                 ray.shutdown()
 
     def _tasks(self, ray: Any, job: Job, shards: Sequence[Shard], progress: Progress) -> Iterator[Shard]:
-        gpus = ray.cluster_resources().get("GPU", 0) if job.device in ("auto", "cuda") else 0
-        resources = {"num_gpus": 1} if gpus else {"num_cpus": job.threads}
+        gpus = ray.cluster_resources().get("GPU", 0) if job.options.device in ("auto", "cuda") else 0
+        resources = {"num_gpus": 1} if gpus else {"num_cpus": job.options.threads}
         # Ray itself tries again where a process or a machine is lost; errors of the work come back as they are.
         task = ray.remote(max_retries=self.tries - 1, retry_exceptions=False, **resources)(run_shard)
-        shared = ray.put(replace(job, device=("cuda" if gpus else "cpu") if job.device == "auto" else job.device))
+        shared = ray.put(job.on("cuda" if gpus else "cpu") if job.options.device == "auto" else job)
         waiting = list(reversed(shards))
         running: dict[Any, Shard] = {}
         while waiting or running:

@@ -15,6 +15,7 @@ from diagnostics.studies.store import DiskFull, OtherRun
 from segment.evaluation.engines import Local
 from segment.evaluation.evaluate import evaluate
 from segment.evaluation.job import is_empty, segmenter_of
+from segment.evaluation.options import EvaluationOptions
 from segment.evaluation.protocols import protocol_for, vocabulary_for
 from segment.evaluation.results import read_cells
 from segment.evaluation.shards import Shard, cut, read_shard, shard_size
@@ -294,3 +295,15 @@ def test_a_center_crop_is_cut_from_image_and_labels_alike(faulty):
     assert labels.shape == (96, 96)
     # 48 x 64 doubled is 96 x 128; the middle leaves out 16 columns on each side.
     assert np.array_equal(labels, sample.labels.repeat(2, 0).repeat(2, 1)[:, 16:112])
+
+
+def test_options_as_one_value_and_as_keywords_give_the_same(faulty, tmp_path):
+    options = EvaluationOptions(limit=2, shard=1, batch=3, device="cpu", boundary=False)
+    as_value = evaluate("tiny", "clip", faulty(scenes=4), out=tmp_path / "value", engine=HERE, options=options)
+    as_keywords = evaluate(
+        "tiny", "clip", faulty(scenes=4), out=tmp_path / "keywords", engine=HERE, limit=2, shard=1, batch=3,
+        device="cpu", boundary=False,
+    )  # fmt: skip
+    assert as_value.cells[0].run == as_keywords.cells[0].run
+    assert as_value.cells[0].images["scored"] == 2
+    assert as_value.cells[0].miou == as_keywords.cells[0].miou
