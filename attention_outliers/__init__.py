@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from attention_outliers.api import figure as figure
     from attention_outliers.api import reproduce as reproduce
     from attention_outliers.api import view as view
-    from attention_outliers.papers.catalogue import experiments as experiments
-    from attention_outliers.papers.figures import CATALOGUE as CATALOGUE
+    from attention_outliers.papers.experiment_list import experiments as experiments
+    from attention_outliers.papers.figures import PAPER_FIGURES as PAPER_FIGURES
     from attention_outliers.papers.inputs import PaperFigure as PaperFigure
     from attention_outliers.papers.report import walk as walk
     from diagnostics.backbones import BACKBONES as BACKBONES
@@ -142,8 +142,8 @@ NAMES_OF = {
         "reproduce",
         "view",
     ),
-    "attention_outliers.papers.catalogue": ("experiments",),
-    "attention_outliers.papers.figures": ("CATALOGUE",),
+    "attention_outliers.papers.experiment_list": ("experiments",),
+    "attention_outliers.papers.figures": ("PAPER_FIGURES",),
     "attention_outliers.papers.inputs": ("PaperFigure",),
     "attention_outliers.papers.report": ("walk",),
     "diagnostics.backbones": (

@@ -33,7 +33,7 @@ def figure(
     Parameters
     ----------
     name : str
-        Paper and figure, such as `clearclip/fig-4a`; `ao.CATALOGUE` holds them all.
+        Paper and figure, such as `clearclip/fig-4a`; `ao.PAPER_FIGURES` holds them all.
     backbone : str or Backbone
         What is measured: a spec, which is loaded, or a loaded backbone.
     images : path, glob, list of them, or None
@@ -68,7 +68,7 @@ def figure(
 
     References
     ----------
-    `ao.CATALOGUE[name].claim` says what the paper shows in this figure.
+    `ao.PAPER_FIGURES[name].claim` says what the paper shows in this figure.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Draws every figure of `outliers figure list` on what needs no network, for the gallery of the documents.
 
 `python docs/gallery.py` draws into docs/generated/gallery; `make docs` calls it. conf.py writes the page's list of
-figures from the catalogue, with the images that are there.
+figures from `PAPER_FIGURES`, with the images that are there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from attention_outliers.papers.figures import CATALOGUE, Inputs, PaperFigure
+from attention_outliers.papers.figures import PAPER_FIGURES, Inputs, PaperFigure
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "generated" / "gallery"
@@ -83,7 +83,7 @@ def draw_one(figure: PaperFigure, inputs: Inputs, path: Path) -> None:
 
 def draw_all(folder: Path, names: list[str]) -> None:
     """Draws the figures into the folder, and says how long each took; images of figures that are gone are removed."""
-    known = {file for name in CATALOGUE for file in drawings(name).values()}
+    known = {file for name in PAPER_FIGURES for file in drawings(name).values()}
     for old in folder.glob("*.png"):
         if old.name not in known:
             old.unlink()
@@ -94,7 +94,7 @@ def draw_all(folder: Path, names: list[str]) -> None:
             given = inputs[spec]
             if name in TWO:
                 given = replace(given, second=inputs[PLANTED].backbone)
-            draw_one(CATALOGUE[name], given, folder / file)
+            draw_one(PAPER_FIGURES[name], given, folder / file)
         print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
 
 
@@ -102,9 +102,9 @@ def write_page(folder: Path) -> Path:
     """Writes the list of all figures, `figures.md`, with the images that lie in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
-    for paper in dict.fromkeys(name.partition("/")[0] for name in CATALOGUE):
+    for paper in dict.fromkeys(name.partition("/")[0] for name in PAPER_FIGURES):
         parts.append(f"## {TITLES.get(paper, paper)}")
-        for name, figure in CATALOGUE.items():
+        for name, figure in PAPER_FIGURES.items():
             if name.partition("/")[0] == paper:
                 parts += entry(name, figure, folder)
     page = folder / "figures.md"
@@ -139,7 +139,7 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", help="figures such as sfp/main-fig-1; all where none is named")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the images")
     chosen = parser.parse_args()
-    unknown = [name for name in chosen.names if name not in CATALOGUE]
+    unknown = [name for name in chosen.names if name not in PAPER_FIGURES]
     if unknown:
         sys.exit(f"there is no figure {', '.join(unknown)}; `outliers figure list` shows all.")
-    draw_all(chosen.out, chosen.names or list(CATALOGUE))
+    draw_all(chosen.out, chosen.names or list(PAPER_FIGURES))

@@ -178,7 +178,7 @@ def check_parts(params: dict[str, object], words: list[str]) -> None:
         if spec:
             check_backbone(spec)
     if words[0] == "figure" and words[1] != "list":
-        assert words[1] in paper_figures.CATALOGUE
+        assert words[1] in paper_figures.PAPER_FIGURES
     if words[0] == "reproduce" and words[1] != "list":
         tables = experiments()
         assert words[1] in tables or any(name.startswith(f"{words[1]}/") for name in tables)
@@ -230,7 +230,7 @@ def furnish(folder: Path) -> None:
 def parts_kept() -> Iterator[None]:
     """Parts that a page adds to registries are gone afterwards."""
     tables = [DETECTORS, PURIFIERS, METHODS, MEASURES, BACKBONES, DATASETS, PROTOCOLS, TEMPLATES, FIGURES]
-    tables.append(paper_figures.CATALOGUE)
+    tables.append(paper_figures.PAPER_FIGURES)
     before = [dict(table) for table in tables]
     try:
         yield

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attention_outliers.papers.figures import CATALOGUE
+from attention_outliers.papers.figures import PAPER_FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,5 +43,5 @@ def test_the_reference_tells_of_what_the_packages_hand_out(built):
 
 def test_the_gallery_has_every_figure(built):
     page = (built / "gallery.html").read_text(encoding="utf-8")
-    for name in CATALOGUE:
+    for name in PAPER_FIGURES:
         assert f">{name}</span>" in page

@@ -9,12 +9,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from attention_outliers.papers.figures import CATALOGUE
+from attention_outliers.papers.figures import PAPER_FIGURES
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 YOUR_OWN = "your-own"  # tag of a cell that shows how a part is written
 # Those that walk through a paper: named after it.
-PAPERS = [path for path in NOTEBOOKS if any(name.startswith(f"{path.stem}/") for name in CATALOGUE)]
+PAPERS = [path for path in NOTEBOOKS if any(name.startswith(f"{path.stem}/") for name in PAPER_FIGURES)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -53,9 +53,9 @@ def test_a_paper_is_walked_through_figure_by_figure_with_one_setting(path):
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert code[0] == 'BACKBONE = "pocket"'
     drawn = list(dict.fromkeys(re.findall(r'\.draw\("([\w-]+)"', "\n".join(code))))
-    assert sorted(drawn) == sorted(name.split("/")[1] for name in CATALOGUE if name.startswith(f"{path.stem}/"))
+    assert sorted(drawn) == sorted(name.split("/")[1] for name in PAPER_FIGURES if name.startswith(f"{path.stem}/"))
 
 
 def test_every_paper_has_its_notebook():
-    papers = {name.split("/")[0] for name in CATALOGUE} - {"ours"}
+    papers = {name.split("/")[0] for name in PAPER_FIGURES} - {"ours"}
     assert {path.stem for path in PAPERS} == papers

@@ -125,7 +125,7 @@ def test_a_page_is_written_and_an_image_that_is_left_out_is_warned_of(tmp_path):
 
 
 def test_a_table_of_a_paper_is_a_frame_of_its_cells(tmp_path):
-    """Ours are those of a run of the same method by `evaluate`; printed ones are those of the catalogue."""
+    """Ours are those of a run of the same method by `evaluate`; printed ones are those of the catalog."""
     options = {"rows": ["baseline", "resolve (1)"], "data_sets": ["voc21"], "limit": 2, "engine": ao.Local(workers=1)}
     cells = ao.reproduce("sc-clip/table-3", tmp_path, offline=True, **options)
     assert list(cells.columns) == ["row", "column", "ours", "printed", "difference", "complete", "reason"]

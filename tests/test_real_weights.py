@@ -7,13 +7,13 @@ import pytest
 
 from diagnostics import load_backbone, probe
 
-# What is known of vit_tiny_patch16_224 (augreg) on photographs at 224: see the fixture `told`.
+# What is known of vit_tiny_patch16_224 (augreg) on photographs at 224: see the fixture `measured`.
 JUMP = 8
 CHANNEL = 41
 
 
 @pytest.fixture(scope="module")
-def told(shared):
+def measured(shared):
     """Every third of the 150 images of the PASCAL VOC 2012 subset, measured with their label maps."""
     backbone = load_backbone(f"timm:vit_tiny_patch16_224@{shared / 'data' / 'vit_tiny_patch16_224.safetensors'}")
     folder = shared / "data" / "voc2012_subset"
@@ -21,27 +21,27 @@ def told(shared):
     return probe(backbone, images, labels=folder / "SegmentationClass")
 
 
-def test_norms_jump_at_block_8_from_some_20_to_some_540(told):
-    largest = told["norm"].max(("row", "col")).median("image")
+def test_norms_jump_at_block_8_from_some_20_to_some_540(measured):
+    largest = measured["norm"].max(("row", "col")).median("image")
     assert largest.sel(layer=slice(1, JUMP - 1)).max() < 40
     assert 450 < largest.sel(layer=JUMP) < 620
     assert (largest.sel(layer=slice(JUMP, None)) > 450).all()
 
 
-def test_each_image_has_a_few_outliers_from_there_on(told):
-    counts = told["norm_outliers"]
+def test_each_image_has_a_few_outliers_from_there_on(measured):
+    counts = measured["norm_outliers"]
     assert (counts.sel(layer=slice(1, JUMP - 1)) == 0).mean() > 0.95
     after = counts.sel(layer=slice(JUMP, None))
     assert 2 <= after.median() <= 4
     assert (after > 0).all()
 
 
-def test_one_channel_carries_them(told):
-    assert (told["top_channel"].sel(rank=1, layer=slice(JUMP, None)) == CHANNEL).all()
+def test_one_channel_carries_them(measured):
+    assert (measured["top_channel"].sel(rank=1, layer=slice(JUMP, None)) == CHANNEL).all()
 
 
-def test_the_entropy_of_the_residual_stream_collapses_and_that_of_attention_does_not(told):
-    entropy = told["entropy"].mean("image")
+def test_the_entropy_of_the_residual_stream_collapses_and_that_of_attention_does_not(measured):
+    entropy = measured["entropy"].mean("image")
     before = entropy.sel(stream="block_in", layer=JUMP)
     after = entropy.sel(stream="block_in", layer=JUMP + 1)
     assert before > 0.95
@@ -49,17 +49,17 @@ def test_the_entropy_of_the_residual_stream_collapses_and_that_of_attention_does
     assert (entropy.sel(stream="attn_out", layer=slice(1, 11)) > 0.98).all()
 
 
-def test_patches_and_class_token_look_at_the_outliers_from_block_9_on(told):
-    outlier = told["norm"].sel(layer=JUMP + 1) > 100
+def test_patches_and_class_token_look_at_the_outliers_from_block_9_on(measured):
+    outlier = measured["norm"].sel(layer=JUMP + 1) > 100
     for name in ("class_attention", "received_attention"):
-        attention = told[name].mean("head")
+        attention = measured[name].mean("head")
         share = attention.where(outlier).sum(("row", "col")).mean("image")
         even = float(outlier.sum(("row", "col")).mean()) / 197
         assert share.sel(layer=slice(JUMP + 1, None)).min() > 3 * even, name
 
 
-def test_same_class_auc_peaks_in_the_middle_and_drops_after(told):
-    for curve in (told["auc"].mean("image"), told["auc_pooled"]):
+def test_same_class_auc_peaks_in_the_middle_and_drops_after(measured):
+    for curve in (measured["auc"].mean("image"), measured["auc_pooled"]):
         peak = int(curve["layer"][int(np.argmax(curve.values))])
         assert peak in (7, 8)
         assert float(curve.max()) - float(curve.sel(layer=10)) > 0.015

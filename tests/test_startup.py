@@ -18,7 +18,7 @@ REGISTRIES = (
     "diagnostics.measures:MEASURES",
     "diagnostics.purifiers:PURIFIERS",
     "figures:FIGURES",
-    "attention_outliers.papers.figures:CATALOGUE",
+    "attention_outliers.papers.figures:PAPER_FIGURES",
     "segment.datasets:DATASETS",
     "segment.decoding.masks:MASKS",
     "segment.decoding.refine:REFINERS",

@@ -1,6 +1,6 @@
 """Trains `pocket` from nothing on drawn scenes and their captions: python -m training.pocket --folder RUN
 
-No mask and no patch label is used. A run that was broken off goes on from its last checkpoint with the same command.
+No mask and no patch label is used. A run that was interrupted resumes from its last checkpoint with the same command.
 At its end the folder holds weights.safetensors and CARD.md, the model card.
 """
 

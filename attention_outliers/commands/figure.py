@@ -102,11 +102,11 @@ def figure(
 
 def tell_list() -> None:
     """Prints every figure with its line, and what it needs beyond images."""
-    from attention_outliers.papers.figures import CATALOGUE
+    from attention_outliers.papers.figures import PAPER_FIGURES
 
     console = Console()
-    width = max(map(len, CATALOGUE))
-    for name, entry in CATALOGUE.items():
+    width = max(map(len, PAPER_FIGURES))
+    for name, entry in PAPER_FIGURES.items():
         needs = f" (needs {' and '.join(entry.needs)})" if entry.needs else ""
         console.print(f"{name:<{width}}  {entry.shows}{needs}", markup=False, highlight=False, soft_wrap=True)
 

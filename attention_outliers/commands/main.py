@@ -1,4 +1,4 @@
-"""The `outliers` command: its subcommands, and how errors are told."""
+"""The `outliers` command: its subcommands, and how errors are reported."""
 
 from __future__ import annotations
 

@@ -28,14 +28,14 @@ def _entries() -> dict[str, str]:
     return {f"{paper}/{name}": f"{table}[{name}]" for paper, table in PAPERS.items() for name in keys_of(table)}
 
 
-CATALOGUE: Registry[PaperFigure] = Registry("figure", _entries, group="paper_figures", summary="shows")
+PAPER_FIGURES: Registry[PaperFigure] = Registry("figure", _entries, group="paper_figures", summary="shows")
 
 
 def paper_figure(name: str) -> PaperFigure:
     """The figure of this name; ValueError with the near one for a name that is not known."""
-    return CATALOGUE[name]
+    return PAPER_FIGURES[name]
 
 
-__all__ = ["CATALOGUE", "Inputs", "PaperFigure", "paper_figure"]
+__all__ = ["PAPER_FIGURES", "Inputs", "PaperFigure", "paper_figure"]
 
 __getattr__, __dir__ = lazy_names(__name__, {"attention_outliers.papers.inputs": ("Inputs", "PaperFigure")})

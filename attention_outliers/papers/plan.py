@@ -85,8 +85,8 @@ class Group(NamedTuple):
 
     def folder(self, methods: Sequence[str], limit: int | None) -> str:
         """A name for the folder of the run of these methods: the same ones go on where they were."""
-        told = json.dumps([*self, list(methods), limit])
-        mark = hashlib.sha256(told.encode()).hexdigest()[:10]
+        content = json.dumps([*self, list(methods), limit])
+        mark = hashlib.sha256(content.encode()).hexdigest()[:10]
         return f"{parse_spec(self.dataset)[0]}-{self.protocol}-{mark}"
 
 

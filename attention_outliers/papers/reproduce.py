@@ -82,8 +82,8 @@ def reproduce(
     """Measures the cells of an experiment that `out` does not have yet, and gives back all of them.
 
     Methods on the same data set under the same protocol share one run and its forward pass; what another experiment
-    left in `out` is not run again. A run that was stopped goes on where it was. A method that can't run, weights that
-    can't be had and data that aren't there are told in `reasons`, and the rest goes on.
+    left in `out` is not run again. An interrupted run resumes. A method that can't run, weights that
+    can't be had and data that aren't there are named in `reasons`, and the rest goes on.
     """
     found = Reproduction(experiment=experiment, choice=choice)
     grouped, left_out = groups(experiment, choice)
@@ -135,14 +135,14 @@ class _Bench:
         methods = [method for method in missing if method not in refused]
         if not methods:
             return [], refused
-        told = group.folder([*methods, fingerprint(backbone.model), self.how.precision], self.choice.limit)
+        folder = group.folder([*methods, fingerprint(backbone.model), self.how.precision], self.choice.limit)
         try:
             result = evaluate(
                 backbone,
                 methods,
                 group.dataset,
                 group.protocol,
-                out=f"{self.out}/{RUNS}/{told}",
+                out=f"{self.out}/{RUNS}/{folder}",
                 root=root,
                 settings=dict(group.settings),
                 limit=self.choice.limit,
@@ -242,12 +242,12 @@ class _Bench:
                 bar.update()
 
     def _cost(self, storage: Storage, backbone: Backbone, method: str, group: Group) -> Cost:
-        told = [*group, method, self.how.precision, str(backbone.device), torch.get_num_threads(), self.how.batch]
-        name = f"{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}.json"
+        settings = [*group, method, self.how.precision, str(backbone.device), torch.get_num_threads(), self.how.batch]
+        name = f"{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}.json"
         if storage.exists(name):
             return Cost(**json.loads(storage.read(name))["cost"])
         cost = cost_of(backbone, method, group, batch=self.how.batch, seconds=self.how.seconds)
-        storage.write(name, json.dumps({"of": told, "cost": cost._asdict()}, indent=1).encode())
+        storage.write(name, json.dumps({"of": settings, "cost": cost._asdict()}, indent=1).encode())
         return cost
 
     def _backbone(self, spec: str) -> Backbone | str:

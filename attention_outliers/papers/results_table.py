@@ -53,17 +53,17 @@ def _sheet(backbone: str, protocol: str, changed: str, cells: dict[tuple[str, st
     methods = list(dict.fromkeys(method for method, _ in sorted(cells)))
     datasets = list(dict.fromkeys(dataset for _, dataset in sorted(cells, key=lambda pair: pair[1])))
     printed = {key: next(iter(published(*key, backbone, protocol)), None) for key in cells}
-    told = {dataset for (_, dataset), found in printed.items() if found}
+    compared = {dataset for (_, dataset), found in printed.items() if found}
     header = ["method"]
     for dataset in datasets:
-        header += [dataset, "published", "difference"] if dataset in told else [dataset]
+        header += [dataset, "published", "difference"] if dataset in compared else [dataset]
     rows = []
     for method in methods:
         row = [method]
         for dataset in datasets:
             cell, number = cells.get((method, dataset)), printed.get((method, dataset))
             row.append(_score(cell))
-            if dataset in told:
+            if dataset in compared:
                 row += _beside(cell, number)
         rows.append(tuple(row))
     title = f"mIoU, {backbone}, protocol {protocol}" + (f" ({changed})" if changed else "")

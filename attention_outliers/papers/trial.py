@@ -46,7 +46,7 @@ def random_windows(backbone: Backbone, group: Group, count: int = 1) -> Tensor:
 
 
 def try_methods(backbone: Backbone, methods: Sequence[str], group: Group) -> Trial:
-    """Encodes and scores one window by each method; what a method refuses, or lacks, is told and not raised."""
+    """Encodes and scores one window by each method; what a method refuses, or lacks, is reported and not raised."""
     protocol, images = group.protocol_value(), random_windows(backbone, group)
     fine, refused = {}, {}
     for spec in methods:

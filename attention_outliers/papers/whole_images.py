@@ -104,11 +104,11 @@ def class_token_accuracy(
     count = min(limit or images.count, images.count)
     text = text_features(backbone, Vocabulary(tuple((name,) for name in images.names)), TEMPLATE)
     rights = {way: {1: 0, 5: 0} for way in ways}
-    told = [backbone.spec, fingerprint(backbone.model), str(backbone.dtype), list(images.names), images.count]
+    settings = [backbone.spec, fingerprint(backbone.model), str(backbone.dtype), list(images.names), images.count]
     with progress_bar(f"classify {backbone.spec}", count, shown=progress) as bar:
         for start in range(0, count, PART):
             stop = min(start + PART, count)
-            name = f"{hashlib.sha256(json.dumps([*told, start, stop]).encode()).hexdigest()[:12]}.json"
+            name = f"{hashlib.sha256(json.dumps([*settings, start, stop]).encode()).hexdigest()[:12]}.json"
             known = json.loads(storage.read(name)) if storage.exists(name) else {}
             missing = [way for way in ways if way not in known]
             if missing:

@@ -1,4 +1,4 @@
-"""A short name for the exact weights of a model, so that runs with other weights are told apart."""
+"""A short name for the exact weights of a model, so that runs with other weights are kept apart."""
 
 from __future__ import annotations
 

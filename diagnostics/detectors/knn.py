@@ -1,4 +1,4 @@
-"""Distance to the nearest patches, the plainest detector of lonely points."""
+"""Distance to the nearest patches, the plainest detector of isolated points."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ class KNearest(NeighborDetector, ThresholdDetector):
         if not self.threshold > 0:
             raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 2; got {self.threshold}.")
 
-    def loneliness(self, features: Tensor) -> Tensor:
+    def score_features(self, features: Tensor) -> Tensor:
         return over_median(neighbor_distance(features, neighbors=self.neighbors, distance=self.distance))

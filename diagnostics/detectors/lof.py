@@ -52,5 +52,5 @@ class LocalOutlierFactor(NeighborDetector, ThresholdDetector):
         if not self.threshold > 0:
             raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 1.5; got {self.threshold}.")
 
-    def loneliness(self, features: Tensor) -> Tensor:
+    def score_features(self, features: Tensor) -> Tensor:
         return local_outlier_factor(features, neighbors=self.neighbors)

@@ -50,7 +50,7 @@ class LofRelease(NeighborDetector):
         if not 0 <= self.contamination <= 1:
             raise ValueError(f"`contamination` should be a share from 0 to 1, such as 0.05; got {self.contamination}.")
 
-    def loneliness(self, features: Tensor) -> Tensor:
+    def score_features(self, features: Tensor) -> Tensor:
         return density_ratio(features, neighbors=self.neighbors)
 
     def mark(self, scores: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What detectors of lonely patches share: the nearest patches of each, and their number as a setting."""
+"""What detectors of local density share: the nearest patches of each, and their number as a setting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAME = 1e-13
 class NeighborDetector(Detector):
     """A detector that compares each patch of a tap with its `neighbors` nearest patches.
 
-    A part derives from this interface, has both settings as fields, and says in `loneliness` what it makes of them.
+    A part derives from this interface, has both settings as fields, and scores the features in `score_features`.
     """
 
     neighbors: int
@@ -45,10 +45,10 @@ class NeighborDetector(Detector):
 
     @final
     def score(self, recording: Recording, layout: Layout) -> Tensor:
-        return score_whole(patch_features(recording, layout, self.tap), self.loneliness)
+        return score_whole(patch_features(recording, layout, self.tap), self.score_features)
 
     @abstractmethod
-    def loneliness(self, features: Tensor) -> Tensor:
+    def score_features(self, features: Tensor) -> Tensor:
         """Scores of whole images: (B, N, D) -> (B, N), higher is more outlying."""
 
 

@@ -1,4 +1,4 @@
-"""Work done in threads, a little ahead of whoever asks for it."""
+"""Work done in threads, a little ahead of their use."""
 
 from __future__ import annotations
 

@@ -77,12 +77,12 @@ def fill_from_neighbors(
         if not len(number):
             break
         places = ring(radius, device=patches.device)
-        lonely = []
+        alone = []
         for b, n in zip(*(marked.split(max(1, GATHERED // len(places))) for marked in (image, number)), strict=True):
             neighbor, inside = around(n, places, layout.grid)
             valid = inside & ~mask[b[:, None], neighbor]
             found = valid.any(dim=1)
-            lonely.append(~found)
+            alone.append(~found)
             b, n, neighbor, valid = b[found], n[found], neighbor[found], valid[found]
             if not len(n):
                 continue
@@ -94,7 +94,7 @@ def fill_from_neighbors(
             # Filled, not multiplied by 0: a marked neighbor may hold nan.
             values = values.masked_fill(~valid[..., None], 0)
             result[b, n] = interpolate(values, valid, places[order]).to(patches.dtype)
-        rest = torch.cat(lonely)
+        rest = torch.cat(alone)
         image, number = image[rest], number[rest]
     if isolated == "zero":
         result[image, number] = 0

@@ -41,8 +41,8 @@ def probe_figures(
 ) -> Iterator[tuple[str, Figure]]:
     """(file name without suffix, figure) of every figure that the data set allows, one at a time.
 
-    `layers`, `heads_<variable>`, `layer_similarity`, `roc`, `channel_means`, `channels`; then `maps_<picture>`,
-    `pca_<picture>`, `queries_<picture>` and `attention_<picture>` of the first `maps_for` images, those in `images`
+    `layers`, `heads_<variable>`, `layer_similarity`, `roc`, `channel_means`, `channels`; then `maps_<image>`,
+    `pca_<image>`, `queries_<image>` and `attention_<image>` of the first `maps_for` images, those in `images`
     (name to (h, w, 3)) before the others. File names are safe and differ even where only the case of letters would
     tell them apart. No images, no figures.
     """

@@ -30,7 +30,7 @@ LEGEND_LETTER, LEGEND_COLOR = 0.055, 0.32
 def colored(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, *, opacity: float = OPACITY) -> np.ndarray:
     """The image (H, W, 3) in grays, each pixel tinted by its class's color: (H, W, 3) in [0, 1].
 
-    Colors of the image would mix with those of the classes, which could then not be told from the legend. Labels
+    Colors of the image would mix with those of the classes, which the legend could then not name. Labels
     below 0 leave the image as it is.
     """
     rgb = as_rgb(image)

@@ -36,7 +36,7 @@ def compare_figures(
     Of `tables`, those named `thresholds`, `agreement` and `purification` are drawn, where they have rows: `thresholds`,
     `agreement_<value>_layer_<n>`, `purification` and `purification_last`, what purifying changes at that layer and at
     the last one, with the detector's name behind it where the table has several in a column `detector`. Where outliers
-    were planted, `planted_roc_layer_<n>`; then `scores_<picture>` of the first `maps_for` images, those in `images`
+    were planted, `planted_roc_layer_<n>`; then `scores_<image>` of the first `maps_for` images, those in `images`
     (name to (h, w, 3)) before the others. At most 4 layers have figures of their own. No images, no figures.
     """
     if not scores.sizes.get("image", 0):

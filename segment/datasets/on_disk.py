@@ -1,4 +1,4 @@
-"""A data set of image and label files; which files, and what their values mean, is told by its settings."""
+"""A data set of image and label files; which files, and what their values mean, is given by its settings."""
 
 from __future__ import annotations
 

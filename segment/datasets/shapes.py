@@ -1,7 +1,7 @@
 """`shapes`: scenes that are drawn on the fly, with an exact label map and a caption; a small world to test in.
 
 One to three blobs, each with the look of one of ten kinds, lie over one or two of six backgrounds. Outlines say
-nothing about the kind; the texture does, so that a class can be told from any part of an object. Objects hide one
+nothing about the kind; the texture does, so that a class can be recognized from any part of an object. Objects hide one
 another, are turned and of different size, light falls unevenly, and there is some noise. All sizes, chances and colors
 are our choice.
 """

@@ -14,7 +14,7 @@ from diagnostics.studies.store import named_disk_errors
 class Storage(ABC):
     """Small files by name; a name may have folders in it, `shards/00001.npz`.
 
-    A file appears whole or not at all, whoever is killed in the middle. `place` is the text that `storage_at` takes.
+    A file appears whole or not at all, even if the process is killed. `place` is the text that `storage_at` takes.
     """
 
     place: str

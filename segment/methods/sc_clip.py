@@ -31,7 +31,7 @@ METHOD = Method(
         OTHER_SHAPES,
         PARTIAL_PATCHES,
         "At 24 blocks the layers are the paper's, 17, 7 and 9-20, and the class share is 0.3. The authors' own setting "
-        "for L/14, told in comments of 74471da and in their issue 5, is class_share=0.1,fuse_to=19.",
+        "for L/14, given in comments of 74471da and in their issue 5, is class_share=0.1,fuse_to=19.",
         "Other depths: layers on the line through those at 12 and at 24 blocks (our choice).",
         "Similarity and outlier scores are computed in fp32; the release has fp16 on a GPU.",
         "A patch that no other is similar to attends to itself, where the release gives nan.",

@@ -45,7 +45,7 @@ def text_features(
     for ImageNet, which all methods here follow.
     Each query's vector is kept in `cache`, a folder, under a hash of the backbone's spec, its text tower's weights and
     the templates, so a word that was met before is read, not encoded; `auto` is OUTLIERS_CACHE or the user's cache
-    folder (segment.text.cache), None keeps nothing. A run that is broken off goes on where it was.
+    folder (segment.text.cache), None keeps nothing. An interrupted run resumes.
 
     Without a text tower: rows of the model's classifier, found by `rows` and `combine` as segment.text.class_head says;
     templates and cache have no part in it, and the logit scale is that of CLIP, 100 (our choice).

@@ -93,7 +93,7 @@ def test_measures_without_table_or_figure_say_so(folder):
     assert not (folder / "figures").exists()
 
 
-def test_broken_images_are_told_at_the_end(folder):
+def test_broken_images_are_reported_at_the_end(folder):
     (folder / "images" / "bad.png").write_bytes(b"no image")
     output = ran("probe", folder / "images", "-b", "tiny", "-m", "norms", "-o", folder / "run.zarr")
     assert "left out (1)" in output
@@ -131,7 +131,7 @@ def test_help_explains_every_command_and_option(command):
     assert len(output.splitlines()) > 8
 
 
-def told(arguments, monkeypatch, capsys):
+def reported(arguments, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["outliers", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
@@ -157,7 +157,7 @@ def told(arguments, monkeypatch, capsys):
 def test_errors_are_one_readable_line(folder, arguments, said, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     given = [folder / "images" if argument == "IMAGES" else argument for argument in arguments]
-    code, error = told(given, monkeypatch, capsys)
+    code, error = reported(given, monkeypatch, capsys)
     assert code == 1
     assert said in error
     assert "Traceback" not in error
@@ -169,7 +169,7 @@ def test_an_interrupt_says_that_the_run_can_go_on(folder, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(diagnostics, "probe", stop)
-    code, error = told(["probe", folder / "images", "-b", "tiny", "-o", folder / "x.zarr"], monkeypatch, capsys)
+    code, error = reported(["probe", folder / "images", "-b", "tiny", "-o", folder / "x.zarr"], monkeypatch, capsys)
     assert code == 130
     assert "goes on" in error
 
@@ -205,5 +205,5 @@ def test_the_console_script_is_installed():
     assert "probe" in done.stdout
 
 
-def test_the_version_is_told():
+def test_the_version_is_reported():
     assert runner.invoke(app, ["--version"]).stdout.strip() == f"attention-outliers {version('attention-outliers')}"

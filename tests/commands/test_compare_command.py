@@ -133,7 +133,7 @@ def test_planted_outliers_cannot_be_seen_by_what_comes_before_them(folder):
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "tiny:class_token=false"])
-def test_the_accuracy_before_and_after_purifying_is_told(folder, backbone):
+def test_the_accuracy_before_and_after_purifying_is_reported(folder, backbone):
     rows = folder / "rows.json"
     rows.write_text('{"cat": [0, 3], "dog": [1]}')
     by_rows = backbone != "tiny"
@@ -164,7 +164,7 @@ def test_the_python_of_the_document_runs(folder, monkeypatch):
     assert set(table["planted"]) == {0, 2, 5}
 
 
-def test_what_was_left_out_is_told_at_the_end(folder):
+def test_what_was_left_out_is_reported_at_the_end(folder):
     (folder / "images" / "bad.png").write_bytes(b"no image")
     (folder / "labels" / "1.png").unlink()
     output = ran(folder, "-b", "tiny", "-d", "norm", "--layers", "3", "--labels", folder / "labels", "--no-plots",
@@ -243,7 +243,7 @@ def test_help_teaches_the_form_of_what_it_takes():
         (["-d", "norm", "-c", "cat, dog", "--truth", "shown.csv", "--rows", "r.json"], "has a text tower instead"),
     ],
 )
-def test_bad_input_is_told_in_one_line_with_the_next_step(folder, arguments, said, monkeypatch, capsys):
+def test_bad_input_is_reported_in_one_line_with_the_next_step(folder, arguments, said, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     backbone = [] if "-b" in arguments else ["-b", "tiny"]
     monkeypatch.setattr(sys, "argv", ["outliers", "compare", str(folder / "images"), "-o", "x", *arguments, *backbone])

@@ -36,16 +36,16 @@ def root(tmp_path):
 def test_the_list_names_every_data_set():
     from segment.datasets import DATASETS
 
-    told = ran("datasets", "list")
+    output = ran("datasets", "list")
     for name in DATASETS:
-        assert f" {name} " in f" {told} "
+        assert f" {name} " in f" {output} "
 
 
 def test_a_check_prints_what_is_wrong_and_fails(root):
-    told = ran("datasets", "check", "cityscapes", "--root", root, code=1)
-    assert "Cityscapes val, 19 classes: 2 of 500 images" in told
-    assert "problem: 2 images instead of the 500" in told
-    assert "opened 2 of 2 pairs" in told
+    output = ran("datasets", "check", "cityscapes", "--root", root, code=1)
+    assert "Cityscapes val, 19 classes: 2 of 500 images" in output
+    assert "problem: 2 images instead of the 500" in output
+    assert "opened 2 of 2 pairs" in output
 
 
 def test_a_check_of_what_is_whole_succeeds(tmp_path):
@@ -58,8 +58,8 @@ def test_a_check_of_what_is_whole_succeeds(tmp_path):
 
 @pytest.mark.parametrize("command", [("prepare",), ("datasets", "prepare")])
 def test_prepare_writes_train_ids_and_counts_them(root, tmp_path, command):
-    told = ran(*command, "cityscapes", "--root", root, "--out", tmp_path / "out", code=1)  # 2 are not 500
-    assert "2 of 500 label maps" in told
+    output = ran(*command, "cityscapes", "--root", root, "--out", tmp_path / "out", code=1)  # 2 are not 500
+    assert "2 of 500 label maps" in output
     path = tmp_path / "out/gtFine/val/lindau/lindau_000000_000019_gtFine_labelTrainIds.png"
     assert np.unique(np.array(Image.open(path))).tolist() == [13]
 

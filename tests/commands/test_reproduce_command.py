@@ -23,22 +23,22 @@ def ran(*arguments, code: int = 0) -> str:
 
 
 def test_the_list_names_every_table():
-    told = ran("list")
+    output = ran("list")
     for key in experiments():
-        assert f"{key} " in told
+        assert f"{key} " in output
 
 
 def test_a_table_is_run_and_printed_in_the_form_asked_for(tmp_path):
-    told = ran("sfp/start-layer", *TINY, "--out", tmp_path, "--form", "markdown")
-    assert "| method | VOC21 | printed | ADE | printed | Avg | printed |" in told
-    assert "| layer 5 |" in told
-    assert "every data set is `shapes`" in told
+    output = ran("sfp/start-layer", *TINY, "--out", tmp_path, "--form", "markdown")
+    assert "| method | VOC21 | printed | ADE | printed | Avg | printed |" in output
+    assert "| layer 5 |" in output
+    assert "every data set is `shapes`" in output
 
 
 def test_only_the_rows_that_were_asked_for_are_run_and_shown(tmp_path):
-    told = ran("sfp/start-layer", *TINY, "--out", tmp_path, "--form", "markdown", "--rows", "layer 5")
-    assert "| layer 5 |" in told
-    assert "| layer 8 |" not in told
+    output = ran("sfp/start-layer", *TINY, "--out", tmp_path, "--form", "markdown", "--rows", "layer 5")
+    assert "| layer 5 |" in output
+    assert "| layer 8 |" not in output
     assert len(list(tmp_path.glob("**/cells/*.json"))) == 1
 
 
@@ -60,19 +60,19 @@ def test_of_several_tables_those_are_taken_that_have_what_was_asked_for():
 
 
 def test_a_dry_run_says_what_is_needed_and_runs_nothing(tmp_path):
-    told = ran("sfp/pamr", "--backbone", "tiny", "--root", tmp_path, "--dry-run", "--device", "cpu", "--limit", "10")
-    assert "- voc20, protocol sfp, refine=pamr, tiny: 1 methods" in told
-    assert "data: MISSING" in told
-    assert "weights: at hand" in told
-    assert "10 images, 60 windows through all methods; about" in told
-    assert "6 runs (0 ready)" in told
+    output = ran("sfp/pamr", "--backbone", "tiny", "--root", tmp_path, "--dry-run", "--device", "cpu", "--limit", "10")
+    assert "- voc20, protocol sfp, refine=pamr, tiny: 1 methods" in output
+    assert "data: MISSING" in output
+    assert "weights: at hand" in output
+    assert "10 images, 60 windows through all methods; about" in output
+    assert "6 runs (0 ready)" in output
     assert not list(tmp_path.iterdir())
 
 
 def test_a_table_of_which_nothing_can_be_run_prints_what_is_known_and_fails(tmp_path):
-    told = ran("sfp/pamr", "--backbone", "tiny", "--out", tmp_path / "out", "--root", tmp_path, code=1)
-    assert "84.9" in told
-    assert "holds no `voc20`" in told
+    output = ran("sfp/pamr", "--backbone", "tiny", "--out", tmp_path / "out", "--root", tmp_path, code=1)
+    assert "84.9" in output
+    assert "holds no `voc20`" in output
 
 
 def test_without_a_place_for_results_it_says_so():
@@ -88,5 +88,5 @@ def test_roots_are_one_for_all_or_of_one_data_set():
         roots_of(["/data", "/more"])
 
 
-def test_time_is_told_in_words():
+def test_time_is_reported_in_words():
     assert [in_words(seconds) for seconds in (2, 90, 7200, 200000)] == ["2.0 s", "1.5 min", "2.0 h", "2.3 days"]

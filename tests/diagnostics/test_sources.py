@@ -89,7 +89,7 @@ def test_keys_of_a_table_are_read_in_their_order(written):
 @pytest.mark.parametrize(
     "target", ["no_such_module:x", "written_here:absent", "written_here:written_elsewhere", "written_here:TABLE[z]"]
 )
-def test_what_is_not_written_is_told(written, target):
+def test_what_is_not_written_is_reported(written, target):
     with pytest.raises(NotInSource):
         facts_of(target)
 
@@ -115,7 +115,7 @@ REGISTRIES = {
     "diagnostics.measures": ("MEASURES",),
     "diagnostics.purifiers": ("PURIFIERS",),
     "figures": ("FIGURES",),
-    "attention_outliers.papers.figures": ("CATALOGUE",),
+    "attention_outliers.papers.figures": ("PAPER_FIGURES",),
     "segment.datasets": ("DATASETS",),
     "segment.decoding.masks": ("MASKS",),
     "segment.decoding.refine": ("REFINERS",),

@@ -81,7 +81,7 @@ def test_chained_taps_see_what_the_one_before_returned():
     assert before["block_out", 2] == 4
 
 
-def test_a_function_that_returns_nothing_is_told_what_to_return():
+def test_a_function_that_returns_nothing_is_shown_what_to_return():
     with pytest.raises(TypeError, match=r"at `block_out` of layer 1 it returned NoneType"):
         run(lambda name, layer, value: None)
 

@@ -85,7 +85,7 @@ def test_given_images_come_first_and_stand_beside_their_maps(few):
     assert with_image == {"scores_birds_image_2.jpg"}
 
 
-def test_plantings_are_told_apart_by_number_and_arrangement(few):
+def test_plantings_are_kept_apart_by_number_and_arrangement(few):
     found = dict(planted_figures(few, count=35, clustered=True)) | dict(planted_figures(few, count=4))
     assert list(found) == [
         "planted_roc_k35_clustered_layer_1",

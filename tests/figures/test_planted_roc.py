@@ -48,7 +48,7 @@ def test_the_dot_is_what_the_own_rule_reaches_and_lies_on_the_curve(scores):
     assert np.interp(fpr, *line.T) == pytest.approx(tpr)
 
 
-def test_the_rate_of_false_alarms_has_a_log_scale_with_a_place_for_none_unless_told_otherwise(scores):
+def test_the_rate_of_false_alarms_has_a_log_scale_with_a_place_for_none_unless_set_otherwise(scores):
     ax = planted_roc(scores, layer=8).axes[0]
     assert ax.get_xscale() == "symlog"
     assert ax.get_xlim() == (0, 1)

@@ -67,7 +67,7 @@ def test_a_rule_that_is_more_than_its_threshold_leaves_the_curve_alone(table):
     assert len([line for line in ax.lines if line.get_marker() == "o"]) == 2
 
 
-def test_thresholds_of_a_wide_range_have_a_log_scale_unless_told_otherwise(table):
+def test_thresholds_of_a_wide_range_have_a_log_scale_unless_set_otherwise(table):
     narrow = table[table["threshold"].isna() | table["threshold"].between(10, 100)]
     assert {ax.get_xscale() for ax in threshold_sweep(table).axes} == {"log"}
     assert {ax.get_xscale() for ax in threshold_sweep(narrow).axes} == {"linear"}

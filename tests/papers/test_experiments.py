@@ -180,7 +180,7 @@ def test_the_page_names_every_table_with_its_counts():
         )
 
 
-def test_a_paper_names_all_its_tables_and_a_wrong_name_is_told():
+def test_a_paper_names_all_its_tables_and_a_wrong_name_is_reported():
     assert [one.key for one in experiments_named("sc-clip")] == [f"sc-clip/table-{number}" for number in range(1, 10)]
     assert [one.key for one in experiments_named("sc-clip/table-3")] == ["sc-clip/table-3"]
     with pytest.raises(UnknownName, match="Did you mean `sc-clip/table-3`"):

@@ -23,7 +23,7 @@ from attention_outliers.papers.claim_maps import (
 )
 from attention_outliers.papers.claim_scores import method_scores
 from attention_outliers.papers.claims import CLAIMS, Claim, claims_table
-from attention_outliers.papers.figures import CATALOGUE
+from attention_outliers.papers.figures import PAPER_FIGURES
 from attention_outliers.papers.inputs import scenes_of
 from attention_outliers.papers.report import NAME, Walk, gather, walk
 from diagnostics import load_backbone
@@ -97,7 +97,7 @@ def test_methods_are_as_claimed_where_their_order_is_the_printed_one():
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
 def test_every_claim_has_numbers_on_labeled_scenes(name, inputs):
-    assert name in CATALOGUE
+    assert name in PAPER_FIGURES
     seen = CLAIMS[name](inputs)
     assert seen
     assert len({one.measured for one in seen}) == len(seen)
@@ -169,7 +169,7 @@ def test_a_figure_about_one_image_is_drawn_for_the_example_and_one_of_several_fr
         return lambda given: drawn.setdefault(name, given.names)
 
     for name in ("sfp/main-fig-1", "sfp/supp-fig-2"):
-        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], draw=note(name)))
+        monkeypatch.setitem(PAPER_FIGURES, name, replace(PAPER_FIGURES[name], draw=note(name)))
     tour = Walk(paper="sfp", inputs=inputs, example=3)  # of two images: the second
     tour.draw("main-fig-1")
     tour.draw("supp-fig-2")

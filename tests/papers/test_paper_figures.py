@@ -1,4 +1,4 @@
-"""Every figure of the catalogue is drawn on a tiny backbone, and the command says what a figure lacks."""
+"""Every figure of `PAPER_FIGURES` is drawn on a tiny backbone, and the command says what a figure lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from attention_outliers.commands.main import app
 from attention_outliers.papers.figure_maps import folded, mask_map, named_after
-from attention_outliers.papers.figures import CATALOGUE, paper_figure
+from attention_outliers.papers.figures import PAPER_FIGURES, paper_figure
 from attention_outliers.papers.inputs import scenes_of
 from diagnostics import load_backbone
 from diagnostics.detectors.relative_norm import RelativeNorm
@@ -28,9 +28,9 @@ def inputs():
     return replace(scenes_of(2, backbone), text=text)
 
 
-@pytest.mark.parametrize("name", sorted(CATALOGUE))
+@pytest.mark.parametrize("name", sorted(PAPER_FIGURES))
 def test_a_figure_comes_out_with_every_axes_described(name, inputs):
-    entry = CATALOGUE[name]
+    entry = PAPER_FIGURES[name]
     figure = entry.draw(inputs.only(0) if entry.each else inputs)
     assert isinstance(figure, Figure)
     assert figure.axes
@@ -50,7 +50,7 @@ def test_the_command_writes_png_and_pdf(tmp_path):
 def test_the_list_has_a_line_for_every_figure():
     result = runner.invoke(app, ["figure", "list"])
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.output.splitlines()] == list(CATALOGUE)
+    assert [line.split()[0] for line in result.output.splitlines()] == list(PAPER_FIGURES)
 
 
 def test_an_unknown_figure_is_refused_with_the_near_name():
@@ -73,7 +73,7 @@ def bars_of(axes):
 
 
 def test_scores_stand_beside_what_the_paper_prints(inputs):
-    ours, printed = CATALOGUE["cliptrase/fig-1a"].draw(inputs).axes
+    ours, printed = PAPER_FIGURES["cliptrase/fig-1a"].draw(inputs).axes
     scored = inputs.scored(["clip", "cliptrase"])
     assert bars_of(ours) == {name: [pytest.approx(value)] for name, value in scored.items()}
     names = [label.get_text() for label in printed.get_xticklabels()]
@@ -83,13 +83,13 @@ def test_scores_stand_beside_what_the_paper_prints(inputs):
 
 
 def test_streams_have_the_names_of_the_paper(inputs):
-    figure = CATALOGUE["clearclip/fig-4a"].draw(inputs)
+    figure = PAPER_FIGURES["clearclip/fig-4a"].draw(inputs)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["X_res", "X_attn", "X_sum"]
 
 
 def test_norms_of_two_backbones_stand_side_by_side(inputs):
     other = load_backbone("tiny:class_token=false,size=96")  # without words, and so without scores
-    figure = CATALOGUE["clearclip/fig-2"].draw(replace(inputs, second=other))
+    figure = PAPER_FIGURES["clearclip/fig-2"].draw(replace(inputs, second=other))
     names = [axes.get_ylabel().splitlines() for axes in figure.axes]
     assert [(what, spec) for what, spec in names] == [
         ("Frobenius norm", inputs.backbone.spec),
@@ -101,19 +101,19 @@ def test_norms_of_two_backbones_stand_side_by_side(inputs):
 
 
 def test_label_maps_of_what_the_last_block_adds_up_have_their_names(inputs):
-    figure = CATALOGUE["clearclip/fig-3-maps"].draw(inputs.only(0))
+    figure = PAPER_FIGURES["clearclip/fig-3-maps"].draw(inputs.only(0))
     assert [axes.get_label() for axes in figure.axes] == ["image", "truth", "X_sum", "X_res", "X_attn"]
-    with_words = CATALOGUE["clearclip/fig-1"].draw(inputs)
+    with_words = PAPER_FIGURES["clearclip/fig-1"].draw(inputs)
     labels = [axes.get_label() for axes in with_words.axes]
     assert sum(label.endswith("X_res alone") for label in labels) == len(inputs.images)
     assert {text.get_text() for text in with_words.legends[0].get_texts()} <= set(NAMES)
-    bare = CATALOGUE["clearclip/fig-1"].draw(replace(inputs, text=None))
+    bare = PAPER_FIGURES["clearclip/fig-1"].draw(replace(inputs, text=None))
     assert not bare.legends
     assert not any(axes.get_label().endswith("alone") for axes in bare.axes)
 
 
 def test_purified_maps_lose_the_largest_norm_and_keep_the_rest(inputs):
-    figure = CATALOGUE["ours/purification-maps"].draw(inputs.only(0))
+    figure = PAPER_FIGURES["ours/purification-maps"].draw(inputs.only(0))
     layer = inputs.backbone.depth - 1
     norms = {
         axes.get_label().partition(" norm")[0]: np.asarray(axes.images[0].get_array(), float)
@@ -133,7 +133,7 @@ def test_purified_maps_lose_the_largest_norm_and_keep_the_rest(inputs):
 
 
 def test_heat_maps_are_of_words_that_the_image_shows(inputs):
-    figure = CATALOGUE["sc-clip/fig-9"].draw(inputs.only(0))
+    figure = PAPER_FIGURES["sc-clip/fig-9"].draw(inputs.only(0))
     there = {NAMES[number] for number in np.unique(inputs.labels[0])}
     heads = [axes.get_label().removeprefix("clip ") for axes in figure.axes if axes.get_label().startswith("clip ")]
     assert heads[0] == "image"
@@ -154,7 +154,7 @@ def test_clusters_keep_the_color_of_those_they_share_most_with():
 
 def test_a_timeline_without_outliers_lies_at_the_bottom(inputs):
     plain = replace(inputs, backbone=load_backbone("tiny:size=96"), text=None)
-    (axes,) = CATALOGUE["ours/timeline"].draw(plain).axes
+    (axes,) = PAPER_FIGURES["ours/timeline"].draw(plain).axes
     assert not axes.lines[0].get_ydata().any()
     assert axes.get_ylim()[0] < 0 < 0.1 < axes.get_ylim()[1]
     assert axes.get_ylim()[0] > -0.1

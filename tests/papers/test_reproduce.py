@@ -95,7 +95,7 @@ def test_numbers_of_other_images_or_weights_are_not_taken(found, kept, monkeypat
     assert set(again.reasons.values()) == {"stopped here"}
 
 
-def test_a_method_that_can_not_run_is_told_and_the_others_go_on(tmp_path, monkeypatch):
+def test_a_method_that_can_not_run_is_reported_and_the_others_go_on(tmp_path, monkeypatch):
     def grudging(backbone, methods, group):
         found = try_methods(backbone, methods, group)
         found.methods.pop("clearclip", None)
@@ -110,7 +110,7 @@ def test_a_method_that_can_not_run_is_told_and_the_others_go_on(tmp_path, monkey
     )
 
 
-def test_data_and_weights_that_are_not_there_are_told(tmp_path):
+def test_data_and_weights_that_are_not_there_are_reported(tmp_path):
     found = reproduce(TABLE, Choice(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=HOW)
     assert not found.ours
     assert all("holds no `" in why and "FOLDER" in why for why in found.reasons.values())

@@ -43,7 +43,7 @@ def test_runs_on_a_part_and_numbers_of_another_protocol_are_marked():
     assert "voc21: protocol abc, 20 of 1449 images, 1 broken" in sheet.notes
 
 
-def test_images_that_a_protocol_skips_are_told_and_not_missed():
+def test_images_that_a_protocol_skips_are_reported_and_not_missed():
     most = {"scored": 1440, "broken": 0, "skipped": 9, "asked": 1449, "has": 1449}
     (sheet,) = sheets([cell(images=most)])
     assert not sheet.rows[0][1].endswith("*")

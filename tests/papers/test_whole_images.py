@@ -83,7 +83,7 @@ def test_cifar_is_read_from_its_layout(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cifar100", "flowers102", "pets"])
-def test_what_is_not_there_is_told_with_the_next_step(tmp_path, name):
+def test_what_is_not_there_is_reported_with_the_next_step(tmp_path, name):
     with pytest.raises(FileError, match="download=True"):
         open_whole_images(name, tmp_path)
     with pytest.raises(ValueError, match="give the folder"):

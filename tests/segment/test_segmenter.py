@@ -391,11 +391,11 @@ def test_settings_say_everything_and_json_has_them(tiny, text):
     segmenter = Segmenter(
         tiny, ["clip:scale=7", LEARNER], text, refine="pamr", windows="slide:crop=48", size="short:80"
     )
-    told = json.loads(json.dumps(segmenter.settings()))
-    assert told["methods"]["clip:scale=7"]["scale"] == 7
-    assert told["size"] == "short:80"
-    assert "crop=48" in told["windows"]
-    assert "dilations=(8, 16)" in told["refine"]
+    settings = json.loads(json.dumps(segmenter.settings()))
+    assert settings["methods"]["clip:scale=7"]["scale"] == 7
+    assert settings["size"] == "short:80"
+    assert "crop=48" in settings["windows"]
+    assert "dilations=(8, 16)" in settings["refine"]
     other = Segmenter(tiny, "clip", text, decode=Decode(scale=3)).settings()
     assert other["methods"]["clip"]["scale"] == 3
 

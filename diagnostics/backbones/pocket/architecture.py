@@ -1,4 +1,4 @@
-"""The shape of `pocket`, told to open_clip, and the empty model in open_clip's own classes."""
+"""The shape of `pocket`, as open_clip takes it, and the empty model in open_clip's own classes."""
 
 from __future__ import annotations
 

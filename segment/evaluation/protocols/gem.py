@@ -8,7 +8,7 @@ from segment.evaluation.protocols.base import Protocol, Protocols, table
 SOURCE = "WalBouss/GEM 5fa677c, and its issue 5, since the evaluation itself is not released"
 UNKNOWN = (
     "No evaluation code is released: labels are scored at the original size as all others do (our choice).",
-    "The threshold of background sets, 0.85, is told by the authors in their issue 5.",
+    "The threshold of background sets, 0.85, is named by the authors in their issue 5.",
 )
 COMMON = Protocol(
     name="gem",

@@ -138,7 +138,7 @@ def test_a_repository_of_another_library_is_refused(hub):
         load_backbone("hf-hub:org/bert")
 
 
-def test_an_unknown_repository_is_told_apart_from_a_missing_network(monkeypatch):
+def test_an_unknown_repository_is_kept_apart_from_a_missing_network(monkeypatch):
     def unknown(*_, **__):
         import httpx
 
@@ -160,7 +160,7 @@ def test_a_tower_that_cannot_be_run_is_refused_before_its_weights(hub):
         load_backbone("hf-hub:org/conv")
 
 
-def test_an_architecture_that_timm_does_not_know_is_told(hub):
+def test_an_architecture_that_timm_does_not_know_is_reported(hub):
     hub("org/new", config=("json", {"architecture": "vit_of_tomorrow", "pretrained_cfg": IMAGES}))
     with pytest.raises(ValueError, match=r"`hf-hub:org/new` could not be built: .*vit_of_tomorrow"):
         load_backbone("hf-hub:org/new")

@@ -28,7 +28,7 @@ def test_an_unknown_family_brings_the_near_one():
 
 
 @pytest.mark.parametrize("device, cards", [("cuda", 0), ("cuda:1", 1), (torch.device("cuda", 3), 2)])
-def test_a_missing_card_is_told_before_the_weights_are_read(monkeypatch, device, cards):
+def test_a_missing_card_is_reported_before_the_weights_are_read(monkeypatch, device, cards):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
     monkeypatch.setitem(BACKBONES, "tiny", lambda _: pytest.fail("read"))

@@ -87,7 +87,7 @@ def test_without_a_text_tower_images_still_work(stock, images, tmp_path):
         backbone.encode_text(["a cat"])
 
 
-def test_another_vocabulary_is_told_when_texts_come(stock, images, tmp_path):
+def test_another_vocabulary_is_reported_when_texts_come(stock, images, tmp_path):
     state = dict(stock.state_dict())
     state["token_embedding.weight"] = state["token_embedding.weight"][:100].clone()
     backbone = load_backbone(write(tmp_path / "clip.pt", state))

@@ -410,7 +410,7 @@ def test_unknown_names_bring_the_near_one():
         load_backbone("open_clip:ViT-B-16/opneai")
 
 
-def test_a_name_without_weights_is_told_the_tags():
+def test_a_name_without_weights_is_shown_the_tags():
     with pytest.raises(ValueError, match=r"ViT-B-16/TAG with a tag of openai, .*@FILE"):
         load_backbone("open_clip:ViT-B-16")
 
@@ -522,7 +522,7 @@ def test_a_file_of_siglip_is_normalized_as_its_published_weights_are():
     assert adapter._normalization("ViT-L-14")[0] == open_clip.OPENAI_DATASET_MEAN
 
 
-def test_a_file_given_as_a_tag_is_told_the_sign(tmp_path):
+def test_a_file_given_as_a_tag_is_shown_the_sign(tmp_path):
     (tmp_path / "w.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"open_clip:ViT-B-16@.*w\.pt"):
         load_backbone(f"open_clip:ViT-B-16/{tmp_path}/w.pt")

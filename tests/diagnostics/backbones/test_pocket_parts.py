@@ -57,7 +57,7 @@ def test_pieces_are_those_of_open_clip_with_other_numbers():
     assert words.stock.decode([back[row] for row in words.encode(SCENE)]).strip() == SCENE
 
 
-def test_unknown_words_become_one_token_and_are_told():
+def test_unknown_words_become_one_token_and_are_reported():
     with pytest.warns(UserWarning, match="toucan"):
         rows = tokenizer()(["a toucan", "a tiger"])
     assert UNKNOWN in rows[0]

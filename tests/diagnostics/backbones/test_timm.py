@@ -300,7 +300,7 @@ def test_block_outputs_are_the_stock_blocks():
         ("siglip", 0, None),
     ],
 )
-def test_prefix_tokens_and_patches_are_told_apart(kind, prefix, class_index):
+def test_prefix_tokens_and_patches_are_kept_apart(kind, prefix, class_index):
     model = build(kind)
     backbone = backbone_of(model)
     images = photos(SIZE, SIZE)
@@ -459,7 +459,7 @@ def test_a_subclass_is_refused_even_if_it_looks_the_same():
         backbone_of(model)
 
 
-def test_a_model_that_pools_nothing_is_told_how_to_pool():
+def test_a_model_that_pools_nothing_is_shown_how_to_pool():
     with pytest.raises(ValueError, match="reset_classifier"):
         backbone_of(build(global_pool=""))
 

@@ -153,7 +153,7 @@ def test_an_infinite_score_counts_as_the_largest_finite_one():
     assert mask.nonzero().flatten().tolist() == [5, 6, 7, 8, 50]
 
 
-def test_scores_needs_and_refusal_are_the_inner_detectors(recording_of):
+def test_scores_needs_and_reasons_are_the_inner_detectors(recording_of):
     detector = Registry("detector", {"adaptive": Adaptive}).build("adaptive:detector=first,rule=mad")
     tokens = gaussian(2, 4)[..., None].float()
     outliers = detector(recording_of(block_out=tokens), SQUARE)

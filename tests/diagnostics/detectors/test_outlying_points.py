@@ -85,6 +85,6 @@ def test_equal_patches_have_finite_scores(detector, layout, recording_of):
         assert detector.score(recording_of(block_out=torch.full((1, layout.tokens, 8), value)), layout).isfinite().all()
 
 
-def test_the_source_of_the_threshold_is_told(detector):
+def test_the_source_of_the_threshold_is_reported(detector):
     assert detector.published
     assert detector.needs == ("block_out",)

@@ -201,7 +201,7 @@ def test_more_outliers_than_patches_are_refused(tiny, images):
         tiny.trunk(images, tap=EDITS["plant"](vector=channel_vector(48, (3,), 9.0), count=25))
 
 
-def test_purified_tokens_go_on_and_masks_are_told(tiny, images):
+def test_purified_tokens_go_on_and_masks_are_reported(tiny, images):
     edit = examples()["purify-at"]
     recorder = Recorder("block_out", "block_in", layers=[4, 5])
     tiny.trunk(images, tap=chain(edit, recorder))

@@ -49,7 +49,7 @@ def test_images_are_found_by_path_then_file_then_stem():
     assert classes_of(["val/a.jpg", "test/a.jpg", "x/b.png", "c.png"], truth, ["Cat", "dog"]) == [0, 1, 1, 0]
 
 
-def test_missing_images_and_unknown_classes_are_told():
+def test_missing_images_and_unknown_classes_are_reported():
     with pytest.raises(ValueError, match=r"1 of 2 have none, the first `b\.jpg`"):
         classes_of(["a.jpg", "b.jpg"], {"a.jpg": "cat"}, ["cat"])
     with pytest.raises(ValueError, match=r"no class for the image `a\.jpg` `caat`\. Did you mean `cat`"):

@@ -105,7 +105,7 @@ def test_the_rank_of_heads_that_look_near_is_as_exact_as_that_of_stripes():
     assert torch.allclose(found.double().flatten(), expected, rtol=2e-5, atol=0)
 
 
-def test_the_rank_of_a_map_of_zeros_is_not_told():
+def test_the_rank_of_a_map_of_zeros_is_not_reported():
     maps = torch.stack([torch.zeros(4, 4), torch.full((4, 4), 1e-25), torch.full((4, 4), 0.25)])
     assert rank_one_share(maps).tolist() == pytest.approx([math.nan, math.nan, 1], nan_ok=True)
 

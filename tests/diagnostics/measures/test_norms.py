@@ -84,7 +84,7 @@ def test_the_peak_is_signed():
 
 
 @pytest.mark.parametrize("part, name", [(Frobenius, "frobenius"), (Peak, "peak")])
-def test_streams_come_in_order_and_with_the_prefix_unless_told_otherwise(part, name, view_of):
+def test_streams_come_in_order_and_with_the_prefix_unless_set_otherwise(part, name, view_of):
     layout = Layout(1, Grid(1, 1))
     taps = {"block_in": [[8.0], [1.0]], "attn_out": [[16.0], [2.0]], "block_sum": [[32.0], [3.0]]}
     view = view_of(layout, **{tap: torch.tensor([value]) for tap, value in taps.items()})

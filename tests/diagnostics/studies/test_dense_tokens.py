@@ -115,7 +115,7 @@ def test_an_existing_file_is_not_overwritten(tiny, folder):
     assert out.read_bytes() == b"mine"
 
 
-def test_broken_images_are_left_out_and_told(tiny, folder):
+def test_broken_images_are_left_out_and_reported(tiny, folder):
     (folder / "images" / "4a.png").write_bytes(b"no image")
     out = folder / "features.safetensors"
     left_out = encode(tiny, folder / "images", out=out, batch=2)

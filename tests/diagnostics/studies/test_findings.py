@@ -56,7 +56,7 @@ def test_what_was_not_asked_is_not_said():
     assert not [sentence for sentence in said if "agree" in sentence or "Against" in sentence]
 
 
-def test_what_purifying_does_is_told_beside_its_control():
+def test_what_purifying_does_is_reported_beside_its_control():
     purification = pd.DataFrame(
         {
             "layer": 11,
@@ -79,7 +79,7 @@ def test_what_purifying_does_is_told_beside_its_control():
     )
 
 
-def test_of_many_layers_purifying_is_told_of_the_best_and_the_last_and_of_none_where_nothing_is_marked():
+def test_of_many_layers_purifying_is_reported_of_the_best_and_the_last_and_of_none_where_nothing_is_marked():
     change = {6: 0.01, 7: 0.03, 8: 0.02, 9: 0.01, 10: 0.0}
     purification = pd.DataFrame(
         {
@@ -92,10 +92,10 @@ def test_of_many_layers_purifying_is_told_of_the_best_and_the_last_and_of_none_w
         }
     )
     said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "purification": purification})
-    told = [sentence for sentence in said if "Purifying" in sentence]
-    assert len(told) == 2
-    assert "layer 7" in told[0]
-    assert "layer 9" in told[1]
+    sentences = [sentence for sentence in said if "Purifying" in sentence]
+    assert len(sentences) == 2
+    assert "layer 7" in sentences[0]
+    assert "layer 9" in sentences[1]
 
 
 def test_tokens_that_keep_to_the_grid_are_named():
@@ -134,7 +134,7 @@ def test_the_detector_whose_tokens_lie_furthest_from_the_base_rate_is_named():
     assert "background" not in findings({**tables, "whereabouts": unlabeled})[-1]
 
 
-def test_what_purifying_does_to_the_accuracy_is_told():
+def test_what_purifying_does_to_the_accuracy_is_reported():
     purification = pd.DataFrame(
         {
             "layer": [8, 11],

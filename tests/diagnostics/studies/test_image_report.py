@@ -134,7 +134,7 @@ def test_images_that_cannot_be_read_are_named(image):
     assert list(looking.left_out) == ["b.png"]
 
 
-def test_arrays_of_one_size_are_told_apart():
+def test_arrays_of_one_size_are_kept_apart():
     arrays = [np.full((48, 80, 3), value, np.uint8) for value in (0, 200)]
     first, second = LookInside(load_backbone("tiny"), arrays, [DETECTOR], size="80x48")
     assert (first.image.max(), second.image.min()) == (0, 200)

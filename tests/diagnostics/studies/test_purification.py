@@ -142,7 +142,7 @@ def test_at_the_last_layer_there_is_nothing_behind_to_see_the_change(table):
     assert row["class_cosine"] == pytest.approx(1, abs=1e-12)
 
 
-def test_what_later_blocks_make_of_it_is_told_only_where_they_saw_it(table):
+def test_what_later_blocks_make_of_it_is_reported_only_where_they_saw_it(table):
     later = ["delta_auc_last", "low_last", "high_last", "class_cosine"]
     assert table[table["mode"] == "in place"][later].isna().all(axis=None)
     assert table[table["mode"] == "propagated"][later].notna().all(axis=None)
@@ -296,7 +296,7 @@ def test_a_detector_that_has_learned_does_not_learn_again(tiny, photos, monkeypa
 
 
 @pytest.mark.parametrize(("at", "said"), [(1, "`norm` found tokens"), (12, "`tiny` makes tokens")])
-def test_tokens_that_are_no_numbers_are_told_with_image_and_layer(photos, at, said):
+def test_tokens_that_are_no_numbers_are_reported_with_image_and_layer(photos, at, said):
     broken = load_backbone("tiny")
     with torch.no_grad():
         broken.model.visual.transformer.resblocks[at - 1].mlp.c_proj.bias[0] = torch.nan

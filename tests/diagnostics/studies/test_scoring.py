@@ -238,7 +238,7 @@ def test_labels_tell_where_the_tokens_of_each_threshold_sit(tiny, images, monkey
     assert not {"labeled", "contrast"} & set(compare(tiny, images, ["norm"], **settings))
 
 
-def test_the_arguments_come_in_the_order_that_is_told(tiny, images):
+def test_the_arguments_come_in_the_order_that_is_reported(tiny, images):
     table = compare(tiny, images, ["norm"], [3], [1.0, 2.0], None, [2])
     assert table["layer"].unique().tolist() == [3]
     assert table.loc[~table["own"], "threshold"].unique().tolist() == [1.0, 2.0]

@@ -130,7 +130,7 @@ def test_a_detector_that_sees_only_the_patch_is_stable(tiny, monkeypatch):
     )
 
 
-def test_outliers_that_keep_to_the_grid_are_told_from_those_that_move_with_the_content(tiny, monkeypatch):
+def test_outliers_that_keep_to_the_grid_are_separated_from_those_that_move_with_the_content(tiny, monkeypatch):
     def corner(backbone, images, detectors, **settings):
         """The patch in the second row and first column is marked, whatever the image shows."""
         scored = by_content(backbone, images, detectors, **settings)
@@ -166,7 +166,7 @@ def test_detectors_that_learn_do_so_once_or_not_at_all(monkeypatch):
     pd.testing.assert_frame_equal(given, alone)
 
 
-def test_tokens_that_are_no_numbers_are_told_with_the_image_and_the_change(tmp_path):
+def test_tokens_that_are_no_numbers_are_reported_with_the_image_and_the_change(tmp_path):
     broken = load_backbone("tiny")
     with torch.no_grad():
         broken.model.visual.conv1.weight.mul_(1e38)

@@ -32,21 +32,21 @@ def test_everything_that_is_wrong_is_listed_at_once(miniature):
     (root / "images/val2017/000000000285.jpg").unlink()
     Image.fromarray(np.full((6, 8), 11, np.uint8)).save(root / "annotations/val2017/000000000632.png")
     found = check("coco-stuff", root)
-    told = "\n".join(found.problems)
+    problems = "\n".join(found.problems)
     assert not found.complete
-    assert "1 images without a label map; the first should be" in told
-    assert "000000000139.png" in told
-    assert "1 label maps have no image:" in told
-    assert "000000000285.png" in told
-    assert "000000000632.png: holds the values 11" in told
+    assert "1 images without a label map; the first should be" in problems
+    assert "000000000139.png" in problems
+    assert "1 label maps have no image:" in problems
+    assert "000000000285.png" in problems
+    assert "000000000632.png: holds the values 11" in problems
 
 
 def test_images_of_the_list_that_are_not_there_are_counted(miniature):
     root = miniature("voc20").root
     for name in ("2007_000033", "2007_000061"):
         (root / f"VOCdevkit/VOC2012/JPEGImages/{name}.jpg").unlink()
-    told = "\n".join(check("voc20", root).problems)
-    assert "2 images of the list are not there; the first should be" in told
+    problems = "\n".join(check("voc20", root).problems)
+    assert "2 images of the list are not there; the first should be" in problems
 
 
 def test_a_wrong_root_is_a_problem_and_not_an_error(tmp_path):

@@ -239,14 +239,14 @@ def test_a_list_of_ids_that_can_not_be_used_is_named(miniature, content, message
         open_dataset("voc20", root)
 
 
-def test_only_half_of_a_data_set_is_told(empty):
+def test_only_half_of_a_data_set_is_reported(empty):
     empty.image("images/validation/a.jpg")
     with pytest.raises(ValueError, match=r"the images are there, but .*annotations/validation is not"):
         open_dataset("ade150", empty.root)
 
 
 @pytest.mark.parametrize("name, place", [("context459", "labels.txt"), ("ade847", "ADE20K_2021_17_01/classes.txt")])
-def test_names_beside_the_data_are_read_and_their_lack_is_told(miniature, name, place):
+def test_names_beside_the_data_are_read_and_their_lack_is_reported(miniature, name, place):
     root = miniature(name).root
     names = open_dataset(name, root).names
     assert names[1] == ("thing 2" if name == "context459" else "thing 1")
@@ -267,7 +267,7 @@ def test_names_come_from_a_json_list_as_well(miniature):
     assert open_dataset("ade847", root).names[846] == "kind 846"
 
 
-def test_a_folder_counts_from_one_and_has_a_background_if_told_so(miniature):
+def test_a_folder_counts_from_one_and_has_a_background_if_asked(miniature):
     mini = miniature("folder")
     data = open_dataset("folder:background=2", mini.root)
     assert (data.names, data.background, data[1].name) == (("cat", "dog", "grass"), 2, "b/c")
@@ -276,7 +276,7 @@ def test_a_folder_counts_from_one_and_has_a_background_if_told_so(miniature):
     assert names_of_values(data, mini) == {1: "dog", 2: "grass"}
 
 
-def test_a_folder_without_a_class_file_or_with_settings_that_do_not_fit_is_told(miniature):
+def test_a_folder_without_a_class_file_or_with_settings_that_do_not_fit_is_reported(miniature):
     root = miniature("folder").root
     for spec, message in (
         ("folder:background=3", "`background` a label below 3"),

@@ -122,7 +122,7 @@ def test_a_data_set_goes_to_another_process_and_reads_the_same(name, miniature):
 
 
 @pytest.mark.parametrize("name", ON_DISK)
-def test_a_wrong_root_is_told_with_what_was_expected(name, miniature, tmp_path):
+def test_a_wrong_root_is_reported_with_what_was_expected(name, miniature, tmp_path):
     with pytest.raises(ValueError, match=r"nowhere: is no folder\. Give"):
         open_dataset(name, tmp_path / "nowhere")
     (tmp_path / "holiday").mkdir()
@@ -132,7 +132,7 @@ def test_a_wrong_root_is_told_with_what_was_expected(name, miniature, tmp_path):
 
 
 @pytest.mark.parametrize("name", ON_DISK)
-def test_a_missing_label_map_is_told_when_its_image_is_read(name, miniature):
+def test_a_missing_label_map_is_reported_when_its_image_is_read(name, miniature):
     mini = miniature(name)
     data = open_dataset(name, mini.root)
     pair = data.listing.pairs[1]
@@ -144,7 +144,7 @@ def test_a_missing_label_map_is_told_when_its_image_is_read(name, miniature):
 
 
 @pytest.mark.parametrize("name", ON_DISK)
-def test_images_without_any_annotation_are_told(name, miniature):
+def test_images_without_any_annotation_are_reported(name, miniature):
     mini = miniature(name)
     for pair in open_dataset(name, mini.root).listing.pairs:
         (mini.root / pair.mask).unlink()
@@ -153,7 +153,7 @@ def test_images_without_any_annotation_are_told(name, miniature):
 
 
 @pytest.mark.parametrize("name", [name for name in ON_DISK if name not in ("context459", "ade847")])
-def test_a_label_map_with_unknown_values_is_told_with_them(name, miniature):
+def test_a_label_map_with_unknown_values_is_reported_with_them(name, miniature):
     mini = miniature(name)
     data = open_dataset(name, mini.root)
     mask = data.listing.pairs[2].mask
@@ -174,7 +174,7 @@ def test_a_damaged_image_and_a_damaged_label_map_are_named(name, miniature):
             data[number]
 
 
-def test_a_label_map_of_another_size_is_told(miniature):
+def test_a_label_map_of_another_size_is_reported(miniature):
     data = open_dataset("camvid", miniature("camvid").root)
     mask = data.listing.pairs[0].mask
     Image.fromarray(np.zeros((6, 9), np.uint8)).save(mask)

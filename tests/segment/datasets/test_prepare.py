@@ -81,12 +81,12 @@ def test_a_label_map_that_can_not_be_converted_is_named_and_the_rest_goes_on(min
     assert "holds the values 11" in done.left_out["000000000285"]
 
 
-def test_what_needs_no_preparation_is_told(miniature, tmp_path):
+def test_what_needs_no_preparation_is_reported(miniature, tmp_path):
     with pytest.raises(ValueError, match="`voc21` needs no preparation"):
         prepare("voc21", miniature("voc21").root, tmp_path / "out")
 
 
-def test_what_is_converted_already_is_told(miniature, tmp_path):
+def test_what_is_converted_already_is_reported(miniature, tmp_path):
     root = miniature("context60").root
     with pytest.raises(ValueError, match="converted label maps already"):
         prepare("context60", root, tmp_path / "out")

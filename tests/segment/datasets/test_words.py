@@ -136,7 +136,7 @@ def test_every_list_says_what_is_chosen_and_has_one_for_each_data_set_that_it_na
             assert (words, data) in FROM_NAMES
 
 
-def test_lists_and_data_sets_that_are_not_there_are_told():
+def test_lists_and_data_sets_that_are_not_there_are_reported():
     with pytest.raises(ValueError, match="Did you mean `sclip`"):
         load_words("slcip", "voc20")
     with pytest.raises(ValueError, match="have no list for `camvid`, only for"):

@@ -112,7 +112,7 @@ def test_everything_is_scored_where_windows_cover_the_image():
     assert merged(places, random_windows(places, 1, (2, 2)), (61, 97), Padding(0, 0, 0, 0)).scored.all()
 
 
-def test_a_missing_window_is_told():
+def test_a_missing_window_is_reported():
     places = Slide().places((48, 72), NATIVE)
     gathering = Gathering(places, (48, 72))
     gathering.add(0, torch.zeros(1, 2, 2), Padding(0, 0, 0, 0))

@@ -91,7 +91,7 @@ def test_a_timm_model_of_a_file_serves_as_second_backbone(tiny, images, tmp_path
 
 
 @pytest.mark.parametrize("error", [OSError, ValueError])
-def test_weights_that_cannot_be_had_are_told_with_the_way_out(tiny, monkeypatch, error):
+def test_weights_that_cannot_be_had_are_reported_with_the_way_out(tiny, monkeypatch, error):
     def offline(spec, **settings):
         raise error("no connection.")
 

@@ -135,7 +135,7 @@ def test_a_method_that_needs_a_class_token_says_so_and_all_others_do_without(nam
 
 
 @every
-def test_pixels_that_fill_no_patch_are_padded_and_told(name):
+def test_pixels_that_fill_no_patch_are_padded_and_reported(name):
     images = photos()[..., :90, :121]
     found = encode(method(name), backbone_of("tiny"), images)
     top, bottom, left, right = found.padding
@@ -250,7 +250,7 @@ def test_a_detector_that_marks_nothing_changes_nothing(name):
 
 
 @every
-def test_marked_patches_are_purified_and_told(name):
+def test_marked_patches_are_purified_and_reported(name):
     backbone, images = backbone_of("tiny"), photos()
     kept = encode(method(name, purifier="keep"), backbone, images)
     found = encode(method(name, detector="norm-topk(count=4)", purifier="zero"), backbone, images)

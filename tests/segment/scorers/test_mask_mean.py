@@ -105,7 +105,7 @@ def test_masks_that_the_encoder_left_are_enlarged_by_the_nearest(encoding):
     assert torch.equal(regions, encoding.extras["masks"].repeat_interleave(2, 1).repeat_interleave(2, 2))
 
 
-def test_an_encoder_that_leaves_no_masks_is_told_of(text):
+def test_an_encoder_that_leaves_no_masks_is_reported_of(text):
     bare = Encoding(
         patches=torch.ones(1, 1, 8), class_token=None, layout=Layout(0, Grid(1, 1), None), padding=Padding(0, 0, 0, 0)
     )

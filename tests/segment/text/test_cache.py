@@ -77,7 +77,7 @@ def test_a_damaged_file_counts_for_nothing_and_is_made_again(path, rows, how):
     assert same(read_rows(path), rows)
 
 
-def test_a_full_disk_is_told_once_and_leaves_the_old_file(path, rows, monkeypatch):
+def test_a_full_disk_is_reported_once_and_leaves_the_old_file(path, rows, monkeypatch):
     first, second = dict(list(rows.items())[:1]), dict(list(rows.items())[1:])
     write_rows(path, first, key=KEY)
 

@@ -84,7 +84,7 @@ def test_a_image_that_is_no_whole_number_of_the_second_ones_patches_is_stretched
     assert resampled_patches(backbone, image, Grid(4, 6)).shape == (1, 24, 40)
 
 
-def test_settings_that_mean_nothing_are_refused_and_a_missing_image_is_told(make_encoding):
+def test_settings_that_mean_nothing_are_refused_and_a_missing_image_is_reported(make_encoding):
     with pytest.raises(ValueError, match="`threshold` should be a cosine"):
         AffinityMasks(threshold=1.5)
     with pytest.raises(ValueError, match="`smallest`"):

@@ -103,7 +103,7 @@ def test_settings_that_mean_nothing_are_refused():
         Dbscan(enlarge=0)
 
 
-def test_an_encoder_without_an_affinity_is_told_what_is_missing(make_encoding):
+def test_an_encoder_without_an_affinity_is_shown_what_is_missing(make_encoding):
     with pytest.raises(ValueError, match=r"needs `affinity`.*there is outliers"):
         Dbscan().clusters(make_encoding((4, 6), outliers=torch.zeros(1, 24)))
 

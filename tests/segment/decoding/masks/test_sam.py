@@ -130,6 +130,6 @@ def test_sam_answers_for_every_window_of_a_batch(tiny_sam, make_encoding, halves
     assert torch.equal(regions[1], expected)
 
 
-def test_a_model_that_is_not_there_is_told_with_the_way_out(tiny_sam, tmp_path):
+def test_a_model_that_is_not_there_is_reported_with_the_way_out(tiny_sam, tmp_path):
     with pytest.raises(OSError, match="SAM could not be loaded from"):
         TransformersSam(str(tmp_path / "nothing"), "cpu")

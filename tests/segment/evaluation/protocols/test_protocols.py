@@ -158,7 +158,7 @@ def test_a_hash_is_that_of_the_content_and_changes_with_every_setting():
     assert base.changed({}) is base
 
 
-def test_a_changed_setting_is_told_and_is_no_published_one_any_more():
+def test_a_changed_setting_is_reported_and_is_no_published_one_any_more():
     found = protocol_for("sfp", "ade150", {"smallest-area": "0.05"})
     assert found.smallest_area == 0.05
     assert not found.published
