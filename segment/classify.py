@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import torch
@@ -23,9 +23,9 @@ from diagnostics.images.feed import (
     list_images,
     opened_ahead,
     progress_bar,
-    size_for,
     stacked,
 )
+from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
 from diagnostics.taps import Tap, resolve_layer
@@ -36,6 +36,10 @@ from segment.segmenter import IMAGES_TO_FIT
 STOCK = "stock"
 
 
+# The options of a run that classification heeds.
+USES = frozenset({"size", "batch", "layers", "strict", "progress"})
+
+
 def classify(
     backbone: Backbone,
     images: Any,
@@ -43,13 +47,10 @@ def classify(
     *,
     detector: Detector | str = "som",
     purifiers: Sequence[Purifier | str] = (),
-    layers: Sequence[int] | None = None,
     truth: Mapping[str, str] | None = None,
     top: int = 5,
-    size: str | None = None,
-    batch: int = 8,
-    strict: bool = False,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[RunKeywords],
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The likeliest classes of each image by what the model pools for it; and the images left out.
 
@@ -60,55 +61,79 @@ def classify(
     knows the image: class names by the image's name in the run, its file's name, or that without suffix.
     A purifier purifies what `detector` marks after the blocks `layers` (all by default), on the way, so later blocks
     see it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`. A detector that learns does so on
-    the first images, layer by layer.
+    the first images, layer by layer. Keywords, or `options`, are those of RunOptions: `size`, `batch`, `layers`,
+    `strict`, `progress`.
     """
-    found_detector = DETECTORS.build(detector) if isinstance(detector, str) else detector
-    listed = list_images(images, size_for(backbone, size), strict=strict)
+    options = run_options("classify", options, keywords, uses=USES)
+    part = DETECTORS.build(detector) if isinstance(detector, str) else detector
+    listed = list_images(images, options.size_for(backbone.native_size), strict=options.strict)
     names = list(text.names)
-    right = {} if truth is None else _answers(truth, names, [image.name for image in listed])
-    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
-    if purifiers and found_detector.learns:
-        pixels = first_alike(loader, IMAGES_TO_FIT).to(backbone.device)
-        chosen = range(1, backbone.depth + 1) if layers is None else layers
-        with torch.no_grad():
-            found_detector = fitted_layerwise(
-                found_detector, backbone, pixels, [resolve_layer(layer, backbone.depth) for layer in chosen]
-            )
-    ways: dict[str, Tap | None] = {STOCK: None}
-    for purifier in purifiers:
-        part = PURIFIERS.build(purifier) if isinstance(purifier, str) else purifier
-        ways[str(purifier)] = PurifyAt(
-            detector=found_detector, purifier=part, layers=None if layers is None else tuple(layers)
-        )
-    blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
-    rows: list[dict[str, Any]] = []
-    left_out: dict[str, str] = {}
+    answers = None if truth is None else _answers(truth, names, [image.name for image in listed])
+    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=options.strict)
+    if purifiers and part.learns:
+        part = _fitted(part, backbone, loader, options.layers)
+    ways = _ways(part, purifiers, options.layers)
 
-    def work(some: list[Loaded]) -> dict[str, Tensor]:
-        pixels = stacked(some).to(backbone.device)
+    def work(batch: list[Loaded]) -> dict[str, Tensor]:
+        pixels = stacked(batch).to(backbone.device)
         with torch.no_grad():
             return {
                 way: class_probabilities(backbone.pool_features(backbone.trunk(pixels, tap=tap)), text).cpu()
                 for way, tap in ways.items()
             }
 
-    with progress_bar(f"classify {backbone.spec}", len(listed), shown=progress) as bar:
-        for block, loaded in opened_ahead(blocks, loader):
+    rows: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    with progress_bar(f"classify {backbone.spec}", len(listed), shown=options.progress) as bar:
+        for block, loaded in opened_ahead(options.blocks(len(listed)), loader):
             left_out |= {listed[item.number].name: item.reason for item in loaded if item.reason}
-            for some, by_way in in_batches(loaded, batch, work, advice="choose a smaller --size"):
+            for batch, by_way in in_batches(loaded, options.batch, work, advice="choose a smaller --size"):
+                batch_names = [listed[item.number].name for item in batch]
                 for way, probabilities in by_way.items():
-                    best = probabilities.sort(dim=1, descending=True, stable=True)
-                    for place, item in enumerate(some):
-                        name = listed[item.number].name
-                        for rank in range(min(top, len(names))):
-                            answer = names[int(best.indices[place, rank])]
-                            row = {"name": name, "way": way, "rank": rank + 1, "class": answer}
-                            row["probability"] = float(best.values[place, rank])
-                            if truth is not None:
-                                row["right"] = right[name] == answer if name in right else None
-                            rows.append(row)
+                    rows += _rows(way, probabilities, batch_names, names, top, answers)
             bar.update(len(block))
     return pd.DataFrame(rows), left_out
+
+
+def _fitted(detector: Detector, backbone: Backbone, loader: Loader, layers: Sequence[int] | None) -> Detector:
+    """A detector that learns, made ready for each layer on the first images."""
+    pixels = first_alike(loader, IMAGES_TO_FIT).to(backbone.device)
+    every = range(1, backbone.depth + 1) if layers is None else layers
+    with torch.no_grad():
+        return fitted_layerwise(detector, backbone, pixels, [resolve_layer(layer, backbone.depth) for layer in every])
+
+
+def _ways(
+    detector: Detector, purifiers: Sequence[Purifier | str], layers: Sequence[int] | None
+) -> dict[str, Tap | None]:
+    """Name of each way through the model -> what changes the tokens on it."""
+    ways: dict[str, Tap | None] = {STOCK: None}
+    for purifier in purifiers:
+        part = PURIFIERS.build(purifier) if isinstance(purifier, str) else purifier
+        ways[str(purifier)] = PurifyAt(
+            detector=detector, purifier=part, layers=None if layers is None else tuple(layers)
+        )
+    return ways
+
+
+def _rows(
+    way: str,
+    probabilities: Tensor,
+    images: Sequence[str],
+    classes: Sequence[str],
+    top: int,
+    answers: Mapping[str, str] | None,
+) -> Iterator[dict[str, Any]]:
+    """The table's rows of one way and batch: probabilities (B, C) of the images named."""
+    best = probabilities.sort(dim=1, descending=True, stable=True)
+    for place, image in enumerate(images):
+        for rank in range(min(top, len(classes))):
+            answer = classes[int(best.indices[place, rank])]
+            row = {"name": image, "way": way, "rank": rank + 1, "class": answer}
+            row["probability"] = float(best.values[place, rank])
+            if answers is not None:
+                row["right"] = answers[image] == answer if image in answers else None
+            yield row
 
 
 MOST_NAMES = 10  # in an error
@@ -116,24 +141,24 @@ MOST_NAMES = 10  # in an error
 
 def _answers(truth: Mapping[str, str], names: Sequence[str], images: Sequence[str]) -> dict[str, str]:
     """Image -> its class as `names` spell it, for the images that the truth knows."""
-    spelt = {name.casefold(): name for name in names}
-    some = ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
-    found: dict[str, str] = {}
+    spelling = {name.casefold(): name for name in names}
+    first_names = ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
+    answers: dict[str, str] = {}
     for image in images:
         path = PurePosixPath(image)
         answer = next((truth[name] for name in (image, path.name, path.stem) if name in truth), None)
         if answer is None:
             continue
-        if answer.casefold() not in spelt:
-            raise ValueError(f"the truth of `{image}` should be one of the classes {some}; got `{answer}`.")
-        found[image] = spelt[answer.casefold()]
-    if not found:
-        given = f", such as `{next(iter(truth))}`" if truth else ""
+        if answer.casefold() not in spelling:
+            raise ValueError(f"the truth of `{image}` should be one of the classes {first_names}; got `{answer}`.")
+        answers[image] = spelling[answer.casefold()]
+    if not answers:
+        example = f", such as `{next(iter(truth))}`" if truth else ""
         raise ValueError(
             f"the truth should name images as the run does, such as `{images[0]}`; none of its {len(truth)} names "
-            f"is among them{given}."
+            f"is among them{example}."
         )
-    return found
+    return answers
 
 
 def class_probabilities(pooled: Tensor, text: TextFeatures) -> Tensor:

@@ -232,14 +232,14 @@ def label_source(labels: Any, images: Sequence[ListedImage]) -> LabelSource | No
     if isinstance(labels, (str, Path)):
         folder = Path(labels)
         if not folder.is_dir():
-            raise ValueError(f"`labels` should be a folder of label maps; `{folder}` is none.")
+            raise ValueError(f"`labels` should be a folder of label maps; `{folder}` is not a directory.")
 
         shared = _shared_labels(images, folder)
 
         def from_folder(number: int) -> np.ndarray:
             image = images[number]
             if not isinstance(image.source, Path):
-                raise LabelError(image.name, "is no file", "Give the label maps as arrays as well")
+                raise LabelError(image.name, "is not a file", "Give the label maps as arrays as well")
             if number in shared:
                 label, other = shared[number]
                 raise LabelError(
@@ -279,7 +279,7 @@ def _shared_labels(images: Sequence[ListedImage], folder: Path) -> dict[int, tup
         try:
             users.setdefault(find_label(images[number].source, folder), []).append(number)
         except LabelError:
-            continue  # told when its turn comes
+            continue  # reported when its turn comes
     return {
         number: (label, next(images[other].name for other in group if other != number))
         for label, group in users.items()

@@ -37,7 +37,7 @@ def find_label(image: str | Path, folder: str | Path) -> Path:
     """
     image, folder = Path(image), Path(folder)
     if not folder.is_dir():
-        raise LabelError(folder, f"is no folder of label maps (asked for the one of {image})", "Check the path")
+        raise LabelError(folder, f"is not a directory of label maps (asked for the one of {image})", "Check the path")
     parents = [part for part in image.parent.parts if part not in (image.anchor, "..")]
     for start in range(len(parents) + 1):
         stem = folder.joinpath(*parents[start:], image.stem)

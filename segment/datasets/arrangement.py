@@ -118,12 +118,14 @@ class Arrangement:
 def find(root: str | Path, arrangements: Sequence[Arrangement], *, title: str, below: Sequence[str] = ("",)) -> Listing:
     """The arrangement that is there, below `root` or one of its sub-folders `below`.
 
-    Of several, the one with the most label maps; of equals, the first. DatasetError for a root that is no folder, one
-    without any of them, and images none of which has its label map.
+    Of several, the one with the most label maps; of equals, the first. DatasetError for a root that is not a
+    directory, one without any of them, and images none of which has its label map.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise DatasetError(root, "is no folder", f"Give with root the folder that holds {title}: {arrangements[0]}")
+        raise DatasetError(
+            root, "is not a directory", f"Give with root the folder that holds {title}: {arrangements[0]}"
+        )
     found: list[Listing] = []
     troubles: list[DatasetError] = []
     for base in (root / name for name in below):

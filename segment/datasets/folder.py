@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -32,34 +34,15 @@ def folder(
     class for the rest, if there is one.
     """
     base = Path(root).expanduser()
-    if not base.is_dir():
-        raise DatasetError(base, "is no folder", f"Give the one that holds {images}/, {masks}/ and {classes}")
-    for name in (images, masks):
-        if not (base / name).is_dir():
-            there = ", ".join(sorted(entry.name for entry in base.iterdir())[:6]) or "nothing"
-            advice = f"It should hold the {'images' if name == images else 'label maps'}; or name another folder: "
-            option = "images" if name == images else "masks"
-            raise DatasetError(base / name, f"is no folder; `{base}` holds {there}", f"{advice}{option}=NAME")
+    _check_folders(base, images, masks, classes)
     names = Vocabulary.read(base / classes).names
-    void = ignore if ignore is not None else (IGNORE if len(names) < IGNORE else IGNORE_WIDE)
-    if not len(names) <= void <= IGNORE_WIDE or (background is not None and not 0 <= background < len(names)):
-        raise ValueError(
-            f"with {len(names)} classes, `ignore` should be {len(names)}…{IGNORE_WIDE} and `background` a label below "
-            f"{len(names)}, or none; got ignore={void}, background={background}."
-        )
+    void = _ignored_value(len(names), ignore, background)
     title = f"labels of the {len(names)} classes"
     if first == 1:
         codes = one_less(f"{title} (0 not scored)", len(names), ignored=(0, void), ignore=void)
     else:
         codes = as_they_are(title, len(names), ignored=(void,), ignore=void)
     pairs = _pairs(base / images, base / masks)
-    known = {os.path.realpath(pair.mask) for pair in pairs}
-    maps = (Path(place) / file for place, _, files in os.walk(base / masks, followlinks=True) for file in files)
-    orphans = tuple(
-        str(path)
-        for path in sorted(maps)
-        if path.suffix.lower() in LABEL_SUFFIXES and path.name[0] != "." and os.path.realpath(path) not in known
-    )
     complete = sum(os.path.isfile(pair.mask) for pair in pairs)
     if not complete:
         raise DatasetError(
@@ -72,20 +55,56 @@ def folder(
         names=names,
         ignore=void,
         background=background,
-        listing=Listing(pairs, codes, complete, orphans, base=base),
+        listing=Listing(pairs, codes, complete, _orphans(base / masks, pairs), base=base),
+    )
+
+
+def _check_folders(base: Path, images: str, masks: str, classes: str) -> None:
+    """DatasetError unless the folders of images and label maps exist."""
+    if not base.is_dir():
+        raise DatasetError(base, "is not a directory", f"Give the one that holds {images}/, {masks}/ and {classes}")
+    for option, name, content in (("images", images, "images"), ("masks", masks, "label maps")):
+        if not (base / name).is_dir():
+            entries = ", ".join(sorted(entry.name for entry in base.iterdir())[:6]) or "nothing"
+            raise DatasetError(
+                base / name,
+                f"is not a directory; `{base}` holds {entries}",
+                f"It should hold the {content}; or name another folder: {option}=NAME",
+            )
+
+
+def _ignored_value(classes: int, ignore: int | None, background: int | None) -> int:
+    """The label of unscored pixels: the one asked for, or the usual one beyond all classes."""
+    void = ignore if ignore is not None else (IGNORE if classes < IGNORE else IGNORE_WIDE)
+    if not classes <= void <= IGNORE_WIDE or (background is not None and not 0 <= background < classes):
+        raise ValueError(
+            f"with {classes} classes, `ignore` should be {classes}…{IGNORE_WIDE} and `background` a label below "
+            f"{classes}, or none; got ignore={void}, background={background}."
+        )
+    return void
+
+
+def _orphans(masks: Path, pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Label maps that belong to no image."""
+    known = {os.path.realpath(pair.mask) for pair in pairs}
+    maps = (Path(directory) / file for directory, _, files in os.walk(masks, followlinks=True) for file in files)
+    return tuple(
+        str(path)
+        for path in sorted(maps)
+        if path.suffix.lower() in LABEL_SUFFIXES and path.name[0] != "." and os.path.realpath(path) not in known
     )
 
 
 def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
     """Every image with its label map or, where there is none, the place where it should be."""
-    found = [path for path in find_images(images) if masks not in path.parents or images == masks]
-    below = {path: path.relative_to(images) for path in found}
-    stems = [str(path.with_suffix("")) for path in below.values()]
+    paths = [path for path in find_images(images) if masks not in path.parents or images == masks]
+    below = {path: path.relative_to(images) for path in paths}
+    stems = Counter(str(path.with_suffix("")) for path in below.values())
     pairs = []
     for path, relative in below.items():
         stem = relative.with_suffix("").as_posix()
         # Two images that differ in their suffix only keep it: names are unique.
-        name = stem if stems.count(stem) == 1 else relative.as_posix()
+        name = stem if stems[str(relative.with_suffix(""))] == 1 else relative.as_posix()
         try:
             mask = find_label(relative, masks)
         except LabelError:

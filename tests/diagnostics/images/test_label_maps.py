@@ -93,7 +93,7 @@ def test_a_missing_label_map_names_image_and_folder(tmp_path):
         find_label(tmp_path / "images/a.jpg", tmp_path / "labels")
     for word in (str(tmp_path / "labels"), str(tmp_path / "images/a.jpg"), ".png"):
         assert word in str(caught.value)
-    with pytest.raises(LabelError, match=r"no_labels: is no folder of label maps.*a\.jpg"):
+    with pytest.raises(LabelError, match=r"no_labels: is not a directory of label maps.*a\.jpg"):
         find_label("a.jpg", tmp_path / "no_labels")
 
 

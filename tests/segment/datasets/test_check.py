@@ -52,7 +52,7 @@ def test_images_of_the_list_that_are_not_there_are_counted(miniature):
 def test_a_wrong_root_is_a_problem_and_not_an_error(tmp_path):
     found = check("cityscapes", tmp_path / "nowhere")
     assert not found.complete
-    assert "is no folder" in found.problems[0]
+    assert "is not a directory" in found.problems[0]
 
 
 def test_a_sample_is_opened_unless_all_are_asked_for(miniature, monkeypatch):

@@ -281,7 +281,7 @@ def test_a_folder_without_a_class_file_or_with_settings_that_do_not_fit_is_repor
     for spec, message in (
         ("folder:background=3", "`background` a label below 3"),
         ("folder:ignore=2", "`ignore` should be 3…65535"),
-        ("folder:images=photos", r"photos: is no folder; .* holds classes.txt, images, masks.*images=NAME"),
+        ("folder:images=photos", r"photos: is not a directory; .* holds classes.txt, images, masks.*images=NAME"),
         ("folder:classes=names.txt", r"class-name file `.*names.txt` can't be read"),
         ("folder:color=red", "no setting of data set `folder` `color`"),
     ):

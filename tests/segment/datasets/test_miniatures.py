@@ -123,7 +123,7 @@ def test_a_data_set_goes_to_another_process_and_reads_the_same(name, miniature):
 
 @pytest.mark.parametrize("name", ON_DISK)
 def test_a_wrong_root_is_reported_with_what_was_expected(name, miniature, tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere: is no folder\. Give"):
+    with pytest.raises(ValueError, match=r"nowhere: is not a directory\. Give"):
         open_dataset(name, tmp_path / "nowhere")
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "beach").mkdir()
