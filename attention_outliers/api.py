@@ -173,7 +173,7 @@ def view(
     """
     import warnings
 
-    from attention_outliers.commands.view import view_page
+    from attention_outliers.view_page import view_page
     from diagnostics.backbones import load_backbone
     from segment.text.features import text_features
 

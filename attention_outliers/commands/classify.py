@@ -3,79 +3,75 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from attention_outliers.commands import complete
 from attention_outliers.commands.options import (
-    BackboneSpec,
-    Batch,
-    Device,
     Images,
-    Positions,
-    Precision,
-    SizeText,
-    Strict,
-    backbone_of,
+    LayersText,
+    Model,
+    Passes,
+    check_inputs,
+    keywords,
     layers_of,
+    specs_of,
 )
-from attention_outliers.commands.output import tell_left_out, tell_note
-from attention_outliers.commands.tables import as_rich
+from attention_outliers.commands.output import Output
+from attention_outliers.commands.tables import Table
 from attention_outliers.commands.words import (
-    BackgroundClass,
+    ClassEmbeddings,
     Classes,
-    ClassesFile,
-    Combine,
-    Repeats,
-    Rows,
-    Separator,
+    ClassFile,
     Templates,
+    check_names,
+    vocabulary_of,
     words_of,
 )
-from diagnostics.images.image_classes import read_classes
-from diagnostics.registry import split_specs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_IMAGES = 20  # rows of the printed table
+MOST_CLASSES = 3  # in a cell of it
 
 
 def classify(
     images: Images,
+    *,
     classes: Classes = None,
-    classes_file: ClassesFile = None,
-    separator: Separator = "auto",
-    background_class: BackgroundClass = None,
-    repeats: Repeats = False,
-    backbone: BackboneSpec = "pocket",
-    templates: Templates = "photo-of",
-    rows: Rows = None,
-    combine: Combine = "mean",
     detector: Annotated[
-        str, typer.Option("--detector", "-d", help="What finds the outliers; see `outliers list detectors`.")
+        str,
+        typer.Option(
+            "--detector",
+            "-d",
+            autocompletion=complete.detectors,
+            help="What finds the outliers; see `outliers list detectors`.",
+        ),
     ] = "som",
     purifier: Annotated[
         str,
         typer.Option(
             "--purifier",
             "-p",
+            autocompletion=complete.purifiers,
             help="What purifies them, one or several, or nothing: ''. See `outliers list purifiers`.",
         ),
     ] = "sfp-sum",
-    layers: Annotated[
-        str | None, typer.Option("--layers", help="After which blocks, such as 6-11. All by default.")
-    ] = None,
+    layers: LayersText = None,
     truth: Annotated[
         Path | None,
         typer.Option("--truth", help="CSV of image,class, or a JSON object of them: prints top-1 and top-K accuracy."),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name for each image.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Parquet or CSV file for all answers.")] = None,
-    size: SizeText = None,
-    batch: Batch = 8,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    positions: Positions = None,
-    strict: Strict = False,
+    templates: Templates = "photo-of",
+    embeddings: ClassEmbeddings = None,
+    file: ClassFile,
+    model: Model,
+    passes: Passes,
+    show: Output,
 ) -> None:
     """Zero-shot classification by the class token: as the model is, and with its outliers purified on the way.
 
@@ -83,64 +79,52 @@ def classify(
 
     Example: outliers classify photos/ --classes "cat, dog, horse" --purifier sfp-sum,neighbor-mean
     """
-    import segment.classify
+    check_names(classes, file)
+    check_inputs(images, truth=truth, class_embeddings=embeddings)
+    chosen = layers_of(layers)
+    from diagnostics.images.image_classes import read_classes
+    from segment.classify import accuracy_table
+    from segment.classify import classify as run
 
-    model = backbone_of(backbone, device, precision, positions)
-    console = Console()
-    tell_note(model)
-    text = words_of(
-        model,
-        classes,
-        classes_file,
-        None,
-        templates,
-        rows,
-        separator=separator,
-        background_class=background_class,
-        repeats=repeats,
-        combine=combine,
-    )
-    answers, left_out = segment.classify.classify(
-        model,
+    shown = None if truth is None else read_classes(truth)
+    vocabulary, backbone = vocabulary_of(classes, file), model.load(show)
+    answers, left_out = run(
+        backbone,
         images,
-        text,
+        words_of(backbone, vocabulary, templates, embeddings, file.combine),
         detector=detector,
-        purifiers=split_specs(purifier),
-        layers=layers_of(layers),
-        truth=None if truth is None else read_classes(truth),
+        purifiers=specs_of(purifier),
+        layers=chosen,
+        truth=shown,
         top=top,
-        size=size,
-        batch=batch,
-        strict=strict,
-        progress=True,
+        progress=show.progress,
+        **keywords(passes, "size", "batch", "strict"),
     )
-    _tell(console, answers)
+    show.table("likeliest", _likeliest(answers))
+    show.record["answers"] = answers.to_dict("records")
     if truth is not None:
-        console.print(as_rich(segment.classify.accuracy_table(answers), title="accuracy"))
-    tell_left_out(left_out)
+        show.table("accuracy", accuracy_table(answers), "accuracy")
+    show.left_out(left_out)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         answers.to_csv(out, index=False) if out.suffix == ".csv" else answers.to_parquet(out, index=False)
-        console.print(f"answers: {out}", markup=False, highlight=False, soft_wrap=True)
+        show.path("answers", out)
 
 
-MOST_IMAGES = 20  # rows of the table
-
-
-def _tell(console: Console, answers: pd.DataFrame) -> None:
+def _likeliest(answers: pd.DataFrame) -> Table:
     """The best answers of the first images, one column a way."""
-    ways = list(dict.fromkeys(answers["way"]))
-    table = Table(title="likeliest classes")
-    table.add_column("image")
-    for way in ways:
-        table.add_column(way)
-    images = list(dict.fromkeys(answers["name"]))
-    for name in images[:MOST_IMAGES]:
-        cells = []
+    ways, names = (list(dict.fromkeys(answers[column])) for column in ("way", "name"))
+    rows = []
+    for name in names[:MOST_IMAGES]:
+        row = [name]
         for way in ways:
-            part = answers[(answers["name"] == name) & (answers["way"] == way)].head(3)
-            cells.append(", ".join(f"{c} {p:.2f}" for c, p in zip(part["class"], part["probability"], strict=True)))
-        table.add_row(name, *cells)
-    if len(images) > MOST_IMAGES:
-        table.caption = f"and {len(images) - MOST_IMAGES} more; --out writes all"
-    console.print(table)
+            best = answers[(answers["name"] == name) & (answers["way"] == way)].head(MOST_CLASSES)
+            row.append(", ".join(f"{c} {p:.2f}" for c, p in zip(best["class"], best["probability"], strict=True)))
+        rows.append(row)
+    more = len(names) - MOST_IMAGES
+    return Table(
+        heads=["image", *ways],
+        rows=rows,
+        title="likeliest classes",
+        caption=f"and {more} more images; --out writes all" if more > 0 else "",
+    )

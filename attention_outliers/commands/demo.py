@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
-from rich.console import Console
 
-from attention_outliers.commands.tables import as_rich
+from attention_outliers.commands.output import Output
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def demo(
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; the page is OUT/demo/index.html.")] = Path(
         "results"
     ),
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Scenes on which methods are scored.")] = 100,
+    show: Output,
 ) -> None:
     """Show the main job on the model inside the package: measure, find outliers, purify them, segment.
 
     Needs no network and no data: the scenes are drawn, with labels known to the pixel. Ends with a page of tables and
     images, and one to point at patches.
+
+    Example: outliers demo --scenes 20
     """
     from attention_outliers.demo_page import demo_page
 
-    began, console = time.monotonic(), Console()
+    start = time.monotonic()
 
-    def show(table: pd.DataFrame, title: str) -> None:
-        console.print(as_rich(table, title=f"\n{title}"))
+    def show_table(table: pd.DataFrame, title: str) -> None:
+        show.table(title, table, title)
+        show.say("")
 
-    page, view = demo_page(out / "demo", scenes, show)
-    console.print(
-        f"page: {page}\npoint at patches: {view}\n{time.monotonic() - began:.0f} s",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    page, view = demo_page(out / "demo", scenes, show_table)
+    show.path("page", page)
+    show.path("point at patches", view)
+    show.say(f"{time.monotonic() - start:.0f} s")

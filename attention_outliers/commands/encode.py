@@ -6,34 +6,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-import diagnostics
-from attention_outliers.commands.options import (
-    BackboneSpec,
-    Batch,
-    Device,
-    Images,
-    Positions,
-    Precision,
-    SizeText,
-    Strict,
-    backbone_of,
-)
-from attention_outliers.commands.output import tell_left_out
-from segment.features import encode_images
+from attention_outliers.commands import complete
+from attention_outliers.commands.options import Images, Model, Passes, check_inputs, keywords
+from attention_outliers.commands.output import Output
 
 
 def encode(
     images: Images,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as features.safetensors.")],
-    backbone: BackboneSpec = "pocket",
     layer: Annotated[
-        int, typer.Option("--layer", "-l", help="1…L as the papers count; 0 is the embedding, -1 the last block.")
+        int, typer.Option("--layer", "-l", help="1…L as in the papers; 0 is the embedding, -1 the last block.")
     ] = -1,
-    tap: Annotated[str, typer.Option("--tap", "-t", help="Which place in the block; see `outliers list taps`.")] = (
-        "block_out"
-    ),
+    tap: Annotated[
+        str,
+        typer.Option(
+            "--tap", "-t", autocompletion=complete.taps, help="Which place in the block; see `outliers list taps`."
+        ),
+    ] = "block_out",
     project: Annotated[
         bool,
         typer.Option("--project", help="Final norm and projection on top: the space of the text. For block_out."),
@@ -43,29 +34,37 @@ def encode(
         typer.Option(
             "--method",
             "-M",
+            autocompletion=complete.methods,
             help="Dense features of a segmentation method in place of a tap, such as clearclip or "
-            "sc-clip:purifier=median; see `outliers list methods`. --layer, --tap and --project have no part then.",
+            "sc-clip:purifier=median; see `outliers list methods`. Goes without --layer, --tap and --project.",
         ),
     ] = None,
-    prefix: Annotated[bool, typer.Option("--prefix", help="Class token and registers too, under NAME/prefix.")] = False,
-    size: SizeText = None,
-    batch: Batch = 8,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    positions: Positions = None,
-    strict: Strict = False,
+    prefix: Annotated[
+        bool, typer.Option("--prefix", help="Also the class token and registers, as NAME/prefix.")
+    ] = False,
+    model: Model,
+    passes: Passes,
+    show: Output,
 ) -> None:
-    """Write dense tokens, or a method's dense features: one tensor (rows, cols, D) an image, under its name.
+    """Write dense tokens, or a method's dense features: one tensor (rows, cols, D) for each image, by its name.
 
-    Read them with safetensors.torch.load_file(FILE). A run that was stopped goes on where it was.
+    Read them with safetensors.torch.load_file(FILE). An interrupted run resumes.
+
+    Example: outliers encode photos/ --layer 8 --out features.safetensors
     """
-    model = backbone_of(backbone, device, precision, positions)
-    shared: dict[str, Any] = {"prefix": prefix, "size": size, "batch": batch, "strict": strict, "progress": True}
+    if method is not None and (layer, tap, project) != (-1, "block_out", False):
+        raise ValueError("`--method` makes its own features; leave --layer, --tap and --project out.")
+    check_inputs(images)
+    backbone = model.load(show)
+    settings: dict[str, Any] = {"out": out, "prefix": prefix, "progress": show.progress}
+    settings |= keywords(passes, "size", "batch", "strict")
     if method is None:
-        left_out = diagnostics.encode(model, images, out=out, layer=layer, tap=tap, project=project, **shared)
+        import diagnostics
+
+        left_out = diagnostics.encode(backbone, images, layer=layer, tap=tap, project=project, **settings)
     else:
-        if (layer, tap, project) != (-1, "block_out", False):
-            raise ValueError("`--method` makes its own features; leave --layer, --tap and --project out.")
-        left_out = encode_images(model, images, method, out=out, positions=positions, **shared)
-    tell_left_out(left_out)
-    Console().print(f"features: {out}", markup=False, highlight=False, soft_wrap=True)
+        from segment.features import encode_images
+
+        left_out = encode_images(backbone, images, method, positions=model.positions, **settings)
+    show.left_out(left_out)
+    show.path("features", out)

@@ -1,144 +1,114 @@
-"""`outliers list`: what there is to choose from."""
+"""`outliers list`: what there is to choose from. No model is loaded."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from diagnostics import BACKBONES, DEFAULT_MEASURES, MEASURES, POSITIONS, TAPS
-from diagnostics.registry import unknown_name
+from attention_outliers.commands.output import Output
+from attention_outliers.commands.tables import Table
 
 
-def _backbones() -> Table:
-    return _described("backbones, by what stands before the colon", BACKBONES.describe())
+def _described(module: str, name: str, title: str) -> Callable[[], Table]:
+    """A registry's names with their lines."""
+
+    def listed() -> Table:
+        registry = getattr(import_module(module), name)
+        return Table(heads=["name", "what it is"], rows=[[*item] for item in registry.describe().items()], title=title)
+
+    return listed
 
 
 def _measures() -> Table:
-    table = _table("measures (* only when asked for by name)", "name", "variables", "unit", "what it is")
+    from attention_outliers.commands.definitions import variables_of
+    from diagnostics.measures import DEFAULT_MEASURES, MEASURES
+
+    rows = []
     for name, text in MEASURES.describe().items():
-        variables = MEASURES[name]().variables
         star = "" if name in DEFAULT_MEASURES else " *"
-        units = ", ".join(dict.fromkeys(variable.units for variable in variables))
-        table.add_row(name + star, ", ".join(variable.name for variable in variables), units, text)
-    return table
+        variables = variables_of(MEASURES, name).items()
+        named = ", ".join(f"{variable} ({unit})" if unit not in ("", "1") else variable for variable, unit in variables)
+        rows.append([name + star, text, named])
+    return Table(
+        heads=["name", "what it is", "variables (unit)"], rows=rows, title="measures (* only when asked for by name)"
+    )
 
 
 def _taps() -> Table:
-    table = _table("taps, in the order in which a block passes them", "name", "shape", "what flows there")
-    for name, place in TAPS.items():
-        table.add_row(name, place.shape, place.meaning)
-    table.caption = "B images, T tokens, D width, H heads, d head width, F hidden width"
-    return table
+    from diagnostics.tap_places import TAPS
 
-
-def _positions() -> Table:
-    return _described("position interpolations", POSITIONS.describe())
+    return Table(
+        heads=["name", "shape", "what flows there"],
+        rows=[[name, place.shape, place.meaning] for name, place in TAPS.items()],
+        title="taps, in the order in which a block passes them",
+        caption="B images, T tokens, D width, H heads, d head width, F hidden width",
+    )
 
 
 def _detectors() -> Table:
     from diagnostics.detectors import DETECTORS
 
-    table = _table("detectors of outliers", "name", "what it marks", "default threshold")
-    for name, text in DETECTORS.describe().items():
-        table.add_row(name, text, DETECTORS[name].published)
-    return table
-
-
-def _purifiers() -> Table:
-    from diagnostics.purifiers import PURIFIERS
-
-    return _described("purifiers", PURIFIERS.describe())
-
-
-def _edits() -> Table:
-    from diagnostics.edits import EDITS
-
-    return _described("edits inside the forward pass (taps, in Python)", EDITS.describe())
+    rows = [[name, text, DETECTORS.facts(name).get("published", "")] for name, text in DETECTORS.describe().items()]
+    return Table(heads=["name", "what it marks", "default threshold"], rows=rows, title="detectors of outliers")
 
 
 def _methods() -> Table:
     from segment.methods import METHODS
 
-    table = _table("segmentation methods", "name", "what it does", "paper")
-    for name, method in METHODS.items():
-        table.add_row(name, method.summary, f"{method.paper.title}, {method.paper.venue}; {method.paper.code}")
-    return table
+    rows = []
+    for name, text in METHODS.describe().items():
+        paper: dict[str, Any] = METHODS.facts(name).get("paper") or {}
+        rows.append([name, text, "; ".join(filter(None, (_cited(paper), paper.get("code"))))])
+    return Table(heads=["name", "what it does", "paper"], rows=rows, title="segmentation methods")
 
 
-def _windows() -> Table:
-    from segment.decoding.windows import WINDOWS
-
-    return _described("windows over an image", WINDOWS.describe())
+def _cited(paper: dict[str, Any]) -> str:
+    return ", ".join(str(paper[key]) for key in ("title", "venue") if paper.get(key))
 
 
-def _refiners() -> Table:
-    from segment.decoding.refine import REFINERS
-
-    return _described("refinements of label maps", REFINERS.describe())
-
-
-def _templates() -> Table:
-    from segment.text.templates import TEMPLATES
-
-    return _described("sentences that words are put into", TEMPLATES.describe())
-
-
-def _datasets() -> Table:
-    from segment.datasets import DATASETS
-
-    return _described("data sets", DATASETS.describe())
-
-
-def _protocols() -> Table:
-    from segment.evaluation.protocols import PROTOCOLS
-
-    return _described("protocols: whose settings a method is scored under", PROTOCOLS.describe())
-
-
-LISTS = {
-    "backbones": _backbones,
+LISTS: dict[str, Callable[[], Table]] = {
+    "backbones": _described("diagnostics.backbones", "BACKBONES", "backbones, by the word before the colon"),
     "measures": _measures,
     "detectors": _detectors,
-    "purifiers": _purifiers,
-    "edits": _edits,
+    "purifiers": _described("diagnostics.purifiers", "PURIFIERS", "purifiers"),
+    "edits": _described("diagnostics.edits", "EDITS", "edits inside the forward pass (taps, in Python)"),
     "taps": _taps,
-    "positions": _positions,
+    "positions": _described("diagnostics.backbones", "POSITIONS", "position interpolations"),
     "methods": _methods,
-    "windows": _windows,
-    "refiners": _refiners,
-    "templates": _templates,
-    "datasets": _datasets,
-    "protocols": _protocols,
+    "windows": _described("segment.decoding.windows", "WINDOWS", "windows over an image"),
+    "refiners": _described("segment.decoding.refine", "REFINERS", "refinements of label maps"),
+    "templates": _described("segment.text.templates", "TEMPLATES", "sentences around words"),
+    "datasets": _described("segment.datasets", "DATASETS", "data sets"),
+    "protocols": _described(
+        "segment.evaluation.protocols", "PROTOCOLS", "protocols: whose settings a method is scored under"
+    ),
 }
+ALL = "all"
+
+
+def _kinds(incomplete: str) -> list[str]:
+    return [kind for kind in (*LISTS, ALL) if kind.startswith(incomplete)]
 
 
 def list_parts(
-    what: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTS)}. All of them by default.")] = "all",
+    what: Annotated[
+        str, typer.Argument(autocompletion=_kinds, help=f"One of: {', '.join(LISTS)}. All of them by default.")
+    ] = ALL,
+    *,
+    show: Output,
 ) -> None:
-    """List what there is to choose from, with one line each."""
-    if what != "all" and what not in LISTS:
-        raise unknown_name("list", what, [*LISTS, "all"])
-    console = Console()
-    for name, draw in LISTS.items():
-        if what in (name, "all"):
-            console.print(draw())
-            console.print()
+    """List what there is to choose from, with one line each.
 
+    Example: outliers list detectors
+    """
+    if what != ALL and what not in LISTS:
+        from diagnostics.registry import unknown_name
 
-def _described(title: str, lines: dict[str, str]) -> Table:
-    """Names with their lines."""
-    table = _table(title, "name", "what it is")
-    for name, text in lines.items():
-        table.add_row(name, text)
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(columns[0], style="bold cyan", no_wrap=True)
-    for column in columns[1:]:
-        table.add_column(column, overflow="fold")
-    return table
+        raise unknown_name("list", what, [*LISTS, ALL])
+    for number, kind in enumerate(LISTS if what == ALL else [what]):
+        if number:
+            show.result("")
+        show.table(kind, LISTS[kind]())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib.metadata import version as version_of
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from attention_outliers.commands.classify import classify
 from attention_outliers.commands.compare import compare
@@ -16,80 +15,116 @@ from attention_outliers.commands.demo import demo
 from attention_outliers.commands.encode import encode
 from attention_outliers.commands.evaluate import evaluate
 from attention_outliers.commands.figure import figure
+from attention_outliers.commands.groups import grouped
 from attention_outliers.commands.list import list_parts
 from attention_outliers.commands.probe import probe
 from attention_outliers.commands.reproduce import reproduce
 from attention_outliers.commands.segment import segment
 from attention_outliers.commands.table import table
+from attention_outliers.commands.tables import bold
 from attention_outliers.commands.view import view
+
+# What typer exits with on ctrl-C: 128 and the number of the signal.
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="outliers",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
-        "Look inside vision transformers: find the few tokens that draw everybody's attention, measure them layer by "
-        "layer, purify them, and segment with what is left.\n\n"
-        "Begin with [bold]outliers demo[/bold], which needs no network, or with your own images: "
-        "[bold]outliers probe IMAGES --backbone open_clip:ViT-B-16/openai --out run.zarr --plots figures/[/bold]"
+        "Look inside vision transformers: find the few tokens that draw the attention of all others, measure them "
+        "layer by layer, purify them, and segment with what is left.\n\n"
+        "Begin with `outliers demo`, which needs no network, or with your images: "
+        "outliers probe IMAGES --backbone open_clip:ViT-B-16/openai --out run.zarr --plots figures/"
     ),
 )
 
 
-def tell_version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"attention-outliers {version_of('attention-outliers')}")
+        from importlib.metadata import version
+
+        typer.echo(f"attention-outliers {version('attention-outliers')}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=tell_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None: ...
 
 
-app.command("probe")(probe)
-app.command("compare")(compare)
-app.command("encode")(encode)
-app.command("segment")(segment)
-app.command("classify")(classify)
-app.command("evaluate")(evaluate)
-app.command("table")(table)
-app.command("reproduce")(reproduce)
+app.command("probe")(grouped(probe))
+app.command("compare")(grouped(compare))
+app.command("encode")(grouped(encode))
+app.command("segment")(grouped(segment))
+app.command("classify")(grouped(classify))
+app.command("evaluate")(grouped(evaluate))
+app.command("table")(grouped(table))
+app.command("reproduce")(grouped(reproduce))
 app.add_typer(datasets_app, name="datasets")
-app.command("prepare")(prepare_dataset)
-app.command("figure")(figure)
-app.command("view")(view)
-app.command("list")(list_parts)
-app.command("demo")(demo)
-
-# What typer exits with on ctrl-C: 128 and the number of the signal.
-INTERRUPTED = 130
+app.command("prepare")(grouped(prepare_dataset))
+app.command("figure")(grouped(figure))
+app.command("view")(grouped(view))
+app.command("list")(grouped(list_parts))
+app.command("demo")(grouped(demo))
 
 
 def main() -> None:
     """Runs the command line; an expected error is one readable line and exit code 1, never a traceback."""
+    _prepare_streams()
     try:
-        app()
+        app(prog_name="outliers")
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            tell("stopped. What is finished is kept: the same command goes on from there.")
+            report("interrupted. What is finished is kept: the same command resumes.")
         raise
     except (ValueError, OSError, MemoryError) as error:
-        tell(str(error))
+        report(explained(error))
+        sys.exit(1)
+    except RuntimeError as error:
+        if not (message := of_resources(error)):
+            raise
+        report(message)
         sys.exit(1)
 
 
-def tell(message: str) -> None:
+def _prepare_streams() -> None:
+    """Names that the terminal's encoding lacks are printed with escapes; a width of 0 counts as unknown."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    columns = os.environ.get("COLUMNS", "1")
+    if not (columns.isdecimal() and int(columns) > 0):
+        del os.environ["COLUMNS"]
+
+
+def explained(error: BaseException) -> str:
+    """One line about an error; where its own text is missing, what to do."""
+    if message := of_resources(error):
+        return message
+    return " ".join(str(error).split()) or f"{type(error).__name__} without a message."
+
+
+def of_resources(error: BaseException) -> str:
+    """What to do where memory or threads ran out; empty for other errors."""
+    text = str(error)
+    if "can't start new thread" in text:
+        return (
+            "the system refuses another thread. Raise the limit of processes or of address space (ulimit -u, ulimit "
+            "-v), or set OMP_NUM_THREADS=1."
+        )
+    memory = "out of memory" in text.lower() or "can't allocate memory" in text.lower()
+    if memory or (isinstance(error, MemoryError) and not text):
+        return "not enough memory. Take a smaller --batch, a smaller --size (such as 224), or fewer images or layers."
+    return ""
+
+
+def report(message: str) -> None:
     """An error line on standard error."""
-    Console(stderr=True, highlight=False).print(f"[bold red]error:[/bold red] {_plain(message)}", soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    styled = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    typer.echo(f"{bold('error:', styled)} {message}", err=True)

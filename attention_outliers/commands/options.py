@@ -1,57 +1,142 @@
-"""Options that several subcommands share, so that they read and mean the same everywhere."""
+"""Options that several commands share, so that they read and mean the same everywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 import typer
 
-from diagnostics import Backbone, load_backbone
+from attention_outliers.commands import complete
+from attention_outliers.commands.output import Output
+
+if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
+    from diagnostics import Backbone
 
 Images = Annotated[
     list[str],
-    typer.Argument(help="Images: files, folders (with all below them), or globs such as 'photos/*.jpg'."),
+    typer.Argument(help="Images: files, folders (searched with all folders below), or globs such as 'photos/*.jpg'."),
 ]
-BackboneSpec = Annotated[
-    str,
-    typer.Option(
-        "--backbone",
-        "-b",
-        help=(
-            "Which model: pocket (inside the package), open_clip:ViT-B-16/openai, open_clip:ARCHITECTURE@FILE, "
-            "timm:vit_base_patch16_224.dino, timm:NAME@FILE, openai:FILE, hf-hub:ORG/NAME, tiny. "
-            "See `outliers list backbones`."
-        ),
-    ),
+LayersText = Annotated[
+    str | None, typer.Option("--layers", help="Which layers, such as 1,6,8-11 or -2,-1. All by default.")
 ]
 SizeText = Annotated[
     str | None,
     typer.Option(
         "--size",
-        help="Size the network sees: 224 (square, stretched), WxH, short:336 (keeps the shape), native. "
-        "The model's own size by default.",
+        help="Size that the network gets: 224 (a square; the image is stretched), WxH, short:336 (keeps the shape), "
+        "native. The model's size by default.",
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", help="Folder of label maps that have the names of the images."),
+]
+IgnoreLabels = Annotated[str, typer.Option("--ignore", help="Labels that stand for no class, such as 255 or 0,255.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes. By default one for each GPU, or one for each CPU core."),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of each worker on a CPU.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Images in one forward pass.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU where there is one.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1; auto takes a GPU if there is one.")]
 Precision = Annotated[
-    Literal["fp32", "bf16"], typer.Option("--precision", help="fp32 or bf16. Measurements are made in fp32 either way.")
+    Literal["fp32", "bf16"], typer.Option("--precision", help="Of the model. Measurements are made in fp32 either way.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image or label map that can't be read.")]
+BackboneSpec = Annotated[
+    str,
+    typer.Option(
+        "--backbone",
+        "-b",
+        autocompletion=complete.backbones,
+        help="The model: pocket (inside the package), open_clip:ViT-B-16/openai, open_clip:ARCHITECTURE@FILE, "
+        "timm:vit_base_patch16_224.dino, timm:NAME@FILE, openai:FILE, hf-hub:ORG/NAME. See `outliers list backbones`.",
+    ),
 ]
 Positions = Annotated[
     str | None,
-    typer.Option("--positions", help="How positions are stretched to other sizes; see `outliers list positions`."),
+    typer.Option(
+        "--positions",
+        autocompletion=complete.positions,
+        help="How positional embeddings are interpolated to other sizes; see `outliers list positions`.",
+    ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image or label map that can't be read.")]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes.")]
 
 
-def backbone_of(spec: str, device: str, precision: Literal["fp32", "bf16"], positions: str | None) -> Backbone:
-    """The backbone that the options name."""
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The backbone, and where it runs."""
+
+    backbone: BackboneSpec = "pocket"
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    positions: Positions = None
+
+    def load(self, show: Output) -> Backbone:
+        """The backbone; what has to be known about it is printed."""
+        model = load(self.backbone, self.device, self.precision, self.positions)
+        show.note(model)
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """How images go through the backbone."""
+
+    size: SizeText = None
+    batch: Batch = 8
+    strict: Strict = False
+
+
+def load(spec: str, device: str, precision: Literal["fp32", "bf16"], positions: str | None) -> Backbone:
+    """The backbone of a spec; `auto` takes a GPU if there is one."""
+    import torch
+
+    from diagnostics import load_backbone
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return load_backbone(spec, device=device, precision=precision, positions=positions)
+
+
+def check_inputs(images: Sequence[str] = (), *, labels: Path | None = None, **files: Path | None) -> None:
+    """ValueError for an image, a folder of label maps or a file that is missing, before a model is loaded.
+
+    `files` are named as their options: `classes_file` is that of --classes-file.
+    """
+    if labels is not None and not labels.is_dir():
+        raise ValueError(f"`--labels` should be a directory of label maps; `{labels}` is not a directory.")
+    for name, file in files.items():
+        if file is not None and not file.is_file():
+            raise ValueError(f"`--{name.replace('_', '-')}` should be a file; `{file}` is not a file.")
+    if images:
+        from diagnostics.images.find import find_images
+
+        find_images(images)
+
+
+def first_images(dataset: xr.Dataset, images: Sequence[str], count: int) -> dict[str, np.ndarray]:
+    """The first images of a data set by name, as pixels (h, w, 3), to be drawn beside their maps."""
+    import numpy as np
+
+    from diagnostics import image_paths
+    from diagnostics.images import open_image
+
+    paths = image_paths(images)
+    return {str(name): np.asarray(open_image(paths[str(name)])) for name in dataset["image"].values[:count]}
+
+
+def short_spec(spec: str) -> str:
+    """The spec of a backbone with the base name of its file alone: `timm:vit@/data/a.pt` -> `timm:vit@a.pt`."""
+    from figures.text import without_folders
+
+    return without_folders(spec)
 
 
 def layers_of(text: str | None) -> list[int] | None:
@@ -79,3 +164,15 @@ def numbers(text: str, option: str) -> list[int]:
         return [int(piece) for piece in text.split(",") if piece.strip()]
     except ValueError:
         raise ValueError(f"`{option}` should be label numbers such as 0,255; got `{text}`.") from None
+
+
+def specs_of(text: str) -> list[str]:
+    """The spec strings of a list: `norm:threshold=100,lof` -> ["norm:threshold=100", "lof"]."""
+    from diagnostics.registry import split_specs
+
+    return split_specs(text)
+
+
+def keywords(group: Any, *names: str) -> dict[str, Any]:
+    """Fields of a group as keywords of a call."""
+    return {name: getattr(group, name) for name in names}

@@ -1,35 +1,95 @@
-"""What several subcommands print and write at their end, so that it looks the same everywhere."""
+"""What commands print: tables and lines on standard output, or one JSON object with --json."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import xarray as xr
-from rich.console import Console
+import typer
 
-import diagnostics
-from diagnostics.backbones.base import Backbone
-from diagnostics.images import open_image
+from attention_outliers.commands.tables import Table, bold, is_styled
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-def tell_note(backbone: Backbone) -> None:
-    """Prints what has to be known about a backbone before its numbers are believed; nothing for most."""
-    if backbone.note:
-        Console().print(backbone.note, markup=False, highlight=False, soft_wrap=True)
+    from diagnostics import Backbone
 
 
-def tell_left_out(reasons: Mapping[str, str]) -> None:
-    """Prints the images that were left out, or whose label map was; nothing if there are none."""
-    if not reasons:
-        return
-    console = Console()
-    console.print(f"[bold yellow]left out ({len(reasons)}):[/bold yellow]")
-    for reason in reasons.values():
-        console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where a command's tables and messages go. Used as a context: the JSON is printed at its end."""
+
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print tables and errors only: no notes, progress or file names.")
+    ] = False
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, with all tables; messages go to standard error.")
+    ] = False
+    record: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A command that prints its result and exits with 1 leaves by typer's Exit.
+        if self.json and (kind is None or issubclass(kind, typer.Exit)):
+            typer.echo(json.dumps(plain(self.record), ensure_ascii=False, indent=2, allow_nan=False))
+
+    @property
+    def progress(self) -> bool:
+        """Whether to show a progress bar."""
+        return not self.quiet
+
+    def say(self, text: str, **record: Any) -> None:
+        """A message; `record` is what JSON has of it."""
+        self.record.update(record)
+        if not self.quiet:
+            typer.echo(text, err=self.json)
+
+    def result(self, text: str, **record: Any) -> None:
+        """A line that belongs to the result: printed with --quiet, too."""
+        self.record.update(record)
+        if not self.json:
+            typer.echo(text)
+
+    def path(self, kind: str, place: object) -> None:
+        """Where something was written, such as `figures: DIR`."""
+        self.say(f"{kind}: {place}", **{kind.replace(" ", "_"): str(place)})
+
+    def table(self, key: str, table: Table | DataFrame, title: str = "", **settings: Any) -> None:
+        """Prints a table; JSON has its rows as a list of objects under `key`."""
+        if not isinstance(table, Table):
+            table = Table.of_frame(table, title, **settings)
+        self.record[key] = table.records()
+        if not self.json:
+            typer.echo(table.text())
+
+    def note(self, backbone: Backbone) -> None:
+        """What has to be known about a backbone before its numbers are believed; nothing for most."""
+        if backbone.note:
+            self.say(backbone.note, note=backbone.note)
+
+    def left_out(self, reasons: Mapping[str, str]) -> None:
+        """The images that were left out, or whose label map was: on standard error with --json or --quiet."""
+        self.record["left_out"] = dict(reasons)
+        if reasons:
+            lines = [bold(f"left out ({len(reasons)}):", is_styled()), *(f"  {reason}" for reason in reasons.values())]
+            typer.echo("\n".join(lines), err=self.json or self.quiet)
 
 
-def first_images(dataset: xr.Dataset, images: list[str], count: int) -> dict[str, np.ndarray]:
-    """The first images of a data set by name, as pixels (h, w, 3), to be drawn beside their maps."""
-    paths = diagnostics.image_paths(images)
-    return {str(name): np.asarray(open_image(paths[str(name)])) for name in dataset["image"].values[:count]}
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers of numpy as numbers, NaN and infinite ones as null, paths as texts."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (str, int, type(None))):
+        return value
+    if hasattr(value, "item"):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)

@@ -2,77 +2,108 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from attention_outliers.commands import complete
 from attention_outliers.commands.options import (
-    BackboneSpec,
-    Device,
     Images,
-    Positions,
-    Precision,
+    LayersText,
+    Model,
     SizeText,
     Strict,
-    backbone_of,
+    check_inputs,
     layers_of,
+    short_spec,
+    specs_of,
 )
-from attention_outliers.commands.output import tell_left_out, tell_note
-from attention_outliers.commands.words import Background, Classes, ClassesFile, Rows, Templates, words_of
-from attention_outliers.view_page import DETECTORS, METHODS, view_page
-from diagnostics.registry import split_specs
+from attention_outliers.commands.output import Output
+from attention_outliers.commands.words import (
+    Background,
+    ClassEmbeddings,
+    Classes,
+    ClassesFile,
+    ClassFile,
+    Templates,
+    check_names,
+    vocabulary_of,
+    words_of,
+)
+
+if TYPE_CHECKING:
+    from diagnostics import Backbone
+    from segment.method import TextFeatures
+
+METHODS = "clip,clearclip,sc-clip"
 
 
 def view(
     images: Images,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("page.html"),
-    backbone: BackboneSpec = "pocket",
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page to write. By default IMAGE-BACKBONE.html, after the first image."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that exists.")] = False,
     detectors: Annotated[
         str | None,
         typer.Option(
             "--detectors",
             "-d",
-            help="Detectors of outliers, such as norm:threshold=100,lof; see `outliers list detectors`. "
-            f"{', '.join(DETECTORS)} by default, those of them that can run.",
+            autocompletion=complete.detectors,
+            help="Detectors of outliers, such as norm:threshold=100,lof; see `outliers list detectors`. By default "
+            "relative-norm, lof, som, self-correlation and received-attention, those of them that can run.",
         ),
     ] = None,
     purifier: Annotated[
-        str, typer.Option("--purifier", help="How outliers are purified; see `outliers list purifiers`.")
+        str,
+        typer.Option(
+            "--purifier",
+            autocompletion=complete.purifiers,
+            help="How outliers are purified; see `outliers list purifiers`.",
+        ),
     ] = "neighbor-mean",
     purified_by: Annotated[
         str | None,
-        typer.Option("--purified-by", help="Which of --detectors says what is purified. The first by default."),
+        typer.Option(
+            "--purified-by",
+            autocompletion=complete.detectors,
+            help="Which of --detectors marks what is purified. The first by default.",
+        ),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
             "--method",
             "-M",
-            help=f"Methods whose label maps are shown, such as clip,sc-clip. {METHODS} by default, where there are "
-            "--classes.",
+            autocompletion=complete.methods,
+            help=f"Methods whose label maps are shown. With --classes, {METHODS} by default.",
         ),
     ] = None,
     classes: Classes = None,
     classes_file: ClassesFile = None,
     background: Background = None,
     templates: Templates = "openai-80",
-    rows: Rows = None,
+    embeddings: ClassEmbeddings = None,
     windows: Annotated[
-        str, typer.Option("--windows", help="Windows of the label maps; see `outliers list windows`.")
+        str,
+        typer.Option(
+            "--windows",
+            autocompletion=complete.windows,
+            help="Windows of the label maps; see `outliers list windows`.",
+        ),
     ] = "slide",
-    layers: Annotated[
-        str | None, typer.Option("--layers", help="Which layers, such as 1,6,8-11 or -2,-1. All by default.")
-    ] = None,
+    layers: LayersText = None,
     heads: Annotated[
         Literal["all", "mean"], typer.Option("--heads", help="Attention of all heads, or their mean alone.")
     ] = "all",
     size: SizeText = None,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    positions: Positions = None,
     strict: Strict = False,
+    model: Model,
+    show: Output,
 ) -> None:
     """Write one page to look inside with: point at any patch and see its attention, similarity and norm by layer.
 
@@ -81,32 +112,54 @@ def view(
 
     Example: outliers view photo.jpg --classes "cat, dog, grass" --method clip,sc-clip --out page.html
     """
-    model = backbone_of(backbone, device, precision, positions)
-    console = Console()
-    tell_note(model)
-    named = classes is not None or classes_file is not None
-    if not named and model.spec == "pocket":
+    check_inputs(images, class_embeddings=embeddings)
+    page, file = out or Path(page_name(images, model.backbone)), ClassFile(classes_file=classes_file)
+    if page.exists() and not overwrite:
+        raise ValueError(f"`{page}` exists. Name another page with --out, or replace it with --overwrite.")
+    if classes is None and classes_file is None and model.backbone == "pocket":
         from segment.datasets.shapes import NAMES
 
-        classes, named = ", ".join(NAMES), True
+        classes = ", ".join(NAMES)
+    named = classes is not None or classes_file is not None
     if method is not None and not named:
         raise ValueError(f"`--method {method}` draws label maps, which need names: --classes 'cat, dog, grass'.")
-    text = words_of(model, classes, classes_file, background, templates, rows) if named else None
+    if named:
+        check_names(classes, file, background)
+    chosen = layers_of(layers)
+    from attention_outliers.view_page import view_page
+
+    backbone = model.load(show)
     reasons = view_page(
-        model,
+        backbone,
         images,
-        out,
-        detectors=None if detectors is None else split_specs(detectors),
+        page,
+        detectors=None if detectors is None else specs_of(detectors),
         purifier=purifier,
         purified_by=purified_by,
-        methods=split_specs(method or METHODS),
-        text=text,
+        methods=specs_of(method or METHODS),
+        text=_words(backbone, classes, file, background, templates, embeddings) if named else None,
         windows=windows,
-        layers=layers_of(layers),
+        layers=chosen,
         heads=heads,
         size=size,
         strict=strict,
     )
-    tell_left_out(reasons)
-    megabytes = out.stat().st_size / 1e6
-    console.print(f"page: {out} ({megabytes:.1f} MB)", markup=False, highlight=False, soft_wrap=True)
+    show.left_out(reasons)
+    show.say(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)", page=page)
+
+
+def _words(
+    model: Backbone,
+    classes: str | None,
+    file: ClassFile,
+    background: str | None,
+    templates: str,
+    embeddings: Path | None,
+) -> TextFeatures:
+    return words_of(model, vocabulary_of(classes, file, background), templates, embeddings, file.combine)
+
+
+def page_name(images: list[str], backbone: str) -> str:
+    """The name of a page that was not named: `photo-pocket.html`."""
+    first = Path(images[0]).stem if not set(images[0]) & set("*?[") else "images"
+    return re.sub(r"[^\w.-]+", "-", f"{first or 'images'}-{short_spec(backbone)}") + ".html"

@@ -220,3 +220,20 @@ def images_of(images: list[str], model: Backbone, labels: Path | None, ignore: i
         ignore=ignore,
     )
     return inputs, left_out
+
+
+def with_words(
+    inputs: Inputs, classes: str | Path | None, templates: str, embeddings: Path | None = None, *, drawn: bool = False
+) -> Inputs:
+    """The same with words: `classes`, a text or a file; those of drawn scenes where none are given.
+
+    Drawn scenes stay without words where the model has no text tower.
+    """
+    from segment.datasets.shapes import NAMES
+    from segment.text.features import text_features
+    from segment.text.vocabulary import Vocabulary
+
+    if classes is None and not (drawn and takes_words(inputs.backbone)):
+        return inputs
+    vocabulary = Vocabulary.parse(", ".join(NAMES) if classes is None else classes)
+    return replace(inputs, text=text_features(inputs.backbone, vocabulary, templates, rows=embeddings))

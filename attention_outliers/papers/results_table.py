@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from attention_outliers.papers import Published, published
 from diagnostics.registry import unknown_name
 from segment.evaluation.protocols.base import CHANGED
 from segment.evaluation.results import Cell
 
-Form = Literal["text", "markdown", "latex"]
+Form = Literal["text", "markdown", "latex", "csv"]
 FORMS: tuple[str, ...] = get_args(Form)
 
 PARTLY, ELSEWHERE = "*", "~"
@@ -113,7 +115,7 @@ def _images(cells: Sequence[Cell]) -> str:
 
 
 def rendered(sheet: Sheet, form: Form = "text") -> str:
-    """The sheet as text for a terminal, as Markdown, or as LaTeX (booktabs)."""
+    """The sheet as text for a terminal, as Markdown, LaTeX (booktabs) or CSV."""
     if form not in FORMS:
         raise unknown_name("form of a table", form, FORMS)
     return _RENDER[form](sheet)
@@ -158,4 +160,44 @@ def _escaped(text: str) -> str:
     return "".join(signs.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in text)
 
 
-_RENDER: dict[str, Callable[[Sheet], str]] = {"text": _text, "markdown": _markdown, "latex": _latex}
+def _csv(sheet: Sheet) -> str:
+    return rows_csv([{"table": sheet.title} | dict(zip(sheet.header, row, strict=True)) for row in sheet.rows])
+
+
+def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as CSV, its heads first; None is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def cell_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Each cell as a row of values: whose result it is, the numbers as shares, and what was published, in percent."""
+    rows = []
+    for cell in cells:
+        number = next(iter(published(cell.method, cell.dataset, cell.backbone, cell.protocol)), None)
+        about = {name: getattr(cell, name) for name in ("backbone", "protocol", "hash", "dataset", "method")}
+        numbers = {
+            name: getattr(cell, name) for name in ("miou", "low", "high", "macc", "pacc", "fwiou", "boundary_iou")
+        }
+        images = {"images": cell.images["scored"], "of": cell.images["has"]}
+        rows.append(
+            about
+            | numbers
+            | images
+            | {
+                "published": None if number is None else number.miou,
+                "same_protocol": None if number is None else number.same_protocol,
+            }
+        )
+    return rows
+
+
+_RENDER: dict[str, Callable[[Sheet], str]] = {
+    "text": _text,
+    "markdown": _markdown,
+    "latex": _latex,
+    "csv": _csv,
+}

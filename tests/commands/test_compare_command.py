@@ -13,7 +13,7 @@ import xarray as xr
 from PIL import Image
 from typer.testing import CliRunner
 
-from attention_outliers.commands.compare import planted_of, tell
+from attention_outliers.commands.compare_options import planted_of
 from attention_outliers.commands.main import app, main
 from diagnostics import load_backbone
 from diagnostics.studies.purification import purification_table
@@ -140,7 +140,7 @@ def test_the_accuracy_before_and_after_purifying_is_reported(folder, backbone):
     output = ran(
         folder, "-b", backbone, "-d", "norm", "--layers", "3", "--purify", "norm-topk:count=3", "--purifiers", "zero",
         "--no-stability", "--no-plots", "--classes", "cat, dog", "--truth", folder / "shown.csv",
-        *(["--rows", rows] if by_rows else []),
+        *(["--class-embeddings", rows] if by_rows else []),
     )  # fmt: skip
     model = load_backbone(backbone)
     expected = purification_table(
@@ -190,21 +190,6 @@ def test_what_to_plant_is_read_from_text(text, planted):
         planted_of("many")
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_every_number_of_a_table_is_shown_however_narrow_the_terminal(width, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", str(width))
-    frame = pd.DataFrame(
-        np.arange(24).reshape(2, 12) / 7 - 1,
-        index=["received-attention", "norm"],
-        columns=[f"k=1 {n}" for n in range(12)],
-    )
-    tell(frame.rename_axis("detector"), "a table", digits=3)
-    printed = capsys.readouterr().out
-    assert "…" not in printed
-    assert all(f"{value:.3f}" in printed.split() for value in frame.to_numpy().flatten())
-    assert printed.count("received-attention") == {40: 6, 80: 2, 200: 1}[width]
-
-
 def test_help_teaches_the_form_of_what_it_takes():
     text = " ".join(runner.invoke(app, ["compare", "--help"], env={"COLUMNS": "200"}).output.replace("│", " ").split())
     for word in (
@@ -240,7 +225,10 @@ def test_help_teaches_the_form_of_what_it_takes():
         (["-d", "norm", "--classes", "cat", "--truth", "shown.csv"], "there is no class for the image `1.png` `dog`"),
         (["-d", "norm", "--classes", "cat, dog", "--truth", "none.csv"], "none.csv"),
         (["-d", "norm", "--classes", "cat, dog", "--truth", "shown.csv", "--purify", "none"], "`--purify none`"),
-        (["-d", "norm", "-c", "cat, dog", "--truth", "shown.csv", "--rows", "r.json"], "has a text tower instead"),
+        (
+            ["-d", "norm", "-c", "cat, dog", "--truth", "shown.csv", "--class-embeddings", "shown.csv"],
+            "has a text tower instead",
+        ),
     ],
 )
 def test_bad_input_is_reported_in_one_line_with_the_next_step(folder, arguments, said, monkeypatch, capsys):

@@ -142,8 +142,8 @@ def test_a_file_with_background_words_first_and_a_word_twice_is_read_by_its_opti
 def test_rows_of_a_classifier_are_combined_as_asked(folder):
     (folder / "rows.json").write_text('{"cat": [0, 1, 2], "dog": [3, 4]}')
     asked = (
-        "segment", folder / "in", "--classes", "cat, dog", "--rows", folder / "rows.json", "--method", "clip",
-        "-b", "tiny:registers=4", "--windows", "whole", "--size", "64", "--no-overlays",
+        "segment", folder / "in", "--classes", "cat, dog", "--class-embeddings", folder / "rows.json",
+        "--method", "clip", "-b", "tiny:registers=4", "--windows", "whole", "--size", "64", "--no-overlays",
     )  # fmt: skip
     words = set()
     for combine in ("mean", "each"):
