@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -48,9 +49,9 @@ def test_the_command_writes_png_and_pdf(tmp_path):
 
 
 def test_the_list_has_a_line_for_every_figure():
-    result = runner.invoke(app, ["figure", "list"])
+    result = runner.invoke(app, ["figure", "list", "--json"])
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.output.splitlines()] == list(PAPER_FIGURES)
+    assert [row["name"] for row in json.loads(result.output)["figures"]] == list(PAPER_FIGURES)
 
 
 def test_an_unknown_figure_is_refused_with_the_near_name():
