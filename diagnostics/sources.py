@@ -58,6 +58,15 @@ def keys_of(target: str) -> tuple[str, ...]:
     return tuple(key for key in keys if isinstance(key, str))
 
 
+def entries_of(target: str) -> tuple[ast.expr, ...]:
+    """What stands in a tuple or list that a source file writes out, unread: `module:NAMES`."""
+    module, _, name = target.partition(":")
+    _, node = _resolved(module, name)
+    if not isinstance(node, (ast.Tuple, ast.List)):
+        raise NotInSource(f"`{name}` of {module} should be a tuple that is written out.")
+    return tuple(node.elts)
+
+
 def source_file(module: str) -> Path:
     """Where a module's source lies; neither it nor a package around it is imported."""
     loaded = getattr(sys.modules.get(module), "__file__", None)

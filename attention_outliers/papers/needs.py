@@ -240,15 +240,15 @@ def _backbone(spec: str, how: How) -> tuple[Backbone | None, str, bool]:
 
 def _at_hand(spec: str) -> bool:
     """Whether weights are on this machine already, without asking the network. Files are tried by loading them."""
-    import open_clip
-    from huggingface_hub import try_to_load_from_cache
-
     family, _, argument = spec.partition(":")
     if "@" in argument or family in ("pocket", "tiny", "openai", "local-dir"):
         return True
     if family != "open_clip":  # hub names: whatever file of them is there
         names = [argument, f"timm/{argument}"]
         return any((Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir() for name in names)
+    import open_clip
+    from huggingface_hub import try_to_load_from_cache
+
     architecture, _, tag = argument.partition("/")
     config = open_clip.get_pretrained_cfg(architecture, tag) or {}
     repository, _, file = config.get("hf_hub", "").rpartition("/")

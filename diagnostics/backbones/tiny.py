@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.backbones.openclip import clip_backbone
+from diagnostics.backbones.clip_model import PlainClip, plain_backbone
+from diagnostics.backbones.clip_words import LENGTH, tokenizer
 from diagnostics.backbones.tiny_outliers import write_outliers
 from diagnostics.registry import Registry
 
@@ -14,6 +15,8 @@ from diagnostics.registry import Registry
 JOINT = 40
 TEXT_WIDTH = 32
 TEXT_BLOCKS = 2
+# Entries of CLIP's vocabulary.
+WORDS = 49408
 CLASSES = 10
 OUTLIERS_NOTE = (
     "tiny has random weights, with outliers planted in block 6 (channels 17 and 44). It shows how the tools work, not "
@@ -26,10 +29,10 @@ LOGIT_SPREAD = 2.0
 def load_tiny(argument: str) -> Backbone:
     """A seeded random ViT for tests, no download: tiny, tiny:class_token=false, tiny:registers=4, tiny:outliers=true
 
-    By default a CLIP of 12 blocks with QuickGELU, a class token and a text tower, made of open_clip's own classes.
-    Without a class token, or with registers, a timm ViT with a classifier of 10 rows. The weights depend on the
-    settings alone. With `outliers=true`, one hidden unit of block 6 makes outliers on plain patches, and later blocks
-    look at them.
+    By default a CLIP of 12 blocks with QuickGELU, a class token and a text tower, with open_clip's names of its
+    weights. Without a class token, or with registers, a timm ViT with a classifier of 10 rows. The weights depend on
+    the settings alone. With `outliers=true`, one hidden unit of block 6 makes outliers on plain patches, and later
+    blocks look at them.
     """
     backbone: Backbone = Registry("backbone", {"tiny": build_tiny}).build(f"tiny:{argument}")
     backbone.spec = f"tiny:{argument}" if argument else "tiny"
@@ -78,26 +81,12 @@ def build_tiny(
 
 
 def _clip(*, depth: int, width: int, heads: int, patch: int, size: int, seed: int) -> Backbone:
-    import open_clip
-
-    vision = {
-        "layers": depth,
-        "width": width,
-        "head_width": width // heads,
-        "patch_size": patch,
-        "image_size": size,
-    }
-    text = {"layers": TEXT_BLOCKS, "width": TEXT_WIDTH, "heads": 2}
-    with torch.random.fork_rng(devices=[]):  # open_clip's constructors draw from the global generator
-        model = open_clip.CLIP(JOINT, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+    vision = {"layers": depth, "width": width, "heads": heads, "patch_size": patch, "image_size": size}
+    text = {"layers": TEXT_BLOCKS, "width": TEXT_WIDTH, "heads": 2, "context_length": LENGTH, "vocab_size": WORDS}
+    with torch.random.fork_rng(devices=[]):  # constructors draw from the global generator
+        model = PlainClip(JOINT, vision=vision, text=text)
     randomize(model, seed)
-    return clip_backbone(
-        model,
-        spec="tiny",
-        mean=open_clip.OPENAI_DATASET_MEAN,
-        std=open_clip.OPENAI_DATASET_STD,
-        make_tokenizer=open_clip.SimpleTokenizer,
-    )
+    return plain_backbone(model, spec="tiny", make_tokenizer=tokenizer)
 
 
 def _timm(

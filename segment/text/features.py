@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,11 @@ def _text(
 
 def _key(backbone: Backbone, sentences: Sequence[str]) -> Mapping[str, Any]:
     """All that a word's vector depends on; the precision is among the weights' types."""
-    import open_clip
-
     return {
         "model": backbone.spec,
         "weights": fingerprint(backbone.model, leave_out=IMAGE_TOWER),
         "templates": list(sentences),
-        "open_clip": open_clip.__version__,  # it cuts texts into tokens
+        "open_clip": version("open_clip_torch"),  # it, or its list of words, cuts texts into tokens
     }
 
 

@@ -1,13 +1,16 @@
-"""The shape of `pocket`, as open_clip takes it, and the empty model in open_clip's own classes."""
+"""The shape of `pocket`, the empty model in this package's own classes, and its name among open_clip's."""
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from diagnostics.backbones.base import Backbone
-from diagnostics.backbones.openclip import clip_backbone
+from diagnostics.backbones.clip_model import PlainClip, plain_backbone
 from diagnostics.backbones.pocket.tokenizer import tokenizer
 
 ARCHITECTURE = "ViT-pocket-8"
@@ -22,23 +25,14 @@ def register() -> None:
     open_clip.add_model_config(CONFIG)
 
 
-def build_model() -> Any:
-    """The model with the weights that open_clip's constructors draw from the global generator."""
-    import open_clip
+def build_model() -> PlainClip:
+    """The model with starting weights drawn from the global generator, the same that open_clip draws."""
+    config: dict[str, Any] = json.loads(CONFIG.read_text(encoding="utf-8"))
+    vision = dict(config["vision_cfg"])
+    vision["heads"] = vision["width"] // vision.pop("head_width")
+    return PlainClip(config["embed_dim"], vision=vision, text=config["text_cfg"])
 
-    register()
-    return open_clip.CLIP(**open_clip.get_model_config(ARCHITECTURE))
 
-
-def pocket_backbone(model: Any, *, spec: str = "pocket", note: str = "") -> Backbone:
+def pocket_backbone(model: nn.Module, *, spec: str = "pocket", note: str = "") -> Backbone:
     """The adapter over such a model, with its tokenizer. Puts the model into evaluation mode, without gradients."""
-    import open_clip
-
-    return clip_backbone(
-        model,
-        spec=spec,
-        mean=open_clip.OPENAI_DATASET_MEAN,
-        std=open_clip.OPENAI_DATASET_STD,
-        make_tokenizer=tokenizer,
-        note=note,
-    )
+    return plain_backbone(model, spec=spec, make_tokenizer=tokenizer, note=note)

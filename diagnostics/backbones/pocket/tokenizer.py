@@ -1,4 +1,4 @@
-"""The tokenizer of `pocket`: open_clip's own, with only the rows of the vocabulary that the captions need."""
+"""The tokenizer of `pocket`: CLIP's own, with only the rows of the vocabulary that the captions need."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
+
+from diagnostics.backbones.clip_words import tokenizer as clip_tokenizer
 
 CONTEXT = 32  # our choice: the longest caption of `shapes` in the longest prompt has 28 tokens
 # Words of the captions of `shapes`, of usual prompts, and of OpenAI's 80 prompts for ImageNet. Another word becomes the
@@ -23,7 +25,7 @@ PADDING, UNKNOWN = 0, 1
 
 
 class PocketTokenizer:
-    """Texts to rows of the text tower's table, as open_clip's SimpleTokenizer cuts them.
+    """Texts to rows of the text tower's table, as CLIP's tokenizer cuts them.
 
     Rows are 0 for padding, 1 for unknown words, then the pieces of LEXICON in the order of their numbers in the full
     vocabulary, then start and end. The end is the greatest, since open_clip's text tower reads the feature there. A
@@ -32,10 +34,8 @@ class PocketTokenizer:
     """
 
     def __init__(self, context_length: int = CONTEXT) -> None:
-        from open_clip import SimpleTokenizer
-
         self.context_length = context_length
-        self.stock = SimpleTokenizer(context_length=context_length)
+        self.stock = clip_tokenizer()
         kept = sorted(set(self.stock.encode(LEXICON)))
         self.rows = {piece: row for row, piece in enumerate(kept, start=UNKNOWN + 1)}
         self.start, self.end = len(kept) + 2, len(kept) + 3
@@ -66,5 +66,5 @@ class PocketTokenizer:
 
 @cache
 def tokenizer() -> PocketTokenizer:
-    """The one tokenizer of all `pocket` models; reading open_clip's word list takes a second."""
+    """The one tokenizer of all `pocket` models; reading CLIP's word list takes a moment."""
     return PocketTokenizer()

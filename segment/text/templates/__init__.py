@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from diagnostics.registry import Registry
+from diagnostics.sources import NotInSource, entries_of
 
 __all__ = ["TEMPLATES", "TemplateSet", "fill_templates", "load_templates"]
 
@@ -29,10 +32,28 @@ class TemplateSet:
     def sentences(self) -> tuple[str, ...]:
         if not self.open_clip:
             return self.written
-        import open_clip
+        try:
+            return _written_by_open_clip(self.open_clip)
+        except NotInSource:  # another version may write them in another form
+            import open_clip
 
-        # Functions of the word; of the gap they make the sentence with the gap.
-        return tuple(sentence(GAP) for sentence in getattr(open_clip, self.open_clip))
+            # Functions of the word; of the gap they make the sentence with the gap.
+            return tuple(sentence(GAP) for sentence in getattr(open_clip, self.open_clip))
+
+
+@cache
+def _written_by_open_clip(name: str) -> tuple[str, ...]:
+    """The sentences in open_clip's source file, functions such as `lambda word: f"a photo of a {word}."`; to import
+    open_clip takes many times as long. NotInSource where they don't stand there so.
+    """
+    sentences = []
+    for function in entries_of(f"open_clip.zero_shot_metadata:{name}"):
+        body = function.body if isinstance(function, ast.Lambda) else None
+        if not isinstance(body, ast.JoinedStr):
+            raise NotInSource(f"the sentences {name} of open_clip are written in another form")
+        pieces = [piece.value if isinstance(piece, ast.Constant) else GAP for piece in body.values]
+        sentences.append("".join(map(str, pieces)))
+    return tuple(sentences)
 
 
 def _entries() -> dict[str, TemplateSet | str]:

@@ -47,8 +47,7 @@ def test_all_weights_together_are_within_twelve_megabytes():
     assert sum(path.stat().st_size for path in (WEIGHTS, PLANTED)) < 12e6
 
 
-def test_it_is_an_open_clip_model_with_the_shape_of_a_vit_b_16(pocket):
-    assert type(pocket.model).__module__ == "open_clip.model"
+def test_it_has_the_shape_of_a_vit_b_16(pocket):
     assert (pocket.depth, pocket.prefix, pocket.native_grid) == (12, 1, (14, 14))
     assert pocket.width // pocket.heads == 64
     assert "nothing about CLIP" in pocket.note
