@@ -29,7 +29,7 @@ _REGISTRIES: dict[str, Registry[Any]] = {}
 # Group of entry points -> the registry.
 _GROUPS: dict[str, Registry[Any]] = {}
 # Group -> parts that another process had registered at run time; see `adopt`.
-_CARRIED: dict[str, dict[str, Entry]] = {}
+_CARRIED: dict[str, dict[str, Any]] = {}
 
 
 class UnknownName(ValueError):
@@ -172,12 +172,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Carried:
-    """A part that was registered at run time, on its way to another process: `target`, or else why there is none."""
+    """A part that was registered at run time, on its way to another process.
+
+    `target` is `module:name`; where there is none, `refusal` says why, and `part` is the part itself for processes that
+    can take it so.
+    """
 
     group: str
     name: str
     target: str
     refusal: str = ""
+    part: Any = None
 
 
 class Registry(MutableMapping[str, P]):
@@ -500,8 +505,11 @@ def target_of(part: Any) -> str:
     return f"{module}:{name}"
 
 
-def carried_parts() -> tuple[Carried, ...]:
-    """All parts that were registered at run time in this process, as another process can have them."""
+def carried_parts(*, by_value: bool = False) -> tuple[Carried, ...]:
+    """All parts that were registered at run time in this process, as another process can have them.
+
+    `by_value`: those that can't be imported go along as they are, which Ray can do, and multiprocessing can't.
+    """
     carried = []
     for group, registry in _GROUPS.items():
         for name, part in {**_CARRIED.get(group, {}), **registry._added}.items():
@@ -512,17 +520,18 @@ def carried_parts() -> tuple[Carried, ...]:
                 carried.append(Carried(group, name, target_of(part)))
             except ValueError as error:
                 refusal = (
-                    f"{error}, where worker processes can't import it. Put it into a module of its own and import it "
-                    "from there, or work in this process: --workers 1 (workers=1)"
+                    f"{error}, so worker processes can't import it. Put it into a module and import it from there, or "
+                    "work in this process: --workers 1, in Python engine=Local(workers=1)"
                 )
-                carried.append(Carried(group, name, "", refusal))
+                carried.append(Carried(group, name, "", refusal, part if by_value else None))
     return tuple(carried)
 
 
 def adopt(parts: Iterable[Carried]) -> None:
     """Makes the parts of another process known here; one that can't be imported is refused when it is asked for."""
     for part in parts:
-        _CARRIED.setdefault(part.group, {})[part.name] = Entry(part.target, refusal=part.refusal)
+        entry = Entry(part.target, refusal=part.refusal) if part.part is None else part.part
+        _CARRIED.setdefault(part.group, {})[part.name] = entry
         if part.group in _GROUPS:
             _GROUPS[part.group]._loaded.pop(part.name, None)
 

@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from pickle import PicklingError
 from typing import Any
 
 import torch
 
 from diagnostics.backbones import Backbone
+from diagnostics.registry import Carried, adopt, carried_parts
 from diagnostics.studies.store import DiskFull
 from segment.evaluation.engines.base import TRIES, Engine, Progress, ShardFailed
 from segment.evaluation.job import Job, Worker
@@ -96,7 +99,9 @@ class _Hand:
         self.way, other = context.Pipe()
         self.shard: Shard | None = None
         self.process = context.Process(
-            target=_serve, args=(job.on(device_of(job.options.device, number)), other), daemon=True
+            target=_serve,
+            args=(_sent(job.on(device_of(job.options.device, number))), carried_parts(), other),
+            daemon=True,
         )
         self.process.start()
         other.close()
@@ -177,11 +182,38 @@ def _messages(way: Connection) -> Iterator[tuple[str, Any]]:
             yield way.recv()
 
 
-def _serve(job: Job, way: Connection) -> None:
-    """The life of a worker's process: shards come in, their files are written. It ends with its parent."""
+# What to do where the parts of a run can't get to another process.
+INSTEAD = (
+    "Parts that are defined in a notebook, a script or a function don't get to other processes: put them into a module "
+    "and import them from there, or work in this process: --workers 1, in Python engine=Local(workers=1)."
+)
+
+
+def _sent(job: Job) -> bytes:
+    """The job on its way to a process, by the means of multiprocessing; ValueError where a part of it can't go."""
+    try:
+        return bytes(ForkingPickler.dumps(job))
+    except (AttributeError, TypeError, ValueError, PicklingError) as error:
+        raise ValueError(f"this run can't be sent to worker processes: {error}. {INSTEAD}") from error
+
+
+def _received(sent: bytes) -> Job:
+    try:
+        job: Job = ForkingPickler.loads(sent)
+    except (AttributeError, ImportError) as error:
+        raise ValueError(f"a worker process can't load what this run consists of: {error}. {INSTEAD}") from error
+    return job
+
+
+def _serve(sent: bytes, parts: tuple[Carried, ...], way: Connection) -> None:
+    """The life of a worker's process: shards come in, their files are written. It ends with its parent.
+
+    `parts` were registered at run time in the parent.
+    """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
-        worker = Worker(job)
+        adopt(parts)
+        worker = Worker(_received(sent))
         while True:
             shard = way.recv()
             worker(shard, lambda done: way.send(("progress", done)))

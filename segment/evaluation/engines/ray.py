@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from diagnostics.registry import Carried, adopt, carried_parts
 from segment.evaluation.engines.base import TRIES, Engine, Progress, ShardFailed
 from segment.evaluation.job import Job, Worker
 from segment.evaluation.shards import Shard
@@ -46,12 +47,13 @@ class RayCluster(Engine):
         # Ray itself tries again where a process or a machine is lost; errors of the work come back as they are.
         task = ray.remote(max_retries=self.tries - 1, retry_exceptions=False, **resources)(run_shard)
         shared = ray.put(job.on("cuda" if gpus else "cpu") if job.options.device == "auto" else job)
+        parts = ray.put(carried_parts(by_value=True))
         waiting = list(reversed(shards))
         running: dict[Any, Shard] = {}
         while waiting or running:
             while waiting and (not self.workers or len(running) < self.workers):
                 shard = waiting.pop()
-                running[task.remote(shared, shard)] = shard
+                running[task.remote(shared, parts, shard)] = shard
             ready, _ = ray.wait(list(running), num_returns=1)
             for one in ready:
                 shard = running.pop(one)
@@ -84,8 +86,12 @@ def _worker(key: _ByRun) -> Worker:
     return Worker(key.job)
 
 
-def run_shard(job: Job, shard: Shard) -> None:
-    """The task: a process that has done one shard keeps the model for the next."""
+def run_shard(job: Job, parts: tuple[Carried, ...], shard: Shard) -> None:
+    """The task: a process that has done one shard keeps the model for the next.
+
+    `parts` were registered at run time where the run was started.
+    """
+    adopt(parts)
     _worker(_ByRun(job))(shard)
 
 
