@@ -42,26 +42,26 @@ def view_page(
 
     Label maps are drawn where `text` is given. The file appears when it is whole; an older one is replaced.
     """
-    from diagnostics.studies.image_report import LookInside
+    from diagnostics.studies.image_report import ImageReports
     from figures.view import page_html
     from figures.view.html_file import write_html
 
     specs = usable_detectors(model, images, size) if detectors is None else list(detectors)
-    inside = LookInside(
+    reports = ImageReports(
         model,
         images,
         specs,
         purifier=purifier,
-        by=purified_by,
+        purified_by=purified_by,
         layers=layers,
         heads=heads,
         size=size,
         strict=strict,
     )
-    seen = _seen(model, inside, methods, text, windows)
-    page = page_html(seen, title=f"Inside {without_folders(model.spec)}", note=model.note)
+    pages = _page_images(model, reports, methods, text, windows)
+    page = page_html(pages, title=f"Inside {without_folders(model.spec)}", note=model.note)
     write_html(out, page)
-    return inside.left_out
+    return reports.left_out
 
 
 def usable_detectors(model: Backbone, images: Any, size: str | None) -> list[str]:
@@ -74,18 +74,18 @@ def usable_detectors(model: Backbone, images: Any, size: str | None) -> list[str
     return [spec for spec in DETECTORS if not any(KNOWN.build(spec).unsupported_reason(layout) for layout in layouts)]
 
 
-def _seen(
-    model: Backbone, inside: Any, methods: Sequence[str], text: TextFeatures | None, windows: str
+def _page_images(
+    model: Backbone, reports: Any, methods: Sequence[str], text: TextFeatures | None, windows: str
 ) -> Iterator[PageImage]:
     """Each image with its label maps, one at a time."""
     from figures.view import PageImage
 
-    for one in inside:
+    for report in reports:
         if text is None or not methods:
-            yield PageImage(inside=one)
+            yield PageImage(inside=report)
         else:
-            labels = _labels(model, one, methods, text, windows)
-            yield PageImage(inside=one, labels=labels, classes=text.names, background=text.background)
+            labels = _labels(model, report, methods, text, windows)
+            yield PageImage(inside=report, labels=labels, classes=text.names, background=text.background)
 
 
 def _labels(

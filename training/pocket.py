@@ -1,6 +1,6 @@
 """Trains `pocket` from nothing on drawn scenes and their captions: python -m training.pocket --folder RUN
 
-No mask and no patch label is used. A run that was interrupted resumes from its last checkpoint with the same command.
+No mask and no patch label is used. An interrupted run resumes from its last checkpoint with the same command.
 At its end the folder holds weights.safetensors and CARD.md, the model card.
 """
 
@@ -77,7 +77,7 @@ def train(
     save_every: int = 50,
     look_every: int = 500,
 ) -> tuple[Any, dict[str, Any]]:
-    """The trained open_clip model, and what its run was: steps, seconds, recipe.
+    """The trained open_clip model, and facts about its run: steps, seconds, recipe.
 
     With `minutes`, progress is the greater of the shares of steps and of time, so that a slow machine ends its run in
     time and with the rate at zero. The global random generator is left as it was.
@@ -97,15 +97,12 @@ def train(
     before, began = state["seconds"], time.monotonic()
     backbone = pocket_backbone(model)
     mean, std = (torch.tensor(values).view(3, 1, 1).to(device) * 255 for values in (backbone.mean, backbone.std))
+    scale = (mean, std)
     model.train().requires_grad_(True)
-    batches = DataLoader(
-        Batches(recipe, state["step"]),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-    )
+    prefetch = 4 if workers else None
+    batches = DataLoader(Batches(recipe, state["step"]), batch_size=None, num_workers=workers, prefetch_factor=prefetch)
     bar = tqdm(total=recipe.steps, initial=state["step"], unit="step", desc="train", dynamic_ncols=True, mininterval=5)
-    for step, (pixels, rows, same) in enumerate(batches, start=state["step"]):
+    for step, batch in enumerate(batches, start=state["step"]):
         progress = step / recipe.steps
         if minutes:
             progress = max(progress, state["seconds"] / (60 * minutes))
@@ -113,50 +110,77 @@ def train(
             break
         for group in optimizer.param_groups:
             group["lr"] = rate_at(progress, step, recipe)
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=half):
-            images = (pixels.to(device).float() - mean) / std
-            dice = torch.Generator().manual_seed(recipe.seed << 32 | step)
-            if pixels.shape[-1] < SIZE:
-                features = packed_features(model, images, dice, alike=recipe.alike)
-            else:
-                features = class_features(
-                    model, images, dice, drop_patches=recipe.drop_patches, drop_branch=recipe.drop_branch
-                )
-            rows, same = rows[: len(features)], same[: len(features)]
-            texts = model.encode_text(rows.to(device))
-        loss, found = contrastive_loss(features, texts, model.logit_scale.exp(), same.to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=math.log(100))  # as CLIP does, arXiv:2103.00020 §2.5
+        loss, hits = _loss(model, recipe, step, batch, scale, half=half)
+        _descend(model, optimizer, loss)
         state |= {"step": step + 1, "seconds": before + time.monotonic() - began}
         bar.update()
         if (step + 1) % 25 < 4:  # a batch of each size
-            bar.set_postfix(loss=f"{float(loss.detach()):.3f}", found=f"{float(found):.2f}", done=f"{progress:.0%}")
-            _log(folder, step=step + 1, loss=float(loss.detach()), found=float(found), seconds=state["seconds"])
+            bar.set_postfix(loss=f"{float(loss.detach()):.3f}", found=f"{float(hits):.2f}", done=f"{progress:.0%}")
+            _log(folder, step=step + 1, loss=float(loss.detach()), found=float(hits), seconds=state["seconds"])
         if (step + 1) % save_every == 0:
             save_checkpoint(path, model, optimizer, state)
         if look_every and (step + 1) % look_every == 0:
-            scores = scores_of(pocket_backbone(model), scenes=100)
-            _log(folder, step=step + 1, **scores)
-            bar.write(f"step {step + 1}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
-            model.train().requires_grad_(True)
+            bar.write(_validate(model, folder, step + 1))
     bar.close()
     save_checkpoint(path, model, optimizer, state)
     model.eval().requires_grad_(False)
     return model, state
 
 
+def _loss(
+    model: Any,
+    recipe: Recipe,
+    step: int,
+    batch: tuple[Tensor, Tensor, Tensor],
+    scale: tuple[Tensor, Tensor],
+    *,
+    half: bool,
+) -> tuple[Tensor, Tensor]:
+    """Contrastive loss of a step, and the share of images whose caption is the nearest.
+
+    `batch`: pixels in 0…255, captions, which captions are alike; `scale`: mean and std of the pixels, on the device.
+    """
+    pixels, captions, alike = batch
+    mean, std = scale
+    with torch.autocast(mean.device.type, dtype=torch.bfloat16, enabled=half):
+        images = (pixels.to(mean.device).float() - mean) / std
+        dice = torch.Generator().manual_seed(recipe.seed << 32 | step)
+        if pixels.shape[-1] < SIZE:
+            features = packed_features(model, images, dice, alike=recipe.alike)
+        else:
+            features = class_features(
+                model, images, dice, drop_patches=recipe.drop_patches, drop_branch=recipe.drop_branch
+            )
+        texts = model.encode_text(captions[: len(features)].to(mean.device))
+    return contrastive_loss(features, texts, model.logit_scale.exp(), alike[: len(features)].to(mean.device))
+
+
+def _validate(model: Any, folder: Path, step: int) -> str:
+    """Logs the scores on validation scenes, and returns them as a line."""
+    scores = scores_of(pocket_backbone(model), scenes=100)
+    _log(folder, step=step, **scores)
+    model.train().requires_grad_(True)  # the backbone turned both off
+    return f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
+def _descend(model: Any, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """A step of the optimizer down the loss."""
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=math.log(100))  # as CLIP does, arXiv:2103.00020 §2.5
+
+
 def check_recipe(path: Path, stored: dict[str, Any], recipe: Recipe) -> None:
-    """Refuses to go on with a run of another recipe: its weights and its card would be of neither."""
-    asked = json.loads(json.dumps(asdict(recipe)))
-    other = [name for name, value in asked.items() if stored.get(name, value) != value]
+    """Refuses to resume a run of another recipe: its weights and its card would be of neither."""
+    settings = json.loads(json.dumps(asdict(recipe)))
+    other = [name for name, value in settings.items() if stored.get(name, value) != value]
     if other:
         was = ", ".join(f"{name} {stored[name]}" for name in other)
-        now = ", ".join(f"{name} {asked[name]}" for name in other)
-        raise ValueError(f"{path} is of a run with {was}, not {now}. Go on with the former, or take another folder.")
+        now = ", ".join(f"{name} {settings[name]}" for name in other)
+        raise ValueError(f"{path} is of a run with {was}, not {now}. Resume with the former, or take another folder.")
 
 
 def _log(folder: Path, **values: float) -> None:
@@ -165,7 +189,7 @@ def _log(folder: Path, **values: float) -> None:
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="Where checkpoints, log, weights and card go; a run there goes on.")],
+    folder: Annotated[Path, typer.Option(help="Where checkpoints, log, weights and card go; a run there is resumed.")],
     steps: Annotated[int, typer.Option(help="Steps of the whole run.", min=1)] = Recipe.steps,
     minutes: Annotated[float | None, typer.Option(help="End, with the rate at zero, after so many minutes.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
@@ -175,7 +199,7 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes that draw scenes.")] = 1,
     look_every: Annotated[int, typer.Option(help="Steps between looks at validation scenes; 0 for none.")] = 500,
 ) -> None:
-    """Trains pocket from nothing, or goes on with the run in FOLDER; then measures it and writes weights and card."""
+    """Trains pocket from nothing, or resumes the run in FOLDER; then measures it and writes weights and card."""
     if threads:
         torch.set_num_threads(threads)
     recipe = Recipe(steps=steps, seed=seed)

@@ -19,13 +19,13 @@ def agreement_table(scores: xr.Dataset) -> pd.DataFrame:
     rows = []
     for first, second in itertools.combinations(scores["detector"].values, 2):
         for layer in scores["layer"].values:
-            one, other = (scores.sel(detector=spec, layer=layer) for spec in (first, second))
-            union = (one["marked"] | other["marked"]).sum().item()
-            common = (one["marked"] & other["marked"]).sum().item()
+            pair = [scores.sel(detector=spec, layer=layer) for spec in (first, second)]
+            union = (pair[0]["marked"] | pair[1]["marked"]).sum().item()
+            common = (pair[0]["marked"] & pair[1]["marked"]).sum().item()
             ranks = [
-                spearmanr(a[where], b[where]).statistic
-                for a, b, where in zip(one["score"].values, other["score"].values, scores["inside"].values, strict=True)
-                if np.ptp(a[where]) > 0 and np.ptp(b[where]) > 0
+                spearmanr(a[inside], b[inside]).statistic
+                for a, b, inside in zip(*(side["score"].values for side in pair), scores["inside"].values, strict=True)
+                if np.ptp(a[inside]) > 0 and np.ptp(b[inside]) > 0
             ]
             rows.append(
                 {

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.images import Size
 from diagnostics.images.label_maps import IGNORE
+from diagnostics.options import BATCH, RunOptions, SizeLike
 from diagnostics.studies.location import BACKGROUND_CLASSES, patch_places
 from diagnostics.studies.planting import planted_scores
 from diagnostics.studies.scoring import Detectors, fit_detectors, score_images
@@ -29,8 +29,8 @@ def compare(
     background: Collection[int] = BACKGROUND_CLASSES,
     ignore: Collection[int] = IGNORE,
     seed: int = 0,
-    size: str | Size | None = None,
-    batch: int = 8,
+    size: SizeLike | None = None,
+    batch: int = BATCH,
     progress: bool = False,
 ) -> pd.DataFrame:
     """What each detector marks at each layer and threshold: a row for each, see `threshold_table`.
@@ -41,10 +41,9 @@ def compare(
     places; the column `planted` is 0 in the rows of the images as they are. One forward pass an image serves all
     rows of a count, and labels need none.
     """
-    options: dict[str, Any] = {"layers": layers, "size": size, "batch": batch}
-    options["fitted"] = fit_detectors(backbone, images, detectors, layers=layers, size=size)
-    options["progress"] = progress
-    natural = score_images(backbone, images, detectors, **options)
+    options = RunOptions(layers=layers, size=size, batch=batch, progress=progress)
+    fitted = fit_detectors(backbone, images, detectors, layers=options.layers, size=options.size)
+    natural = score_images(backbone, images, detectors, fitted=fitted, options=options)
     places = None
     if labels is not None:
         places = patch_places(
@@ -52,7 +51,7 @@ def compare(
         )
     tables = [threshold_table(natural, thresholds=thresholds, places=places).assign(planted=0, clustered=False)]
     for plant, scores in planted_scores(
-        backbone, images, detectors, planted or (), clustered=clustered, seed=seed, **options
+        backbone, images, detectors, planted or (), clustered=clustered, seed=seed, fitted=fitted, options=options
     ):
         table = threshold_table(scores, thresholds=thresholds, truth=scores["planted"], places=places)
         tables.append(table.assign(planted=plant.count, clustered=plant.clustered))

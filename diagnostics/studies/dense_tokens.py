@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from safetensors.torch import save_file
@@ -14,18 +14,9 @@ from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.fingerprint import fingerprint
-from diagnostics.images import Size
-from diagnostics.images.feed import (
-    Loaded,
-    Loader,
-    digest,
-    in_batches,
-    list_images,
-    opened_ahead,
-    progress_bar,
-    size_for,
-    stacked,
-)
+from diagnostics.images.feed import ListedImage, Loaded, Loader, digest, list_images, stacked
+from diagnostics.options import RunKeywords, RunOptions, run_options
+from diagnostics.studies.blocks import BlockResults, none_readable, reasons_of, work_on_blocks
 from diagnostics.studies.store import OtherRun, named_disk_errors
 from diagnostics.taps import Recorder, resolve_layer
 
@@ -89,74 +80,90 @@ def encode(
     tap: str = "block_out",
     project: bool = False,
     prefix: bool = False,
-    size: str | Size | None = None,
-    batch: int = 8,
-    strict: bool = False,
-    positions: str | None = None,
     features: Features | None = None,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[RunKeywords],
 ) -> dict[str, str]:
     """Writes dense tokens of every image into one safetensors file; returns the images left out, with reasons.
 
     The file holds one tensor an image under the image's name (shapes as `dense_tokens`, without B), with `prefix`
-    also NAME/prefix, in the backbone's precision. Its metadata tell backbone, layer, tap, size, and what was left out.
+    also NAME/prefix, in the backbone's precision. Its metadata have backbone, layer, tap, size, and what was left out.
     With `features`, these are written in place of a tap's tokens, and `layer`, `tap` and `project` have no part in it.
-    Parts are kept in OUT.parts while the run goes on: memory does not grow with the number of images, and a stopped
-    run goes on where it was. An existing file is refused, and so are parts of a run with other settings.
+    Parts are kept in OUT.parts until the run is complete: memory does not grow with the number of images, and an
+    interrupted run resumes. An existing file is refused, and so are parts of a run with other settings.
+
+    Options of the run: `size`, `batch`, `positions`, `strict`, `progress`.
     """
-    out = Path(out)
-    if out.is_dir():
-        raise ValueError(f"`{out}` is a folder; give --out the name of a file, such as features.safetensors.")
-    if out.exists():
-        raise ValueError(f"`{out}` exists; delete it or choose another --out.")
-    if batch < 1:
-        raise ValueError(f"`batch` should be at least 1; got {batch}.")
+    options = run_options("encode", options, keywords, uses=("size", "batch", "positions", "strict", "progress"))
+    out = _free_file(Path(out))
     _, layer = _recorder(backbone, layer, tap, project)
-    shown = size_for(backbone, size)
-    listed = list_images(images, shown, strict=strict)
-    settings = {
-        "backbone": backbone.spec,
-        "weights": fingerprint(backbone.model),
-        "precision": str(backbone.dtype).removeprefix("torch."),
-        "positions": positions or backbone.positions,
-        "size": str(shown),
+    listed = list_images(images, options.size_for(backbone.native_size), strict=options.strict)
+    settings = _settings(backbone, options, listed) | {
         "layer": str(layer),
         "tap": tap,
         "project": str(project).lower(),
         "prefix": str(prefix).lower(),
         "features": features.name if features else "tap",
-        "batch": str(batch),
-        "images": digest(listed),
     }
     parts = _parts_folder(out, settings)
-    blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
-    waiting = [block for block in blocks if not _part(parts, block).exists()]
-    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
+    blocks = options.blocks(len(listed))
+    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=options.strict)
 
-    def work(some: list[Loaded]) -> tuple[Tensor, Tensor]:
-        pixels = stacked(some)
+    def work(batch: list[Loaded]) -> tuple[Tensor, Tensor]:
+        pixels = stacked(batch)
         if features:
             maps, special = features.make(pixels)
         else:
-            maps, special = dense_tokens(backbone, pixels, layer=layer, tap=tap, project=project, positions=positions)
+            maps, special = dense_tokens(
+                backbone, pixels, layer=layer, tap=tap, project=project, positions=options.positions
+            )
         return maps.cpu(), special.cpu()
 
-    done = len(listed) - sum(map(len, waiting))
-    bar = progress_bar(f"encode {backbone.spec}", len(listed), done=done, shown=progress)
-    with bar, named_disk_errors(str(out)):
-        for block, loaded in opened_ahead(waiting, loader):
-            tensors: dict[str, Tensor] = {}
-            for some, (maps, special) in in_batches(loaded, batch, work, advice="choose a smaller --size"):
-                for place, item in enumerate(some):
-                    tensors[listed[item.number].name] = maps[place].contiguous()
-                    if prefix:
-                        tensors[f"{listed[item.number].name}/prefix"] = special[place].contiguous()
-            skipped = {listed[item.number].name: item.reason for item in loaded if item.reason}
-            _save_whole(tensors, _part(parts, block), {"skipped": json.dumps(skipped)})
-            bar.update(len(block))
-        left_out = _join([_part(parts, block) for block in blocks], out, settings)
+    waiting = [block for block in blocks if not _part(parts, block).exists()]
+    title, advice = f"encode {backbone.spec}", "choose a smaller --size"
+    with named_disk_errors(str(out)):
+        for block in work_on_blocks(loader, work, options, title=title, blocks=waiting, advice=advice):
+            left_out = json.dumps(reasons_of(block.images, listed))
+            _save_whole(_named_tensors(block, listed, prefix), _part(parts, block.numbers), {"skipped": left_out})
+        reasons = _join([_part(parts, block) for block in blocks], out, settings)
     shutil.rmtree(parts)
-    return left_out
+    return reasons
+
+
+def _free_file(out: Path) -> Path:
+    """The path, if no file or directory is there; ValueError otherwise."""
+    if out.is_dir():
+        raise ValueError(f"`{out}` is a directory; give --out the name of a file, such as features.safetensors.")
+    if out.exists():
+        raise ValueError(f"`{out}` exists; delete it or choose another --out.")
+    return out
+
+
+def _settings(backbone: Backbone, options: RunOptions, listed: Sequence[ListedImage]) -> dict[str, str]:
+    """What decides the numbers of a run, beside what is asked of each image."""
+    return {
+        "backbone": backbone.spec,
+        "weights": fingerprint(backbone.model),
+        "precision": str(backbone.dtype).removeprefix("torch."),
+        "positions": options.positions or backbone.positions,
+        "size": str(options.size_for(backbone.native_size)),
+        "batch": str(options.batch),
+        "images": digest(listed),
+    }
+
+
+def _named_tensors(
+    block: BlockResults[tuple[Tensor, Tensor]], listed: Sequence[ListedImage], prefix: bool
+) -> dict[str, Tensor]:
+    """The tensors of a block by the names that they have in the file."""
+    tensors: dict[str, Tensor] = {}
+    for batch, (maps, special) in block.batches:
+        for place, image in enumerate(batch):
+            name = listed[image.number].name
+            tensors[name] = maps[place].contiguous()
+            if prefix:
+                tensors[f"{name}/prefix"] = special[place].contiguous()
+    return tensors
 
 
 def _parts_folder(out: Path, settings: Mapping[str, str]) -> Path:
@@ -172,9 +179,9 @@ def _parts_folder(out: Path, settings: Mapping[str, str]) -> Path:
         known = json.loads(note.read_text(encoding="utf-8"))
         other = [key for key in settings if known.get(key) != settings[key]]
         if other:
-            said = "; ".join(f"{key}: {known.get(key)} there, {settings[key]} now" for key in other)
+            changes = "; ".join(f"{key}: {known.get(key)} there, {settings[key]} now" for key in other)
             raise OtherRun(
-                f"`{parts}` holds parts of a run with other settings ({said}). Choose another --out, or delete it."
+                f"`{parts}` holds parts of a run with other settings ({changes}). Choose another --out, or delete it."
             )
         return parts
     growing = note.with_suffix(".new")
@@ -206,15 +213,15 @@ def _join(parts: Sequence[Path], out: Path, settings: Mapping[str, str]) -> dict
     for path in parts:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            own = json.loads(file.read(length))
-        left_out |= json.loads(own.pop("__metadata__")["skipped"])
-        for name, entry in own.items():
+            entries = json.loads(file.read(length))
+        left_out |= json.loads(entries.pop("__metadata__")["skipped"])
+        for name, entry in entries.items():
             entry["data_offsets"] = [offset + place for place in entry["data_offsets"]]
             header[name] = entry
         starts.append(8 + length)
         offset += path.stat().st_size - 8 - length
     if not header:
-        raise ValueError(f"none of the {len(left_out)} images can be read. The first: {next(iter(left_out.values()))}")
+        raise none_readable(len(left_out), left_out)
     text = json.dumps({"__metadata__": {**settings, "skipped": json.dumps(left_out)}, **header}).encode()
     text += b" " * (-len(text) % 8)
     growing = out.with_name(out.name + ".new")

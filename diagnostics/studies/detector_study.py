@@ -7,19 +7,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import xarray as xr
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.images import Size
+from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.studies.agreement import agreement_table
-from diagnostics.studies.location import patch_places, whereabouts_table
+from diagnostics.studies.location import location_table, patch_places
 from diagnostics.studies.planting import planted_scores
 from diagnostics.studies.purification import purification_table
-from diagnostics.studies.scoring import prepared, ready_detectors, score_images
+from diagnostics.studies.scoring import prepare_run, ready_detectors, score_images
 from diagnostics.studies.stability import stability_table
 from diagnostics.studies.thresholds import threshold_table
 from diagnostics.studies.truth import truth_table
@@ -62,20 +62,18 @@ class DetectorStudy:
         detectors: Sequence[str],
         questions: Questions,
         *,
-        layers: Sequence[int] | None = None,
-        size: str | Size | None = None,
-        batch: int = 8,
-        progress: bool = False,
+        options: RunOptions | None = None,
+        **keywords: Unpack[RunKeywords],
     ) -> None:
+        options = run_options("DetectorStudy", options, keywords, uses=("layers", "size", "batch", "progress"))
         self.backbone, self.images, self.detectors, self.questions = backbone, images, list(detectors), questions
         # The norms that `truth_norm` asks for come from the same pass.
         norms = ["norm"] if questions.truth_norm is not None else []
         self.scored = list(dict.fromkeys([*self.detectors, *norms]))
-        run = prepared(backbone, images, [*self.scored, *questions.purify], layers, size, strict=False)
+        run = prepare_run(backbone, images, [*self.scored, *questions.purify], options)
         self.size = run.size
         self._check(min(layout.count for layout in run.layouts))
-        self.options: dict[str, Any] = {"layers": run.layers, "size": size, "batch": batch, "progress": progress}
-        self.options["fitted"] = ready_detectors(backbone, run, {})
+        self.options: dict[str, Any] = {"options": options, "fitted": ready_detectors(backbone, run, {})}
         self.scores = self.planted = xr.Dataset()
         self.left_out: dict[str, str] = {}
 
@@ -113,7 +111,7 @@ class DetectorStudy:
         yield "thresholds", threshold_table(scores, thresholds=asked.thresholds, places=places)
         yield "agreement", agreement_table(scores)
         yield "seconds", scores["seconds"].to_series().rename_axis("detector").reset_index()
-        yield "whereabouts", whereabouts_table(scores, places)
+        yield "location", location_table(scores, places)
         if asked.truth_norm is not None:
             yield "truth", truth_table(scores, everything["score"].sel(detector="norm", drop=True) > asked.truth_norm)
         yield from self._planted()

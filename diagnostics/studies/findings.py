@@ -22,7 +22,7 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 
     `tables` by name: `thresholds` and `agreement` of diagnostics.studies.scoring; where there are some, `truth` against
     natural outliers, `planted` against planted ones (with columns `planted` and `clustered`), `stability`,
-    `whereabouts`, and `purification`, with a column `detector` if there are several. Nothing is said that the tables do
+    `location`, and `purification`, with a column `detector` if there are several. Nothing is said that the tables do
     not show.
     """
     said = _first_layers(tables["thresholds"]) + _agreement(tables["agreement"])
@@ -33,8 +33,8 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         said += _blindness(tables["planted"])
     if "stability" in tables:
         said += _stability(tables["stability"])
-    if "whereabouts" in tables:
-        said += _whereabouts(tables["whereabouts"])
+    if "location" in tables:
+        said += _location(tables["location"])
     if "purification" in tables:
         purification = tables["purification"]
         for detector in purification["detector"].unique() if "detector" in purification else [""]:
@@ -125,10 +125,10 @@ def _stability(stability: pd.DataFrame) -> list[str]:
     return said
 
 
-def _whereabouts(whereabouts: pd.DataFrame) -> list[str]:
-    if "background" not in whereabouts:
+def _location(location: pd.DataFrame) -> list[str]:
+    if "background" not in location:
         return []
-    known = whereabouts.dropna(subset=["background", "background_all"])
+    known = location.dropna(subset=["background", "background_all"])
     if known.empty:
         return []
     more = (known["background"] - known["background_all"]).to_numpy(dtype=float)

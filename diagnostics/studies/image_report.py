@@ -1,10 +1,10 @@
-"""Everything that single images show inside a network, layer by layer, for a page to look at."""
+"""Single images inside a network, layer by layer, as arrays for a page to show."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -12,13 +12,16 @@ from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import Detector, ThresholdDetector
-from diagnostics.images import Size, as_image
+from diagnostics.images import as_image
+from diagnostics.images.feed import ListedImage
 from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.measures.norms import token_norms
 from diagnostics.measures.similarity import cosine_affinity
+from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
-from diagnostics.studies.scoring import check_finite, prepared, ready_detectors
+from diagnostics.studies.blocks import none_readable
+from diagnostics.studies.scoring import check_finite, prepare_run, ready_detectors
 from diagnostics.taps import EachLayer, Recording
 
 # Colors of the patches: red, green, blue.
@@ -41,7 +44,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageReport:
-    """One image and what the network shows of it at K layers, as arrays.
+    """One image inside a network at K layers, as arrays.
 
     `image`: uint8 (H, W, 3), upright, in its own size; `inset`: where it lies in the frame of the patches, (top,
     left, height, width) as shares of the frame, which is larger than the image where that was padded; `aspect`: width
@@ -49,10 +52,10 @@ class ImageReport:
 
     `norms` (L + 1, T) float32, L2, layers 0…L whatever `layers` are. `attention` (K, H, T, T) float16, or None where
     heads were not asked for; `mean_attention` (K, T, T) float16, the mean over heads. `similarity` (K, N, N) float16,
-    cosines of patches that leave the block. `components` (K, N, 3) float32, scores of patches on the first principal
+    cosines of patches in the block output. `components` (K, N, 3) float32, scores of patches on the first principal
     components of the purified ones; the purified ones' own are `purified_components`. `purified_norms` (K, N) and
     `purified_similarity` are those after `purifier` at that layer, of what `purified_by` marks there; each layer is
-    purified on its own, and later ones do not see it.
+    purified on its own, and later blocks do not get the purified patches.
     """
 
     name: str
@@ -96,7 +99,7 @@ class _Gatherer:
 
     def _look(self, layer: int, recording: Recording) -> None:
         tokens = recording["block_out"]
-        check_finite(tokens, [self.name], "the forward pass gave", layer)
+        check_finite(tokens, [self.name], "tokens", layer)
         self._keep("norms", token_norms(tokens.float()))
         if layer in self.layers:
             self._keep_attention(recording["attention"].float())
@@ -115,7 +118,7 @@ class _Gatherer:
         masks = {}
         for spec, parts in self.detectors.items():
             outliers = parts[layer](recording, self.layout)
-            check_finite(outliers.scores, [self.name], f"`{spec}` found", layer)
+            check_finite(outliers.scores, [self.name], f"scores of `{spec}`", layer)
             masks[spec] = outliers.mask
             self._keep(f"scores {spec}", outliers.scores.float())
             self._keep(f"marked {spec}", outliers.mask)
@@ -136,13 +139,13 @@ class _Gatherer:
             self._keep(name, torch.nn.functional.pad(scores, (0, COMPONENTS - scores.shape[-1])))
 
 
-class LookInside:
-    """The images one after another, as Inside; `left_out` tells, so far, which could not be read, and why.
+class ImageReports:
+    """The images one after another, each as an ImageReport; `left_out`: those that could not be read so far, and why.
 
-    `images` as diagnostics.probe takes them; `detectors` are specs. `purifier` is a spec, and `by` the one of the
-    detectors that says what to purify, the first by default. `heads`: `all` keeps attention of each head, `mean` their
-    mean alone. `layers`: all by default. One forward pass an image, in the precision of the backbone; what is kept is
-    computed in fp32. ValueError for parts that do not go together.
+    `images` as diagnostics.probe takes them; `detectors` are specs. `purifier` is a spec, and `purified_by` the
+    detector whose marks it replaces, the first by default. `heads`: `all` keeps attention of each head, `mean` their
+    mean alone. Options of the run: `layers` (all by default), `size`, `strict`. One forward pass an image, in the
+    precision of the backbone; what is kept is computed in fp32. ValueError for parts that do not go together.
     """
 
     def __init__(
@@ -152,20 +155,21 @@ class LookInside:
         detectors: Sequence[str],
         *,
         purifier: str = "neighbor-mean",
-        by: str | None = None,
-        layers: Sequence[int] | None = None,
+        purified_by: str | None = None,
         heads: Literal["all", "mean"] = "all",
-        size: str | Size | None = None,
-        strict: bool = False,
+        options: RunOptions | None = None,
+        **keywords: Unpack[RunKeywords],
     ) -> None:
+        options = run_options("ImageReports", options, keywords, uses=("layers", "size", "strict"))
         if heads not in ("all", "mean"):
             raise ValueError(f"`heads` should be `all` or `mean`; got `{heads}`.")
         self.backbone, self.heads, self.purifier_spec = backbone, heads == "all", purifier
-        self.run = prepared(backbone, images, detectors, layers, size, strict=strict)
-        self.by = next(iter(self.run.parts)) if by is None else by
-        if self.by not in self.run.parts:
+        self.run = prepare_run(backbone, images, detectors, options)
+        self.purified_by = next(iter(self.run.detectors)) if purified_by is None else purified_by
+        if self.purified_by not in self.run.detectors:
             raise ValueError(
-                f"`by` (--purified-by) should be one of the detectors ({', '.join(self.run.parts)}); got `{self.by}`."
+                f"`purified_by` (--purified-by) should be one of the detectors ({', '.join(self.run.detectors)}); got "
+                f"`{self.purified_by}`."
             )
         self.purifier: Purifier = PURIFIERS.build(purifier)
         for reason in filter(None, (self.purifier.unsupported_reason(layout) for layout in self.run.layouts)):
@@ -174,54 +178,54 @@ class LookInside:
 
     def __iter__(self) -> Iterator[ImageReport]:
         ready = ready_detectors(self.backbone, self.run, {})
-        detectors = {spec: {layer: ready[spec, layer] for layer in self.run.layers} for spec in self.run.parts}
+        detectors = {name: {layer: ready[name, layer] for layer in self.run.layers} for name in self.run.detectors}
         for number, image in enumerate(self.run.listed):
             loaded = self.run.loader(number)
             if loaded.image is None:
                 self.left_out[image.name] = loaded.reason
                 continue
-            images = loaded.image[None]
-            layout = self.backbone.layout(images)
-            gatherer = _Gatherer(
-                layout, frozenset(self.run.layers), detectors, self.by, self.purifier, self.heads, image.name
-            )
-            with torch.no_grad():
-                self.backbone.trunk(images, tap=gatherer.tap(self.backbone.depth))
-            arrays = {name: torch.stack(values).numpy() for name, values in gatherer.arrays.items()}
-            yield self._inside(image.name, np.asarray(as_image(image.source)), image.size, layout, arrays)
+            yield self._report(image, self._gathered(image, loaded.image[None], detectors))
         if len(self.left_out) == len(self.run.listed):
-            raise ValueError(f"none of the images can be opened. The first: {next(iter(self.left_out.values()))}")
+            raise none_readable(len(self.run.listed), self.left_out)
 
-    def _inside(
-        self, name: str, image: np.ndarray, size: tuple[int, int], layout: Layout, arrays: dict[str, np.ndarray]
-    ) -> ImageReport:
+    def _gathered(
+        self, image: ListedImage, pixels: Tensor, detectors: dict[str, dict[int, Detector]]
+    ) -> dict[str, np.ndarray]:
+        """One forward pass and what it leaves behind, by name."""
+        layout, layers = self.backbone.layout(pixels), frozenset(self.run.layers)
+        gatherer = _Gatherer(layout, layers, detectors, self.purified_by, self.purifier, self.heads, image.name)
+        with torch.no_grad():
+            self.backbone.trunk(pixels, tap=gatherer.tap(self.backbone.depth))
+        return {name: torch.stack(values).numpy() for name, values in gatherer.arrays.items()}
+
+    def _report(self, image: ListedImage, arrays: dict[str, np.ndarray]) -> ImageReport:
+        pixels, size = np.asarray(as_image(image.source)), image.size
         padding = padding_to_patches(size, self.backbone.patch_size)
         height, width = size[0] + padding.top + padding.bottom, size[1] + padding.left + padding.right
-        stretched = (image.shape[1] / size[1]) / (image.shape[0] / size[0])
-        scored = {
-            spec: Scored(
-                scores=arrays[f"scores {spec}"],
-                marked=arrays[f"marked {spec}"],
-                threshold=_threshold(part),
-                published=part.published,
-            )
-            for spec, part in self.run.parts.items()
-        }
+        stretched = (pixels.shape[1] / size[1]) / (pixels.shape[0] / size[0])
         return ImageReport(
-            name=name,
-            image=image,
+            name=image.name,
+            image=pixels,
             inset=(padding.top / height, padding.left / width, size[0] / height, size[1] / width),
             aspect=width / height * stretched,
-            layout=layout,
+            layout=self.backbone.layout(size),
             layers=tuple(self.run.layers),
             norms=arrays["norms"],
             attention=arrays.get("attention"),
             mean_attention=arrays["mean_attention"],
             similarity=arrays["similarity"],
             components=arrays["components"],
-            scored=scored,
+            scored={
+                name: Scored(
+                    scores=arrays[f"scores {name}"],
+                    marked=arrays[f"marked {name}"],
+                    threshold=_threshold(part),
+                    published=part.published,
+                )
+                for name, part in self.run.detectors.items()
+            },
             purifier=self.purifier_spec,
-            purified_by=self.by,
+            purified_by=self.purified_by,
             purified_norms=arrays["purified_norms"],
             purified_similarity=arrays["purified_similarity"],
             purified_components=arrays["purified_components"],

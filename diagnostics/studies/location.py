@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from diagnostics.images import parse_size
-from diagnostics.images.feed import Loader, label_source, list_images
+from diagnostics.images.feed import ListedImage, Loader, label_source, list_images
 from diagnostics.images.label_maps import IGNORE
 from diagnostics.layout import Grid, grid_of, pad_to_patches
 from diagnostics.measures.base import UNLABELED
@@ -32,7 +32,7 @@ def patch_places(
     background: Collection[int] = BACKGROUND_CLASSES,
     ignore: Collection[int] = IGNORE,
 ) -> xr.Dataset:
-    """What is known of the place of every patch of `score_images`, dims image, row, col; no forward pass is made.
+    """What is known of the location of every patch of `score_images`, dims image, row, col; no forward pass is made.
 
     `contrast`, `patch_contrast` of the image as shown; `border`, `border_distance`; nan outside the image. With
     `labels`, a folder of label maps or one array an image, also `labeled` (bool) and `background` (bool), whether
@@ -41,6 +41,44 @@ def patch_places(
 
     `images` are those that were scored, in files or arrays, and are opened again and shown as `scores` says.
     """
+    listed = _scored_images(scores, images)
+    # Mean 0 and spread 1: pixels stay in [0, 1].
+    loader = Loader(
+        listed, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), patch_size, labels=label_source(labels, listed), ignore=ignore
+    )
+    inside = scores["inside"].transpose("image", "row", "col").values
+    contrast, border = (np.full(inside.shape, np.nan) for _ in range(2))
+    labeled, on_background = (np.zeros(inside.shape, bool) for _ in range(2))
+    reasons: dict[str, str] = {}
+    for place, image in enumerate(listed):
+        loaded = loader(place)
+        if loaded.image is None:
+            raise ValueError(f"the image `{image.name}` was scored, but can't be read any more: {loaded.reason}")
+        grid = _scored_grid(image, inside[place], patch_size)
+        patches = (place, slice(grid.rows), slice(grid.cols))
+        contrast[patches], border[patches] = patch_contrast(loaded.image, patch_size), border_distance(grid)
+        if loaded.labels is not None:
+            classes = loaded.labels.reshape(tuple(grid)).numpy()
+            labeled[patches] = classes != UNLABELED
+            on_background[patches] = np.isin(classes, list(background)) & labeled[patches]
+            if loaded.reason:
+                reasons[image.name] = loaded.reason
+    variables = {
+        "contrast": (contrast, {"units": "1", "long_name": "standard deviation of the patch's gray pixels"}),
+        "border": (border, {"units": "patch", "long_name": "distance to the border"}),
+    }
+    if labels is not None:
+        variables["labeled"] = (labeled, {"units": "1", "long_name": "the patch has a label"})
+        variables["background"] = (on_background, {"units": "1", "long_name": "the patch is background"})
+    places = xr.Dataset(
+        {name: (("image", "row", "col"), values, attrs) for name, (values, attrs) in variables.items()},
+        coords={"image": scores["image"].values},
+    )
+    return places if labels is None else places.assign_attrs(not_labeled=reasons)
+
+
+def _scored_images(scores: xr.Dataset, images: Any) -> list[ListedImage]:
+    """Those of `images` that have scores, in the order of the scores; ValueError where one is missing."""
     for name in ("marked", "inside"):
         if name not in scores:
             raise ValueError(
@@ -50,56 +88,30 @@ def patch_places(
     if "size" not in scores.attrs:
         raise ValueError("`scores.attrs` should say in `size` how images were shown, such as `224` or `short:336`.")
     listed = list_images(images, parse_size(str(scores.attrs["size"])), strict=False)
-    numbers = {image.name: number for number, image in enumerate(listed)}
-    missing = [str(name) for name in scores["image"].values if str(name) not in numbers]
+    by_name = {image.name: image for image in listed}
+    names = [str(name) for name in scores["image"].values]
+    missing = [name for name in names if name not in by_name]
     if missing:
         raise ValueError(
             f"`images` should be those that were scored; {len(missing)} are not among them, the first `{missing[0]}`"
-            f" (there are {', '.join(list(numbers)[:3])}…). Give the same files and folders again."
+            f" (there are {', '.join(list(by_name)[:3])}…). Give the same files and folders again."
         )
-    # Mean 0 and spread 1: pixels stay in [0, 1].
-    loader = Loader(
-        listed, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), patch_size, labels=label_source(labels, listed), ignore=ignore
-    )
-    inside = scores["inside"].transpose("image", "row", "col").values
-    contrast, border = (np.full(inside.shape, np.nan) for _ in range(2))
-    labeled, on_background = (np.zeros(inside.shape, bool) for _ in range(2))
-    reasons: dict[str, str] = {}
-    for place, name in enumerate(scores["image"].values):
-        loaded = loader(numbers[str(name)])
-        if loaded.image is None:
-            raise ValueError(f"the image `{name}` was scored, but can't be read any more: {loaded.reason}")
-        grid = grid_of((loaded.image.shape[-2], loaded.image.shape[-1]), patch_size)
-        scored = Grid(int(inside[place].any(axis=1).sum()), int(inside[place].any(axis=0).sum()))
-        if grid != scored:
-            raise ValueError(
-                f"the image `{name}` has {grid.rows}x{grid.cols} patches of {patch_size} pixels, but was scored with "
-                f"{scored.rows}x{scored.cols}. Give the images and the patch size of the scores."
-            )
-        here = (place, slice(grid.rows), slice(grid.cols))
-        contrast[here], border[here] = patch_contrast(loaded.image, patch_size), border_distance(grid)
-        if loaded.labels is not None:
-            classes = loaded.labels.reshape(tuple(grid)).numpy()
-            labeled[here] = classes != UNLABELED
-            on_background[here] = np.isin(classes, list(background)) & labeled[here]
-            if loaded.reason:
-                reasons[str(name)] = loaded.reason
-    dims = ("image", "row", "col")
-    places = xr.Dataset(
-        {
-            "contrast": (dims, contrast, {"units": "1", "long_name": "standard deviation of the patch's gray pixels"}),
-            "border": (dims, border, {"units": "patch", "long_name": "distance to the border"}),
-        },
-        coords={"image": scores["image"].values},
-    )
-    if labels is not None:
-        places["labeled"] = (dims, labeled, {"units": "1", "long_name": "the patch has a label"})
-        places.attrs["not_labeled"] = reasons
-        places["background"] = (dims, on_background, {"units": "1", "long_name": "the patch is background"})
-    return places
+    return [by_name[name] for name in names]
 
 
-def whereabouts_table(scores: xr.Dataset, places: xr.Dataset) -> pd.DataFrame:
+def _scored_grid(image: ListedImage, inside: np.ndarray, patch_size: tuple[int, int]) -> Grid:
+    """The grid of an image, which should be the one that has scores: `inside` (rows, cols) bool."""
+    grid = grid_of(image.size, patch_size)
+    scored = Grid(int(inside.any(axis=1).sum()), int(inside.any(axis=0).sum()))
+    if grid != scored:
+        raise ValueError(
+            f"the image `{image.name}` has {grid.rows}x{grid.cols} patches of {patch_size} pixels, but was scored with "
+            f"{scored.rows}x{scored.cols}. Give the images and the patch size of the scores."
+        )
+    return grid
+
+
+def location_table(scores: xr.Dataset, places: xr.Dataset) -> pd.DataFrame:
     """Where the marked tokens of `score_images` sit, against all tokens: a row for each detector and layer.
 
     `places` is from `patch_places`. Columns: `tokens`, how many are marked, then the means of `where_marked`; and the
@@ -107,14 +119,14 @@ def whereabouts_table(scores: xr.Dataset, places: xr.Dataset) -> pd.DataFrame:
     """
     marked = scores["marked"].transpose("detector", "layer", "image", "row", "col").values
     inside = scores["inside"].transpose("image", "row", "col").values
-    found, everything = where_marked(marked, places), where_marked(inside, places)
+    means = {"tokens": marked.sum(axis=(-3, -2, -1)), **where_marked(marked, places)}
+    base_rates = {"tokens": inside.sum(), **where_marked(inside, places)}
     columns: dict[str, Any] = {
         "detector": np.repeat([str(spec) for spec in scores["detector"].values], marked.shape[1]),
         "layer": np.tile(scores["layer"].values, marked.shape[0]),
     }
-    found, everything = {"tokens": marked.sum(axis=(-3, -2, -1)), **found}, {"tokens": inside.sum(), **everything}
-    for name, values in found.items():
-        columns |= {name: values.reshape(-1), f"{name}_all": everything[name].item()}
+    for name, values in means.items():
+        columns |= {name: values.reshape(-1), f"{name}_all": base_rates[name].item()}
     return pd.DataFrame(columns)
 
 
@@ -135,11 +147,11 @@ def where_marked(marked: np.ndarray, places: xr.Dataset) -> dict[str, np.ndarray
         return np.divide(total(name), count, out=np.full(count.shape, np.nan), where=count > 0)
 
     tokens = flat.sum(axis=1).reshape(marked.shape[:-3])
-    found = {name: mean(name, tokens) for name in ("contrast", "border")}
+    means = {name: mean(name, tokens) for name in ("contrast", "border")}
     if "labeled" in places:
         labeled = total("labeled")
-        found |= {"labeled": labeled.astype(int), "background": mean("background", labeled)}
-    return found
+        means |= {"labeled": labeled.astype(int), "background": mean("background", labeled)}
+    return means
 
 
 def patch_contrast(image: Tensor, patch_size: tuple[int, int]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,9 @@ import xarray as xr
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.edits.plant import Plant, channel_vector, outlier_vector
-from diagnostics.images import Size
-from diagnostics.images.feed import Loader, list_images, size_for
+from diagnostics.images.feed import Loader, list_images
 from diagnostics.measures.norms import median_norm, token_norms
+from diagnostics.options import RunKeywords, RunOptions, SizeLike, run_options
 from diagnostics.studies.scoring import (
     IMAGES_TO_FIT,
     Detectors,
@@ -35,41 +35,47 @@ def planted_scores(
     *,
     clustered: bool = False,
     seed: int = 0,
-    layers: Sequence[int] | None = None,
     fitted: Fitted | None = None,
-    size: str | Size | None = None,
-    batch: int = 8,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[RunKeywords],
 ) -> Iterator[tuple[Plant, xr.Dataset]]:
     """Scores of images with outliers planted after the first of `layers`, for each count in turn.
 
     Detectors that learn did so on the images as they are: `fitted`, or the first of them.
 
     Patches that are outliers of the model's own (norm above 3 x the median, our choice) are taken out of `inside`:
-    a detector that finds them is not wrong, and they are not what was planted. At the very layer where they are put,
+    a detector that marks them is not wrong, and they are not what was planted. At the very layer where they are put,
     detectors that look at what comes before the block's output, such as its attention, can't see them: their scores
     are nan there, and they mark nothing.
+
+    Options of the run: `layers`, `size`, `batch`, `progress`.
     """
+    options = run_options("planted_scores", options, keywords, uses=("layers", "size", "batch", "progress"))
     if not counts:
         return
-    depth = backbone.depth
-    first = min(resolve_layer(layer, depth) for layer in layers) if layers else 1 + depth // 2
-    later = [layer for layer in layers or range(1, depth + 1) if resolve_layer(layer, depth) >= first]
-    vector = planted_vector(backbone, images, first, size=size)
+    options, first = _from_first_layer(options, backbone.depth)
+    vector = planted_vector(backbone, images, first, size=options.size)
     if fitted is None:
-        fitted = fit_detectors(backbone, images, detectors, layers=later, size=size)
-    options: dict[str, Any] = {"layers": later, "fitted": fitted, "size": size, "batch": batch, "progress": progress}
-    stock = score_images(backbone, images, ["relative-norm"], **options)
-    natural = stock["marked"].isel(detector=0).any("layer")
+        fitted = fit_detectors(backbone, images, detectors, layers=options.layers, size=options.size)
+    unchanged = score_images(backbone, images, ["relative-norm"], fitted=fitted, options=options)
+    natural = unchanged["marked"].isel(detector=0).any("layer")
+    blind = [name for name, part in named_detectors(detectors).items() if "block_out" not in part.needs]
     for count in counts:
         plant = Plant(vector=vector, layers=(first,), count=count, clustered=clustered, seed=seed)
-        scores = score_images(backbone, images, detectors, plant=plant, **options)
+        scores = score_images(backbone, images, detectors, plant=plant, fitted=fitted, options=options)
         scores["inside"] = scores["inside"] & (scores["planted"] | ~natural.values)
-        blind = [spec for spec, part in named_detectors(detectors).items() if "block_out" not in part.needs]
         if first in scores["layer"].values:
-            where = {"detector": blind, "layer": first}
-            scores["score"].loc[where], scores["marked"].loc[where] = np.nan, False
+            unseen = {"detector": blind, "layer": first}
+            scores["score"].loc[unseen], scores["marked"].loc[unseen] = np.nan, False
         yield plant, scores
+
+
+def _from_first_layer(options: RunOptions, depth: int) -> tuple[RunOptions, int]:
+    """The options with no layer before that of the planting, and this layer: the first asked for, or the middle."""
+    if options.layers is None:
+        first = 1 + depth // 2
+        return options.changed(layers=range(first, depth + 1)), first
+    return options, min(resolve_layer(layer, depth) for layer in options.layers)
 
 
 def planted_truth(
@@ -86,15 +92,16 @@ def planted_truth(
     return pd.concat(tables, ignore_index=True)
 
 
-def planted_vector(backbone: Backbone, images: Any, layer: int, *, size: str | Size | None = None) -> tuple[float, ...]:
+def planted_vector(backbone: Backbone, images: Any, layer: int, *, size: SizeLike | None = None) -> tuple[float, ...]:
     """What to plant after a layer: the model's own outlier there, or one made of its two largest channels.
 
     Where the first images have no outlier of their own, the two channels of largest peak get ten times the median
     patch norm (our choice).
     """
-    listed = list_images(images, size_for(backbone, size), strict=False)
+    listed = list_images(images, RunOptions(size=size).size_for(backbone.native_size), strict=False)
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size)
-    opened = [item.image for item in map(loader, range(min(IMAGES_TO_FIT, len(listed)))) if item.image is not None]
+    first_images = [image.image for image in map(loader, range(min(IMAGES_TO_FIT, len(listed))))]
+    opened = [pixels for pixels in first_images if pixels is not None]
     pixels = torch.stack([image for image in opened if image.shape == opened[0].shape])
     try:
         return outlier_vector(backbone, pixels, layer)

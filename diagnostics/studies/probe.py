@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -15,29 +15,19 @@ from torch import Tensor
 from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images import Size
-from diagnostics.images.feed import (
-    ListedImage,
-    Loaded,
-    Loader,
-    digest,
-    in_batches,
-    label_source,
-    list_images,
-    opened_ahead,
-    progress_bar,
-    size_for,
-    stacked,
-)
+from diagnostics.images.feed import ListedImage, Loaded, Loader, digest, label_source, list_images, stacked
 from diagnostics.layout import Grid, Layout, grid_of
 from diagnostics.measures import DEFAULT_MEASURES, MEASURES, AcrossLayers, LayerView, measures_of
 from diagnostics.measures.auc import pooled
 from diagnostics.measures.base import Variable
 from diagnostics.measures.tokens import STREAMS
+from diagnostics.options import RunKeywords, RunOptions, run_options
+from diagnostics.studies.blocks import BlockResults, none_readable, warn_left_out, work_on_blocks
+from diagnostics.studies.scoring import block_layers
 from diagnostics.studies.store import MEASURED, SKIPPED, RunStore, Sizes
-from diagnostics.taps import EachLayer, Recording, resolve_layer
+from diagnostics.taps import EachLayer, Recording
 
-# Images in one forward pass. Our choice: enough to fill a CPU's cores, small enough for a laptop's memory.
-BATCH = 8
+PROBE_OPTIONS = ("size", "batch", "layers", "positions", "strict", "progress")
 RATES = ("fpr", "tpr")
 # What the pairs of all images together say; made at the end of a labeled run.
 POOLED = (
@@ -99,7 +89,7 @@ def measure_images(
     """
     if backbone.device.type == "mps":
         raise ValueError("measures need double precision, which Apple's GPU lacks; load the backbone on `cpu`.")
-    chosen = _layers(layers, backbone.depth)
+    chosen = block_layers(layers, backbone.depth)
     labels = None if labels is None else labels.to(backbone.device)
     observer = _Observer(measures, chosen, backbone.layout(images), backbone.patch_size, labels)
     with torch.no_grad():
@@ -112,110 +102,103 @@ def probe(
     images: Any,
     *,
     measures: Iterable[Any] | None = None,
-    layers: Sequence[int] | None = None,
     labels: str | Path | Sequence[np.ndarray] | None = None,
     ignore: Collection[int] = (255,),
-    size: str | Size | None = None,
-    batch: int = BATCH,
     out: str | Path | None = None,
-    strict: bool = False,
-    positions: str | None = None,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[RunKeywords],
 ) -> xr.Dataset:
     """Measures every image at every layer: one data set with named dimensions, units and sources.
 
     `images`: files, folders, globs, PIL images or arrays (h, w, 3), one or many. `measures`: specs such as
-    `norms`; all that need no whole maps by default. `layers`: 1…L or negative, all by default. `labels`: a folder of
-    label maps with the images' names, or arrays (h, w), for the measure `auc`, which leaves out the classes in
-    `ignore`. `size`: `224`, `WxH`, `short:336` or `native`; the backbone's own size by default. `out`: a zarr store;
-    the run goes on where it was if it was stopped, and a store of another run raises. Without it the run is in memory.
+    `norms`; all that need no whole maps by default. `labels`: a folder of label maps with the images' names, or arrays
+    (h, w), for the measure `auc`, which leaves out the classes in `ignore`. `out`: a zarr store; a run that was
+    interrupted resumes, and a store of another run raises. Without it the run is in memory.
 
     An image that can't be read is left out, and so is a label map: the store keeps the reason (`left_out`), a run in
     memory warns. `strict` raises instead, and so does a run in which no image can be read. The data set has dims
     image, layer (1…L), head, row, col, channel, stream…; images of several sizes share one grid, filled with NaN
     beyond each image's own `rows` and `cols`.
+
+    Options of the run: `layers`, `size`, `batch`, `positions`, `strict`, `progress`; see RunOptions.
     """
-    if batch < 1:
-        raise ValueError(f"`batch` should be at least 1; got {batch}.")
-    shown = size_for(backbone, size)
-    listed = list_images(images, shown, strict=strict)
-    chosen = _layers(layers, backbone.depth)
+    options = run_options("probe", options, keywords, uses=PROBE_OPTIONS)
+    size = options.size_for(backbone.native_size)
+    listed = list_images(images, size, strict=options.strict)
+    layers = block_layers(options.layers, backbone.depth)
     grids = {grid_of(image.size, backbone.patch_size) for image in listed if not image.reason}
     parts = _applicable(backbone, measures, grids, labeled=labels is not None)
     variables = _variables(parts)
     store = RunStore.open(
         Path(out) if out is not None else None,
-        settings=_settings(backbone, listed, parts, chosen, shown, labels, ignore, positions),
+        settings=_settings(backbone, listed, parts, layers, size, labels, ignore, options.positions),
         variables=variables,
-        sizes=_sizes(backbone, parts, chosen, grids, variables),
+        sizes=_sizes(backbone, parts, layers, grids, variables),
         images=_image_coordinates(backbone, listed),
-        block=batch,
+        block=options.batch,
     )
-    blocks = store.pending()
     loader = Loader(
-        listed, backbone.mean, backbone.std, backbone.patch_size, label_source(labels, listed), ignore, strict
+        listed, backbone.mean, backbone.std, backbone.patch_size, label_source(labels, listed), ignore, options.strict
     )
 
-    def work(some: list[Loaded]) -> dict[str, np.ndarray]:
-        patch_labels = (
-            None if labels is None else torch.stack([item.labels for item in some if item.labels is not None])
-        )
-        pixels = stacked(some)
-        found = measure_images(backbone, pixels, parts, layers=chosen, labels=patch_labels, positions=positions)
-        return {name: value.cpu().numpy() for name, value in found.items()}
-
-    done = len(listed) - sum(map(len, blocks))
-    bar = progress_bar(f"probe {backbone.spec}", len(listed), done=done, shown=progress)
-    with bar:
-        for block, loaded in opened_ahead(blocks, loader):
-            measured = {
-                item.number: {name: values[place] for name, values in found.items()}
-                for some, found in in_batches(loaded, batch, work)
-                for place, item in enumerate(some)
-            }
-            store.write(block, *_as_arrays(block, loaded, measured, variables, store))
-            bar.update(len(block))
+    work = partial(_measure_batch, backbone, parts, layers, options.positions)
+    title = f"probe {backbone.spec}"
+    for block in work_on_blocks(loader, work, options, title=title, blocks=store.pending()):
+        store.write(block.numbers, *_as_arrays(block, variables, store))
     if any(variable.name == "pair_histogram" for variable in variables):
         _write_pooled(store)
-    _tell_left_out(store, listed, silent=out is not None)
+    _report_left_out(store, listed, silent=out is not None)
     dataset = store.dataset()
     return dataset.load() if out is None else dataset
 
 
-def _tell_left_out(store: RunStore, images: Sequence[ListedImage], *, silent: bool) -> None:
+def _measure_batch(
+    backbone: Backbone, parts: Sequence[Any], layers: Sequence[int], positions: str | None, batch: Sequence[Loaded]
+) -> dict[str, np.ndarray]:
+    """All variables of a batch of opened images: (B, L, …) each."""
+    labels = [image.labels for image in batch if image.labels is not None]
+    measured = measure_images(
+        backbone,
+        stacked(batch),
+        parts,
+        layers=layers,
+        labels=torch.stack(labels) if labels else None,
+        positions=positions,
+    )
+    return {name: values.cpu().numpy() for name, values in measured.items()}
+
+
+def _report_left_out(store: RunStore, images: Sequence[ListedImage], *, silent: bool) -> None:
     """Warns of what was left out, unless the store on disk says it; a run without a single image raises."""
-    reasons = {
-        image.name: str(reason)
-        for image, reason in zip(images, np.asarray(store.array("reason")[:]), strict=True)
-        if reason
-    }
+    stored = np.asarray(store.array("reason")[:])
+    reasons = {image.name: str(reason) for image, reason in zip(images, stored, strict=True) if reason}
     if (store.status == SKIPPED).all():
-        raise ValueError(f"none of the {len(images)} images can be read. The first: {next(iter(reasons.values()))}")
-    if reasons and not silent:
-        lines = "".join(f"\n  {reason}" for reason in reasons.values())
-        warnings.warn(f"left out ({len(reasons)}):{lines}", stacklevel=3)
+        raise none_readable(len(images), reasons)
+    if not silent:
+        warn_left_out(reasons, stacklevel=4)
 
 
 def _as_arrays(
-    block: range,
-    loaded: Sequence[Loaded],
-    measured: Mapping[int, Mapping[str, np.ndarray]],
-    variables: Sequence[Variable],
-    store: RunStore,
+    block: BlockResults[dict[str, np.ndarray]], variables: Sequence[Variable], store: RunStore
 ) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
     """What the store takes of a block: arrays padded to the common grid, status, reasons."""
+    measured = {
+        image.number: {name: values[place] for name, values in results.items()}
+        for batch, results in block.batches
+        for place, image in enumerate(batch)
+    }
     arrays = {}
     for variable in variables:
         array = store.array(variable.name)
         fill = np.nan if variable.dtype.startswith("float") else 0
-        values = np.full((len(block), *array.shape[1:]), fill, dtype=array.dtype)
+        padded = np.full((len(block.numbers), *array.shape[1:]), fill, dtype=array.dtype)
         for number, results in measured.items():
-            own = results[variable.name]
-            corner = tuple(slice(0, length) for length in own.shape)
-            values[number - block.start][corner] = own
-        arrays[variable.name] = values
-    status = np.array([MEASURED if item.number in measured else SKIPPED for item in loaded], dtype=np.uint8)
-    return arrays, status, [item.reason for item in loaded]
+            values = results[variable.name]
+            corner = tuple(slice(0, length) for length in values.shape)
+            padded[number - block.numbers.start][corner] = values
+        arrays[variable.name] = padded
+    status = np.array([MEASURED if image.number in measured else SKIPPED for image in block.images], dtype=np.uint8)
+    return arrays, status, [image.reason for image in block.images]
 
 
 def _write_pooled(store: RunStore) -> None:
@@ -229,16 +212,6 @@ def _write_pooled(store: RunStore) -> None:
     values = pooled(total)
     for variable in POOLED:
         store.write_whole(variable, values[variable.name].astype(variable.dtype))
-
-
-def _layers(layers: Sequence[int] | None, depth: int) -> list[int]:
-    """Layers 1…L, ascending and unique."""
-    if layers is None:
-        return list(range(1, depth + 1))
-    chosen = sorted({resolve_layer(layer, depth) for layer in layers})
-    if not chosen or chosen[0] == 0:
-        raise ValueError(f"`layers` should be among 1…{depth} (or -{depth}…-1); got {list(layers)}.")
-    return chosen
 
 
 def _applicable(

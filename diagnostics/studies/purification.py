@@ -1,16 +1,15 @@
-"""What purifying the marked tokens does: to the similarity of patches, to the class token, to what the model says.
+"""What purifying the marked tokens does: to the similarity of patches, to the class token, to the model's answer.
 
-One stock forward an image serves all layers and purifiers; where later blocks are to see the purified tokens, only the
-blocks after the purified layer run again.
+One stock forward an image serves all layers and purifiers; where the purified tokens go on, only the blocks after the
+purified layer run again.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,16 +19,17 @@ from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import Detector
-from diagnostics.images import Size
-from diagnostics.images.feed import Loaded, Loader, in_batches, label_source, opened_ahead, progress_bar, stacked
+from diagnostics.images.feed import Loaded, Loader, label_source, stacked
 from diagnostics.images.image_classes import classes_of
 from diagnostics.layout import Layout
 from diagnostics.measures.auc import PAIRS_AT_ONCE, pair_auc
 from diagnostics.measures.entropy import normalized_entropy
 from diagnostics.measures.norms import norm_ratio, token_norms
+from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
-from diagnostics.studies.scoring import Fitted, check_finite, prepared, ready_detectors
+from diagnostics.studies.blocks import none_readable, reasons_of, warn_left_out, work_on_blocks
+from diagnostics.studies.scoring import Fitted, check_finite, prepare_run, ready_detectors
 from diagnostics.taps import EachLayer, Recording
 
 MODES = ("in place", "propagated")
@@ -61,8 +61,8 @@ class _MarkedLayers:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What all batches of a run share. Detectors by layer; classifiers by the name of their column."""
+class _PurificationEffects:
+    """Measures what purifying does to a batch. Detectors by layer; classifiers by the name of their column."""
 
     backbone: Backbone
     spec: str
@@ -76,9 +76,9 @@ class _Run:
         marked = _MarkedLayers(self.detectors, layout)
         last = self.backbone.trunk(images, tap=marked.tap)
         for layer, scores in marked.scores.items():
-            check_finite(scores, names, f"`{self.spec}` found", layer)
+            check_finite(scores, names, f"scores of `{self.spec}`", layer)
         for layer, tokens in (*marked.tokens.items(), (self.backbone.depth, last)):
-            check_finite(tokens, names, f"`{self.backbone.spec}` makes", layer)
+            check_finite(tokens, names, f"tokens of `{self.backbone.spec}`", layer)
         at_last = {"auc_last": _auc(layout.patches(last), labels)}
         at_last |= {name: classify(last).cpu() for name, classify in self.classifiers.items()}
         tables = []
@@ -114,21 +114,21 @@ class _Run:
         if not changed.any():
             return after, cosine
         purified, labels = purified[changed], None if labels is None else labels[changed.to(labels.device)]
-        found = _describe(purified, labels, layout)
+        numbers = _describe(purified, labels, layout)
         if layer < self.backbone.depth:
             reached = self.backbone.run(purified, start=layer + 1, layout=layout)
-            found["auc_last"] = _auc(layout.patches(reached), labels)
+            numbers["auc_last"] = _auc(layout.patches(reached), labels)
         else:
             reached = purified
-            found["auc_last"] = found["auc"]
-        found |= {name: classify(reached).cpu() for name, classify in self.classifiers.items()}
-        where = changed.cpu()
-        for name, values in found.items():
-            after[name][where] = values
+            numbers["auc_last"] = numbers["auc"]
+        numbers |= {name: classify(reached).cpu() for name, classify in self.classifiers.items()}
+        rows = changed.cpu()
+        for name, values in numbers.items():
+            after[name][rows] = values
         if layout.has_class_token:
             # As doubles, so that a class token that is the same has the cosine 1; on the CPU, which all have them.
-            stock, mine = (layout.class_token(side).cpu().double() for side in (last[changed], reached))
-            cosine[where] = F.cosine_similarity(stock, mine, dim=-1)
+            unpurified, propagated = (layout.class_token(side).cpu().double() for side in (last[changed], reached))
+            cosine[rows] = F.cosine_similarity(unpurified, propagated, dim=-1)
         return after, cosine
 
 
@@ -147,8 +147,9 @@ def _auc(patches: Tensor, labels: Tensor | None) -> Tensor:
     """`pair_auc` on the CPU, of so many images at once that their pairs fit: (B), nan without labels."""
     if labels is None:
         return torch.full((len(patches),), torch.nan)
-    some = max(1, 2 * PAIRS_AT_ONCE // patches.shape[1] ** 2)
-    return torch.cat([pair_auc(*pieces).cpu() for pieces in zip(patches.split(some), labels.split(some), strict=True)])
+    count = max(1, 2 * PAIRS_AT_ONCE // patches.shape[1] ** 2)
+    pieces = zip(patches.split(count), labels.split(count), strict=True)
+    return torch.cat([pair_auc(*piece).cpu() for piece in pieces])
 
 
 def purification_table(
@@ -157,17 +158,15 @@ def purification_table(
     *,
     detector: str | Detector,
     purifiers: Sequence[str],
-    layers: Sequence[int],
     labels: str | Path | Sequence[np.ndarray] | None = None,
     ignore: Collection[int] = (255,),
     classes: Sequence[str] | Mapping[str, Sequence[int]] | None = None,
     truth: Sequence[int] | Mapping[str, str] | None = None,
     fitted: Fitted | None = None,
-    size: str | Size | None = None,
-    batch: int = 8,
     bootstrap: int = 1000,
     seed: int = 0,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[RunKeywords],
 ) -> pd.DataFrame:
     """What purifying the tokens that a detector marks does: a row for each layer, purifier and mode.
 
@@ -186,57 +185,64 @@ def purification_table(
     - `accuracy_before`, `accuracy_after`: share of images classified rightly, with `classes` and `truth`.
 
     `classes` are names to describe by the text tower; or, for a model with a classifier of its own, name -> rows of
-    `backbone.class_head()`, of which the one with the largest output speaks for the class. `truth` is the number of
+    `backbone.class_head()`, of which the largest output counts for the class. `truth` is the number of
     each image's class among them, in the images' order; or image's name -> class's name, see `classes_of`.
 
     Detectors that learn take what `fitted`, of `fit_detectors`, holds of them, or learn on the first images.
     `labels` as for `probe`; without them the AUC is nan. `keep` as a purifier changes nothing, exactly; `shuffle` is
     the control that removes outliers but knows no place. An image that can't be read is left out, and so is a label
     map, with a warning. Source of the AUC: SC-CLIP, arXiv:2411.15869, Fig 4 and 8; the table is ours.
+
+    Options of the run: `layers`, `size`, `batch`, `progress`.
     """
-    for name, number in (("batch", batch), ("bootstrap", bootstrap)):
-        if number < 1:
-            raise ValueError(f"`{name}` should be at least 1; got {number}.")
-    purification: dict[str, Purifier] = {spec: PURIFIERS.build(spec) for spec in purifiers}
-    if not purification:
-        raise ValueError(f"`purifiers` should name at least one purifier; known: {', '.join(PURIFIERS)}.")
-    door = prepared(backbone, images, [detector], layers, size, strict=False)
-    listed, chosen = door.listed, door.layers
-    for spec, purifier in purification.items():
-        for reason in filter(None, map(purifier.unsupported_reason, door.layouts)):
-            raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
-    right = _right_classes(classes, truth, [image.name for image in listed])
-    classifiers = _classifiers(backbone, classes)
-    source = label_source(labels, listed)
-    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, source, ignore)
-    ready = ready_detectors(backbone, door, fitted or {})
-    (named,) = door.parts
-    run = _Run(backbone, named, {layer: ready[named, layer] for layer in chosen}, purification, classifiers)
-
-    def work(some: list[Loaded]) -> list[pd.DataFrame]:
-        patch_labels = [item.labels for item in some if item.labels is not None]
-        with torch.no_grad():
-            names = [listed[item.number].name for item in some]
-            tables = run.measure(stacked(some), torch.stack(patch_labels) if patch_labels else None, names)
-        return [table.assign(image=[item.number for item in some]) for table in tables]
-
-    tables, reasons = [], []
-    blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
-    bar = progress_bar(f"purify {backbone.spec}", len(listed), shown=progress)
-    with bar:
-        for block, loaded in opened_ahead(blocks, loader):
-            tables += [table for _, found in in_batches(loaded, batch, work) for table in found]
-            reasons += [item.reason for item in loaded if item.reason]
-            bar.update(len(block))
-    if not tables:
-        raise ValueError(f"none of the {len(listed)} images can be read. The first: {reasons[0]}")
-    if reasons:
-        warnings.warn(f"left out ({len(reasons)}):" + "".join(f"\n  {reason}" for reason in reasons), stacklevel=2)
-    measured = pd.concat(tables, ignore_index=True)
-    if right is not None:
+    options = run_options("purification_table", options, keywords, uses=("layers", "size", "batch", "progress"))
+    if bootstrap < 1:
+        raise ValueError(f"`bootstrap` should be at least 1; got {bootstrap}.")
+    run = prepare_run(backbone, images, [detector], options)
+    parts = _applicable_purifiers(backbone, purifiers, run.layouts)
+    shown = _shown_classes(classes, truth, [image.name for image in run.listed])
+    (name,) = run.detectors
+    ready = ready_detectors(backbone, run, fitted or {})
+    by_layer = {layer: ready[name, layer] for layer in run.layers}
+    effects = _PurificationEffects(backbone, name, by_layer, parts, _classifiers(backbone, classes))
+    measured = _measured(effects, replace(run.loader, labels=label_source(labels, run.listed), ignore=ignore), options)
+    if shown is not None:
         for when in ("before", "after"):
-            measured[f"accuracy_{when}"] = (measured[f"named_{when}"] == right[measured["image"]]).astype(float)
-    return _summed_up(measured, chosen, list(purification), bootstrap, seed)
+            measured[f"accuracy_{when}"] = (measured[f"named_{when}"] == shown[measured["image"]]).astype(float)
+    return _summary(measured, run.layers, list(parts), bootstrap, seed)
+
+
+def _measured(effects: _PurificationEffects, loader: Loader, options: RunOptions) -> pd.DataFrame:
+    """A row for each layer, purifier and image, with the image's number; warns of images left out."""
+    listed = loader.images
+
+    def work(batch: list[Loaded]) -> list[pd.DataFrame]:
+        patch_labels = [image.labels for image in batch if image.labels is not None]
+        names = [listed[image.number].name for image in batch]
+        with torch.no_grad():
+            tables = effects.measure(stacked(batch), torch.stack(patch_labels) if patch_labels else None, names)
+        return [table.assign(image=[image.number for image in batch]) for table in tables]
+
+    tables: list[pd.DataFrame] = []
+    reasons: dict[str, str] = {}
+    for block in work_on_blocks(loader, work, options, title=f"purify {effects.backbone.spec}"):
+        tables += [table for _, batch_tables in block.batches for table in batch_tables]
+        reasons |= reasons_of(block.images, listed)
+    if not tables:
+        raise none_readable(len(listed), reasons)
+    warn_left_out(reasons, stacklevel=4)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _applicable_purifiers(backbone: Backbone, specs: Sequence[str], layouts: Collection[Layout]) -> dict[str, Purifier]:
+    """The purifiers by spec, each of which must suit the images."""
+    purifiers: dict[str, Purifier] = {spec: PURIFIERS.build(spec) for spec in specs}
+    if not purifiers:
+        raise ValueError(f"`purifiers` should name at least one purifier; known: {', '.join(PURIFIERS)}.")
+    for spec, purifier in purifiers.items():
+        for reason in filter(None, map(purifier.unsupported_reason, layouts)):
+            raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
+    return purifiers
 
 
 def mean_interval(values: np.ndarray, *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
@@ -255,42 +261,53 @@ def mean_interval(values: np.ndarray, *, draws: int = 1000, seed: int = 0) -> tu
     return float(low), float(high)
 
 
-def _summed_up(
+def _summary(
     measured: pd.DataFrame, layers: Sequence[int], purifiers: Sequence[str], bootstrap: int, seed: int
 ) -> pd.DataFrame:
     """Means and intervals over images of every layer, purifier and mode."""
-
-    def both(here: pd.DataFrame, name: str) -> pd.DataFrame:
-        """before, after and delta of the images that have both."""
-        pair = pd.DataFrame({when: here[f"{name}_{when}"].astype(float) for when in ("before", "after")}).dropna()
-        return pair.assign(delta=pair["after"] - pair["before"])
-
     rows: list[dict[str, Any]] = []
     for layer in layers:
         for spec in purifiers:
             # By number, so that intervals do not depend on how images were batched by size.
-            here = measured[(measured["layer"] == layer) & (measured["purifier"] == spec)].sort_values("image")
-            auc, auc_last = both(here, "auc"), both(here, "auc_last")
-            row: dict[str, Any] = {"layer": layer, "purifier": spec, "mode": MODES[0]}
-            row |= {"marked": here["marked"].mean(), "images": len(here), "compared": len(auc)}
-            row |= {f"auc_{when}": auc[when].mean() for when in ("before", "after")}
-            row["delta_auc"] = auc["delta"].mean()
-            row["low"], row["high"] = mean_interval(auc["delta"].to_numpy(), draws=bootstrap, seed=seed)
-            for name in ("norm", "norm_ratio", "entropy"):
-                row |= {f"{name}_{when}": here[f"{name}_{when}"].mean() for when in ("before", "after")}
-            later = {"delta_auc_last": auc_last["delta"].mean()}
-            low_high = mean_interval(auc_last["delta"].to_numpy(), draws=bootstrap, seed=seed)
-            later["low_last"], later["high_last"] = low_high
-            later["class_cosine"] = here["class_cosine"].mean()
-            judged = "head_before" in here
-            later["head_agreement"] = (here["head_before"] == here["head_after"]).mean() if judged else np.nan
-            for name in ("accuracy_before", "accuracy_after"):
-                later[name] = here[name].mean() if name in here else np.nan
-            rows += [row | dict.fromkeys(later, np.nan), row | {"mode": MODES[1]} | later]
+            images = measured[(measured["layer"] == layer) & (measured["purifier"] == spec)].sort_values("image")
+            row, last = _summary_at_layer(images, bootstrap, seed), _summary_at_last(images, bootstrap, seed)
+            row = {"layer": layer, "purifier": spec, "mode": MODES[0]} | row
+            rows += [row | dict.fromkeys(last, np.nan), row | {"mode": MODES[1]} | last]
     return pd.DataFrame(rows)
 
 
-def _right_classes(
+def _summary_at_layer(images: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
+    """The columns about the purified layer itself, from the numbers of each image."""
+    auc = _before_after(images, "auc")
+    row: dict[str, Any] = {"marked": images["marked"].mean(), "images": len(images), "compared": len(auc)}
+    row |= {f"auc_{when}": auc[when].mean() for when in ("before", "after")}
+    row["delta_auc"] = auc["delta"].mean()
+    row["low"], row["high"] = mean_interval(auc["delta"].to_numpy(), draws=bootstrap, seed=seed)
+    for name in ("norm", "norm_ratio", "entropy"):
+        row |= {f"{name}_{when}": images[f"{name}_{when}"].mean() for when in ("before", "after")}
+    return row
+
+
+def _summary_at_last(images: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, float]:
+    """The columns about the last layer and the model's answer, from the numbers of each image."""
+    auc = _before_after(images, "auc_last")
+    row = {"delta_auc_last": auc["delta"].mean()}
+    row["low_last"], row["high_last"] = mean_interval(auc["delta"].to_numpy(), draws=bootstrap, seed=seed)
+    row["class_cosine"] = images["class_cosine"].mean()
+    classified = "head_before" in images
+    row["head_agreement"] = (images["head_before"] == images["head_after"]).mean() if classified else np.nan
+    for name in ("accuracy_before", "accuracy_after"):
+        row[name] = images[name].mean() if name in images else np.nan
+    return row
+
+
+def _before_after(images: pd.DataFrame, name: str) -> pd.DataFrame:
+    """before, after and delta of the images that have both."""
+    pair = pd.DataFrame({when: images[f"{name}_{when}"].astype(float) for when in ("before", "after")}).dropna()
+    return pair.assign(delta=pair["after"] - pair["before"])
+
+
+def _shown_classes(
     classes: Sequence[str] | Mapping[str, Sequence[int]] | None,
     truth: Sequence[int] | Mapping[str, str] | None,
     names: Sequence[str],
@@ -314,11 +331,11 @@ def _classifiers(
     backbone: Backbone, classes: Sequence[str] | Mapping[str, Sequence[int]] | None
 ) -> dict[str, Classifier]:
     """What says an image's class: `head`, if the model has one, and `named`, among the classes that are named."""
-    found: dict[str, Classifier] = {}
+    classifiers: dict[str, Classifier] = {}
     rows = 0
     try:
         rows = len(backbone.class_head())
-        found["head"] = lambda tokens: backbone.pool(tokens).argmax(dim=-1)
+        classifiers["head"] = lambda tokens: backbone.pool(tokens).argmax(dim=-1)
     except ValueError:
         pass  # no classifier: the column is nan
     if isinstance(classes, Mapping):
@@ -334,10 +351,10 @@ def _classifiers(
             best = [outputs[:, numbers].amax(dim=1) for numbers in chosen.values()]
             return torch.stack(best, dim=1).argmax(dim=1)
 
-        found["named"] = by_rows
+        classifiers["named"] = by_rows
     elif classes is not None:
         with torch.no_grad():
             texts = F.normalize(backbone.encode_text([PROMPT.format(name) for name in classes]).float(), dim=-1)
         # An image's length is the same for all classes, so it is left as it is.
-        found["named"] = lambda tokens: (backbone.pool(tokens).float() @ texts.T).argmax(dim=-1)
-    return found
+        classifiers["named"] = lambda tokens: (backbone.pool(tokens).float() @ texts.T).argmax(dim=-1)
+    return classifiers

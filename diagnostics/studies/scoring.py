@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -22,24 +22,15 @@ from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector
 from diagnostics.edits.plant import Plant
 from diagnostics.images import Size
-from diagnostics.images.feed import (
-    ListedImage,
-    Loaded,
-    Loader,
-    first_alike,
-    in_batches,
-    list_images,
-    opened_ahead,
-    progress_bar,
-    size_for,
-    stacked,
-)
+from diagnostics.images.feed import ListedImage, Loaded, Loader, first_alike, list_images, stacked
 from diagnostics.layout import Layout
+from diagnostics.options import RunKeywords, RunOptions, run_options
+from diagnostics.studies.blocks import none_readable, reasons_of, work_on_blocks
 from diagnostics.taps import EachLayer, Recording, chain, resolve_layer
 
 # Images from which detectors learn that have something to learn. Our choice; the released code takes 100 to 500.
 IMAGES_TO_FIT = 32
-# (spec, layer) -> the detector ready for that layer
+# (name, layer) -> the detector ready for that layer
 Fitted = Mapping[tuple[str, int], Detector]
 # Specs, parts, or both; a single one may stand alone.
 Detectors = str | Detector | Sequence[str | Detector]
@@ -78,13 +69,10 @@ def score_images(
     images: Any,
     detectors: Detectors,
     *,
-    layers: Sequence[int] | None = None,
     fitted: Fitted | None = None,
     plant: Plant | None = None,
-    size: str | Size | None = None,
-    batch: int = 8,
-    strict: bool = False,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[RunKeywords],
 ) -> xr.Dataset:
     """Every detector's scores and marks for every patch, from one forward pass an image.
 
@@ -94,135 +82,148 @@ def score_images(
     `fitted`, of `fit_detectors`, holds of them; others are fitted for each layer on the first images.
     Images of several sizes share one grid; `inside` (image, row, col) says which patches an image has. Those that
     can't be read are left out; attribute `left_out` has name and reason.
+
+    Options of the run: `layers`, `size`, `batch`, `strict`, `progress`.
     """
-    run = prepared(backbone, images, detectors, layers, size, strict=strict)
-    listed, specs, chosen, parts = run.listed, list(run.parts), run.layers, run.parts
+    options = run_options("score_images", options, keywords, uses=("layers", "size", "batch", "strict", "progress"))
+    run = prepare_run(backbone, images, detectors, options)
     ready = ready_detectors(backbone, run, fitted or {})
-    layouts = run.layouts
-    rows, cols = (max(getattr(layout.grid, side) for layout in layouts) for side in ("rows", "cols"))
-    shape = (len(specs), len(listed), len(chosen), rows, cols)
-    score, marked = np.full(shape, np.nan, np.float32), np.zeros(shape, bool)
-    inside, planted = np.zeros((len(listed), rows, cols), bool), np.zeros((len(listed), rows, cols), bool)
-    seconds = dict.fromkeys(specs, 0.0)
+    arrays = _ScoreArrays(run, planted=plant is not None)
 
-    def work(some: list[Loaded]) -> None:
-        pixels = stacked(some)
+    def work(batch: list[Loaded]) -> None:
+        pixels = stacked(batch)
         scorer = _Scorer(ready, backbone.layout(pixels))
-        edit = plant and _with_images(plant, [item.number for item in some])
+        edit = plant and replace(plant, images=tuple(image.number for image in batch))
         with torch.no_grad():
-            backbone.trunk(pixels, stop=chosen[-1], tap=chain(edit, scorer.tap))
-        grid = scorer.layout.grid
-        for (spec, layer), values in scorer.scores.items():
-            check_finite(values, [listed[item.number].name for item in some], f"`{spec}` found", layer)
-        for place, item in enumerate(some):
-            inside[item.number, : grid.rows, : grid.cols] = True
-            if edit:
-                planted[item.number, : grid.rows, : grid.cols] = edit.places[place].cpu().reshape(tuple(grid)).numpy()
-            for (spec, layer), values in scorer.scores.items():
-                at = (specs.index(spec), item.number, chosen.index(layer), slice(grid.rows), slice(grid.cols))
-                score[at] = values[place].reshape(tuple(grid)).numpy()
-                marked[at] = scorer.masks[spec, layer][place].reshape(tuple(grid)).numpy()
-        for spec, spent in scorer.seconds.items():
-            seconds[spec] += spent
+            backbone.trunk(pixels, stop=run.layers[-1], tap=chain(edit, scorer.tap))
+        arrays.put(batch, scorer, edit.places if edit else None)
 
-    blocks = [range(start, min(start + batch, len(listed))) for start in range(0, len(listed), batch)]
-    bar = progress_bar(f"score {backbone.spec}", len(listed), shown=progress)
-    opened, left_out = np.zeros(len(listed), bool), dict[str, str]()
-    with bar:
-        for block, loaded in opened_ahead(blocks, run.loader):
-            left_out |= {listed[item.number].name: item.reason for item in loaded if item.image is None}
-            for some, _ in in_batches(loaded, batch, work):
-                opened[[item.number for item in some]] = True
-            bar.update(len(block))
+    left_out: dict[str, str] = {}
+    opened = np.zeros(len(run.listed), bool)
+    for block in work_on_blocks(run.loader, work, options, title=f"score {backbone.spec}"):
+        left_out |= reasons_of(block.images, run.listed)
+        opened[[image.number for image in block.images if image.image is not None]] = True
     if not opened.any():
-        raise ValueError(f"none of the {len(listed)} images can be opened. The first: {next(iter(left_out.values()))}")
-    dims = ("detector", "image", "layer", "row", "col")
-    dataset = xr.Dataset(
-        {
-            "score": (
-                dims,
-                score,
-                {"units": "of each detector", "long_name": "outlier score, higher is more outlying"},
-            ),
-            "marked": (dims, marked, {"units": "1", "long_name": "marked by the detector's own threshold"}),
-            "inside": (("image", "row", "col"), inside, {"units": "1", "long_name": "the image has this patch"}),
-            "seconds": (
-                "detector",
-                np.array([seconds[spec] for spec in specs]) / max(opened.sum(), 1),
-                {"units": "second", "long_name": "time for one image, all layers"},
-            ),
-        },
-        coords={
-            # Words of any length: fixed-length text has no agreed form in zarr yet.
-            "detector": np.array(specs, dtype=object),
-            "image": np.array([image.name for image in listed], dtype=object),
-            "layer": chosen,
-            "threshold": ("detector", [getattr(parts[spec], "threshold", np.nan) for spec in specs]),
-        },
-        attrs={"backbone": backbone.spec, "size": str(run.size), "left_out": left_out},
-    )
-    if plant:
-        dataset["planted"] = (
-            ("image", "row", "col"),
-            planted,
-            {"units": "1", "long_name": "an outlier was planted here"},
+        raise none_readable(len(run.listed), left_out)
+    attrs = {"backbone": backbone.spec, "size": str(run.size), "left_out": left_out}
+    return arrays.dataset(opened).assign_attrs(attrs)
+
+
+class _ScoreArrays:
+    """Scores and marks of a whole run on the grid that its images share, filled batch by batch."""
+
+    def __init__(self, run: DetectorRun, *, planted: bool) -> None:
+        self.run = run
+        rows, cols = (max(getattr(layout.grid, side) for layout in run.layouts) for side in ("rows", "cols"))
+        images, shape = len(run.listed), (len(run.detectors), len(run.listed), len(run.layers), rows, cols)
+        self.score, self.marked = np.full(shape, np.nan, np.float32), np.zeros(shape, bool)
+        self.inside = np.zeros((images, rows, cols), bool)
+        self.planted = np.zeros((images, rows, cols), bool) if planted else None
+        self.seconds = dict.fromkeys(run.detectors, 0.0)
+
+    def put(self, batch: Sequence[Loaded], scorer: _Scorer, planted: Tensor | None) -> None:
+        """What the detectors made of a batch, and where outliers were planted in it: (B, N) bool."""
+        grid, names = tuple(scorer.layout.grid), list(self.run.detectors)
+        part = (slice(grid[0]), slice(grid[1]))
+        images = [self.run.listed[image.number].name for image in batch]
+        for (name, layer), values in scorer.scores.items():
+            check_finite(values, images, f"scores of `{name}`", layer)
+            for place, image in enumerate(batch):
+                entry = (names.index(name), image.number, self.run.layers.index(layer), *part)
+                self.score[entry] = values[place].reshape(grid).numpy()
+                self.marked[entry] = scorer.masks[name, layer][place].reshape(grid).numpy()
+        for place, image in enumerate(batch):
+            self.inside[(image.number, *part)] = True
+            if self.planted is not None and planted is not None:
+                self.planted[(image.number, *part)] = planted[place].cpu().reshape(grid).numpy()
+        for name, seconds in scorer.seconds.items():
+            self.seconds[name] += seconds
+
+    def dataset(self, opened: np.ndarray) -> xr.Dataset:
+        """The data set of the images that were opened."""
+        dims = ("detector", "image", "layer", "row", "col")
+        maps = ("image", "row", "col")
+        detectors = self.run.detectors
+        seconds = np.array(list(self.seconds.values())) / max(opened.sum(), 1)
+        variables: dict[str, tuple[Any, np.ndarray, str, str]] = {
+            "score": (dims, self.score, "of each detector", "outlier score, higher is more outlying"),
+            "marked": (dims, self.marked, "1", "marked by the detector's own threshold"),
+            "inside": (maps, self.inside, "1", "the image has this patch"),
+            "seconds": ("detector", seconds, "second", "time for one image, all layers"),
+        }
+        if self.planted is not None:
+            variables["planted"] = (maps, self.planted, "1", "an outlier was planted here")
+        dataset = xr.Dataset(
+            {
+                name: (where, values, {"units": units, "long_name": long_name})
+                for name, (where, values, units, long_name) in variables.items()
+            },
+            coords={
+                # Words of any length: fixed-length text has no agreed form in zarr yet.
+                "detector": np.array(list(detectors), dtype=object),
+                "image": np.array([image.name for image in self.run.listed], dtype=object),
+                "layer": self.run.layers,
+                "threshold": ("detector", [getattr(part, "threshold", np.nan) for part in detectors.values()]),
+            },
         )
-    return dataset.isel(image=np.flatnonzero(opened))
-
-
-def _with_images(plant: Plant, numbers: Sequence[int]) -> Plant:
-    return replace(plant, images=tuple(numbers))
+        return dataset.isel(image=np.flatnonzero(opened))
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run of detectors begins with, checked at the door; layers are 1…L, ascending."""
+class DetectorRun:
+    """The images, detectors and layers of a run, checked to go together.
+
+    `detectors` by their names in tables; `layers` are 1…L, ascending; `layouts` those of the images that can be read.
+    """
 
     listed: list[ListedImage]
-    parts: dict[str, Detector]
+    detectors: dict[str, Detector]
     layers: list[int]
     layouts: set[Layout]
     loader: Loader
     size: Size
 
 
-def prepared(
-    backbone: Backbone,
-    images: Any,
-    detectors: Detectors,
-    layers: Sequence[int] | None,
-    size: str | Size | None,
-    *,
-    strict: bool,
-) -> Run:
-    """Images, detectors and layers of a run; ValueError for what does not go together."""
+def prepare_run(
+    backbone: Backbone, images: Any, detectors: Detectors, options: RunOptions | None = None
+) -> DetectorRun:
+    """Images, detectors and layers of a run, before any forward pass; ValueError for what does not go together.
+
+    `options`: `layers`, `size` and `strict` count.
+    """
+    options = options or RunOptions()
     parts = named_detectors(detectors)
-    asked = list(range(1, backbone.depth + 1) if layers is None else layers)
-    chosen = sorted({resolve_layer(layer, backbone.depth) for layer in asked})
-    if not chosen or chosen[0] == 0:
-        raise ValueError(f"`layers` should be among 1…{backbone.depth} (or negative); got {asked}.")
-    shown = size_for(backbone, size)
-    listed = list_images(images, shown, strict=strict)
+    layers = block_layers(options.layers, backbone.depth)
+    size = options.size_for(backbone.native_size)
+    listed = list_images(images, size, strict=options.strict)
     layouts = layouts_of(backbone, listed)
-    for spec, part in parts.items():
+    for name, part in parts.items():
         if isinstance(threshold := getattr(part, "threshold", None), float) and np.isnan(threshold):
-            raise ValueError(f"`threshold` of `{spec}` should be a number; got nan.")
+            raise ValueError(f"`threshold` of `{name}` should be a number; got nan.")
         for reason in filter(None, (part.unsupported_reason(layout) for layout in layouts)):
-            raise ValueError(f"`{spec}` can't run on `{backbone.spec}`: {reason}.")
-    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=strict)
-    return Run(listed, parts, chosen, layouts, loader, shown)
+            raise ValueError(f"`{name}` can't run on `{backbone.spec}`: {reason}.")
+    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=options.strict)
+    return DetectorRun(listed, parts, layers, layouts, loader, size)
+
+
+def block_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
+    """Layers as 1…L, ascending and unique; all for None. ValueError for others, the embedding included."""
+    resolved = sorted({resolve_layer(layer, depth) for layer in (range(1, depth + 1) if layers is None else layers)})
+    if layers is not None and (not resolved or resolved[0] == 0):
+        raise ValueError(f"`layers` should be among 1…{depth} (or -{depth}…-1); got {list(layers)}.")
+    return resolved
 
 
 def named_detectors(detectors: Detectors) -> dict[str, Detector]:
-    """Each detector by its name in tables: a spec as it was given, a part by its `detector_name`.
+    """Each detector by its name in tables: a spec as it is written, a part by its `detector_name`.
 
-    ValueError for no detector at all, for an unknown one, and for two different ones of one name.
+    ValueError where there is none, for an unknown one, and for two different ones of one name.
     """
     parts: dict[str, Detector] = {}
-    for one in [detectors] if isinstance(detectors, str | Detector) else detectors:
-        if not isinstance(one, str | Detector):
-            raise TypeError(f'`detectors` should be specs or detectors, such as "lof" or Lof(); got {one!r}.')
-        name, part = (one, DETECTORS.build(one)) if isinstance(one, str) else (detector_name(one), one)
+    for entry in [detectors] if isinstance(detectors, str | Detector) else detectors:
+        if not isinstance(entry, str | Detector):
+            raise TypeError(f'`detectors` should be specs or detectors, such as "lof" or Lof(); got {entry!r}.')
+        name, part = (entry, DETECTORS.build(entry)) if isinstance(entry, str) else (detector_name(entry), entry)
         if parts.setdefault(name, part) != part:
             raise ValueError(f"two different detectors are called `{name}`; give each a class name of its own.")
     if not parts:
@@ -234,7 +235,7 @@ def detector_name(part: Detector) -> str:
     """What a detector is called in tables: its name in `DETECTORS`, or that of its class, and the settings that differ
     from the defaults, as a spec would have them: `lof:neighbors=10`, `PeakShare:threshold=0.9`.
 
-    Settings that are no numbers or words, such as what a detector learned, are left out.
+    Settings other than numbers and words, such as what a detector learned, are left out.
     """
     names = [name for name, known in DETECTORS.items() if known is type(part)]
     settings = []
@@ -252,13 +253,13 @@ def layouts_of(backbone: Backbone, listed: Sequence[ListedImage]) -> set[Layout]
     return {backbone.layout(image.size) for image in listed if not image.reason}
 
 
-def check_finite(values: Tensor, names: Sequence[str], who: str, layer: int) -> None:
-    """ValueError that names the first image of which some value (B, …) is NaN or infinite."""
-    whole = values.isfinite().flatten(1).all(dim=1).tolist()
-    if not all(whole):
+def check_finite(values: Tensor, names: Sequence[str], what: str, layer: int) -> None:
+    """ValueError that names the first image of which any value (B, …) is NaN or infinite; `what` says whose values."""
+    finite = values.isfinite().flatten(1).all(dim=1).tolist()
+    if not all(finite):
         raise ValueError(
-            f"{who} tokens that are no numbers in `{names[whole.index(False)]}` at layer {layer}: NaN or infinity. "
-            "Take --precision fp32, or leave the image out."
+            f"{what} are NaN or infinite in `{names[finite.index(False)]}` at layer {layer}. Take --precision fp32, or "
+            "leave the image out."
         )
 
 
@@ -267,28 +268,29 @@ def fit_detectors(
     images: Any,
     detectors: Detectors,
     *,
-    layers: Sequence[int] | None = None,
-    size: str | Size | None = None,
+    options: RunOptions | None = None,
+    **keywords: Unpack[RunKeywords],
 ) -> dict[tuple[str, int], Detector]:
-    """Each detector made ready for each layer: (spec, layer) -> detector, for `fitted` of what scores with them.
+    """Each detector made ready for each layer: (name, layer) -> detector, for `fitted` of what scores with them.
 
     Those that learn do so once, on the first images of the most common size (at most 32); others are as they are.
+    Options of the run: `layers`, `size`.
     """
-    return ready_detectors(backbone, prepared(backbone, images, detectors, layers, size, strict=False), {})
+    options = run_options("fit_detectors", options, keywords, uses=("layers", "size"))
+    return ready_detectors(backbone, prepare_run(backbone, images, detectors, options), {})
 
 
-def ready_detectors(backbone: Backbone, run: Run, fitted: Fitted) -> dict[tuple[str, int], Detector]:
-    """Every detector for every layer: the one in `fitted`, or one made ready here."""
-    ready = {(spec, layer): part for spec, part in run.parts.items() for layer in run.layers}
-    known = {place: fitted[place] for place in ready if place in fitted}
+def ready_detectors(backbone: Backbone, run: DetectorRun, fitted: Fitted) -> dict[tuple[str, int], Detector]:
+    """Every detector for every layer: the one in `fitted`, or one that learns from the images of the run."""
+    ready = {(name, layer): part for name, part in run.detectors.items() for layer in run.layers}
+    known = {key: fitted[key] for key in ready if key in fitted}
     missing: dict[str, list[int]] = {}
-    for spec, layer in ready:
-        if (spec, layer) not in known and run.parts[spec].learns:
-            missing.setdefault(spec, []).append(layer)
+    for name, layer in ready:
+        if (name, layer) not in known and run.detectors[name].learns:
+            missing.setdefault(name, []).append(layer)
     if missing:
         images = first_alike(run.loader, IMAGES_TO_FIT)
-        for spec, layers in missing.items():
-            ready |= {
-                (spec, layer): part for layer, part in run.parts[spec].fitted_to(backbone, images, layers).items()
-            }
+        for name, layers in missing.items():
+            learned = run.detectors[name].fitted_to(backbone, images, layers)
+            ready |= {(name, layer): part for layer, part in learned.items()}
     return ready | known

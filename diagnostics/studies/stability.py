@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,11 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.images import ImageError, Size, as_image, resize
-from diagnostics.images.feed import ListedImage, list_images, progress_bar, size_for
+from diagnostics.images import ImageError, as_image, resize
+from diagnostics.images.feed import ListedImage, list_images, progress_bar
 from diagnostics.images.label_maps import resize_labels
 from diagnostics.layout import Grid, grid_of, padding_to_patches
+from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.registry import unknown_name
 from diagnostics.studies.scoring import Detectors, Fitted, fit_detectors, score_images
 
@@ -31,8 +32,8 @@ JPEG_QUALITY = 50
 
 
 @dataclass
-class _Tally:
-    """What one detector, layer and change add up to over the images."""
+class _Overlap:
+    """How far marks and scores of one detector, layer and change overlap, summed over the images."""
 
     images: int = 0
     before: int = 0
@@ -80,14 +81,12 @@ def stability_table(
     images: Any,
     detectors: Detectors,
     *,
-    layers: Sequence[int] | None = None,
     changes: Sequence[str] = CHANGES,
     fitted: Fitted | None = None,
-    size: str | Size | None = None,
     more_patches: int = MORE_PATCHES,
     quality: int = JPEG_QUALITY,
-    batch: int = 8,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[RunKeywords],
 ) -> pd.DataFrame:
     """Are the same tokens marked after a change of the image? A row for each detector, layer and change.
 
@@ -106,7 +105,39 @@ def stability_table(
     Images whose size is no whole number of patches are given the backbone's mean color around them beforehand, so
     that every change moves whole patches. One forward pass for each image and each change serves all detectors and
     layers. Detectors that learn do so once, on the first images before any change, or are those of `fitted`.
+
+    Options of the run: `layers`, `size`, `batch`, `progress`.
     """
+    options = run_options("stability_table", options, keywords, uses=("layers", "size", "batch", "progress"))
+    chosen = _checked_changes(changes, more_patches, quality)
+    listed = list_images(images, options.size_for(backbone.native_size), strict=False)
+    listed = [image for image in listed if not image.reason]
+    if fitted is None:
+        fitted = fit_detectors(backbone, listed, detectors, layers=options.layers, size=options.size)
+    native = options.changed(size="native", progress=False)
+    overlaps: dict[tuple[str, int, str], _Overlap] = {}
+    with progress_bar(f"stability {backbone.spec}", len(listed), shown=options.progress) as bar:
+        for start in range(0, len(listed), IMAGES_AT_ONCE):
+            block = listed[start : start + IMAGES_AT_ONCE]
+            versions = list(_versions(block, chosen, backbone, more_patches=more_patches, quality=quality))
+            ordered = [version for change in (None, *chosen) for made_by, version in versions if made_by == change]
+            if ordered:
+                scores = score_images(backbone, ordered, detectors, fitted=fitted, options=native)
+                _add_overlaps(scores, chosen, overlaps)
+            bar.update(len(block))
+    if not overlaps:
+        raise ValueError(f"none of the {len(listed)} images could be opened whole; fetch or export them again.")
+    keys = [(spec, layer, change) for spec, layer, _ in overlaps for change in chosen]
+    return pd.DataFrame(
+        [
+            {"detector": spec, "layer": layer, "change": change} | overlaps[spec, layer, change].row()
+            for spec, layer, change in dict.fromkeys(keys)
+        ]
+    )
+
+
+def _checked_changes(changes: Sequence[str], more_patches: int, quality: int) -> list[str]:
+    """The changes, each once; ValueError for what is no change, or a setting of one that is out of range."""
     chosen = list(dict.fromkeys([changes] if isinstance(changes, str) else changes))
     for change in chosen:
         if change not in CHANGES:
@@ -117,34 +148,7 @@ def stability_table(
         raise ValueError(f"`more_patches` should be a whole number of at least 1; got {more_patches!r}.")
     if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 95:
         raise ValueError(f"`quality` should be a whole number from 1 to 95, Pillow's scale; got {quality!r}.")
-    listed = [image for image in list_images(images, size_for(backbone, size), strict=False) if not image.reason]
-    if fitted is None:
-        fitted = fit_detectors(backbone, listed, detectors, layers=layers, size=size)
-    tallies: dict[tuple[str, int, str], _Tally] = {}
-    bar = progress_bar(f"stability {backbone.spec}", len(listed), shown=progress)
-    with bar:
-        for start in range(0, len(listed), IMAGES_AT_ONCE):
-            block = listed[start : start + IMAGES_AT_ONCE]
-            versions = list(_versions(block, chosen, backbone, more_patches=more_patches, quality=quality))
-            shown = [version for change in (None, *chosen) for made_by, version in versions if made_by == change]
-            if shown:
-                scored = score_images(
-                    backbone, shown, detectors, layers=layers, fitted=fitted, size="native", batch=batch
-                )
-                _count(scored, chosen, tallies)
-            bar.update(len(block))
-    if not tallies:
-        raise ValueError(f"none of the {len(listed)} images could be opened whole; fetch or export them again.")
-    specs = dict.fromkeys(spec for spec, _, _ in tallies)
-    depths = dict.fromkeys(layer for _, layer, _ in tallies)
-    return pd.DataFrame(
-        [
-            {"detector": spec, "layer": layer, "change": change} | tallies[spec, layer, change].row()
-            for spec in specs
-            for layer in depths
-            for change in chosen
-        ]
-    )
+    return chosen
 
 
 def _versions(
@@ -171,7 +175,7 @@ def _versions(
             yield change, ListedImage(f"{image.name} after {change}", version)
 
 
-def _count(scored: xr.Dataset, changes: Sequence[str], tallies: dict[tuple[str, int, str], _Tally]) -> None:
+def _add_overlaps(scored: xr.Dataset, changes: Sequence[str], overlaps: dict[tuple[str, int, str], _Overlap]) -> None:
     """Adds a block's images, of which all originals come first, then all of the first change, and so on."""
     count = scored.sizes["image"] // (1 + len(changes))
     inside = scored["inside"].values
@@ -189,13 +193,13 @@ def _count(scored: xr.Dataset, changes: Sequence[str], tallies: dict[tuple[str, 
             marks = compared(change, before, after)
             scores = compared(change, of(score, 0, image), of(score, place, image))
             for number, spec in enumerate(scored["detector"].values):
-                for at, layer in enumerate(scored["layer"].values):
-                    tally = tallies.setdefault((str(spec), int(layer), change), _Tally())
-                    here = (number, at)
-                    tally.add(
-                        (marks[0][here], marks[1][here]),
-                        (scores[0][here], scores[1][here]),
-                        None if change == "size" else (before[here], after[here]),
+                for row, layer in enumerate(scored["layer"].values):
+                    overlap = overlaps.setdefault((str(spec), int(layer), change), _Overlap())
+                    cell = (number, row)
+                    overlap.add(
+                        (marks[0][cell], marks[1][cell]),
+                        (scores[0][cell], scores[1][cell]),
+                        None if change == "size" else (before[cell], after[cell]),
                     )
 
 

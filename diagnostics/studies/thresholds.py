@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from diagnostics.studies.location import where_marked
 
 # Thresholds of a sweep. Our choice.
 THRESHOLDS = 20
-# How many thresholds of a sweep to find among the scores; or the thresholds, for all detectors or by spec.
+# How many thresholds of a sweep to take from the scores; or the thresholds, for all detectors or by spec.
 Thresholds = int | Sequence[float] | Mapping[str, Sequence[float]]
 
 
@@ -32,59 +32,68 @@ def threshold_table(
     `thresholds`: how many of a sweep, which lie among the scores of all layers (`sweep_shares`); or the thresholds
     themselves, for all detectors or by spec. The detector's own is added.
     With `truth` (image, row, col) also `precision`, `recall` and `f1`, over the tokens of all images; nan where
-    undefined. With `places`, from `patch_places`, also what `where_marked` tells of the marked tokens, and of all
+    undefined. With `places`, from `patch_places`, also what `where_marked` measures of the marked tokens, and of all
     tokens with `_all` behind the name: the base rates.
     """
     rows: list[dict[str, Any]] = []
     inside = scores["inside"].transpose("image", "row", "col").values
-    everything = {} if places is None else {f"{k}_all": v.item() for k, v in where_marked(inside, places).items()}
-    real = None if truth is None else truth.transpose("image", "row", "col").values
+    base_rates: dict[str, float] = {}
+    if places is not None:
+        base_rates = {f"{name}_all": rate.item() for name, rate in where_marked(inside, places).items()}
+    outliers = None if truth is None else truth.transpose("image", "row", "col").values
     for spec in scores["detector"].values:
-        here = scores.sel(detector=spec)
-        values, own = (here[name].transpose("layer", "image", "row", "col").values for name in ("score", "marked"))
-        sweep = _sweep(thresholds, str(spec), values[np.isfinite(values)])
-        for threshold, marked, is_own in [
-            *((float(t), values > t, False) for t in sweep),
-            (float(here["threshold"]), own, True),
-        ]:
+        for threshold, marked, own in _markings(scores.sel(detector=spec), str(spec), thresholds):
             counts = marked.sum(axis=(-2, -1))  # layer, image
             fires = (counts > 0).mean(axis=1)
             early = np.flatnonzero(fires >= 0.5)
-            first = float(scores["layer"].values[early[0]]) if early.size else np.nan
-            where = {} if places is None else where_marked(marked, places)
+            first_layer = float(scores["layer"].values[early[0]]) if early.size else np.nan
+            locations = {} if places is None else where_marked(marked, places)
             for place, layer in enumerate(scores["layer"].values):
                 rows.append(
                     {
                         "detector": str(spec),
                         "layer": int(layer),
                         "threshold": threshold,
-                        "own": is_own,
+                        "own": own,
                         "tokens": float(counts[place].mean()),
                         "images": float(fires[place]),
-                        "first_layer": first,
-                        **({} if real is None else _against(marked[place], real, inside)),
-                        **{name: found[place] for name, found in where.items()},
-                        **everything,
+                        "first_layer": first_layer,
+                        **({} if outliers is None else _against_truth(marked[place], outliers, inside)),
+                        **{name: values[place] for name, values in locations.items()},
+                        **base_rates,
                     }
                 )
     return pd.DataFrame(rows)
 
 
-def _sweep(thresholds: Thresholds, spec: str, known: np.ndarray) -> np.ndarray:
-    """The thresholds of one detector, ascending; `known` are its finite scores."""
+def _markings(scores: xr.Dataset, spec: str, thresholds: Thresholds) -> Iterator[tuple[float, np.ndarray, bool]]:
+    """Each threshold of one detector's sweep with what it marks (layer, image, row, col); its own rule comes last."""
+    order = ("layer", "image", "row", "col")
+    values, own = (scores[name].transpose(*order).values for name in ("score", "marked"))
+    for threshold in _sweep(thresholds, spec, values[np.isfinite(values)]):
+        yield float(threshold), values > threshold, False
+    yield float(scores["threshold"]), own, True
+
+
+def _sweep(thresholds: Thresholds, spec: str, finite: np.ndarray) -> np.ndarray:
+    """The thresholds of one detector, ascending; `finite` are its finite scores."""
     if isinstance(thresholds, Mapping):
         thresholds = thresholds.get(spec, ())
     if isinstance(thresholds, int) and not isinstance(thresholds, bool) and thresholds > 0:
-        return np.unique(np.quantile(known, sweep_shares(thresholds, known.size))) if known.size else np.array([])
+        return np.unique(np.quantile(finite, sweep_shares(thresholds, finite.size))) if finite.size else np.array([])
     listed = isinstance(thresholds, Iterable) and not isinstance(thresholds, str)
-    given = list(thresholds) if listed else [thresholds]  # type: ignore[arg-type]
-    bad = [one for one in given if isinstance(one, bool) or not isinstance(one, numbers.Real) or not np.isfinite(one)]
-    if bad or not listed:
+    numbers = list(thresholds) if listed else [thresholds]  # type: ignore[arg-type]
+    wrong = [
+        number
+        for number in numbers
+        if isinstance(number, bool) or not isinstance(number, Real) or not np.isfinite(number)
+    ]
+    if wrong or not listed:
         raise ValueError(
             f"`thresholds` should be how many to sweep, such as {THRESHOLDS}, or finite numbers such as [50, 100], or "
-            f"such numbers by detector; got {(bad or given)[0]!r} for `{spec}`."
+            f"such numbers by detector; got {(wrong or numbers)[0]!r} for `{spec}`."
         )
-    return np.unique(np.array(given, dtype=float))
+    return np.unique(np.array(numbers, dtype=float))
 
 
 def sweep_shares(thresholds: int, count: int) -> np.ndarray:
@@ -97,12 +106,12 @@ def sweep_shares(thresholds: int, count: int) -> np.ndarray:
     return np.concatenate([np.linspace(0, 0.95, even, endpoint=False), top])
 
 
-def _against(marked: np.ndarray, real: np.ndarray, inside: np.ndarray) -> dict[str, float]:
-    """Precision, recall and F1 of marks against truth, among the patches inside."""
-    marked, real = marked & inside, real & inside
-    hits, said, there = float((marked & real).sum()), float(marked.sum()), float(real.sum())
+def _against_truth(marked: np.ndarray, outliers: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """Precision, recall and F1 of marks against known outliers, among the patches inside."""
+    marked, outliers = marked & inside, outliers & inside
+    hits, marks, known = float((marked & outliers).sum()), float(marked.sum()), float(outliers.sum())
     return {
-        "precision": hits / said if said else np.nan,
-        "recall": hits / there if there else np.nan,
-        "f1": 2 * hits / (said + there) if said + there else np.nan,
+        "precision": hits / marks if marks else np.nan,
+        "recall": hits / known if known else np.nan,
+        "f1": 2 * hits / (marks + known) if marks + known else np.nan,
     }

@@ -70,7 +70,7 @@ def test_all_tables_scores_figures_and_findings_are_written(folder):
     assert "purifying what norm-topk:count=2 marks" in " ".join(output.split())
     tables = tables_of(folder)
     assert tables.keys() == {
-        "thresholds", "agreement", "seconds", "truth", "planted", "whereabouts", "stability", "purification",
+        "thresholds", "agreement", "seconds", "truth", "planted", "location", "stability", "purification",
     }  # fmt: skip
     described = DOCUMENT.partition("## Tables")[2]
     assert tables.keys() == set(re.findall(r"^\| `(\w+)` \|", described, flags=re.MULTILINE))
@@ -81,7 +81,7 @@ def test_all_tables_scores_figures_and_findings_are_written(folder):
     assert set(purification["detector"]) == {"norm-topk:count=2", "norm:threshold=2"}
     assert (purification.loc[purification["purifier"] == "keep", "delta_auc"] == 0).all()
     for column in ("background", "background_all", "contrast", "border"):
-        assert column in tables["whereabouts"]
+        assert column in tables["location"]
         assert column in tables["thresholds"]
     own = tables["thresholds"][tables["thresholds"]["own"]].set_index(["detector", "layer"])
     assert own.loc[("norm-topk:count=2", 3), "tokens"] == 2
@@ -114,7 +114,7 @@ def test_the_truth_by_norm_is_that_of_the_same_pass(folder):
 def test_without_any_option_every_question_is_answered_that_needs_no_labels(folder):
     output = ran(folder, "-b", "tiny", "--detectors", "relative-norm,random", "--layers", "6")
     tables = tables_of(folder)
-    assert {"thresholds", "agreement", "seconds", "whereabouts", "stability", "purification"} == tables.keys()
+    assert {"thresholds", "agreement", "seconds", "location", "stability", "purification"} == tables.keys()
     assert tables["purification"]["class_cosine"].notna().any()
     assert "cosine of the class token" in output
     assert "First layer" in output or "never mark" in output

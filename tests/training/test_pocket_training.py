@@ -158,7 +158,7 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(tmp_path, monkeypatc
 
 def test_a_run_of_another_recipe_is_not_gone_on_with(tmp_path):
     weights_of(tmp_path, minutes=1e-6)
-    with pytest.raises(ValueError, match=r"of a run with seed 5, not seed 6\. Go on with the former"):
+    with pytest.raises(ValueError, match=r"of a run with seed 5, not seed 6\. Resume with the former"):
         train(tmp_path, replace(SHORT, seed=6), workers=0, half=False, look_every=0)
 
 

@@ -167,8 +167,8 @@ def test_a_folder_of_ones_own_beside_the_file_is_not_touched(tiny, folder):
     assert (mine / "notes.txt").read_text() == "keep"
 
 
-def test_a_folder_is_no_file_to_write(tiny, folder):
-    with pytest.raises(ValueError, match="is a folder; give --out the name of a file"):
+def test_a_directory_is_refused_as_output_file(tiny, folder):
+    with pytest.raises(ValueError, match="is a directory; give --out the name of a file"):
         encode(tiny, folder / "images", out=folder)
 
 

@@ -118,7 +118,7 @@ def test_tokens_that_keep_to_the_grid_are_named():
 
 
 def test_the_detector_whose_tokens_lie_furthest_from_the_base_rate_is_named():
-    whereabouts = pd.DataFrame(
+    location = pd.DataFrame(
         {
             "detector": ["a", "b", "c"],
             "layer": [8, 11, 11],
@@ -128,10 +128,10 @@ def test_the_detector_whose_tokens_lie_furthest_from_the_base_rate_is_named():
         }
     )
     tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT}
-    said = findings({**tables, "whereabouts": whereabouts})[-1]
+    said = findings({**tables, "location": location})[-1]
     assert said == "Of the 400 labeled tokens that b marks at layer 11, 90% lie on background, and of all patches 60%."
-    unlabeled = whereabouts.drop(columns=["labeled", "background", "background_all"])
-    assert "background" not in findings({**tables, "whereabouts": unlabeled})[-1]
+    unlabeled = location.drop(columns=["labeled", "background", "background_all"])
+    assert "background" not in findings({**tables, "location": unlabeled})[-1]
 
 
 def test_what_purifying_does_to_the_accuracy_is_reported():

@@ -11,7 +11,7 @@ from diagnostics import Recorder, load_backbone
 from diagnostics.detectors import DETECTORS
 from diagnostics.images import load_image
 from diagnostics.measures.pca import principal_components
-from diagnostics.studies.image_report import LookInside
+from diagnostics.studies.image_report import ImageReports
 
 DETECTOR = "norm-topk:count=3"
 
@@ -29,7 +29,7 @@ def image(tmp_path):
 
 
 def looked(backbone, image, *detectors, **options):
-    (found,) = LookInside(backbone, [image], detectors or [DETECTOR], size="80x48", **options)
+    (found,) = ImageReports(backbone, [image], detectors or [DETECTOR], size="80x48", **options)
     return found
 
 
@@ -72,12 +72,12 @@ def test_scores_and_marks_are_the_detectors_own(backbone, image):
 
 def test_a_rule_that_is_no_threshold_has_none(image):
     specs = ["norm-topk", "som-release", "lof-release", "adaptive", "norm:threshold=5"]
-    (found,) = LookInside(load_backbone("tiny"), [image], specs, size="96", layers=[6])
+    (found,) = ImageReports(load_backbone("tiny"), [image], specs, size="96", layers=[6])
     assert [found.scored[spec].threshold for spec in specs] == [None, None, None, None, 5.0]
 
 
 def test_only_what_was_marked_is_purified(backbone, image):
-    found = looked(backbone, image, "random:count=2", DETECTOR, purifier="zero", by=DETECTOR)
+    found = looked(backbone, image, "random:count=2", DETECTOR, purifier="zero", purified_by=DETECTOR)
     marked = found.scored[DETECTOR].marked
     norms = found.norms[1:, backbone.prefix :]
     assert (found.purified_norms[marked] == 0).all()
@@ -112,7 +112,7 @@ def test_layers_and_heads_are_those_asked_for(backbone, image):
 
 
 def test_a_padded_image_lies_inside_its_frame(image):
-    (found,) = LookInside(load_backbone("tiny"), [image], [DETECTOR], size="native")
+    (found,) = ImageReports(load_backbone("tiny"), [image], [DETECTOR], size="native")
     assert tuple(found.layout.grid) == (4, 6)  # 50 x 90 in patches of 16
     assert found.inset == pytest.approx((7 / 64, 3 / 96, 50 / 64, 90 / 96))
     assert found.aspect == pytest.approx(96 / 64)
@@ -120,7 +120,7 @@ def test_a_padded_image_lies_inside_its_frame(image):
 
 
 def test_a_stretched_image_keeps_its_own_proportions(backbone, image):
-    (found,) = LookInside(backbone, [image], [DETECTOR], size="64")
+    (found,) = ImageReports(backbone, [image], [DETECTOR], size="64")
     assert tuple(found.layout.grid) == (4, 4)
     assert found.aspect == pytest.approx(90 / 50)
     assert found.inset == (0, 0, 1, 1)
@@ -129,14 +129,14 @@ def test_a_stretched_image_keeps_its_own_proportions(backbone, image):
 def test_images_that_cannot_be_read_are_named(image):
     bad = image.with_name("b.png")
     bad.write_bytes(b"no image")
-    looking = LookInside(load_backbone("tiny"), [bad, image], [DETECTOR], size="80x48")
+    looking = ImageReports(load_backbone("tiny"), [bad, image], [DETECTOR], size="80x48")
     assert [one.name for one in looking] == ["a.png"]
     assert list(looking.left_out) == ["b.png"]
 
 
 def test_arrays_of_one_size_are_kept_apart():
     arrays = [np.full((48, 80, 3), value, np.uint8) for value in (0, 200)]
-    first, second = LookInside(load_backbone("tiny"), arrays, [DETECTOR], size="80x48")
+    first, second = ImageReports(load_backbone("tiny"), arrays, [DETECTOR], size="80x48")
     assert (first.image.max(), second.image.min()) == (0, 200)
     assert not np.array_equal(first.norms, second.norms)
 
@@ -144,10 +144,10 @@ def test_arrays_of_one_size_are_kept_apart():
 def test_what_does_not_go_together_is_refused_at_the_door(image):
     tiny, bare = load_backbone("tiny"), load_backbone("tiny:class_token=false")
     with pytest.raises(ValueError, match="by"):
-        LookInside(tiny, [image], [DETECTOR], by="lof")
+        ImageReports(tiny, [image], [DETECTOR], purified_by="lof")
     with pytest.raises(ValueError, match="heads"):
-        LookInside(tiny, [image], [DETECTOR], heads="some")
+        ImageReports(tiny, [image], [DETECTOR], heads="some")
     with pytest.raises(ValueError, match="class token"):
-        LookInside(bare, [image], [DETECTOR], purifier="class-token")
+        ImageReports(bare, [image], [DETECTOR], purifier="class-token")
     with pytest.raises(ValueError, match="class-residual"):
-        LookInside(bare, [image], ["class-residual"])
+        ImageReports(bare, [image], ["class-residual"])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diagnostics import image_paths
 from diagnostics.layout import Grid
-from diagnostics.studies.location import border_distance, patch_contrast, patch_places, whereabouts_table
+from diagnostics.studies.location import border_distance, location_table, patch_contrast, patch_places
 from diagnostics.studies.scoring import score_images
 
 PATCH = (16, 16)
@@ -24,7 +24,7 @@ def half_checkered(rows: int = 4, cols: int = 6) -> np.ndarray:
 
 
 def table_of(scores, images, **settings):
-    return whereabouts_table(scores, patch_places(scores, images, **settings))
+    return location_table(scores, patch_places(scores, images, **settings))
 
 
 def dataset(marks: dict[str, list[tuple[int, int, int]]], grids: list[Grid], *, size: str, names=None) -> xr.Dataset:

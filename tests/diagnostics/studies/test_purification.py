@@ -295,13 +295,13 @@ def test_a_detector_that_has_learned_does_not_learn_again(tiny, photos, monkeypa
     pd.testing.assert_frame_equal(table_of(tiny, photos, detector=learner, layers=[LAYER], fitted=ready), expected)
 
 
-@pytest.mark.parametrize(("at", "said"), [(1, "`norm` found tokens"), (12, "`tiny` makes tokens")])
-def test_tokens_that_are_no_numbers_are_reported_with_image_and_layer(photos, at, said):
+@pytest.mark.parametrize(("layer", "values"), [(1, "scores of `norm`"), (12, "tokens of `tiny`")])
+def test_nan_or_infinite_values_raise_with_image_and_layer(photos, layer, values):
     broken = load_backbone("tiny")
     with torch.no_grad():
-        broken.model.visual.transformer.resblocks[at - 1].mlp.c_proj.bias[0] = torch.nan
+        broken.model.visual.transformer.resblocks[layer - 1].mlp.c_proj.bias[0] = torch.nan
     settings = {"purifiers": ["keep"], "layers": [1], "size": "native"}
-    with pytest.raises(ValueError, match=f"{said} that are no numbers in `image-0001` at layer {at}"):
+    with pytest.raises(ValueError, match=f"{values} are NaN or infinite in `image-0001` at layer {layer}"):
         purification_table(broken, photos, detector="norm", **settings)
 
 
@@ -332,7 +332,7 @@ def test_the_interval_of_equal_values_is_a_point_and_of_none_is_nan():
     [
         ({"layers": [0]}, "`layers` should be among 1…12"),
         ({"layers": [13]}, r"`layer` should lie in 0…12"),
-        ({"layers": []}, "`layers` should be among 1…12"),
+        ({"layers": []}, "`layers` should name at least one layer"),
         ({"purifiers": []}, "`purifiers` should name at least one"),
         ({"purifiers": ["neigbor-mean"]}, "Did you mean `neighbor-mean`"),
         ({"detector": "nrom"}, "Did you mean `norm`"),

@@ -34,9 +34,9 @@ def blocks(seed: int, rows: int = 4, cols: int = 6) -> np.ndarray:
     return np.repeat(grays.repeat(16, 0).repeat(16, 1)[..., None], 3, axis=2)
 
 
-def by_content(backbone, images, detectors, *, layers, fitted, size, batch):
+def by_content(backbone, images, detectors, *, fitted, options):
     """Stands in for score_images: a patch's score is its mean gray alone, and above 140 it is marked."""
-    assert size == "native"
+    assert str(options.size) == "native"
     maps = [np.asarray(as_image(image.source)).astype(float).mean(-1) for image in images]
     maps = [gray.reshape(gray.shape[0] // 16, 16, -1, 16).mean((1, 3)) for gray in maps]
     rows, cols = (max(gray.shape[side] for gray in maps) for side in (0, 1))
@@ -50,7 +50,7 @@ def by_content(backbone, images, detectors, *, layers, fitted, size, batch):
             "marked": (dims, score > 140),
             "inside": (("image", "row", "col"), np.isfinite(score[0, :, 0])),
         },
-        coords={"detector": list(detectors), "layer": list(layers), "image": np.arange(len(maps))},
+        coords={"detector": list(detectors), "layer": list(options.layers), "image": np.arange(len(maps))},
     )
 
 
@@ -166,12 +166,12 @@ def test_detectors_that_learn_do_so_once_or_not_at_all(monkeypatch):
     pd.testing.assert_frame_equal(given, alone)
 
 
-def test_tokens_that_are_no_numbers_are_reported_with_the_image_and_the_change(tmp_path):
+def test_nan_or_infinite_scores_raise_with_the_image(tmp_path):
     broken = load_backbone("tiny")
     with torch.no_grad():
         broken.model.visual.conv1.weight.mul_(1e38)
     Image.fromarray(noise(0)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"`norm` found tokens that are no numbers in `a\.png.*` at layer 3"):
+    with pytest.raises(ValueError, match=r"scores of `norm` are NaN or infinite in `a\.png.*` at layer 3"):
         stability_table(broken, tmp_path, ["norm"], layers=[3])
 
 
