@@ -58,20 +58,28 @@ if TYPE_CHECKING:
     from diagnostics.purifiers.checks import check_inputs as check_inputs
     from diagnostics.registry import Registry as Registry
     from diagnostics.studies.agreement import agreement_table as agreement_table
+    from diagnostics.studies.attention_maps import attention as attention
     from diagnostics.studies.comparison import compare as compare
     from diagnostics.studies.dense_tokens import dense_tokens as dense_tokens
     from diagnostics.studies.dense_tokens import encode as encode
+    from diagnostics.studies.feature_maps import features as features
     from diagnostics.studies.findings import findings as findings
+    from diagnostics.studies.location import location_table as location_table
     from diagnostics.studies.location import patch_places as patch_places
-    from diagnostics.studies.location import whereabouts_table as whereabouts_table
+    from diagnostics.studies.outlier_search import find_outliers as find_outliers
     from diagnostics.studies.planting import planted_scores as planted_scores
     from diagnostics.studies.planting import planted_truth as planted_truth
     from diagnostics.studies.probe import measure_images as measure_images
     from diagnostics.studies.probe import probe as probe
     from diagnostics.studies.purification import purification_table as purification_table
+    from diagnostics.studies.purified_features import Purified as Purified
+    from diagnostics.studies.purified_features import purify as purify
+    from diagnostics.studies.purified_features import purify_tokens as purify_tokens
+    from diagnostics.studies.scoring import fit_detectors as fit_detectors
     from diagnostics.studies.scoring import score_images as score_images
     from diagnostics.studies.stability import stability_table as stability_table
     from diagnostics.studies.store import open_run as open_run
+    from diagnostics.studies.summary import first_outlier_layer as first_outlier_layer
     from diagnostics.studies.summary import layer_table as layer_table
     from diagnostics.studies.thresholds import threshold_table as threshold_table
     from diagnostics.studies.truth import truth_table as truth_table
@@ -193,16 +201,19 @@ NAMES_OF = {
     "diagnostics.purifiers.checks": ("check_inputs",),
     "diagnostics.registry": ("Registry",),
     "diagnostics.studies.agreement": ("agreement_table",),
+    "diagnostics.studies.attention_maps": ("attention",),
     "diagnostics.studies.comparison": ("compare",),
     "diagnostics.studies.dense_tokens": (
         "dense_tokens",
         "encode",
     ),
+    "diagnostics.studies.feature_maps": ("features",),
     "diagnostics.studies.findings": ("findings",),
     "diagnostics.studies.location": (
         "patch_places",
-        "whereabouts_table",
+        "location_table",
     ),
+    "diagnostics.studies.outlier_search": ("find_outliers",),
     "diagnostics.studies.planting": (
         "planted_scores",
         "planted_truth",
@@ -212,10 +223,21 @@ NAMES_OF = {
         "probe",
     ),
     "diagnostics.studies.purification": ("purification_table",),
-    "diagnostics.studies.scoring": ("score_images",),
+    "diagnostics.studies.purified_features": (
+        "Purified",
+        "purify",
+        "purify_tokens",
+    ),
+    "diagnostics.studies.scoring": (
+        "fit_detectors",
+        "score_images",
+    ),
     "diagnostics.studies.stability": ("stability_table",),
     "diagnostics.studies.store": ("open_run",),
-    "diagnostics.studies.summary": ("layer_table",),
+    "diagnostics.studies.summary": (
+        "first_outlier_layer",
+        "layer_table",
+    ),
     "diagnostics.studies.thresholds": ("threshold_table",),
     "diagnostics.studies.truth": ("truth_table",),
     "diagnostics.taps": (

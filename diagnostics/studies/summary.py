@@ -20,7 +20,7 @@ def layer_table(dataset: xr.Dataset) -> pd.DataFrame:
     Images are read a few at a time, so a run of any length can be summed up.
     """
     if not dataset.sizes["image"]:
-        raise ValueError("the run has no measured images yet; let `probe` go on, and then sum it up.")
+        raise ValueError("the run has no measured images yet; let `probe` resume, and then sum it up.")
     columns: dict[str, np.ndarray] = {}
     if "norm" in dataset:
         columns["median norm"], columns["maximal norm"] = _norm_columns(dataset["norm"])
@@ -38,10 +38,52 @@ def layer_table(dataset: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(dataset["layer"].values, name="layer"))
 
 
+def first_outlier_layer(dataset: xr.Dataset, *, ratio: float = 3.0) -> int | None:
+    """The layer at which outliers begin: the first where, in half the images, a patch stands far above the others.
+
+    Parameters
+    ----------
+    dataset
+        A run of `probe`, with the measure `norms` (variable `norm_ratio`, dims image and layer).
+    ratio
+        Above how many times the image's median patch norm a patch counts; 3 is our choice.
+
+    Returns
+    -------
+    int or None
+        The first measured layer (1…L) whose largest over median patch norm, median over images, is above `ratio`.
+        None where there is none: the model is clean, or outliers begin after the layers that were measured.
+
+    Raises
+    ------
+    ValueError
+        For a run without `norm_ratio`, or without images.
+
+    Source
+    ------
+    Ours; outliers as tokens of high norm: Darcet et al. 2024, arXiv:2309.16588.
+
+    Examples
+    --------
+    >>> import numpy as np, attention_outliers as ao
+    >>> image = np.full((64, 64, 3), 128, np.uint8)
+    >>> run = ao.probe(ao.load_backbone("tiny"), image, measures=["norms"])
+    >>> print(ao.first_outlier_layer(run))
+    None
+    """
+    if "norm_ratio" not in dataset:
+        raise ValueError("the run should have `norm_ratio`; probe with the measure `norms`.")
+    if not dataset.sizes["image"]:
+        raise ValueError("the run has no measured images yet; let `probe` resume, and then ask again.")
+    median = dataset["norm_ratio"].median("image").transpose("layer").values
+    above = dataset["layer"].values[median > ratio]
+    return int(above.min()) if above.size else None
+
+
 def _outliers_label(outliers: xr.DataArray) -> str:
     """`tokens > 3 x median`, with the ratio that the run was measured with."""
-    said = re.search(r"\S+ x median", outliers.attrs.get("long_name", ""))
-    return f"tokens > {said.group()}" if said else "outlying tokens"
+    limit = re.search(r"\S+ x median", outliers.attrs.get("long_name", ""))
+    return f"tokens > {limit.group()}" if limit else "outlying tokens"
 
 
 def _mean(values: xr.DataArray) -> np.ndarray:
@@ -55,15 +97,15 @@ def _most_frequent(values: xr.DataArray) -> np.ndarray:
 
 def _norm_columns(norm: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     medians, maxima = [], []
-    for some in _some(norm):
-        flat = some.transpose("image", "layer", "row", "col").values.reshape(
-            some.sizes["image"], some.sizes["layer"], -1
+    for images in _image_blocks(norm):
+        flat = images.transpose("image", "layer", "row", "col").values.reshape(
+            images.sizes["image"], images.sizes["layer"], -1
         )
         medians.append(np.nanmedian(flat, axis=-1))
         maxima.append(np.nanmax(flat, axis=-1))
     return np.median(np.concatenate(medians), axis=0), np.concatenate(maxima).max(axis=0)
 
 
-def _some(values: xr.DataArray) -> Iterator[xr.DataArray]:
+def _image_blocks(values: xr.DataArray) -> Iterator[xr.DataArray]:
     for start in range(0, values.sizes["image"], AT_ONCE):
         yield values.isel(image=slice(start, start + AT_ONCE))
