@@ -19,7 +19,7 @@ from diagnostics.registry import Value, convert, unknown_name
 from diagnostics.taps import Recording, resolve_layer
 
 # A named place of the stock forward that an encoder reads: (tap, layer), the layer as 1…L, 0 or negative.
-Place = tuple[str, int]
+TapSite = tuple[str, int]
 
 
 class Activations:
@@ -76,18 +76,22 @@ class Encoding:
 
 
 def encoding(
-    stock: Activations, tokens: Tensor, *, class_token: Tensor | None = None, extras: dict[str, Tensor] | None = None
+    activations: Activations,
+    tokens: Tensor,
+    *,
+    class_token: Tensor | None = None,
+    extras: dict[str, Tensor] | None = None,
 ) -> Encoding:
     """The encoding from tokens of width D: final norm and projection on (B, T, D), prefix first, or (B, N, D) patches.
 
     `class_token` (B, D) stands for the one among the tokens, or where there are only patches.
     """
-    layout, backbone = stock.layout, stock.backbone
+    layout, backbone = activations.layout, activations.backbone
     if tokens.shape[1] == layout.tokens:
         if class_token is None and layout.has_class_token:
             class_token = layout.class_token(tokens)
         tokens = layout.patches(tokens)
-    height, width = stock.images.shape[-2:]
+    height, width = activations.images.shape[-2:]
     projected = backbone.project(tokens if class_token is None else torch.cat([class_token[:, None], tokens], dim=1))
     return Encoding(
         patches=projected if class_token is None else projected[:, 1:],
@@ -105,7 +109,7 @@ class Encoder(ABC):
     """
 
     @abstractmethod
-    def needs(self, depth: int) -> Iterable[Place]:
+    def needs(self, depth: int) -> Iterable[TapSite]:
         """Places of the stock forward that it reads; the trunk stops at the last layer that anybody needs."""
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
@@ -125,7 +129,7 @@ class Encoder(ABC):
         return self if ready is detector else replace(typing.cast(Any, self), detector=ready)
 
     @abstractmethod
-    def __call__(self, stock: Activations) -> Encoding:
+    def __call__(self, activations: Activations) -> Encoding:
         """Dense features of the batch."""
 
 

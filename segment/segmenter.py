@@ -29,9 +29,9 @@ from diagnostics.layout import Padding
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.registry import unknown_name
 from segment.decoding.decode import check_decode, decode
-from segment.decoding.merge import Gathering, ScoreMaps
+from segment.decoding.merge import ScoreAccumulator, ScoreMaps
 from segment.decoding.refine import REFINERS, Canvas, Refiner
-from segment.decoding.windows import WINDOWS, Places, Windows
+from segment.decoding.windows import WINDOWS, WindowGrid, Windows
 from segment.encoders.encode_many import encode_many
 from segment.method import Decode, Encoder, Method, Scores, TextFeatures
 from segment.methods import METHODS
@@ -116,7 +116,7 @@ class _Opened:
     source: ImageSource
     image: Image.Image
     shown: Tensor
-    places: Places
+    places: WindowGrid
 
 
 class Segmenter:
@@ -290,7 +290,9 @@ class Segmenter:
 
     def _scored(self, block: Sequence[_Opened], methods: Sequence[Method]) -> Iterator[list[ScoreMaps]]:
         """Refined scores of each image by each method; the windows of all images go through the network first."""
-        gathered = [[Gathering(item.places, (item.image.height, item.image.width)) for _ in methods] for item in block]
+        gathered = [
+            [ScoreAccumulator(item.places, (item.image.height, item.image.width)) for _ in methods] for item in block
+        ]
         windows = [
             Window(place, number, pixels)
             for place, item in enumerate(block)

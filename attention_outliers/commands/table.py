@@ -40,7 +40,7 @@ def table(
         print_cells(cells, form, show)
         return
     from segment.evaluation.metrics.bootstrap import REPLICATES
-    from segment.evaluation.paired import compare as paired
+    from segment.evaluation.paired import paired_differences as paired
 
     differences = []
     for pair in paired(cells, *methods):

@@ -25,7 +25,7 @@ from diagnostics.registry import parse_spec
 from segment.datasets import needs_root, open_dataset
 from segment.datasets.check import check
 from segment.datasets.on_disk import OnDisk
-from segment.decoding.masks.sam import Sam
+from segment.decoding.masks.sam import SamMasks
 from segment.encoders.second_backbone import SELF
 from segment.evaluation.engines.local import device_of
 from segment.method import Method
@@ -156,7 +156,7 @@ def _second_models(part: Any) -> list[str]:
         value = getattr(part, entry.name)
         if entry.name == "vfm" and value != SELF:
             found.append(re.sub(r"^([^:()]+)\((.*)\)$", r"\1:\2", value))
-        elif isinstance(part, Sam) and entry.name == "model":
+        elif isinstance(part, SamMasks) and entry.name == "model":
             found.append(f"hf-hub:{value}")
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             found += _second_models(value)

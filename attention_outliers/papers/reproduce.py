@@ -23,11 +23,11 @@ from diagnostics.registry import parse_spec
 from segment.evaluation.engines import Engine
 from segment.evaluation.engines.local import device_of
 from segment.evaluation.evaluate import evaluate
-from segment.evaluation.results import Cell, read_cells
+from segment.evaluation.results import ResultCell, read_cells
 from segment.evaluation.storage import Storage, storage_at
 
 RUNS, PARTS, COSTS = "runs", "classified", "costs"
-# Fields of segment.evaluation.results.Cell that are shares of one; tables have percent.
+# Fields of segment.evaluation.results.ResultCell that are shares of one; tables have percent.
 PERCENT = 100
 
 Where = tuple[str, str]
@@ -123,7 +123,9 @@ class _Bench:
             share = getattr(cell, place.column.metric)
             found.put(place, None if share is None else PERCENT * share, whole=cell.whole)
 
-    def _run(self, group: Group, backbone: Backbone | str, missing: list[str]) -> tuple[list[Cell], dict[str, str]]:
+    def _run(
+        self, group: Group, backbone: Backbone | str, missing: list[str]
+    ) -> tuple[list[ResultCell], dict[str, str]]:
         """Cells of the methods that run, and why others don't."""
         if isinstance(backbone, str):
             return [], dict.fromkeys(missing, backbone)
@@ -167,7 +169,7 @@ class _Bench:
         reasons = {method: self._tried[group.backbone, method, window] for method in methods}
         return {method: reason for method, reason in reasons.items() if reason}
 
-    def _known(self, group: Group, backbone: Backbone | str) -> dict[str, Cell]:
+    def _known(self, group: Group, backbone: Backbone | str) -> dict[str, ResultCell]:
         """The cells that are there already, by method: same images, weights, precision and protocol."""
         try:
             cells = read_cells(f"{self.out}/{RUNS}")

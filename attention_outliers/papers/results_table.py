@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from attention_outliers.papers import Published, published
 from diagnostics.registry import unknown_name
 from segment.evaluation.protocols.base import CHANGED
-from segment.evaluation.results import Cell
+from segment.evaluation.results import ResultCell
 
 Form = Literal["text", "markdown", "latex", "csv"]
 FORMS: tuple[str, ...] = get_args(Form)
@@ -29,29 +29,29 @@ class Sheet:
     notes: tuple[str, ...]
 
 
-def sheets(cells: Sequence[Cell]) -> list[Sheet]:
+def sheets(cells: Sequence[ResultCell]) -> list[Sheet]:
     """A sheet for each backbone and protocol, with all that was changed in it.
 
     mIoU in percent with the ends of its 95 % interval; where the very cell was published, that number and the
     difference. `*` marks runs on a part of the data set, `~` numbers that were published under another protocol. Of
     several runs of one cell the one with the most images counts.
     """
-    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    groups: dict[tuple[str, str, str], list[ResultCell]] = {}
     for cell in cells:
         changed = ", ".join(one.removeprefix(CHANGED) for one in cell.departures if one.startswith(CHANGED))
         groups.setdefault((cell.backbone, cell.protocol, changed), []).append(cell)
     return [_sheet(*key, _largest(some)) for key, some in sorted(groups.items())]
 
 
-def _largest(cells: Sequence[Cell]) -> dict[tuple[str, str], Cell]:
+def _largest(cells: Sequence[ResultCell]) -> dict[tuple[str, str], ResultCell]:
     """(method, data set) -> the cell with the most images."""
-    found: dict[tuple[str, str], Cell] = {}
+    found: dict[tuple[str, str], ResultCell] = {}
     for cell in sorted(cells, key=lambda one: one.images["scored"]):
         found[cell.method, cell.dataset] = cell
     return found
 
 
-def _sheet(backbone: str, protocol: str, changed: str, cells: dict[tuple[str, str], Cell]) -> Sheet:
+def _sheet(backbone: str, protocol: str, changed: str, cells: dict[tuple[str, str], ResultCell]) -> Sheet:
     methods = list(dict.fromkeys(method for method, _ in sorted(cells)))
     datasets = list(dict.fromkeys(dataset for _, dataset in sorted(cells, key=lambda pair: pair[1])))
     printed = {key: next(iter(published(*key, backbone, protocol)), None) for key in cells}
@@ -72,14 +72,14 @@ def _sheet(backbone: str, protocol: str, changed: str, cells: dict[tuple[str, st
     return Sheet(title, tuple(header), tuple(rows), _notes(datasets, cells, printed))
 
 
-def _score(cell: Cell | None) -> str:
+def _score(cell: ResultCell | None) -> str:
     if cell is None or cell.miou is None:
         return "–"
     ends = "" if cell.low is None or cell.high is None else f" [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
     return f"{100 * cell.miou:.2f}{ends}{'' if cell.whole else PARTLY}"
 
 
-def _beside(cell: Cell | None, number: Published | None) -> list[str]:
+def _beside(cell: ResultCell | None, number: Published | None) -> list[str]:
     if number is None:
         return ["–", "–"]
     said = f"{number.miou:g}{'' if number.same_protocol else ELSEWHERE}"
@@ -87,7 +87,7 @@ def _beside(cell: Cell | None, number: Published | None) -> list[str]:
 
 
 def _notes(
-    datasets: Sequence[str], cells: dict[tuple[str, str], Cell], printed: dict[tuple[str, str], Published | None]
+    datasets: Sequence[str], cells: dict[tuple[str, str], ResultCell], printed: dict[tuple[str, str], Published | None]
 ) -> tuple[str, ...]:
     notes = []
     for dataset in datasets:
@@ -106,7 +106,7 @@ def _notes(
     return tuple(notes)
 
 
-def _images(cells: Sequence[Cell]) -> str:
+def _images(cells: Sequence[ResultCell]) -> str:
     said = []
     for cell in cells:
         left_out = "".join(f", {cell.images[why]} {why}" for why in ("broken", "skipped") if cell.images[why])

@@ -12,7 +12,7 @@ from torch import Tensor
 from attention_outliers.papers.plan import Group
 from diagnostics.backbones import Backbone
 from diagnostics.images import as_size
-from segment.decoding.windows import Places, Span
+from segment.decoding.windows import Span, WindowGrid
 from segment.encoders.encode_many import encode_many
 from segment.evaluation.job import under_protocol
 from segment.evaluation.protocols import Protocol
@@ -29,11 +29,11 @@ class Trial(NamedTuple):
     refused: dict[str, str]
 
 
-def windows_of(protocol: Protocol, native: tuple[int, int], image: tuple[int, int] = USUAL) -> Places:
+def windows_of(protocol: Protocol, native: tuple[int, int], image: tuple[int, int] = USUAL) -> WindowGrid:
     """The windows of an image of (width, height) under a protocol, for a model of `native` (height, width)."""
     if protocol.scored == "crop":
         side = as_size(str(protocol.size)).short or min(native)
-        return Places((side, side), (Span(0, side),), (Span(0, side),))
+        return WindowGrid((side, side), (Span(0, side),), (Span(0, side),))
     size = protocol.windows.shown(native) if protocol.size is None else as_size(protocol.size)
     return protocol.windows.places(size.of(*image), native)
 

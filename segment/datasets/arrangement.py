@@ -20,7 +20,7 @@ class DatasetError(FileError):
     """A folder that does not hold the data set, or not all of it."""
 
 
-class Pair(NamedTuple):
+class LabeledImage(NamedTuple):
     """An image and the place of its label map, which may turn out to be empty."""
 
     name: str
@@ -32,7 +32,7 @@ class Pair(NamedTuple):
 class Listing:
     """The pairs of a data set, how their label maps are to be read, and label maps whose image is missing."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[LabeledImage, ...]
     codes: Codes
     complete: int  # images that have their label map
     orphans: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Arrangement:
         else:
             ids = sorted(images if self.listed_by == "images" else masks)
         pairs = tuple(
-            Pair(
+            LabeledImage(
                 name,
                 f"{images_at}/{name}{self.image_suffix}",
                 f"{masks_at}/{name}{self.mask_suffix}",

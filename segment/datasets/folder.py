@@ -10,7 +10,7 @@ from typing import Literal
 
 from diagnostics.images import find_images
 from diagnostics.images.label_maps import LABEL_SUFFIXES, LabelError, find_label
-from segment.datasets.arrangement import DatasetError, Listing, Pair
+from segment.datasets.arrangement import DatasetError, LabeledImage, Listing
 from segment.datasets.codes import IGNORE, IGNORE_WIDE, as_they_are, one_less
 from segment.datasets.on_disk import OnDisk
 from segment.text.vocabulary import Vocabulary
@@ -84,7 +84,7 @@ def _ignored_value(classes: int, ignore: int | None, background: int | None) -> 
     return void
 
 
-def _orphans(masks: Path, pairs: Sequence[Pair]) -> tuple[str, ...]:
+def _orphans(masks: Path, pairs: Sequence[LabeledImage]) -> tuple[str, ...]:
     """Label maps that belong to no image."""
     known = {os.path.realpath(pair.mask) for pair in pairs}
     maps = (Path(directory) / file for directory, _, files in os.walk(masks, followlinks=True) for file in files)
@@ -95,7 +95,7 @@ def _orphans(masks: Path, pairs: Sequence[Pair]) -> tuple[str, ...]:
     )
 
 
-def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
+def _pairs(images: Path, masks: Path) -> tuple[LabeledImage, ...]:
     """Every image with its label map or, where there is none, the place where it should be."""
     paths = [path for path in find_images(images) if masks not in path.parents or images == masks]
     below = {path: path.relative_to(images) for path in paths}
@@ -109,5 +109,5 @@ def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
             mask = find_label(relative, masks)
         except LabelError:
             mask = masks / f"{stem}.png"
-        pairs.append(Pair(name, str(path), str(mask)))
+        pairs.append(LabeledImage(name, str(path), str(mask)))
     return tuple(pairs)

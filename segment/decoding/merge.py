@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.layout import Padding
-from segment.decoding.windows import Places, Span
+from segment.decoding.windows import Span, WindowGrid
 
 # Bytes of scores that are made at once. Our choice: large enough for fast products, small beside a model's weights.
 TILE_BYTES = 32 * 2**20
 
 
-class Block(NamedTuple):
+class ScoreTile(NamedTuple):
     """Scores of some queries in one rectangle of the image: values (q, h, w); `queries` None means all."""
 
     rows: slice
@@ -41,7 +41,7 @@ class ScoreMaps(ABC):
     scored: Tensor
 
     @abstractmethod
-    def blocks(self, queries: Tensor | None = None) -> Iterator[Block]:
+    def blocks(self, queries: Tensor | None = None) -> Iterator[ScoreTile]:
         """All pixels of all queries, or of the chosen ones in their order, each once. Values may be overwritten."""
 
     def whole(self, queries: Tensor | None = None) -> Tensor:
@@ -80,7 +80,7 @@ class Merged(ScoreMaps):
     def size(self) -> tuple[int, int]:  # type: ignore[override]
         return self.vertical.shape[0], self.horizontal.shape[0]
 
-    def blocks(self, queries: Tensor | None = None) -> Iterator[Block]:
+    def blocks(self, queries: Tensor | None = None) -> Iterator[ScoreTile]:
         labels = not self.maps.is_floating_point()
         chosen = torch.arange(len(self.owners), device=self.maps.device) if queries is None else queries
         maps = self.maps if labels or queries is None else self.maps[queries]
@@ -98,7 +98,7 @@ class Merged(ScoreMaps):
                 if labels:
                     near_by = (near_by == chosen.to(near_by)[:, None, None]).float()
                 values = vertical.to(near_by) @ (near_by @ horizontal.to(near_by).mT)
-                yield Block(rows, cols, queries, values)
+                yield ScoreTile(rows, cols, queries, values)
 
 
 def _steps(length: int, step: int) -> list[slice]:
@@ -144,10 +144,10 @@ def _stretched(columns: Tensor, size: int) -> Tensor:
     return F.interpolate(columns[None, None], size=shape, mode="bilinear", align_corners=False)[0, 0]
 
 
-class Gathering:
+class ScoreAccumulator:
     """Collects the score maps of one image's windows as they come, in any order, into a `Merged`."""
 
-    def __init__(self, places: Places, size: tuple[int, int]) -> None:
+    def __init__(self, places: WindowGrid, size: tuple[int, int]) -> None:
         self.places, self.size = places, size
         self.missing = places.count
         self.by_class = False

@@ -23,7 +23,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Places:
+class WindowGrid:
     """Where the windows of an image of `size` (height, width) lie: every span of `rows` with every one of `cols`.
 
     All windows of an image have one shape. They need not cover it.
@@ -58,7 +58,7 @@ class Windows(ABC):
         """The size that images are brought to where none is asked for; `native` is the model's (height, width)."""
 
     @abstractmethod
-    def places(self, size: tuple[int, int], native: tuple[int, int]) -> Places:
+    def places(self, size: tuple[int, int], native: tuple[int, int]) -> WindowGrid:
         """The windows of an image of (height, width)."""
 
 
@@ -113,9 +113,9 @@ class Slide(Windows):
     def shown(self, native: tuple[int, int]) -> Size:
         return _short_side(int(SHORT_TO_CROP * min(self._sides(native)[:2])))
 
-    def places(self, size: tuple[int, int], native: tuple[int, int]) -> Places:
+    def places(self, size: tuple[int, int], native: tuple[int, int]) -> WindowGrid:
         height, width, down, along = self._sides(native)
-        return Places(size, spans(size[0], height, down), spans(size[1], width, along))
+        return WindowGrid(size, spans(size[0], height, down), spans(size[1], width, along))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +125,8 @@ class Whole(Windows):
     def shown(self, native: tuple[int, int]) -> Size:
         return _short_side(int(SHORT_TO_CROP * min(native)))
 
-    def places(self, size: tuple[int, int], native: tuple[int, int]) -> Places:
-        return Places(size, (Span(0, size[0]),), (Span(0, size[1]),))
+    def places(self, size: tuple[int, int], native: tuple[int, int]) -> WindowGrid:
+        return WindowGrid(size, (Span(0, size[0]),), (Span(0, size[1]),))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +145,9 @@ class Center(Windows):
     def shown(self, native: tuple[int, int]) -> Size:
         return _short_side(self.size or min(native))
 
-    def places(self, size: tuple[int, int], native: tuple[int, int]) -> Places:
+    def places(self, size: tuple[int, int], native: tuple[int, int]) -> WindowGrid:
         height, width = (self.size or whole for whole in native)
-        return Places(size, (_middle(size[0], height),), (_middle(size[1], width),))
+        return WindowGrid(size, (_middle(size[0], height),), (_middle(size[1], width),))
 
 
 def _middle(length: int, side: int) -> Span:

@@ -20,7 +20,7 @@ from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import resolve_layer
 from segment.encoders.kernels import kernel_mix
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
-from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
+from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
 
 Similarity = Literal["cosine", "inner-product"]
 Joining = Literal["heads", "concatenated"]
@@ -109,7 +109,7 @@ class Correlation(Encoder):
         """The layer whose output is looked at and purified: the one before `recover_at`."""
         return self.recover_at - 1
 
-    def needs(self, depth: int) -> list[Place]:
+    def needs(self, depth: int) -> list[TapSite]:
         places = purification_needs(self.detector, self.purifier, self.purify_at_layer)
         if not self._same_layer(depth):
             places += [(name, self.affinity_layer) for name in STREAMS]
@@ -126,12 +126,12 @@ class Correlation(Encoder):
             return "block 1 has no layer before it to find outliers in; set `purifier=keep`, or a later `recover_at`"
         return purification_unsupported_reason(self.detector, self.purifier, layout)
 
-    def __call__(self, stock: Activations) -> Encoding:
-        layer = resolve_layer(self.recover_at, stock.depth)
-        block = stock.backbone.blocks[layer - 1]
-        tokens, mask = purified_tokens(stock, self.detector, self.purifier, self.purify_at_layer)
-        purified = tokens is not stock.tokens(self.purify_at_layer)
-        heads = block.qkv(tokens) if purified else stock.heads(self.recover_at)
+    def __call__(self, activations: Activations) -> Encoding:
+        layer = resolve_layer(self.recover_at, activations.depth)
+        block = activations.backbone.blocks[layer - 1]
+        tokens, mask = purified_tokens(activations, self.detector, self.purifier, self.purify_at_layer)
+        purified = tokens is not activations.tokens(self.purify_at_layer)
+        heads = block.qkv(tokens) if purified else activations.heads(self.recover_at)
         if self.weights == "correlation":
             found = block.mix(self._map(heads)[:, None], heads)
         else:
@@ -140,22 +140,22 @@ class Correlation(Encoder):
             found = tokens + found
         if self.ffn:
             found = found + block.ffn(found)
-        if layer < stock.depth:
-            found = stock.backbone.run(found, start=layer + 1, layout=stock.layout)
-        correlation = self._map(heads if self._same_layer(stock.depth) else self._recorded(stock))
-        return encoding(stock, found, extras=self._extras(stock, correlation) | {"outliers": mask})
+        if layer < activations.depth:
+            found = activations.backbone.run(found, start=layer + 1, layout=activations.layout)
+        correlation = self._map(heads if self._same_layer(activations.depth) else self._recorded(activations))
+        return encoding(activations, found, extras=self._extras(activations, correlation) | {"outliers": mask})
 
     def _same_layer(self, depth: int) -> bool:
         return resolve_layer(self.recover_at, depth) == resolve_layer(self.affinity_layer, depth)
 
-    def _recorded(self, stock: Activations) -> list[Tensor]:
-        return [stock.recording[name, self.affinity_layer] for name in STREAMS]
+    def _recorded(self, activations: Activations) -> list[Tensor]:
+        return [activations.recording[name, self.affinity_layer] for name in STREAMS]
 
     def _map(self, heads: QKV | Sequence[Tensor]) -> Tensor:
         return correlation_map(heads[:3], similarity=self.similarity, joining=self.joining)
 
-    def _extras(self, stock: Activations, correlation: Tensor) -> dict[str, Tensor]:
-        layout = stock.layout
+    def _extras(self, activations: Activations, correlation: Tensor) -> dict[str, Tensor]:
+        layout = activations.layout
         if self.denoise == "class-row":
             affinity = above_class_row(correlation, layout)
         else:
@@ -167,11 +167,11 @@ class Correlation(Encoder):
             # columns, since a prototype needs a value at every patch (Eq 6).
             # No cosine exceeds that of a vector with itself; what rounding leaves above 0 is cut off.
             kept = excess <= 0 if self.similarity == "inner-product" else excess <= ROUNDING
-        extras = {"affinity": affinity, "kept": kept, "image": image_of(stock)}
+        extras = {"affinity": affinity, "kept": kept, "image": image_of(activations)}
         return extras | ({"correlation": correlation} if self.raw_maps else {})
 
 
-def image_of(stock: Activations) -> Tensor:
+def image_of(activations: Activations) -> Tensor:
     """The images as they were before normalization, with the padding to whole patches: (B, 3, h, w) in [0, 1]."""
-    images = pad_to_patches(stock.images.to(stock.backbone.device).float(), stock.backbone.patch_size)
-    return denormalize(images, stock.backbone.mean, stock.backbone.std).clamp(0, 1)
+    images = pad_to_patches(activations.images.to(activations.backbone.device).float(), activations.backbone.patch_size)
+    return denormalize(images, activations.backbone.mean, activations.backbone.std).clamp(0, 1)

@@ -19,7 +19,7 @@ from diagnostics.taps import Recorder, chain
 from segment.encoders.kernels import PAIRS, Combine, check_kernel, kernel_mix, kernel_terms
 from segment.encoders.layerwise import fitted_layerwise
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
-from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
+from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
 
 # What attention of a block is made of, besides the block's input: recorded, it need not be made again.
 PARTS = ("normed", "query", "key", "value")
@@ -70,10 +70,10 @@ class DualPath(Encoder):
         elif not self.inverse_temperature > 0:
             raise ValueError(f"`inverse_temperature` should be above 0; got {self.inverse_temperature}.")
 
-    def needs(self, depth: int) -> list[Place]:
+    def needs(self, depth: int) -> list[TapSite]:
         if self._own_first_stream(depth):
             return [("block_out", 0)]
-        places: list[Place] = []
+        places: list[TapSite] = []
         for layer in self._entries(depth):
             places += purification_needs(self.detector, self.purifier, layer)
             # The last block's are made from its input, so that the stock pass can end before it.
@@ -92,18 +92,18 @@ class DualPath(Encoder):
         ready = fitted_layerwise(self.detector, backbone, images, self._entries(backbone.depth))
         return self if ready is self.detector else replace(self, detector=ready)
 
-    def __call__(self, stock: Activations) -> Encoding:
-        entries = self._entries(stock.depth)
-        if self._own_first_stream(stock.depth):
-            stock = self._without_early_attention(stock, entries)
-        purifications = [purified_tokens(stock, self.detector, self.purifier, layer) for layer in entries]
+    def __call__(self, activations: Activations) -> Encoding:
+        entries = self._entries(activations.depth)
+        if self._own_first_stream(activations.depth):
+            activations = self._without_early_attention(activations, entries)
+        purifications = [purified_tokens(activations, self.detector, self.purifier, layer) for layer in entries]
         second = purifications[0][0]
         for layer, (tokens, _) in zip(entries, purifications, strict=True):
-            block = stock.backbone.blocks[layer]
-            heads = recorded_heads(stock, layer + 1) if tokens is stock.tokens(layer) else block.qkv(tokens)
+            block = activations.backbone.blocks[layer]
+            heads = recorded_heads(activations, layer + 1) if tokens is activations.tokens(layer) else block.qkv(tokens)
             second = second + block.merge_heads(self._mixed(heads), heads.normed)
         outliers = torch.stack([mask for _, mask in purifications]).any(dim=0)
-        return encoding(stock, second, class_token=stock_class_token(stock), extras={"outliers": outliers})
+        return encoding(activations, second, class_token=stock_class_token(activations), extras={"outliers": outliers})
 
     def _entries(self, depth: int) -> range:
         """Layers whose output enters the doubled blocks: depth - blocks … depth - 1."""
@@ -115,20 +115,20 @@ class DualPath(Encoder):
         """Whether the stock pass is of no use beyond the embedding."""
         return self.early == "identity" and self.blocks < depth
 
-    def _without_early_attention(self, stock: Activations, entries: range) -> Activations:
+    def _without_early_attention(self, activations: Activations, entries: range) -> Activations:
         """The first stream, over blocks that attend by identity up to the first doubled one."""
-        tokens, first = stock.tokens(0), entries[0]
-        for block in stock.backbone.blocks[: first - 1]:
+        tokens, first = activations.tokens(0), entries[0]
+        for block in activations.backbone.blocks[: first - 1]:
             normed = block.norm(tokens)
             tokens = tokens + block.merge_heads(block.project_values(normed), normed)
             tokens = tokens + block.ffn(tokens)
         # The block whose output is read first runs with taps, for a detector may look into it.
         wanted = PARTS if isinstance(self.purifier, Keep) else self.detector.needs
         recorder = Recorder("block_out", *wanted, layers=entries)
-        stock.backbone.run(
-            tokens, start=first, stop=-2, tap=chain(_IdentityAttention(first), recorder), layout=stock.layout
+        activations.backbone.run(
+            tokens, start=first, stop=-2, tap=chain(_IdentityAttention(first), recorder), layout=activations.layout
         )
-        return Activations(stock.backbone, stock.images, stock.layout, recorder.recording)
+        return Activations(activations.backbone, activations.images, activations.layout, recorder.recording)
 
     def _mixed(self, heads: QKV) -> Tensor:
         """The block's values, mixed: (B, H, T, d)."""
@@ -171,23 +171,23 @@ class _IdentityAttention:
         return torch.eye(value.shape[-1], dtype=value.dtype, device=value.device).expand_as(value)
 
 
-def recorded_heads(stock: Activations, layer: int) -> QKV:
+def recorded_heads(activations: Activations, layer: int) -> QKV:
     """Queries, keys and values of a block on the stock tokens: as recorded, or made from the block's input."""
-    if all((part, layer) in stock.recording for part in PARTS):
-        normed, q, k, v = (stock.recording[part, layer] for part in PARTS)
+    if all((part, layer) in activations.recording for part in PARTS):
+        normed, q, k, v = (activations.recording[part, layer] for part in PARTS)
         return QKV(q, k, v, normed)
-    return stock.heads(layer)
+    return activations.heads(layer)
 
 
-def stock_class_token(stock: Activations) -> Tensor | None:
+def stock_class_token(activations: Activations) -> Tensor | None:
     """The class token that leaves the stock model, from what enters its last block: (B, D); None without one.
 
     The block runs for this token alone; needs ("block_out", -2).
     """
-    index = stock.layout.class_index
+    index = activations.layout.class_index
     if index is None:
         return None
-    block, heads, own = stock.backbone.blocks[-1], stock.heads(-1), slice(index, index + 1)
+    block, heads, own = activations.backbone.blocks[-1], activations.heads(-1), slice(index, index + 1)
     mixed = attend(heads.q[:, :, own], heads.k, heads.v)
-    token = stock.tokens(-2)[:, own] + block.merge_heads(mixed, heads.normed[:, own])
+    token = activations.tokens(-2)[:, own] + block.merge_heads(mixed, heads.normed[:, own])
     return (token + block.ffn(token))[:, 0]

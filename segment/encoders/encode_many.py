@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.taps import EachLayer, Recording, resolve_layer
-from segment.method import Activations, Encoding, Method, Place
+from segment.method import Activations, Encoding, Method, TapSite
 from segment.methods import METHODS
 
 
@@ -36,9 +36,9 @@ def encode_many(
     with torch.no_grad():
         for how in dict.fromkeys(stretched):
             chosen = [number for number, way in enumerate(stretched) if way == how]
-            stock = stock_forward(backbone, images, [parts[number] for number in chosen], positions=how)
+            activations = stock_forward(backbone, images, [parts[number] for number in chosen], positions=how)
             for number in chosen:
-                found[number] = parts[number].encoder(stock)
+                found[number] = parts[number].encoder(activations)
     return [encoding for encoding in found if encoding is not None]
 
 
@@ -51,7 +51,7 @@ def stock_forward(
     needs: dict[int, list[str]] = {}
     for name, layer in places:
         needs.setdefault(layer, []).append(name)
-    values: dict[Place, Tensor] = {}
+    values: dict[TapSite, Tensor] = {}
 
     def keep(layer: int, recording: Recording) -> None:
         values.update({place: value for place, value in recording.values.items() if place in places})

@@ -1,4 +1,4 @@
-"""Similarity of patches put to work: a threshold, weighted means over similar patches, a gate, balanced maps."""
+"""Similarity of patches put to work: thresholds, means over similar patches, attention, balanced maps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def similarity(patches: Tensor) -> Tensor:
     return cosine_affinity(patches.to(torch.promote_types(patches.dtype, torch.float32)))
 
 
-def cut_below(affinity: Tensor, threshold: float) -> Tensor:
+def thresholded(affinity: Tensor, threshold: float) -> Tensor:
     """Entries below the threshold become 0: any shape. Source: SC-CLIP, arXiv:2411.15869, supplement, Sec 6."""
     return affinity.masked_fill(affinity < threshold, 0)
 
@@ -32,18 +32,18 @@ def aggregate(affinity: Tensor, patches: Tensor) -> Tensor:
     return (affinity @ patches.to(affinity.dtype) / total).to(patches.dtype)
 
 
-def gate(affinity: Tensor, *, shift: float, scale: float) -> Tensor:
+def masked_softmax(affinity: Tensor, *, shift: float, scale: float) -> Tensor:
     """Attention from similarity, S' = `scale`·(S - `shift`·mean S) with negatives at -∞: (B, N, N), rows sum to 1.
 
     The mean is that of the image's whole S.
     Source: ProxyCLIP (ECCV 2024), there with γ = `scale` and β = `shift`; SuleBai/SC-CLIP 0417ba9 with 3 and 1.
     """
     every = torch.arange(affinity.shape[-1], device=affinity.device)
-    return gate_rows(affinity, every, affinity.mean(dim=(1, 2), keepdim=True), shift=shift, scale=scale)
+    return masked_softmax_rows(affinity, every, affinity.mean(dim=(1, 2), keepdim=True), shift=shift, scale=scale)
 
 
-def gate_rows(affinity: Tensor, rows: Tensor, mean: Tensor, *, shift: float, scale: float) -> Tensor:
-    """The rows numbered `rows` (R) of `gate`, from these rows of S and its mean (B, 1, 1): (B, R, N) -> (B, R, N)."""
+def masked_softmax_rows(affinity: Tensor, rows: Tensor, mean: Tensor, *, shift: float, scale: float) -> Tensor:
+    """Rows `rows` (R) of `masked_softmax`, from these rows of S and its mean (B, 1, 1): (B, R, N) -> (B, R, N)."""
     centered = scale * (affinity - shift * mean)
     # Deviation: where a row has nothing left the released codes' softmax gives nan, which spreads over the image; we
     # let such a patch attend to itself. It happens to a zero patch, where patches are nearly alike and `shift` is above
@@ -52,13 +52,13 @@ def gate_rows(affinity: Tensor, rows: Tensor, mean: Tensor, *, shift: float, sca
     return centered.masked_fill((centered < 0) & ~itself, -torch.inf).softmax(dim=-1)
 
 
-def spread(weights: Tensor, v: Tensor) -> Tensor:
+def apply_attention(weights: Tensor, v: Tensor) -> Tensor:
     """Values mixed by weights that all heads share: (B, N, N), (B, H, N, d) -> (B, H, N, d)."""
     # One product for all heads: broadcasting would copy the weights for each.
     return split_heads(weights.to(v.dtype) @ join_heads(v), v.shape[1])
 
 
-def balance(weights: Tensor, iterations: int) -> Tensor:
+def sinkhorn(weights: Tensor, iterations: int) -> Tensor:
     """Rows, then columns divided by their sums, over and over: (B, N, N), not negative -> (B, N, N).
 
     Columns sum to 1 afterwards, rows nearly so after many iterations if no column is empty. Rows and columns of zeros

@@ -16,7 +16,7 @@ from diagnostics.purifiers.keep import Keep
 from segment.encoders.gaussian import distance_bias
 from segment.encoders.kernels import Combine, check_kernel, kernel_mix
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
-from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
+from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,25 +50,25 @@ class LastBlock(Encoder):
                 f"`gaussian` should be a standard deviation in patches, or 0 for none; got {self.gaussian}."
             )
 
-    def needs(self, depth: int) -> list[Place]:
+    def needs(self, depth: int) -> list[TapSite]:
         return purification_needs(self.detector, self.purifier, -2)
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         return purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - 1)
 
-    def __call__(self, stock: Activations) -> Encoding:
-        block = stock.backbone.blocks[-1]
-        tokens, mask = purified_tokens(stock, self.detector, self.purifier, -2)
-        heads = stock.heads(-1) if tokens is stock.tokens(-2) else block.qkv(tokens)
-        skip = 0 if self.class_in_keys else stock.layout.prefix
-        bias = self._bias(stock.layout, heads)[..., skip:] if self.gaussian else None
+    def __call__(self, activations: Activations) -> Encoding:
+        block = activations.backbone.blocks[-1]
+        tokens, mask = purified_tokens(activations, self.detector, self.purifier, -2)
+        heads = activations.heads(-1) if tokens is activations.tokens(-2) else block.qkv(tokens)
+        skip = 0 if self.class_in_keys else activations.layout.prefix
+        bias = self._bias(activations.layout, heads)[..., skip:] if self.gaussian else None
         mixed = kernel_mix(heads, self.kernel, self.combine, bias=bias, skip=skip)
         found = self.alpha * block.merge_heads(mixed, heads.normed)
         if self.residual:
             found = tokens + found
         if self.ffn:
             found = found + block.ffn(found)
-        return encoding(stock, found, extras={"outliers": mask})
+        return encoding(activations, found, extras={"outliers": mask})
 
     def _bias(self, layout: Layout, heads: QKV) -> Tensor:
         """What is added to the logits: (T, T), or (B, 1, T, T) with a factor of each image."""

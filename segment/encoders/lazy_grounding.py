@@ -19,7 +19,7 @@ from segment.encoders.kernels import Combine
 from segment.encoders.last_block import LastBlock
 from segment.encoders.panoptic_cut import REMAINDER, Earlier, panoptic_cut
 from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, in_patches
-from segment.method import Activations, Encoder, Encoding, Place, check_words
+from segment.method import Activations, Encoder, Encoding, TapSite, check_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class LazyGrounding(Encoder):
             purifier=self.vfm_purifier,
         )
 
-    def needs(self, depth: int) -> list[Place]:
+    def needs(self, depth: int) -> list[TapSite]:
         return [*self.dense.needs(depth), *(self.second.needs(depth) if self.cuts else [])]
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
@@ -94,21 +94,21 @@ class LazyGrounding(Encoder):
         detector = self.second.fitted(backbone, images)
         return fitted if detector is self.vfm_detector else replace(fitted, vfm_detector=detector)
 
-    def __call__(self, stock: Activations) -> Encoding:
-        encoding = self.dense(stock)
-        extras = encoding.extras | {"image": image_of(stock), "masks": self._masks(stock)}
+    def __call__(self, activations: Activations) -> Encoding:
+        encoding = self.dense(activations)
+        extras = encoding.extras | {"image": image_of(activations), "masks": self._masks(activations)}
         return replace(encoding, extras=extras)
 
-    def _masks(self, stock: Activations) -> Tensor:
+    def _masks(self, activations: Activations) -> Tensor:
         """Masks over the padded image, at about the second grid's resolution: (B, rows, cols)."""
         if not self.cuts:
-            size = len(stock.images), *stock.layout.grid
-            return torch.full(size, REMAINDER, device=stock.backbone.device)  # images may lie elsewhere
-        second = self.second.stock(stock)
+            size = len(activations.images), *activations.layout.grid
+            return torch.full(size, REMAINDER, device=activations.backbone.device)  # images may lie elsewhere
+        second = self.second.activations(activations)
         labels = panoptic_cut(
             self.second.features(second), tau=self.tau, cuts=self.cuts, conflict=self.conflict, earlier=self.earlier
         )
-        return over_padded(second.layout.to_map(labels), second, stock)
+        return over_padded(second.layout.to_map(labels), second, activations)
 
 
 def over_padded(maps: Tensor, second: Activations, first: Activations) -> Tensor:

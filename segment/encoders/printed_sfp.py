@@ -17,11 +17,11 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.sfp_sum import SfpSum
 from diagnostics.taps import chain, resolve_layer
-from segment.encoders.fusion import balance
+from segment.encoders.fusion import sinkhorn
 from segment.encoders.kernels import Combine, check_kernel, kernel_mix
 from segment.encoders.layerwise import fitted_layerwise
 from segment.encoders.purification import purification_unsupported_reason
-from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
+from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
 
 Values = Literal["tokens", "projected"]
 NormAt = Literal["after", "before"]
@@ -99,7 +99,7 @@ class PrintedSfp(Encoder):
         if self.iterations < 0:
             raise ValueError(f"`iterations` should be at least 0, which sums without norm; got {self.iterations}.")
 
-    def needs(self, depth: int) -> list[Place]:
+    def needs(self, depth: int) -> list[TapSite]:
         return [("block_out", 0)]
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
@@ -130,34 +130,34 @@ class PrintedSfp(Encoder):
         ready = fitted_layerwise(self.detector, backbone, images, layers)
         return self if ready is self.detector else replace(self, detector=ready)
 
-    def __call__(self, stock: Activations) -> Encoding:
-        layout, block = stock.layout, stock.backbone.blocks[-1]
-        tokens, masks, maps = self._purified(stock)
+    def __call__(self, activations: Activations) -> Encoding:
+        layout, block = activations.layout, activations.backbone.blocks[-1]
+        tokens, masks, maps = self._purified(activations)
         enhanced = self._enhanced(block, tokens, layout)
         extras = {"outliers": masks[:, -1], "outliers_by_layer": masks}
         if maps is None:
-            return encoding(stock, enhanced, extras=extras)
-        weights = extras["affinity"] = balance(maps, self.iterations)
+            return encoding(activations, enhanced, extras=extras)
+        weights = extras["affinity"] = sinkhorn(maps, self.iterations)
         if self.norm_at == "before":
-            found = encoding(stock, enhanced, extras=extras)
+            found = encoding(activations, enhanced, extras=extras)
             return replace(found, patches=_mixed(weights, found.patches))
         mixed = _mixed(weights, layout.patches(enhanced))
-        return encoding(stock, layout.with_patches(enhanced, mixed), extras=extras)
+        return encoding(activations, layout.with_patches(enhanced, mixed), extras=extras)
 
     @property
     def _keeps(self) -> bool:
         return isinstance(self.purifier, Keep)
 
-    def _purified(self, stock: Activations) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _purified(self, activations: Activations) -> tuple[Tensor, Tensor, Tensor | None]:
         """Tokens of layer L-1 of the purified pass, what was marked (B, layers, N), and the summed maps, if wanted."""
-        depth, layout, embedded = stock.depth, stock.layout, stock.tokens(0)
+        depth, layout, embedded = activations.depth, activations.layout, activations.tokens(0)
         layers = range(resolve_layer(self.purify_from, depth), resolve_layer(self.purify_to, depth) + 1)
         purify = None
         if not self._keeps:
             purify = PurifyAt(layers=tuple(layers), detector=self.detector, purifier=self.purifier)
         integrated = range(resolve_layer(self.integrate_from, depth), depth) if self.integrate else range(0)
         maps = AttentionSum(purify, integrated, self.map_heads, layout)
-        tokens = stock.backbone.run(embedded, stop=-2, tap=chain(purify, maps), layout=layout)
+        tokens = activations.backbone.run(embedded, stop=-2, tap=chain(purify, maps), layout=layout)
         if purify is None:
             none = torch.zeros(len(embedded), 1, layout.count, dtype=torch.bool, device=embedded.device)
             return tokens, none, maps.total

@@ -15,10 +15,10 @@ from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
-from segment.encoders.fusion import gate_rows
+from segment.encoders.fusion import masked_softmax_rows
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
 from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, onto_grid
-from segment.method import Activations, Encoder, Encoding, Place
+from segment.method import Activations, Encoder, Encoding, TapSite
 
 # Entries of the attention matrix that are made at once, over all images: 256 MB in fp32. Our choice.
 ENTRIES = 2**26
@@ -27,8 +27,8 @@ ENTRIES = 2**26
 def proxy_mix(features: Tensor, values: Tensor, *, beta: float, gamma: float) -> Tensor:
     """Values mixed by the similarity of features: (B, M, D'), (B, M, D) -> (B, M, D).
 
-    S = cos(z, z); A is `segment.encoders.fusion.gate` of S with β = `beta` as shift and γ = `gamma` as scale; A·v. The
-    matrix is made in fp32, some rows at a time. A patch whose row has nothing left keeps its value.
+    S = cos(z, z); A is `segment.encoders.fusion.masked_softmax` of S with β = `beta` as shift and γ = `gamma` as scale;
+    A·v. The matrix is made in fp32, some rows at a time. A patch whose row has nothing left keeps its value.
     Source: ProxyCLIP, mc-lan/ProxyCLIP e7b767f.
     """
     unit = F.normalize(features.float(), dim=-1)
@@ -37,7 +37,7 @@ def proxy_mix(features: Tensor, values: Tensor, *, beta: float, gamma: float) ->
     mean = unit.mean(dim=1).square().sum(dim=-1)[:, None, None]
     mixed = []
     for rows in torch.arange(count, device=unit.device).split(max(ENTRIES // (batch * count), 1)):
-        weights = gate_rows(unit[:, rows] @ unit.mT, rows, mean, shift=beta, scale=gamma)
+        weights = masked_softmax_rows(unit[:, rows] @ unit.mT, rows, mean, shift=beta, scale=gamma)
         mixed.append(weights.to(values.dtype) @ values)
     return torch.cat(mixed, dim=1)
 
@@ -82,7 +82,7 @@ class Proxy(Encoder):
             purifier=self.vfm_purifier,
         )
 
-    def needs(self, depth: int) -> list[Place]:
+    def needs(self, depth: int) -> list[TapSite]:
         return [*purification_needs(self.detector, self.purifier, -2), *self.second.needs(depth)]
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
@@ -94,18 +94,18 @@ class Proxy(Encoder):
         detector = self.second.fitted(backbone, images)
         return fitted if detector is self.vfm_detector else replace(fitted, vfm_detector=detector)
 
-    def __call__(self, stock: Activations) -> Encoding:
-        backbone, block = stock.backbone, stock.backbone.blocks[-1]
-        tokens, mask = purified_tokens(stock, self.detector, self.purifier, -2)
-        heads = stock.heads(-1) if tokens is stock.tokens(-2) else block.qkv(tokens)
-        second = self.second.stock(stock)
+    def __call__(self, activations: Activations) -> Encoding:
+        backbone, block = activations.backbone, activations.backbone.blocks[-1]
+        tokens, mask = purified_tokens(activations, self.detector, self.purifier, -2)
+        heads = activations.heads(-1) if tokens is activations.tokens(-2) else block.qkv(tokens)
+        second = self.second.activations(activations)
         # Deviation: the released code pads the window for both models to a multiple of 56 and takes both sides of the
         # grid from its height; here each model pads to its own patches, and places are matched in pixels.
-        values = onto_grid(stock.layout.patches(join_heads(heads.v)), stock, second)
-        normed = onto_grid(stock.layout.patches(heads.normed), stock, second)
+        values = onto_grid(activations.layout.patches(join_heads(heads.v)), activations, second)
+        normed = onto_grid(activations.layout.patches(heads.normed), activations, second)
         mixed = proxy_mix(self.second.features(second), values, beta=self.beta, gamma=self.gamma)
-        purified = onto_grid(mask[..., None].float(), stock, second)[..., 0] > 0.5
-        height, width = stock.images.shape[-2:]
+        purified = onto_grid(mask[..., None].float(), activations, second)[..., 0] > 0.5
+        height, width = activations.images.shape[-2:]
         return Encoding(
             patches=backbone.project(block.merge_heads(split_heads(mixed, block.heads), normed)),
             class_token=None,

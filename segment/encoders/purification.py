@@ -9,10 +9,10 @@ from diagnostics.detectors.base import Detector
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
-from segment.method import Activations, Place
+from segment.method import Activations, TapSite
 
 
-def purification_needs(detector: Detector, purifier: Purifier, layer: int) -> list[Place]:
+def purification_needs(detector: Detector, purifier: Purifier, layer: int) -> list[TapSite]:
     """Places of the stock forward that the purification of a layer's output reads."""
     taps = () if isinstance(purifier, Keep) else detector.needs
     return [("block_out", layer), *((tap, layer) for tap in taps)]
@@ -33,25 +33,27 @@ def purification_unsupported_reason(
     return detector.unsupported_reason(layout) or purifier.unsupported_reason(layout)
 
 
-def find_outliers(stock: Activations, detector: Detector, layer: int) -> Tensor:
+def find_outliers(activations: Activations, detector: Detector, layer: int) -> Tensor:
     """What the detector marks in a layer's output: (B, N) bool."""
-    return detector(stock.recording.at(layer), stock.layout).mask
+    return detector(activations.recording.at(layer), activations.layout).mask
 
 
-def purified(stock: Activations, detector: Detector, purifier: Purifier, layer: int) -> tuple[Tensor, Tensor]:
+def purified(activations: Activations, detector: Detector, purifier: Purifier, layer: int) -> tuple[Tensor, Tensor]:
     """A layer's patches, purified, and which were: (B, N, D), (B, N) bool.
 
     `keep` looks for nothing and marks nothing.
     """
-    patches = stock.patches(layer)
+    patches = activations.patches(layer)
     if isinstance(purifier, Keep):
         return patches, torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
-    mask = find_outliers(stock, detector, layer)
-    return purifier(patches, mask, stock.layout, class_token=stock.class_token(layer)), mask
+    mask = find_outliers(activations, detector, layer)
+    return purifier(patches, mask, activations.layout, class_token=activations.class_token(layer)), mask
 
 
-def purified_tokens(stock: Activations, detector: Detector, purifier: Purifier, layer: int) -> tuple[Tensor, Tensor]:
+def purified_tokens(
+    activations: Activations, detector: Detector, purifier: Purifier, layer: int
+) -> tuple[Tensor, Tensor]:
     """A layer's tokens with purified patches and an unchanged prefix, and the marks: (B, T, D), (B, N)."""
-    tokens = stock.tokens(layer)
-    patches, mask = purified(stock, detector, purifier, layer)
-    return (tokens if isinstance(purifier, Keep) else stock.layout.with_patches(tokens, patches)), mask
+    tokens = activations.tokens(layer)
+    patches, mask = purified(activations, detector, purifier, layer)
+    return (tokens if isinstance(purifier, Keep) else activations.layout.with_patches(tokens, patches)), mask

@@ -22,7 +22,7 @@ from diagnostics.registry import unknown_name
 from diagnostics.taps import Recorder, resolve_layer
 from segment.decoding.interpolation import linear_weights
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
-from segment.method import Activations, Place
+from segment.method import Activations, TapSite
 
 FeatureTap = Literal["out", "block_out", "query", "key", "value"]
 
@@ -67,7 +67,7 @@ class SecondBackbone:
         """Whether the first backbone's own pass is read, without another forward."""
         return self.spec == SELF and self.size is None
 
-    def needs(self, depth: int) -> list[Place]:
+    def needs(self, depth: int) -> list[TapSite]:
         """Places of the first backbone's stock forward that it reads."""
         return purification_needs(self.detector, self.purifier, self._read(depth)) if self.shared else []
 
@@ -79,7 +79,7 @@ class SecondBackbone:
         """The second backbone, on the first one's device and in its precision."""
         return first if self.spec == SELF else second_backbone(self.spec, like=first)
 
-    def stock(self, first: Activations) -> Activations:
+    def activations(self, first: Activations) -> Activations:
         """What the second backbone's forward left behind, up to the layer that is read; the first's own for `self`."""
         if self.shared:
             return first
@@ -93,10 +93,10 @@ class SecondBackbone:
         second.trunk(images, stop=at, tap=recorder, positions=self.positions)
         return Activations(second, images, layout, recorder.recording)
 
-    def features(self, stock: Activations) -> Tensor:
-        """The patches of `stock(first)` at the tap: (B, M, D'), fp32."""
-        backbone, layout = stock.backbone, stock.layout
-        tokens, _ = purified_tokens(stock, self.detector, self.purifier, self._read(backbone.depth))
+    def features(self, activations: Activations) -> Tensor:
+        """The patches of `activations(first)` at the tap: (B, M, D'), fp32."""
+        backbone, layout = activations.backbone, activations.layout
+        tokens, _ = purified_tokens(activations, self.detector, self.purifier, self._read(backbone.depth))
         if self.tap == "block_out":
             found = tokens
         elif self.tap == "out":
@@ -163,43 +163,43 @@ def _load(spec: str, device: torch.device, dtype: torch.dtype) -> Backbone:
 # Two grids on one image
 
 
-def patch_centers(stock: Activations, like: Activations | None = None) -> tuple[Tensor, Tensor]:
+def patch_centers(activations: Activations, like: Activations | None = None) -> tuple[Tensor, Tensor]:
     """Where the centers of a grid's patches lie: rows (rows,) and columns (cols,), fp64, on the CPU.
 
     In pixels of the image of `like` (by default of its own), counted from its top and left edge; those of padded
     patches can lie beyond it.
     """
-    own = stock.images.shape[-2:]
+    own = activations.images.shape[-2:]
     size = own if like is None else like.images.shape[-2:]
-    before = _padded_before(stock)
+    before = _padded_before(activations)
     rows, cols = (
         ((torch.arange(count, dtype=torch.float64) + 0.5) * patch - more) * new / old
         for count, patch, more, new, old in zip(
-            stock.layout.grid, stock.backbone.patch_size, before, size, own, strict=True
+            activations.layout.grid, activations.backbone.patch_size, before, size, own, strict=True
         )
     )
     return rows, cols
 
 
-def in_patches(stock: Activations, rows: Tensor, cols: Tensor) -> tuple[Tensor, Tensor]:
+def in_patches(activations: Activations, rows: Tensor, cols: Tensor) -> tuple[Tensor, Tensor]:
     """Places in pixels of a stock pass's image as numbers of its patches: the first one's center is at 0.5."""
-    (height, width), (top, left) = stock.backbone.patch_size, _padded_before(stock)
+    (height, width), (top, left) = activations.backbone.patch_size, _padded_before(activations)
     return (rows + top) / height, (cols + left) / width
 
 
-def _padded_before(stock: Activations) -> tuple[int, int]:
-    height, width = stock.images.shape[-2:]
-    padding = padding_to_patches((height, width), stock.backbone.patch_size)
+def _padded_before(activations: Activations) -> tuple[int, int]:
+    height, width = activations.images.shape[-2:]
+    padding = padding_to_patches((height, width), activations.backbone.patch_size)
     return padding.top, padding.left
 
 
-def onto_grid(patches: Tensor, stock: Activations, target: Activations) -> Tensor:
+def onto_grid(patches: Tensor, activations: Activations, target: Activations) -> Tensor:
     """Patches of one pass read at the patch centers of another on the same image, bilinearly: (B, N, C) -> (B, M, C).
 
     Where both grids cover the same pixels this is a resize without aligned corners.
     """
-    rows, cols = in_patches(stock, *patch_centers(target, like=stock))
-    maps = stock.layout.to_map(patches).float()
+    rows, cols = in_patches(activations, *patch_centers(target, like=activations))
+    maps = activations.layout.to_map(patches).float()
     down = linear_weights(rows, maps.shape[1]).to(maps)
     across = linear_weights(cols, maps.shape[2]).to(maps)
     read = torch.einsum("jc,bicd->bijd", across, torch.einsum("ir,brcd->bicd", down, maps))

@@ -17,10 +17,10 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.neighbor_mean import NeighborMean
 from diagnostics.taps import resolve_layer
-from segment.encoders.fusion import aggregate, cut_below, gate, similarity, spread
+from segment.encoders.fusion import aggregate, apply_attention, masked_softmax, similarity, thresholded
 from segment.encoders.kernels import check_kernel, kernel_mix, kernel_terms
 from segment.encoders.purification import find_outliers, purification_needs, purification_unsupported_reason
-from segment.method import Activations, Encoder, Encoding, Place, check_words, encoding
+from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
 
 DepthRule = Literal["line", "fixed"]
 Terms = Literal["mean", "sum"]
@@ -43,7 +43,7 @@ def layer_at(depth: int, published: tuple[int, int], rule: DepthRule) -> int:
     return min(max(math.floor(exact + 0.5), 1), depth - 1)
 
 
-class Plan(NamedTuple):
+class LayerPlan(NamedTuple):
     """Layers, 0…L: where similarity comes from before and after the last block, and those that are fused."""
 
     pre: int
@@ -117,7 +117,7 @@ class SelfCalibrated(Encoder):
         if self.count is not None and self.count < 1:
             raise ValueError(f"`count` should be at least 1, or none for what the detector marks; got {self.count}.")
 
-    def plan(self, depth: int) -> Plan:
+    def plan(self, depth: int) -> LayerPlan:
         """The layers of a model of `depth` blocks; ValueError for one that it does not have."""
 
         def chosen(name: str, published: tuple[int, int]) -> int:
@@ -132,12 +132,12 @@ class SelfCalibrated(Encoder):
         fused = tuple(range(first, last + 1, self.fuse_step)) if self.second_branch != "none" else ()
         if self.second_branch != "none" and not fused:
             raise ValueError(f"`fuse_from` is layer {first} and `fuse_to` layer {last}, so no layer is fused")
-        return Plan(chosen("pre_layer", PRE), chosen("post_layer", POST), fused)
+        return LayerPlan(chosen("pre_layer", PRE), chosen("post_layer", POST), fused)
 
-    def needs(self, depth: int) -> list[Place]:
+    def needs(self, depth: int) -> list[TapSite]:
         plan = self.plan(depth)
         layers = [-2, *plan.fused, *([plan.pre] if self._compares else []), *([plan.post] if self.post else [])]
-        found: list[Place] = [("block_out", layer) for layer in layers]
+        found: list[TapSite] = [("block_out", layer) for layer in layers]
         return (
             found if self._keeps else [*found, *purification_needs(self.detector, self.purifier, self.purify_at_layer)]
         )
@@ -157,30 +157,32 @@ class SelfCalibrated(Encoder):
             )
         return purification_unsupported_reason(self.detector, self.purifier, layout)
 
-    def __call__(self, stock: Activations) -> Encoding:
-        plan, block, layout = self.plan(stock.depth), stock.backbone.blocks[-1], stock.layout
-        mask = self._outliers(stock)
+    def __call__(self, activations: Activations) -> Encoding:
+        plan, block, layout = self.plan(activations.depth), activations.backbone.blocks[-1], activations.layout
+        mask = self._outliers(activations)
         extras = {"outliers": mask}
-        patches = self._purified(stock, -2, mask)
+        patches = self._purified(activations, -2, mask)
         weights = None
         if self._compares:
-            affinity = similarity(self._purified(stock, plan.pre, mask) if self.purify_pre else stock.patches(plan.pre))
-            similar = cut_below(affinity, self.beta)
+            affinity = similarity(
+                self._purified(activations, plan.pre, mask) if self.purify_pre else activations.patches(plan.pre)
+            )
+            similar = thresholded(affinity, self.beta)
             extras["affinity"] = affinity
             if self._gates:
-                weights = gate(
+                weights = masked_softmax(
                     similar if self.gate_thresholded else affinity, shift=self.gate_shift, scale=self.gate_scale
                 )
             if self.pre:
                 patches = aggregate(similar, patches)
-        class_token = stock.class_token(-2)
+        class_token = activations.class_token(-2)
         found = self._attended(block, patches, weights, class_token)
         if plan.fused:
-            found = found + self._second(block, _summed(stock, plan.fused), layout, weights)
+            found = found + self._second(block, _summed(activations, plan.fused), layout, weights)
         if self.post:
             # Both branches at once: the released codes aggregate one after the other and add, which is the same.
-            found = aggregate(cut_below(similarity(stock.patches(plan.post)), self.beta), found)
-        return encoding(stock, found, class_token=class_token, extras=extras)
+            found = aggregate(thresholded(similarity(activations.patches(plan.post)), self.beta), found)
+        return encoding(activations, found, class_token=class_token, extras=extras)
 
     @property
     def _keeps(self) -> bool:
@@ -195,26 +197,33 @@ class SelfCalibrated(Encoder):
     def _compares(self) -> bool:
         return self.pre or self._gates
 
-    def _outliers(self, stock: Activations) -> Tensor:
+    def _outliers(self, activations: Activations) -> Tensor:
         """Which patches are purified: (B, N) bool."""
         if self._keeps:
-            return torch.zeros(len(stock.images), stock.layout.count, dtype=torch.bool, device=stock.tokens(-2).device)
+            return torch.zeros(
+                len(activations.images),
+                activations.layout.count,
+                dtype=torch.bool,
+                device=activations.tokens(-2).device,
+            )
         if self.count is None:
-            return find_outliers(stock, self.detector, self.purify_at_layer)
-        return largest(self.detector.score(stock.recording.at(self.purify_at_layer), stock.layout), self.count)
+            return find_outliers(activations, self.detector, self.purify_at_layer)
+        return largest(
+            self.detector.score(activations.recording.at(self.purify_at_layer), activations.layout), self.count
+        )
 
-    def _purified(self, stock: Activations, layer: int, mask: Tensor) -> Tensor:
-        patches = stock.patches(layer)
+    def _purified(self, activations: Activations, layer: int, mask: Tensor) -> Tensor:
+        patches = activations.patches(layer)
         if self._keeps:
             return patches
-        return self.purifier(patches, mask, stock.layout, class_token=stock.class_token(layer))
+        return self.purifier(patches, mask, activations.layout, class_token=activations.class_token(layer))
 
     def _attended(self, block: Block, patches: Tensor, weights: Tensor | None, class_token: Tensor | None) -> Tensor:
         """The last block on patches alone, all terms: (B, N, D) -> (B, N, D)."""
         heads = block.qkv(patches)
         mixed = kernel_mix(heads, self.kernel)
         if weights is not None and self.similarity_weight:
-            mixed = mixed + self.similarity_weight * spread(weights, heads.v)
+            mixed = mixed + self.similarity_weight * apply_attention(weights, heads.v)
         if self.terms == "mean":
             mixed = mixed / (len(kernel_terms(self.kernel)) + self.similarity_weight)
         return self._with_class(block.merge_heads(mixed, heads.normed), class_token)
@@ -227,7 +236,7 @@ class SelfCalibrated(Encoder):
         class_token = layout.class_token_or_none(fused)
         if self.second_branch == "similarity" and weights is not None:
             heads = block.qkv(patches)
-            return self._with_class(block.merge_heads(spread(weights, heads.v), heads.normed), class_token)
+            return self._with_class(block.merge_heads(apply_attention(weights, heads.v), heads.normed), class_token)
         return self._attended(block, patches, weights, class_token)
 
     def _with_class(self, patches: Tensor, class_token: Tensor | None) -> Tensor:
@@ -236,9 +245,9 @@ class SelfCalibrated(Encoder):
         return patches + self.class_share * class_token[:, None]
 
 
-def _summed(stock: Activations, layers: tuple[int, ...]) -> Tensor:
+def _summed(activations: Activations, layers: tuple[int, ...]) -> Tensor:
     """Sum of the tokens of layers: (B, T, D), in the model's dtype."""
-    first, *others = (stock.tokens(layer) for layer in layers)
+    first, *others = (activations.tokens(layer) for layer in layers)
     total = first.to(torch.promote_types(first.dtype, torch.float32))
     for more in others:
         total = total + more

@@ -26,7 +26,7 @@ from segment.evaluation.engines.local import Local, device_of
 from segment.evaluation.job import Job, MethodSpec, packed, segmenter_of
 from segment.evaluation.options import HEEDED, EvaluationKeywords, EvaluationOptions
 from segment.evaluation.protocols import Protocol, protocol_for, vocabulary_for
-from segment.evaluation.results import Cell, cell_numbers, versions, write_cells
+from segment.evaluation.results import ResultCell, cell_numbers, versions, write_cells
 from segment.evaluation.shards import FOLDER, Shard, cut, finished, read_shard, shard_size
 from segment.evaluation.storage import Storage, storage_at
 from segment.evaluation.tallies import Total, final_matrix, matching_of, resampled
@@ -42,7 +42,7 @@ OWN = "folder"
 class Evaluation(NamedTuple):
     """What a run found: a cell for each method, and the images that could not be read or scored, with the reason."""
 
-    cells: list[Cell]
+    cells: list[ResultCell]
     broken: dict[str, str]
 
 
@@ -317,7 +317,7 @@ def _work(engine: Engine, run: _Run, missing: list[Shard], total: Total, keep: d
             bar.set_postfix_str("mIoU " + ", ".join(f"{method} {100 * value:.2f}" for method, value in scores))
 
 
-def _cells(run: _Run, total: Total) -> list[Cell]:
+def _cells(run: _Run, total: Total) -> list[ResultCell]:
     job, settings = run.job, run.settings
     protocol = job.protocol
     methods = list(total.tallies)
@@ -331,7 +331,7 @@ def _cells(run: _Run, total: Total) -> list[Cell]:
         # Outlines of clusters can't be settings apart once clusters are merged with classes; without matching they can.
         boundary = tally.boundary if job.options.boundary and matching is None else None
         cells.append(
-            Cell(
+            ResultCell(
                 method=method,
                 dataset=settings["dataset"]["name"],
                 backbone=job.backbone,

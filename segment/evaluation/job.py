@@ -23,7 +23,7 @@ from segment.evaluation.export_labels import encoded_labels, label_png
 from segment.evaluation.metrics import Counts, boundary_counts, confusion_matrix
 from segment.evaluation.options import EvaluationOptions
 from segment.evaluation.protocols.base import Protocol
-from segment.evaluation.shards import Shard, ShardResult, Tally, encode
+from segment.evaluation.shards import Shard, ShardResult, Tally, encode_shard
 from segment.evaluation.storage import storage_at
 from segment.method import Method, TextFeatures
 from segment.methods import METHODS
@@ -189,7 +189,7 @@ class Worker:
 
     def __call__(self, shard: Shard, report: Report | None = None) -> None:
         """Does a shard and writes its file. `report` is told after each image how many are done in this shard."""
-        self.storage.write(shard.name, encode(self.run(shard, report)))
+        self.storage.write(shard.name, encode_shard(self.run(shard, report)))
 
     def run(self, shard: Shard, report: Report | None = None) -> ShardResult:
         """The counts of a shard. An image that can't be read or scored is named among the broken ones."""

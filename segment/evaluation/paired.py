@@ -8,26 +8,26 @@ from typing import NamedTuple
 import numpy as np
 
 from segment.evaluation.metrics import Resampled, paired_difference
-from segment.evaluation.results import Cell
+from segment.evaluation.results import ResultCell
 from segment.evaluation.shards import cut, read_shard
 from segment.evaluation.storage import storage_at
 from segment.evaluation.tallies import matching_of, resampled
 
 
-class Pair(NamedTuple):
+class PairedDifference(NamedTuple):
     """`difference` is mIoU(second) - mIoU(first), with the ends of its 95 % interval; `share`, of the resamples in
     which it is above 0. All in [-1, 1].
     """
 
-    first: Cell
-    second: Cell
+    first: ResultCell
+    second: ResultCell
     difference: float
     low: float
     high: float
     share: float
 
 
-def compare(cells: Sequence[Cell], first: str, second: str) -> list[Pair]:
+def paired_differences(cells: Sequence[ResultCell], first: str, second: str) -> list[PairedDifference]:
     """Both methods wherever they were scored alike: same data set, images, backbone and protocol (by its hash).
 
     Resamples are paired: both methods meet the same images as often. ValueError for a method that is nowhere, and
@@ -50,18 +50,18 @@ def compare(cells: Sequence[Cell], first: str, second: str) -> list[Pair]:
     return pairs
 
 
-def _alike(cell: Cell) -> tuple[object, ...]:
+def _alike(cell: ResultCell) -> tuple[object, ...]:
     return cell.dataset, cell.hash, cell.backbone, cell.settings["weights"], cell.settings["dataset"]["list"]
 
 
-def _pair(one: Cell, other: Cell) -> Pair:
+def _pair(one: ResultCell, other: ResultCell) -> PairedDifference:
     interval, share = paired_difference(
         _resampled(one), _resampled(other), convention=one.settings["protocol"]["metric"]
     )
-    return Pair(one, other, (other.miou or 0.0) - (one.miou or 0.0), interval.low, interval.high, share)
+    return PairedDifference(one, other, (other.miou or 0.0) - (one.miou or 0.0), interval.low, interval.high, share)
 
 
-def _resampled(cell: Cell) -> Resampled:
+def _resampled(cell: ResultCell) -> Resampled:
     storage = storage_at(cell.place)
     shards = cut(cell.images["asked"], cell.settings["shard"])
     matrices = (read_shard(storage, shard, cell.run).tallies[cell.method].matrix for shard in shards)

@@ -25,7 +25,7 @@ PACKAGES = ("attention-outliers", "torch", "torchvision", "open_clip_torch", "ti
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class ResultCell:
     """The numbers of one method on one data set. All but counts are shares in [0, 1]; None where undefined.
 
     `low` and `high` are the ends of the 95 % interval of the mean IoU over other images. `classes` has for each class
@@ -112,7 +112,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_cells(storage: Storage, cells: Sequence[Cell]) -> None:
+def write_cells(storage: Storage, cells: Sequence[ResultCell]) -> None:
     """A JSON for each cell, and one Parquet table with a row for each."""
     for cell in cells:
         content = {key: value for key, value in asdict(cell).items() if key != "place"}
@@ -123,7 +123,7 @@ def write_cells(storage: Storage, cells: Sequence[Cell]) -> None:
     storage.write(TABLE, file.getvalue())
 
 
-def read_cells(place: str | Path) -> list[Cell]:
+def read_cells(place: str | Path) -> list[ResultCell]:
     """All cells below a folder, of one run or of many in sub-folders, or of one run at a URL.
 
     ValueError where there are none.
@@ -143,7 +143,7 @@ def read_cells(place: str | Path) -> list[Cell]:
         values = json.loads(content)
         for key in ("departures", "never_predicted", "classes"):
             values[key] = tuple(values[key])
-        cells.append(Cell(**values, place=where))
+        cells.append(ResultCell(**values, place=where))
     if not cells:
         raise ValueError(
             f"`{place}` has no results of `outliers evaluate`: give the folder that --out named, or one above. A run "
@@ -155,7 +155,7 @@ def read_cells(place: str | Path) -> list[Cell]:
 COLUMNS = ("method", "dataset", "backbone", "protocol", "hash", "miou", "low", "high", "macc", "pacc", "fwiou")
 
 
-def frame(cells: Sequence[Cell]) -> pd.DataFrame:
+def frame(cells: Sequence[ResultCell]) -> pd.DataFrame:
     """A row for each cell, without the classes."""
     rows = []
     for cell in cells:

@@ -131,7 +131,7 @@ class DamagedShard(ValueError):
     """A shard's file that can't be read, or contradicts itself."""
 
 
-def encode(result: ShardResult) -> bytes:
+def encode_shard(result: ShardResult) -> bytes:
     """A shard's file: npz without pickled objects."""
     about = {
         "shard": result.shard._asdict(),
@@ -157,7 +157,7 @@ def encode(result: ShardResult) -> bytes:
     return file.getvalue()
 
 
-def decode(content: bytes) -> ShardResult:
+def decode_shard(content: bytes) -> ShardResult:
     """The shard of a file. DamagedShard for one that is cut short, or whose parts don't add up."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -193,7 +193,7 @@ def _tally(arrays: Mapping[str, np.ndarray], number: int) -> Tally:
 
 def read_shard(storage: Storage, shard: Shard, run: str) -> ShardResult:
     """The finished shard. DamagedShard also for one of another run, or of other images."""
-    found = decode(storage.read(shard.name))
+    found = decode_shard(storage.read(shard.name))
     if found.run != run or found.shard != shard:
         raise DamagedShard(f"`{shard.name}` is of another run ({found.run}, not {run}).")
     return found

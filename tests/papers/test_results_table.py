@@ -8,10 +8,10 @@ import pytest
 from attention_outliers.papers.results_table import rendered, sheets
 from segment.evaluation.engines import Local
 from segment.evaluation.evaluate import evaluate
-from segment.evaluation.paired import compare
-from segment.evaluation.results import Cell, read_cells
+from segment.evaluation.paired import paired_differences
+from segment.evaluation.results import ResultCell, read_cells
 
-EMPTY = Cell(
+EMPTY = ResultCell(
     method="sfp", dataset="voc21", backbone="open_clip:ViT-B-16/openai", protocol="sfp", hash="abc", published=True,
     departures=(), miou=0.64, low=0.62, high=0.655, macc=None, pacc=None, fwiou=None, boundary_iou=None,
     never_predicted=(), classes=(), matching=None,
@@ -88,23 +88,23 @@ def place(tmp_path_factory):
 
 def test_two_methods_are_compared_over_the_same_resamples(place):
     cells = {one.method: one for one in read_cells(place)}
-    (pair,) = compare(list(cells.values()), "clip", "clearclip")
+    (pair,) = paired_differences(list(cells.values()), "clip", "clearclip")
     assert pair.difference == pytest.approx(cells["clearclip"].miou - cells["clip"].miou)
     assert pair.low <= pair.high
     assert 0 <= pair.share <= 1
-    (other,) = compare(list(cells.values()), "clearclip", "clip")
+    (other,) = paired_differences(list(cells.values()), "clearclip", "clip")
     np.testing.assert_allclose((other.low, other.high), (-pair.high, -pair.low), atol=1e-12)
-    (same,) = compare(list(cells.values()), "clip", "clip")
+    (same,) = paired_differences(list(cells.values()), "clip", "clip")
     assert (same.low, same.high, same.share) == (0, 0, 0)
 
 
 def test_methods_without_a_cell_in_common_are_refused(place):
     cells = read_cells(place)
     with pytest.raises(ValueError, match=r"no result of method `sclip` here; there are clearclip, clip"):
-        compare(cells, "clip", "sclip")
+        paired_differences(cells, "clip", "sclip")
     apart = [dataclasses.replace(one, hash=one.method) for one in cells]
     with pytest.raises(ValueError, match="in common"):
-        compare(apart, "clip", "clearclip")
+        paired_differences(apart, "clip", "clearclip")
 
 
 def test_a_folder_without_results_says_what_it_should_be(tmp_path):

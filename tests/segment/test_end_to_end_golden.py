@@ -13,7 +13,7 @@ from PIL import Image
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.images import normalize, to_tensor
 from segment.decoding.decode import decode
-from segment.decoding.merge import Gathering
+from segment.decoding.merge import ScoreAccumulator
 from segment.decoding.refine.pamr import pamr
 from segment.encoders.encode_many import encode_many
 from segment.method import Cosine, Decode, TextFeatures
@@ -51,7 +51,7 @@ def test_labels_at_the_images_own_size_equal_the_released_code(segmenter, backbo
     # The outputs are for an image of 427 x 640 whose resized form is the one given: so from the windows on, by hand.
     image = normalize(to_tensor(Image.fromarray(outputs["slide/image"])), backbone.mean, backbone.std)
     places = segmenter.windows.places((336, 504), backbone.native_size)
-    gathering = Gathering(places, (427, 640))
+    gathering = ScoreAccumulator(places, (427, 640))
     for number, window in enumerate(places.cut(image)):
         encoded = encode_many(backbone, window[None], segmenter.methods)[0]
         gathering.add(number, Cosine()(encoded, segmenter.text, places.window).maps[0], encoded.padding)

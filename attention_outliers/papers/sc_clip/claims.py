@@ -27,7 +27,7 @@ from attention_outliers.papers.sc_clip.figures import (
 )
 from diagnostics.measures.auc import pair_auc
 from figures.curves.roc import area_under
-from segment.encoders.fusion import aggregate, cut_below, gate, similarity
+from segment.encoders.fusion import aggregate, masked_softmax, similarity, thresholded
 from segment.encoders.self_calibrate import POST, PRE, layer_at
 
 # Areas that the paper prints, in the order of its Fig 8: last layer, middle layer, then the steps.
@@ -142,9 +142,9 @@ def _adjusted(inputs: Inputs, number: int) -> list[float]:
     patches = layout.patches(purified).float()
     middle = inputs.record("block_out", layers=[pre], number=number)["block_out", pre]
     affinity = similarity(layout.patches(middle))
-    aggregated = aggregate(cut_below(affinity, BETA), patches)
+    aggregated = aggregate(thresholded(affinity, BETA), patches)
     own = between_patches(inputs, last_attention(inputs, purified))
-    enhanced = gate(affinity, shift=1.0, scale=3.0)[0]  # SuleBai/SC-CLIP 0417ba9
+    enhanced = masked_softmax(affinity, shift=1.0, scale=3.0)[0]  # SuleBai/SC-CLIP 0417ba9
     return [
         float(pair_auc(patches, labels[None])),
         float(pair_auc(aggregated, labels[None])),

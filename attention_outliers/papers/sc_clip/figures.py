@@ -32,7 +32,7 @@ from figures.curves.named_roc import named_roc
 from figures.maps.cell_grid import Cell, cell_grid
 from figures.maps.token_scatter import token_scatter
 from figures.text import shortened
-from segment.encoders.fusion import aggregate, cut_below, gate, similarity
+from segment.encoders.fusion import aggregate, masked_softmax, similarity, thresholded
 from segment.encoders.self_calibrate import POST, PRE, layer_at
 from segment.scorers.heatmaps import heat_maps
 
@@ -174,8 +174,8 @@ def self_adjusting(inputs: Inputs) -> Figure:
     pre = layer_at(inputs.backbone.depth, PRE, "line")
     patches = layout.patches(purified).float()
     affinity = similarity(layout.patches(inputs.record("block_out", layers=[pre])["block_out", pre]))
-    adjusted = aggregate(cut_below(affinity, BETA), patches)
-    weights = gate(affinity, shift=1.0, scale=3.0)  # SuleBai/SC-CLIP 0417ba9
+    adjusted = aggregate(thresholded(affinity, BETA), patches)
+    weights = masked_softmax(affinity, shift=1.0, scale=3.0)  # SuleBai/SC-CLIP 0417ba9
     own = last_attention(inputs, purified)
     patch = queries(inputs, 1)[0]
     star = [place_of(inputs, patch)]

@@ -21,7 +21,7 @@ from attention_outliers.papers.claim_scores import method_scores
 from attention_outliers.papers.cliptrase.claims import stripes
 from attention_outliers.papers.inputs import Inputs
 from attention_outliers.papers.sfp.figures import BETA, SHEET, marks_of, object_and_background, with_som
-from segment.encoders.fusion import aggregate, cut_below, similarity
+from segment.encoders.fusion import aggregate, similarity, thresholded
 
 # Largest over median self-attention of the hottest patches, above which it is said to have their peaks. Our choice.
 PEAK = 2.0
@@ -76,7 +76,7 @@ def main_fig_3(inputs: Inputs) -> list[Claim]:
     def ratios(number: int) -> list[float]:
         stock = inputs.record("block_out", layers=[layer], number=number)["block_out", layer]
         purified = inputs.layout.patches(with_som(inputs.only(number), layers)[layer]).float()
-        enhanced = aggregate(cut_below(similarity(purified), BETA), purified)
+        enhanced = aggregate(thresholded(similarity(purified), BETA), purified)
         return [_norm_ratio(one) for one in (inputs.layout.patches(stock), purified, enhanced)]
 
     found = [ratios(number) for number in range(len(inputs.images))]

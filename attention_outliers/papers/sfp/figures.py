@@ -26,7 +26,7 @@ from diagnostics.detectors.som import Som
 from diagnostics.edits.purify_at import PurifyAt
 from diagnostics.purifiers.sfp_sum import SfpSum
 from figures.maps.cell_grid import Cell, cell_grid
-from segment.encoders.fusion import aggregate, cut_below, similarity
+from segment.encoders.fusion import aggregate, similarity, thresholded
 
 MAIN = "main"
 BETA = 0.4
@@ -96,7 +96,7 @@ def steps(inputs: Inputs) -> Figure:
     stock = inputs.record("block_out", layers=[layer])["block_out", layer]
     purified = with_som(inputs, inputs.layers(*range(2, 10)))[layer]
     patches = layout.patches(purified).float()
-    enhanced = aggregate(cut_below(similarity(patches), BETA), patches)[0]
+    enhanced = aggregate(thresholded(similarity(patches), BETA), patches)[0]
     marked = mask_map(layout, marks_of(inputs, layer))
     named = {"features": layout.patches(stock)[0].float(), "with SOM": patches[0], "with SOM and SAE": enhanced}
     norms: list[Cell | None] = [image(inputs, head="image", marked=marked)]

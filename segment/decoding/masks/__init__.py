@@ -19,7 +19,7 @@ MASKS: Registry[type[MaskSource]] = Registry(
     {
         "dbscan": "segment.decoding.masks.dbscan:Dbscan",
         "affinity": "segment.decoding.masks.affinity:AffinityMasks",
-        "sam": "segment.decoding.masks.sam:Sam",
+        "sam": "segment.decoding.masks.sam:SamMasks",
         "left": "segment.decoding.masks.left:LeftMasks",
     },
     group="masks",

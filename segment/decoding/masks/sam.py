@@ -59,7 +59,7 @@ def regions_by_points(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sam(MaskSource):
+class SamMasks(MaskSource):
     """SAM's masks: each cluster's patches are points inside, those of the other clusters points outside.
 
     `model` is a SAM on the Hugging Face hub or a folder with one, read by transformers' SamModel; `clusters` are where

@@ -20,7 +20,7 @@ REFINERS: Registry[type[Refiner]] = Registry(
         "none": "segment.decoding.refine.base:NoRefiner",
         "pamr": "segment.decoding.refine.pamr:Pamr",
         "vote": "segment.decoding.refine.vote:Vote",
-        "sam": "segment.decoding.refine.sam:Sam",
+        "sam": "segment.decoding.refine.sam:SamRefiner",
     },
     group="refiners",
     part="segment.decoding.refine.base:Refiner",

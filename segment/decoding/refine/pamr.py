@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segment.decoding.merge import TILE_BYTES, Block, ScoreMaps
+from segment.decoding.merge import TILE_BYTES, ScoreMaps, ScoreTile
 from segment.decoding.refine.base import Canvas, Refiner
 
 # Of the neighborhood's standard deviation, how unlike a color is by one unit. Source: visinf/1-stage-wseg, `pamr.py`,
@@ -151,7 +151,7 @@ class _Smoothed(ScoreMaps):
     def scored(self) -> Tensor:  # type: ignore[override]
         return self.inner.scored
 
-    def blocks(self, queries: Tensor | None = None) -> Iterator[Block]:
+    def blocks(self, queries: Tensor | None = None) -> Iterator[ScoreTile]:
         height, width = self.size
         if queries is None:
             queries = torch.arange(len(self.owners), device=self.owners.device)
@@ -159,4 +159,4 @@ class _Smoothed(ScoreMaps):
         for some in queries.split(max(1, TILE_BYTES // (4 * height * width))):
             maps = self.inner.whole(some)
             maps = pamr_steps(maps[None], self.weights, self.dilations, self.iterations)[0]
-            yield Block(slice(0, height), slice(0, width), some, maps)
+            yield ScoreTile(slice(0, height), slice(0, width), some, maps)

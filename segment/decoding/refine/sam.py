@@ -16,7 +16,7 @@ from segment.decoding.refine.base import Canvas, Refiner
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sam(Refiner):
+class SamRefiner(Refiner):
     """Labels follow the outlines that SAM finds: a grid of points, each class's own inside, those of others outside.
 
     `points` is how many there are along the longer side. Each pixel takes the class whose mask is surest there; pixels

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segment.decoding.decode import UNSCORED, decode
-from segment.decoding.merge import Block, ScoreMaps
+from segment.decoding.merge import ScoreMaps, ScoreTile
 from segment.method import Decode
 
 
@@ -43,7 +43,7 @@ class Given(ScoreMaps):
         for some in chosen.split(self.queries):
             for top in range(0, self.size[0], self.rows):
                 rows, cols = slice(top, top + self.rows), slice(0, self.size[1])
-                yield Block(rows, cols, some, self.values[some][:, rows, cols].clone())
+                yield ScoreTile(rows, cols, some, self.values[some][:, rows, cols].clone())
 
 
 def slow(values: np.ndarray, owners: list[int], settings: Decode, background: int | None):

@@ -10,25 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.layout import Padding
-from segment.decoding.merge import Gathering, Merged
-from segment.decoding.windows import Center, Places, Slide, Whole, Windows
+from segment.decoding.merge import Merged, ScoreAccumulator
+from segment.decoding.windows import Center, Slide, Whole, WindowGrid, Windows
 
 NATIVE = (32, 32)
 
 
-def random_windows(places: Places, queries: int, cells: tuple[int, int]) -> list[Tensor]:
+def random_windows(places: WindowGrid, queries: int, cells: tuple[int, int]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [2 * torch.rand(queries, *cells, generator=generator) - 1 for _ in range(places.count)]
 
 
-def merged(places: Places, maps: list[Tensor], size: tuple[int, int], padding: Padding) -> Merged:
-    gathering = Gathering(places, size)
+def merged(places: WindowGrid, maps: list[Tensor], size: tuple[int, int], padding: Padding) -> Merged:
+    gathering = ScoreAccumulator(places, size)
     for number, one in reversed(list(enumerate(maps))):  # in any order
         gathering.add(number, one, padding)
     return gathering.merged(torch.arange(len(maps[0])))
 
 
-def slow(places: Places, maps: list[Tensor], size: tuple[int, int], padding: Padding) -> Tensor:
+def slow(places: WindowGrid, maps: list[Tensor], size: tuple[int, int], padding: Padding) -> Tensor:
     """Every window at its own size, added up, divided, and the sum brought to the image's size: all at once."""
     total, hits = torch.zeros(len(maps[0]), *places.size, dtype=torch.float64), torch.zeros(places.size)
     height, width = places.window
@@ -114,7 +114,7 @@ def test_everything_is_scored_where_windows_cover_the_image():
 
 def test_a_missing_window_is_reported():
     places = Slide().places((48, 72), NATIVE)
-    gathering = Gathering(places, (48, 72))
+    gathering = ScoreAccumulator(places, (48, 72))
     gathering.add(0, torch.zeros(1, 2, 2), Padding(0, 0, 0, 0))
     with pytest.raises(ValueError, match="7 of the image's 8 windows are missing"):
         gathering.merged([0])
@@ -126,7 +126,7 @@ def test_label_maps_are_merged_as_their_ones_and_zeros_are():
     generator = torch.Generator().manual_seed(0)
     labels = [torch.randint(0, 5, (1, 32, 32), generator=generator) for _ in range(places.count)]
     ones = [torch.nn.functional.one_hot(one[0], 5).permute(2, 0, 1).float() for one in labels]
-    found, expected = Gathering(places, (70, 90)), Gathering(places, (70, 90))
+    found, expected = ScoreAccumulator(places, (70, 90)), ScoreAccumulator(places, (70, 90))
     for number, (label, one) in enumerate(zip(labels, ones, strict=True)):
         found.add(number, label, padding, by_class=True)
         expected.add(number, one, padding, by_class=True)

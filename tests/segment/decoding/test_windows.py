@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diagnostics.images import Size
-from segment.decoding.windows import WINDOWS, Center, Places, Slide, Span, Whole, spans
+from segment.decoding.windows import WINDOWS, Center, Slide, Span, Whole, WindowGrid, spans
 
 NATIVE = (224, 224)
 
@@ -57,7 +57,7 @@ def test_without_settings_the_crop_is_the_models_size_and_the_stride_its_half():
 
 def test_the_whole_image_is_one_window():
     places = Whole().places((336, 500), NATIVE)
-    assert places == Places((336, 500), (Span(0, 336),), (Span(0, 500),))
+    assert places == WindowGrid((336, 500), (Span(0, 336),), (Span(0, 500),))
 
 
 def test_the_center_is_cut_from_the_middle_with_half_margins_rounded_to_even():

@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from segment.encoders.fusion import aggregate, balance, cut_below, gate, gate_rows, similarity, spread
+from segment.encoders.fusion import (
+    aggregate,
+    apply_attention,
+    masked_softmax,
+    masked_softmax_rows,
+    similarity,
+    sinkhorn,
+    thresholded,
+)
 
 
 @pytest.fixture
@@ -33,7 +41,7 @@ def test_similarity_of_half_precision_is_computed_in_fp32(patches):
 
 def test_entries_below_the_threshold_become_zero_and_the_threshold_itself_stays():
     affinity = torch.tensor([[1.0, 0.25, 0.2], [-0.5, 0.75, 0.0]])
-    assert cut_below(affinity, 0.25).tolist() == [[1.0, 0.25, 0.0], [0.0, 0.75, 0.0]]
+    assert thresholded(affinity, 0.25).tolist() == [[1.0, 0.25, 0.0], [0.0, 0.75, 0.0]]
 
 
 def test_aggregation_is_the_weighted_mean_of_all_patches(patches):
@@ -61,7 +69,7 @@ def test_aggregation_keeps_the_dtype_of_the_patches(patches):
 @pytest.mark.parametrize(("shift", "scale"), [(1.0, 3.0), (1.2, 3.0), (0.0, 1.0), (0.0, 0.0)])
 def test_the_gate_is_a_softmax_over_what_stands_above_the_shifted_mean(patches, shift, scale):
     affinity = similarity(patches)
-    found = gate(affinity, shift=shift, scale=scale)
+    found = masked_softmax(affinity, shift=shift, scale=scale)
     for b in range(2):
         mean = sum(affinity[b, i, j].item() for i in range(5) for j in range(5)) / 25
         for i in range(5):
@@ -73,40 +81,40 @@ def test_the_gate_is_a_softmax_over_what_stands_above_the_shifted_mean(patches, 
 def test_some_rows_of_the_gate_are_those_of_the_whole(patches):
     patches[1, 2] = 0
     affinity, some = similarity(patches), torch.tensor([4, 2])
-    whole = gate(affinity, shift=1.2, scale=3.0)
-    rows = gate_rows(affinity[:, some], some, affinity.mean(dim=(1, 2), keepdim=True), shift=1.2, scale=3.0)
+    whole = masked_softmax(affinity, shift=1.2, scale=3.0)
+    rows = masked_softmax_rows(affinity[:, some], some, affinity.mean(dim=(1, 2), keepdim=True), shift=1.2, scale=3.0)
     assert torch.equal(rows, whole[:, some])
 
 
 def test_a_patch_that_no_other_is_similar_to_attends_to_itself(patches):
     patches[1, 2] = 0
     patches[1, [0, 1, 3, 4]] = patches[1, 0] + 0.1 * patches[1, [0, 1, 3, 4]]  # a mean similarity above 0
-    found = gate(similarity(patches), shift=1.0, scale=3.0)
+    found = masked_softmax(similarity(patches), shift=1.0, scale=3.0)
     assert found[1, 2].tolist() == [0, 0, 1, 0, 0]
     assert torch.isfinite(found).all()
 
 
 def test_a_image_of_equal_patches_passes_the_gate():
-    found = gate(similarity(torch.full((1, 50, 13), 0.3)), shift=1.0, scale=3.0)
+    found = masked_softmax(similarity(torch.full((1, 50, 13), 0.3)), shift=1.0, scale=3.0)
     torch.testing.assert_close(found.sum(dim=-1), torch.ones(1, 50))
 
 
 def test_shared_weights_mix_the_values_of_every_head(patches):
     weights, v = similarity(patches), torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(5))
-    found = spread(weights, v)
+    found = apply_attention(weights, v)
     for head in range(3):
         torch.testing.assert_close(found[:, head], weights @ v[:, head])
 
 
 def test_balancing_once_divides_rows_and_then_columns():
     weights = torch.tensor([[[1.0, 1.0], [0.0, 1.0]]])
-    torch.testing.assert_close(balance(weights, 1), torch.tensor([[[1.0, 1 / 3], [0.0, 2 / 3]]]))
-    assert torch.equal(balance(weights, 0), weights)
+    torch.testing.assert_close(sinkhorn(weights, 1), torch.tensor([[[1.0, 1 / 3], [0.0, 2 / 3]]]))
+    assert torch.equal(sinkhorn(weights, 0), weights)
 
 
 def test_balancing_long_makes_rows_and_columns_sum_to_one():
     weights = torch.rand(3, 6, 6, generator=torch.Generator().manual_seed(6)) + 0.05
-    found = balance(weights, 50)
+    found = sinkhorn(weights, 50)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(3, 6))
     torch.testing.assert_close(found.sum(dim=2), torch.ones(3, 6))
 
@@ -115,7 +123,7 @@ def test_balancing_leaves_empty_rows_and_columns_empty():
     weights = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(7))
     weights[:, :, 1] = 0
     weights[:, 2] = 0
-    found = balance(weights, 6)
+    found = sinkhorn(weights, 6)
     assert torch.isfinite(found).all()
     assert (found[:, :, 1] == 0).all()
     assert (found[:, 2] == 0).all()

@@ -19,7 +19,7 @@ from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.sfp_sum import SfpSum
 from diagnostics.taps import Recorder, chain
 from segment.encoders.encode_many import encode_many
-from segment.encoders.fusion import balance
+from segment.encoders.fusion import sinkhorn
 from segment.encoders.printed_sfp import PrintedSfp
 from segment.method import Encoding
 from segment.methods import METHODS
@@ -232,7 +232,7 @@ def test_maps_of_purified_passes_are_added_up_as_the_layers_give_them(small, ima
         for layer in (1, 2, 3)
     )
     found = encoded(small, images, iterations=4).extras["affinity"]
-    torch.testing.assert_close(found, balance(total, 4), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found, sinkhorn(total, 4), atol=1e-5, rtol=1e-5)
 
 
 # As a whole

@@ -82,7 +82,7 @@ def test_a_timm_model_of_a_file_serves_as_second_backbone(tiny, images, tmp_path
     model = timm.create_model("test_vit", num_classes=0).eval()
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     part = replace(PART, spec=f"timm:test_vit@{tmp_path / 'weights.safetensors'}")
-    second = part.stock(stock_of(tiny, images))
+    second = part.activations(stock_of(tiny, images))
     photos = normalize(denormalize(images, tiny.mean, tiny.std), second.backbone.mean, second.backbone.std)
     model.set_input_size(img_size=(64, 96))
     with torch.no_grad():
@@ -126,7 +126,7 @@ def test_features_at_each_tap_are_those_of_the_stock_forward(tiny, images, layer
             expected = backbone.project(recorder["block_out"])
         else:
             expected = recorder[tap] if tap == "block_out" else join_heads(recorder[tap])
-        torch.testing.assert_close(part.features(part.stock(first)), cut(expected), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(part.features(part.activations(first)), cut(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_self_reads_the_first_pass_and_runs_no_other(tiny, images, monkeypatch):
@@ -135,14 +135,14 @@ def test_self_reads_the_first_pass_and_runs_no_other(tiny, images, monkeypatch):
     assert replace(part, tap="key").needs(12) == [("block_out", 6)]
     first = stock_of(tiny, images)
     monkeypatch.setattr(type(tiny), "_run", None)
-    assert part.stock(first) is first
+    assert part.activations(first) is first
     assert torch.equal(part.features(first), first.patches(7))
 
 
 def test_self_at_another_size_runs_the_first_backbone_once_more(tiny, images):
     part = SecondBackbone(spec="self", layer=3, tap="block_out", size=192, detector=NormTopK(), purifier=Keep())
     assert part.needs(12) == []
-    second = part.stock(stock_of(tiny, images))
+    second = part.activations(stock_of(tiny, images))
     assert second.backbone is tiny
     assert second.layout.grid == (8, 12)
     assert part.features(second).shape == (2, 96, 48)
@@ -151,9 +151,11 @@ def test_self_at_another_size_runs_the_first_backbone_once_more(tiny, images):
 def test_the_second_backbones_patches_can_be_purified(tiny, images):
     first = stock_of(tiny, images)
     part = replace(PART, tap="block_out", detector=NormTopK(count=5), purifier=Zero())
-    assert ((part.features(part.stock(first)) == 0).all(dim=-1).sum(dim=1) == 5).all()
+    assert ((part.features(part.activations(first)) == 0).all(dim=-1).sum(dim=1) == 5).all()
     keys = replace(part, tap="key")
-    changed = (keys.features(keys.stock(first)) != replace(keys, purifier=Keep()).features(keys.stock(first))).any(-1)
+    changed = (
+        keys.features(keys.activations(first)) != replace(keys, purifier=Keep()).features(keys.activations(first))
+    ).any(-1)
     assert (changed.sum(dim=1) == 5).all()
 
 
@@ -163,9 +165,9 @@ def test_settings_that_cannot_be_are_refused(tiny, images):
     with pytest.raises(ValueError, match="number of pixels"):
         replace(PART, size=0)
     with pytest.raises(ValueError, match="`vfm_layer`"):
-        replace(PART, tap="key", layer=0).stock(stock_of(tiny, images))
+        replace(PART, tap="key", layer=0).activations(stock_of(tiny, images))
     with pytest.raises(ValueError, match="blocks"):
-        replace(PART, layer=13).stock(stock_of(tiny, images))
+        replace(PART, layer=13).activations(stock_of(tiny, images))
 
 
 def test_a_detector_that_learns_is_fitted_on_the_second_backbone(tiny, images):

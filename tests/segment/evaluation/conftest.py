@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segment.evaluation.evaluate import evaluate
-from segment.evaluation.shards import decode
+from segment.evaluation.shards import decode_shard
 from segment.evaluation.storage import storage_at
 
 METHODS = "clip,clearclip"
@@ -47,7 +47,7 @@ def counts(tmp_path):
         storage = storage_at(_place(tmp_path, out))
         found = {}
         for name in storage.list("shards"):
-            one = decode(storage.read(f"shards/{name}"))
+            one = decode_shard(storage.read(f"shards/{name}"))
             tallies = {
                 method: (
                     tally.matrix.tolist(),

@@ -8,7 +8,7 @@ import pytest
 
 from segment.evaluation.engines import Local
 from segment.evaluation.evaluate import evaluate
-from segment.evaluation.results import Cell
+from segment.evaluation.results import ResultCell
 
 # What a classifier of ImageNet has for all that is no object: places, and parts of houses and rooms.
 BACKGROUND = {
@@ -20,7 +20,7 @@ BACKGROUND = {
 def test_a_real_model_segments_voc_through_its_classifier_and_workers_agree(shared, counts, tmp_path):
     model = f"timm:vit_tiny_patch16_224@{shared / 'data' / 'vit_tiny_patch16_224.safetensors'}"
 
-    def run(out: str, engine: Local) -> list[Cell]:
+    def run(out: str, engine: Local) -> list[ResultCell]:
         return evaluate(
             model, "clip,clearclip,sfp", "voc21", root=shared / "data" / "voc2012_subset", limit=4, shard=1,
             rows=BACKGROUND, settings={"words": "names"}, out=tmp_path / out, engine=engine, device="cpu",

@@ -10,7 +10,7 @@ import torch
 from diagnostics.layout import Grid
 from segment.decoding.masks import MASKS
 from segment.decoding.masks.dbscan import Dbscan
-from segment.decoding.masks.sam import Prompts, Sam, TransformersSam, point_prompts, regions_by_points
+from segment.decoding.masks.sam import Prompts, SamMasks, TransformersSam, point_prompts, regions_by_points
 
 
 def squares(image: torch.Tensor, prompts: Prompts) -> torch.Tensor:
@@ -55,8 +55,8 @@ def test_without_the_library_the_error_names_the_extra_to_install(monkeypatch):
 
 def test_points_can_only_come_from_clusters_of_patches():
     with pytest.raises(ValueError, match="`clusters` should be a mask source that clusters patches"):
-        Sam(clusters=Sam())
-    assert MASKS.build("sam(clusters=dbscan(eps=0.5))") == Sam(clusters=Dbscan(eps=0.5))
+        SamMasks(clusters=SamMasks())
+    assert MASKS.build("sam(clusters=dbscan(eps=0.5))") == SamMasks(clusters=Dbscan(eps=0.5))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_sam_answers_for_every_window_of_a_batch(tiny_sam, make_encoding, halves
         kept=torch.ones(2, 8, dtype=torch.bool),
         image=torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(0)),
     )
-    source = Sam(model=tiny_sam, clusters=Dbscan(eps=0.5, min_samples=2))
+    source = SamMasks(model=tiny_sam, clusters=Dbscan(eps=0.5, min_samples=2))
     regions = source(encoding, (32, 64))
     assert regions.shape == (2, 32, 64)
     assert regions.dtype == torch.int64

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from diagnostics.layout import Padding
-from segment.decoding.merge import Gathering, Merged
+from segment.decoding.merge import Merged, ScoreAccumulator
 from segment.decoding.refine import REFINERS, Canvas
 from segment.decoding.refine import pamr as module
 from segment.decoding.refine.pamr import Pamr, pamr, pamr_weights
@@ -102,7 +102,7 @@ def test_no_iterations_change_nothing_and_maps_of_another_size_are_stretched_wit
 
 def windows_of(queries: int) -> Merged:
     places = Slide(crop=8, stride=4).places((12, 16), (8, 8))
-    gathering = Gathering(places, (19, 26))
+    gathering = ScoreAccumulator(places, (19, 26))
     for number in range(places.count):
         gathering.add(number, random(queries, 2, 2, seed=number), Padding(0, 0, 0, 0))
     return gathering.merged(torch.arange(queries))
