@@ -16,7 +16,7 @@ Settings = tuple[tuple[str, str], ...]
 class Column:
     """A column of numbers: `metric` on `dataset`, with `settings` changed in the protocol; or the mean of others.
 
-    `metric` is a field of segment.evaluation.results.ResultCell, top1 or top5 of a classification, gflops, params or fps.
+    `metric` is a field of segment.evaluation.results.ResultCell, top1 or top5 of a classification; gflops, params, fps.
     A column without data set and without `mean_of` is printed only.
     """
 

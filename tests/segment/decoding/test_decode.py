@@ -199,7 +199,7 @@ def test_memory_does_not_hold_all_classes_at_full_size():
         import torch
         from diagnostics.layout import Padding
         from segment.decoding.decode import decode
-        from segment.decoding.merge import Gathering
+        from segment.decoding.merge import ScoreAccumulator
         from segment.method import Decode
         from segment.decoding.windows import Slide
 
@@ -210,7 +210,7 @@ def test_memory_does_not_hold_all_classes_at_full_size():
 
         def run(queries, size, tile=None):
             places = Slide(crop=224, stride=112).places((336, 504), (224, 224))
-            windows = Gathering(places, size)
+            windows = ScoreAccumulator(places, size)
             for number in range(places.count):
                 windows.add(number, torch.rand(queries, 14, 14), Padding(0, 0, 0, 0))
             decode(windows.merged(torch.arange(queries)), Decode(smallest_area=0.01), background=0)
