@@ -12,7 +12,7 @@ from attention_outliers.commands.tables import Table
 
 if TYPE_CHECKING:
     from attention_outliers.papers.results_table import Sheet
-    from segment.evaluation.results import Cell
+    from segment.evaluation.results import ResultCell
 
 FormText = Literal["text", "markdown", "latex", "csv"]
 Form = Annotated[FormText, typer.Option("--form", "-f", help="text, markdown, latex or csv.")]
@@ -30,7 +30,7 @@ def print_sheet(sheet: Sheet, form: FormText, show: Output) -> None:
         show.result(note)
 
 
-def print_cells(cells: Sequence[Cell], form: FormText, show: Output) -> None:
+def print_cells(cells: Sequence[ResultCell], form: FormText, show: Output) -> None:
     """Results of evaluations: a sheet for each backbone and protocol; CSV and JSON have a row for each result."""
     from attention_outliers.papers.results_table import cell_rows, rows_csv, sheets
 

@@ -173,7 +173,7 @@ def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def cell_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def cell_rows(cells: Sequence[ResultCell]) -> list[dict[str, Any]]:
     """Each cell as a row of values: whose result it is, the numbers as shares, and what was published, in percent."""
     rows = []
     for cell in cells:
