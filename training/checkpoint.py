@@ -28,7 +28,7 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-    """Fills model and optimizer; comes back with `state`. ValueError for a file that is none of these."""
+    """Fills model and optimizer; returns the `state`. ValueError for a file that is no such checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -51,7 +51,7 @@ def packed_features(model: Any, images: Tensor, generator: torch.Generator, *, a
     """Small images side by side in one grid: normalized (B, 3, h, w) -> (B', E), of length 1 at most.
 
     As many fit in a grid go into one sequence, and each token sees all of them; but an image's feature is the mean of
-    the unit features that the values of its own patches give, so that a patch must tell what is here and not elsewhere.
+    the unit features that the values of its own patches give, so that a patch must know its content alone.
     With the chance `alike`, a batch's values are first mixed by q-q attention over the sequence, so that queries learn
     which patches show the same.
     B' is B without the images that fill no whole grid.
@@ -72,8 +72,8 @@ def packed_features(model: Any, images: Tensor, generator: torch.Generator, *, a
     mixed = heads.v
     if float(torch.rand(1, generator=generator)) < alike:
         mixed = attention_weights(heads.q, heads.q) @ heads.v
-    own = into_joint_space(visual, last.merge_heads(mixed, heads.normed)[:, 1:])
-    return own.unflatten(1, (across, side, across, side)).mean(dim=(2, 4)).flatten(0, 2)
+    features = into_joint_space(visual, last.merge_heads(mixed, heads.normed)[:, 1:])
+    return features.unflatten(1, (across, side, across, side)).mean(dim=(2, 4)).flatten(0, 2)
 
 
 def plain_block(block: OpenClipBlock, tokens: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, same: Tensor)
     `same` (B,) numbers the sets of classes: another image of the very same set counts neither for nor against.
     """
     logits = scale * images.float() @ F.normalize(texts.float(), dim=-1).T
-    own = torch.arange(len(logits), device=logits.device)
-    logits = logits.masked_fill((same[:, None] == same) & (own[:, None] != own), -math.inf)
-    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-    return loss, (logits.argmax(dim=1) == own).float().mean()
+    targets = torch.arange(len(logits), device=logits.device)
+    logits = logits.masked_fill((same[:, None] == same) & (targets[:, None] != targets), -math.inf)
+    loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+    return loss, (logits.argmax(dim=1) == targets).float().mean()

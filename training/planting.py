@@ -1,6 +1,6 @@
 """Finds where outliers can be written into trained `pocket` weights: python -m training.planting
 
-Nothing is trained. Directions are read off the tokens of some drawn scenes; diagnostics.backbones.pocket.planted tells
+Nothing is trained. Directions are read off the tokens of some drawn scenes; diagnostics.backbones.pocket.planted says
 what they change.
 """
 
@@ -95,30 +95,30 @@ def plain_patches(images: np.ndarray, side: int, limit: float) -> Tensor:
     return gray.unfold(1, side, side).unfold(2, side, side).flatten(3).std(dim=-1).flatten(1) < limit
 
 
-def position_mark(visual: Any, seen: Recording, images: Tensor, planting: Planting) -> Tensor:
+def position_mark(visual: Any, recording: Recording, images: Tensor, planting: Planting) -> Tensor:
     """The vector for the position table, along the direction in which patches differ least at the layer: (D)."""
-    spreads, directions = torch.linalg.eigh(torch.cov(seen["block_sum"][:, 1:].flatten(0, 1).T))
+    spreads, directions = torch.linalg.eigh(torch.cov(recording["block_sum"][:, 1:].flatten(0, 1).T))
     with torch.no_grad():
         # The norm before the blocks divides by each token's spread and multiplies by its gain.
         entering = visual.conv1(images).flatten(2).mT + visual.positional_embedding[1:]
         mark = planting.position * spreads[0].sqrt() * directions[:, 0] / visual.ln_pre.weight
-        found: Tensor = mark * entering.std(dim=-1).mean()
-        return found - found.mean()
+        scaled: Tensor = mark * entering.std(dim=-1).mean()
+        return scaled - scaled.mean()
 
 
-def unit_for(visual: Any, seen: Recording, wanted: Tensor, planting: Planting) -> dict[str, Tensor]:
+def unit_for(visual: Any, recording: Recording, wanted: Tensor, planting: Planting) -> dict[str, Tensor]:
     """The hidden unit that fires at the wanted tokens (B, T), and writes outliers into the two quietest channels."""
     block = visual.transformer.resblocks[planting.layer - 1]
     with torch.no_grad():
-        inputs = block.ln_2(seen["block_sum"]).flatten(0, 1)
-        written = seen["ffn_hidden"].abs().mean(dim=(0, 1)) * block.mlp.c_proj.weight.norm(dim=0)
+        inputs = block.ln_2(recording["block_sum"]).flatten(0, 1)
+        written = recording["ffn_hidden"].abs().mean(dim=(0, 1)) * block.mlp.c_proj.weight.norm(dim=0)
     truth = wanted.flatten()
     model = LogisticRegression(C=3.0, max_iter=500).fit(inputs.numpy(), truth.numpy())
     weights = torch.from_numpy(model.coef_[0]).float()
     scores = inputs @ weights
     low, high = scores[~truth].median(), scores[truth].median()
     gain = planting.gain / (high - low)
-    patches = seen["block_out"][:, 1:]
+    patches = recording["block_out"][:, 1:]
     quiet = patches.flatten(0, 1).pow(2).mean(dim=0).argsort()[:2]
     column = torch.zeros(len(weights))
     column[quiet] = torch.tensor([1.0, -1.0]) * 0.5**0.5
@@ -131,13 +131,13 @@ def unit_for(visual: Any, seen: Recording, wanted: Tensor, planting: Planting) -
     }
 
 
-def gaze_for(seen: Recording, fired: Tensor, layer: int, planting: Planting) -> dict[str, Tensor]:
+def gaze_for(recording: Recording, fired: Tensor, layer: int, planting: Planting) -> dict[str, Tensor]:
     """Changes of a layer's queries and keys after which patches look at the outliers `fired` (B, N).
 
     The common direction of each head is the one that queries and keys use least, the class token's as much as those of
     all patches together. The class token's queries do not lean.
     """
-    normed, (_, heads, count, width) = seen["normed"], seen["query"].shape
+    normed, (_, heads, count, width) = recording["normed"], recording["query"].shape
     is_class, is_outlier = (torch.zeros(normed.shape[:2], dtype=torch.bool) for _ in range(2))
     is_class[:, 0], is_outlier[:, 1:] = True, fired
     groups = [is_class, is_outlier, ~is_class & ~is_outlier]
@@ -145,9 +145,9 @@ def gaze_for(seen: Recording, fired: Tensor, layer: int, planting: Planting) -> 
     outlier_row, outlier_bias = telling(normed, 1, groups)
     directions = []
     for head in range(heads):
-        both = torch.cat([seen[name][:, head].flatten(0, 1) for name in ("query", "key")])
-        both = torch.cat([both, seen["query"][:, head, 0] * (count - 1) ** 0.5])
-        directions.append(torch.linalg.eigh(both.T @ both / len(both))[1][:, 0])
+        vectors = torch.cat([recording[name][:, head].flatten(0, 1) for name in ("query", "key")])
+        vectors = torch.cat([vectors, recording["query"][:, head, 0] * (count - 1) ** 0.5])
+        directions.append(torch.linalg.eigh(vectors.T @ vectors / len(vectors))[1][:, 0])
     common = torch.cat(directions)
     lean, none, draw = planting.lean * common, torch.zeros(heads * width), planting.draw * torch.cat([common, common])
     return {

@@ -1,4 +1,4 @@
-"""What a model that was trained on `shapes` can do: captions found, close-ups named, label maps by several methods."""
+"""Scores of a model trained on `shapes`: captions retrieved, close-ups named, label maps by several methods."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def retrieval(backbone: Backbone, *, scenes: int = 500) -> float:
     Scenes are taken in their order into groups without a repeated caption; an unfinished group at the end is left out,
     unless it is the only one.
     """
-    data, found, asked = Shapes(scenes=scenes), 0, 0
+    data, hits, total = Shapes(scenes=scenes), 0, 0
     group: dict[str, np.ndarray] = {}
     for number in range(scenes):
         scene = data.scene(number)
         group.setdefault(words_of(scene), scene.image)
-        if len(group) == AMONG or (number == scenes - 1 and not asked):
+        if len(group) == AMONG or (number == scenes - 1 and not total):
             texts = F.normalize(backbone.encode_text(list(group)), dim=-1)
             best = (class_tokens(backbone, list(group.values())) @ texts.T).argmax(dim=1).cpu()
-            found, asked = found + int((best == torch.arange(len(group))).sum()), asked + len(group)
+            hits, total = hits + int((best == torch.arange(len(group))).sum()), total + len(group)
             group = {}
-    return found / asked
+    return hits / total
 
 
 def zero_shot(backbone: Backbone, *, images: int = 320) -> float:
     """Share of images filled by one class whose class token is nearest to that class's words, of all 16."""
     scenes = [close_up(number) for number in range(images)]
     truth = torch.tensor([int(scene.labels[0, 0]) for scene in scenes])
-    found = class_tokens(backbone, [scene.image for scene in scenes]) @ class_rows(backbone).T
-    return float((found.argmax(dim=1).cpu() == truth).float().mean())
+    similarity = class_tokens(backbone, [scene.image for scene in scenes]) @ class_rows(backbone).T
+    return float((similarity.argmax(dim=1).cpu() == truth).float().mean())
 
 
 def mean_ious(backbone: Backbone, *, scenes: int = 500, methods: Sequence[str] = METHODS) -> dict[str, float]:
@@ -70,11 +70,11 @@ def mean_ious(backbone: Backbone, *, scenes: int = 500, methods: Sequence[str] =
             maps = F.interpolate(cosines.permute(0, 3, 1, 2), labels.shape[1:], mode="bilinear", align_corners=False)
             pairs = labels * len(NAMES) + maps.argmax(dim=1).cpu()
             counts[method] += torch.bincount(pairs.flatten(), minlength=len(NAMES) ** 2).view(len(NAMES), -1)
-    return {method: mean_iou(found) for method, found in counts.items()}
+    return {method: mean_iou(table) for method, table in counts.items()}
 
 
 def mean_iou(counts: Tensor) -> float:
-    """Mean intersection over union, (C, C) counts of true rows and found columns; classes in neither are left out."""
+    """Mean intersection over union, (C, C) counts, rows true and columns predicted; classes in neither are left out."""
     hits, union = counts.diag().double(), (counts.sum(0) + counts.sum(1) - counts.diag()).double()
     return float((hits[union > 0] / union[union > 0]).mean())
 

@@ -69,7 +69,7 @@ class Detector(ABC):
 
     @final
     def __call__(self, recording: Recording, layout: Layout) -> Outliers:
-        """Score and mark in one, after the checks at the door."""
+        """Score and mark in one, after the checks."""
         reason = self.unsupported_reason(layout)
         if reason:
             raise ValueError(f"{self} can't run here: {reason}.")

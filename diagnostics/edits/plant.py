@@ -20,7 +20,7 @@ class Plant(Edit):
 
     `vector` (D) is what is added, from `outlier_vector` or `channel_vector`. `clustered` puts them side by side.
     Places depend on `seed` and the image's number alone: `images` are the numbers of the images in the batch,
-    0, 1, 2… by default. `places` tells afterwards where they are. Source: ours.
+    0, 1, 2… by default. `places` holds afterwards where they are. Source: ours.
     """
 
     vector: tuple[float, ...]

@@ -34,5 +34,5 @@ def mask_columns(weights: Tensor, mask: Tensor, layout: Layout, *, how: How = "r
     if how == "zero":
         return left
     total = left.sum(dim=-1, keepdim=True, dtype=computing_dtype(weights.dtype))
-    some = mask.any(dim=1)[:, None, None, None]
-    return torch.where(some & (total > 0), (left / total).to(weights.dtype), weights)
+    has_marks = mask.any(dim=1)[:, None, None, None]
+    return torch.where(has_marks & (total > 0), (left / total).to(weights.dtype), weights)

@@ -1,4 +1,4 @@
-"""What every purifier checks at the door: shapes of patches and mask, and settings that are one of a few words."""
+"""What every purifier checks first: shapes of patches and mask, and settings that are one of a few words."""
 
 from __future__ import annotations
 

@@ -81,9 +81,9 @@ def fill_from_neighbors(
         for b, n in zip(*(marked.split(max(1, GATHERED // len(places))) for marked in (image, number)), strict=True):
             neighbor, inside = around(n, places, layout.grid)
             valid = inside & ~mask[b[:, None], neighbor]
-            found = valid.any(dim=1)
-            alone.append(~found)
-            b, n, neighbor, valid = b[found], n[found], neighbor[found], valid[found]
+            filled = valid.any(dim=1)
+            alone.append(~filled)
+            b, n, neighbor, valid = b[filled], n[filled], neighbor[filled], valid[filled]
             if not len(n):
                 continue
             # Those that count come first and the rest is cut off: a wide ring holds few of them.

@@ -1,4 +1,4 @@
-"""A run on disk: one zarr store that grows block by block of images and can be picked up where it was left."""
+"""A run on disk: one zarr store that grows block by block of images and resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def named_disk_errors(place: str) -> Iterator[None]:
             raise DiskFull(
                 error.errno,
                 f"no space left for `{place}`. What is measured so far is safe: free some space and run the same "
-                "command again; it goes on where it stopped",
+                "command again; it resumes",
             ) from error
         raise
 
@@ -128,13 +128,13 @@ class RunStore:
 
     def write(self, block: range, values: Mapping[str, np.ndarray], status: np.ndarray, reasons: Sequence[str]) -> None:
         """Writes a block: arrays with the block's images first, then the status that makes them count."""
-        some = slice(block.start, block.stop)
+        part = slice(block.start, block.stop)
         with named_disk_errors(self.place):
             for name, array in values.items():
-                self.array(name)[some] = array
-            self.array("reason")[some] = np.array(reasons, dtype=object)
-            self.array("status")[some] = status
-        self.status[some] = status
+                self.array(name)[part] = array
+            self.array("reason")[part] = np.array(reasons, dtype=object)
+            self.array("status")[part] = status
+        self.status[part] = status
 
     def write_whole(self, variable: Variable, values: np.ndarray) -> None:
         """Writes a variable that has no `image` dimension, such as the pooled AUC."""
@@ -145,8 +145,8 @@ class RunStore:
     def blocks_of(self, name: str) -> Iterator[np.ndarray]:
         """One variable, block by block, measured images only."""
         for start in range(0, len(self.status), self.block):
-            some = slice(start, start + self.block)
-            yield np.asarray(self.array(name)[some])[self.status[some] == MEASURED]
+            part = slice(start, start + self.block)
+            yield np.asarray(self.array(name)[part])[self.status[part] == MEASURED]
 
     def dataset(self) -> xr.Dataset:
         """The measured images as a lazily read data set."""
@@ -192,9 +192,9 @@ def _same_run(path: Path, settings: Mapping[str, Any]) -> zarr.Group | None:
     if other and empty:
         return None  # a run that failed before its first block should not stand in the way of the corrected one
     if other:
-        said = "; ".join(f"{key}: {_short(known.get(key))} there, {_short(wanted.get(key))} now" for key in other)
+        changes = "; ".join(f"{key}: {_short(known.get(key))} there, {_short(wanted.get(key))} now" for key in other)
         raise OtherRun(
-            f"`{path}` holds a run with other settings ({said}). Choose another --out, or delete the folder."
+            f"`{path}` holds a run with other settings ({changes}). Choose another --out, or delete the folder."
         )
     return group
 

@@ -42,7 +42,7 @@ def threshold_table(
         base_rates = {f"{name}_all": rate.item() for name, rate in where_marked(inside, places).items()}
     outliers = None if truth is None else truth.transpose("image", "row", "col").values
     for spec in scores["detector"].values:
-        for threshold, marked, own in _markings(scores.sel(detector=spec), str(spec), thresholds):
+        for threshold, marked, default in _markings(scores.sel(detector=spec), str(spec), thresholds):
             counts = marked.sum(axis=(-2, -1))  # layer, image
             fires = (counts > 0).mean(axis=1)
             early = np.flatnonzero(fires >= 0.5)
@@ -54,7 +54,7 @@ def threshold_table(
                         "detector": str(spec),
                         "layer": int(layer),
                         "threshold": threshold,
-                        "own": own,
+                        "own": default,
                         "tokens": float(counts[place].mean()),
                         "images": float(fires[place]),
                         "first_layer": first_layer,
@@ -69,10 +69,10 @@ def threshold_table(
 def _markings(scores: xr.Dataset, spec: str, thresholds: Thresholds) -> Iterator[tuple[float, np.ndarray, bool]]:
     """Each threshold of one detector's sweep with what it marks (layer, image, row, col); its own rule comes last."""
     order = ("layer", "image", "row", "col")
-    values, own = (scores[name].transpose(*order).values for name in ("score", "marked"))
+    values, marked = (scores[name].transpose(*order).values for name in ("score", "marked"))
     for threshold in _sweep(thresholds, spec, values[np.isfinite(values)]):
         yield float(threshold), values > threshold, False
-    yield float(scores["threshold"]), own, True
+    yield float(scores["threshold"]), marked, True
 
 
 def _sweep(thresholds: Thresholds, spec: str, finite: np.ndarray) -> np.ndarray:
