@@ -101,7 +101,29 @@ class _Chain:
 
 
 def chain(*taps: Tap | TapFunction | None) -> Tap:
-    """Several taps as one, in the order given: `chain(recorder, edit)` records before the edit, and the reverse."""
+    """Several taps as one, in the order given: `chain(recorder, edit)` records before the edit, and the reverse.
+
+    Parameters
+    ----------
+    *taps : Tap, function or None
+        Called in this order; None is passed over.
+
+    Returns
+    -------
+    Tap
+        One tap that calls them all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny")
+    >>> before, after = ao.Recorder("block_out", layers=[2]), ao.Recorder("block_out", layers=[2])
+    >>> tap = ao.chain(before, lambda name, layer, value: value * 2, after)
+    >>> _ = backbone.trunk(torch.zeros(1, 3, 64, 64), tap=tap, stop=2)
+    >>> bool((after["block_out", 2] == 2 * before["block_out", 2]).all())
+    True
+    """
     return _Chain(taps)
 
 

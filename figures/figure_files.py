@@ -20,6 +20,34 @@ def write(figure: Figure, path: str | Path, *, metadata: Mapping[str, object] | 
     `metadata`: what made the figure, such as its title and the spec of the backbone; all of it goes into the PNG's
     text chunks, and into the PDF as title and subject. The title is the figure's own where none is given. No date is
     written: the same figure gives the same bytes. Folders are made; a file appears only when it is whole.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What is written.
+    path : path
+        A file ending in .png or .pdf, or a name without suffix for both.
+    metadata : dict or None
+        Texts that are kept in the file, such as the backbone.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files written.
+
+    Raises
+    ------
+    OSError
+        If the file can not be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from matplotlib.figure import Figure
+    >>> import attention_outliers as ao
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in ao.write_figure(Figure(), f"{folder}/empty")]
+    ['empty.png', 'empty.pdf']
     """
     path = Path(path)
     known = path.suffix.lower() in SUFFIXES

@@ -92,7 +92,23 @@ LOOK: dict[str, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look, while the context lasts: matplotlib's defaults with ours on top. Global settings are left alone."""
+    """The look, while the context lasts: matplotlib's defaults with ours on top. Global settings are left alone.
+
+    Yields
+    ------
+    None
+        The style holds inside the `with` block.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> import attention_outliers as ao
+    >>> before = matplotlib.rcParams["font.size"]
+    >>> with ao.style():
+    ...     inside = matplotlib.rcParams["font.size"]
+    >>> matplotlib.rcParams["font.size"] == before
+    True
+    """
     with matplotlib.style.context(["default", LOOK]):
         yield
 

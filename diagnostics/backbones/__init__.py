@@ -64,6 +64,39 @@ def load_backbone(
     sizes (`POSITIONS`); None is what open_clip's and timm's own loaders do. Raises ValueError for
     an unknown name, for a model that the blocks cannot run, for weights that are damaged or do not fit, and for a
     device that this machine lacks. The global random generator is left as it was.
+
+    Parameters
+    ----------
+    spec : str
+        Family and model: `pocket`, `tiny`, `open_clip:ViT-B-16/openai`, `open_clip:ViT-B-16@FILE`, `timm:NAME` …;
+        `ao.BACKBONES.describe()` lists the families.
+    device : torch.device or str
+        Where the weights go: `cpu`, `cuda`, `cuda:1`, `mps`.
+    precision : {"fp32", "bf16"}
+        Of weights and activations; measures are fp32 either way.
+    positions : str or None
+        Interpolation of positional embeddings for other image sizes, a name of `ao.POSITIONS`; None takes that of
+        the model's own loader.
+
+    Returns
+    -------
+    Backbone
+        The model in eval mode, its weights frozen.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a model that the blocks can not run, weights that do not fit, and a device that is not
+        there.
+    OSError
+        If weights can not be read or fetched.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny")
+    >>> backbone.depth, backbone.heads, backbone.native_size
+    (12, 2, (64, 64))
     """
     import torch
 

@@ -241,6 +241,39 @@ def clip_backbone(
 
     `model` has a `visual` tower; `make_tokenizer` is None where it has no text tower. Raises ValueError that names
     what a tower has that our blocks cannot run.
+
+    Parameters
+    ----------
+    model : open_clip.CLIP
+        A built model.
+    spec : str
+        The name that it has in results.
+    mean, std : sequence of 3 floats
+        Normalization of RGB in [0, 1].
+    make_tokenizer : callable or None
+        Makes the tokenizer of the text tower; None where there is no text tower.
+    note : str
+        What a reader should know of the weights.
+
+    Returns
+    -------
+    Backbone
+        The same weights under taps, with `encode_text` where there is a text tower.
+
+    Raises
+    ------
+    ValueError
+        For a model that the blocks can not run.
+
+    Examples
+    --------
+    >>> import open_clip
+    >>> import attention_outliers as ao
+    >>> vision = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
+    >>> model = open_clip.CLIP(16, vision_cfg=vision, text_cfg={"layers": 1, "width": 16, "heads": 2}).eval()
+    >>> half = (0.5, 0.5, 0.5)
+    >>> ao.clip_backbone(model, spec="mine", mean=half, std=half, make_tokenizer=open_clip.SimpleTokenizer).depth
+    2
     """
     check_tower(model.visual, spec)
     text = make_tokenizer and TextTower(model, make_tokenizer, spec)

@@ -301,6 +301,35 @@ def timm_backbone(
 
     The model is put into eval mode and its weights are frozen; they are not changed. Raises ValueError for a model that
     can't run, and for one without a `pretrained_cfg` (built from its class) when mean or std is not given.
+
+    Parameters
+    ----------
+    model : timm.models.vision_transformer.VisionTransformer
+        A built model.
+    spec : str
+        The name that it has in results.
+    mean, std : sequence of 3 floats, or None
+        Normalization of RGB in [0, 1]; None takes the model's own.
+    note : str
+        What a reader should know of the weights.
+
+    Returns
+    -------
+    Backbone
+        The same weights under taps.
+
+    Raises
+    ------
+    ValueError
+        For a model that the blocks can not run, and if mean or std is missing.
+
+    Examples
+    --------
+    >>> from timm.models.vision_transformer import VisionTransformer
+    >>> import attention_outliers as ao
+    >>> model = VisionTransformer(img_size=32, patch_size=16, embed_dim=12, depth=2, num_heads=2, num_classes=0)
+    >>> ao.timm_backbone(model, "mine", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).depth
+    2
     """
     config = getattr(model, "pretrained_cfg", None) or {}
     mean, std = mean or config.get("mean"), std or config.get("std")

@@ -175,7 +175,33 @@ def list_images(images: Any, size: Size, *, strict: bool) -> list[ListedImage]:
 
 
 def image_paths(sources: Any) -> dict[str, Path]:
-    """Files, folders and globs as a run names them: name -> path."""
+    """Files, folders and globs as a run names them: name -> path.
+
+    Parameters
+    ----------
+    sources : path, glob, or list of them
+        Files, folders or globs.
+
+    Returns
+    -------
+    dict of str to pathlib.Path
+        Path by the name that the image has in a run: its path below the folder that all share.
+
+    Raises
+    ------
+    ValueError
+        If nothing is there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> import attention_outliers as ao
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (4, 4)).save(f"{folder}/a.png")
+    ...     list(ao.image_paths(folder))
+    ['a.png']
+    """
     return named(find_images(sources))
 
 

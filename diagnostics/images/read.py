@@ -204,6 +204,38 @@ def open_image(
     16-bit color keeps its upper 8 bits, which is what Pillow decodes.
     Embedded color profiles are not applied: backbones were trained on images opened so (open_clip, timm), and the
     same file then gives the same numbers everywhere.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    frames : {"refuse", "first"}
+        What is done with files of several frames or pages.
+    background : (int, int, int)
+        RGB, 0 to 255, behind transparent pixels.
+    max_pixels : int
+        A file with more pixels is refused.
+
+    Returns
+    -------
+    PIL.Image.Image
+        8-bit RGB, upright.
+
+    Raises
+    ------
+    ImageError
+        A ValueError: the file is missing, damaged, too large, or of a kind that can not be read rightly.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> import attention_outliers as ao
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (4, 2), 128).save(f"{folder}/gray.png")
+    ...     image = ao.open_image(f"{folder}/gray.png")
+    >>> image.mode, image.size
+    ('RGB', (4, 2))
     """
     return _to_rgb(upright(read_file(path, frames=frames, max_pixels=max_pixels)), Path(path), background)
 

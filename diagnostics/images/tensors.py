@@ -59,6 +59,37 @@ def load_image(
     """One image ready for a backbone: opened as `as_image`, resized, normalized -> (3, h, w) float32.
 
     `size` as in `as_size`: a text counts width x height, a tuple (height, width).
+
+    Parameters
+    ----------
+    source : path, PIL image or array (H, W, 3) uint8
+        The image.
+    size : str, int or (int, int)
+        `224`, `WxH`, `short:336` or `native`; a tuple is (height, width).
+    mean, std : sequence of 3 floats
+        Normalization of RGB in [0, 1]; a backbone has them.
+    resampling : str
+        `bicubic`, `bilinear`, `opencv` …
+    frames, background, max_pixels
+        As in `ao.open_image`.
+
+    Returns
+    -------
+    Tensor (3, h, w), float32
+        The normalized image.
+
+    Raises
+    ------
+    ImageError
+        A ValueError, as in `ao.open_image`.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny")
+    >>> scene = ao.Shapes(scenes=1)[0].image
+    >>> ao.load_image(scene, size="64", mean=backbone.mean, std=backbone.std).shape
+    torch.Size([3, 64, 64])
     """
     wanted = as_size(size)
     image = as_image(source, frames=frames, background=background, max_pixels=max_pixels)

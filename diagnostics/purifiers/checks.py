@@ -11,7 +11,29 @@ from diagnostics.layout import Layout
 
 
 def check_inputs(patches: Tensor, mask: Tensor, layout: Layout) -> None:
-    """Raises unless patches are (B, N, D) floats of this layout and the mask is (B, N) bool on the same device."""
+    """Raises unless patches are (B, N, D) floats of this layout and the mask is (B, N) bool on the same device.
+
+    Parameters
+    ----------
+    patches : Tensor (B, N, D), floating
+        Patches.
+    mask : Tensor (B, N), bool
+        Marks.
+    layout : Layout
+        Where the tokens sit.
+
+    Raises
+    ------
+    ValueError
+        If shapes, types or devices do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import attention_outliers as ao
+    >>> layout = ao.Layout(prefix=1, grid=ao.Grid(2, 2))
+    >>> ao.check_inputs(torch.zeros(1, 4, 8), torch.zeros(1, 4, dtype=torch.bool), layout)
+    """
     if patches.ndim != 3 or patches.shape[1] != layout.count:
         raise ValueError(
             f"`patches` should be (B, N, D) with N={layout.count}; got {tuple(patches.shape)}. "

@@ -105,6 +105,34 @@ def layer_curve(measurement: xr.DataArray, *, title: str = "", log: bool | None 
     """One measurement over the layers: median and quartiles over images, one line per stream.
 
     `measurement` has a `layer` dim; the median is taken over all others but `image` and `stream`, image by image.
+
+    Parameters
+    ----------
+    measurement : xarray.DataArray
+        One variable of a run, with a dim `layer`, such as `dataset["norm_ratio"]`.
+    title : str
+        Text above the figure; empty for none.
+    log : bool or None
+        Logarithmic axis of values; None decides by their range.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If the variable has no layers.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes)
+    >>> type(ao.layer_curve(dataset["norm_ratio"])).__name__
+    'Figure'
     """
     needs_dims(measurement, "layer", figure="a layer curve")
     with drawing(NARROW if measurement.sizes["layer"] <= 16 else WIDE, title=title) as figure:
@@ -210,6 +238,32 @@ def layer_overview(dataset: xr.Dataset, *, title: str = "") -> Figure:
 
     Lines are medians over images, bands the middle half of them; in the panels of attention heads, bands reach from
     the lowest to the highest head. A data set without any layer curve raises ValueError.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes)
+    >>> type(ao.layer_overview(dataset)).__name__
+    'Figure'
     """
     names = present(dataset, LAYER_CURVES, figure="the overview of layers")
     panels = [panel for panel in PANELS if any(name in names for name in panel.names)]

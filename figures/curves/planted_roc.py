@@ -95,6 +95,38 @@ def planted_roc(
     `truth`: bool with dims image, row, col, and layer if it changes with the layer; `planted` of the data set by
     default. `layer`: the last by default. Outliers are few, so the false positive rate has a log scale unless `log` is
     False. The AUC is the area on linear axes.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        What `ao.score_images` gives: `score` and `marked` with dims detector, image, layer, row, col.
+    truth : xarray.DataArray or None
+        Known places, bool, with dims image, row, col (and layer); `planted` of the scores by default.
+    layer : int or None
+        The layer, 1…L; the last by default.
+    log : bool
+        Logarithmic axis of the false positive rate.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> _, scores = next(ao.planted_scores(backbone, scenes, ["norm"], [2], layers=[-1]))
+    >>> type(ao.planted_roc(scores)).__name__
+    'Figure'
     """
     present(scores, ["score"], figure="a ROC of detectors")
     needs_dims(scores["score"], "detector", "image", "layer", "row", "col", figure="a ROC of detectors")

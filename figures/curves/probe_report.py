@@ -45,6 +45,29 @@ def probe_figures(
     `pca_<image>`, `queries_<image>` and `attention_<image>` of the first `maps_for` images, those in `images`
     (name to (h, w, 3)) before the others. File names are safe and differ even where only the case of letters would
     tell them apart. No images, no figures.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+    images : dict of str to array (H, W, 3), or None
+        Images by their name in the run, shown beside their maps.
+    maps_for : int
+        Images that get maps.
+
+    Yields
+    ------
+    (str, matplotlib.figure.Figure)
+        File name without suffix, and the figure.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes, measures=["norms"])
+    >>> [name for name, _ in ao.probe_figures(dataset, maps_for=0)]
+    ['layers']
     """
     if not dataset.sizes.get("image", 1):
         return

@@ -72,6 +72,38 @@ def roc_curves(dataset: xr.Dataset, *, layers: Sequence[int] | None = None, titl
 
     `layers`: the first, the best and the last by default. The AUC is `auc_pooled` where the data set has it, else the
     area under the drawn curve.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+    layers : list of int, or None
+        Layers 1…L or negative; None takes some, evenly spaced.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    References
+    ----------
+    SC-CLIP (arXiv:2411.15869), Fig 4 and 8.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> samples = list(ao.Shapes(scenes=2))
+    >>> images, labels = [sample.image for sample in samples], [sample.labels for sample in samples]
+    >>> dataset = ao.probe(ao.load_backbone("tiny"), images, measures=["auc"], labels=labels)
+    >>> type(ao.roc_curves(dataset)).__name__
+    'Figure'
     """
     present(dataset, ["roc"], figure="the ROC curves")
     needs_dims(dataset["roc"], "layer", "bin", "rate", figure="the ROC curves")

@@ -51,7 +51,35 @@ def draw_setting_curves(ax: Axes, table: pd.DataFrame, *, xlabel: str, ylabel: s
 
 
 def setting_curves(table: pd.DataFrame, *, xlabel: str, ylabel: str, title: str = "") -> Figure:
-    """Columns of a table as lines over its index of numbers, with a legend on the right."""
+    """Columns of a table as lines over its index of numbers, with a legend on the right.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Numbers as index, a line for each column.
+    xlabel, ylabel : str
+        What the axes show, with units.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If the table has no numbers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import attention_outliers as ao
+    >>> table = pd.DataFrame({"recall": [1.0, 0.5]}, index=[1.0, 3.0])
+    >>> type(ao.setting_curves(table, xlabel="threshold", ylabel="share")).__name__
+    'Figure'
+    """
     if not table.size:
         raise ValueError(f"curves over a setting should get a table with rows and columns; got {table.shape}.")
     with drawing((NARROW[0] + 1.0, NARROW[1]), title=title) as figure:

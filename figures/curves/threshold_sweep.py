@@ -94,6 +94,36 @@ def threshold_sweep(
     The detector's own threshold is a dashed line, with its number; a dot marks what its own rule finds. `layer`: at
     most 4 lines by default. `log`: None puts a log scale under thresholds whose range asks for it. All panels share
     the y axis, which is logarithmic down to 0.1 token an image and linear below.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `ao.threshold_table` gives.
+    layer : int or None
+        One layer alone; at most four by default.
+    log : bool or None
+        Logarithmic axis of thresholds; None decides by their range.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> type(ao.threshold_sweep(ao.threshold_table(scores))).__name__
+    'Figure'
     """
     needs_columns(table, "detector", "layer", "threshold", "own", "tokens", figure="a threshold sweep")
     layers = table_layers(table, None if layer is None else [layer], most=MOST_LAYERS)

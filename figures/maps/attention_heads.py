@@ -37,6 +37,34 @@ def attention_heads(dataset: xr.Dataset, variable: str = "", *, title: str = "")
     """Heads × layers of one variable with a `head` dim, the median over images and whatever dims it has besides.
 
     Without a name, the first there is of attention entropy, stripe contrast, rank-one share, attention distance.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+    variable : str
+        A variable with a dim `head`; the first there is by default.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes)
+    >>> type(ao.attention_heads(dataset)).__name__
+    'Figure'
     """
     name = present(dataset, [variable] if variable else HEADS, figure="the heat map of heads")[0]
     measurement = dataset[name]

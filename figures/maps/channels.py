@@ -50,6 +50,38 @@ def channel_means(dataset: xr.Dataset, *, layers: Sequence[int] | None = None, t
 
     A line that lies flat and rises at its end has a few channels above all others. `layers`: four evenly spaced by
     default. Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 c.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+    layers : list of int, or None
+        Layers 1…L or negative; None takes some, evenly spaced.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    References
+    ----------
+    ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 c.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes)
+    >>> type(ao.channel_means(dataset)).__name__
+    'Figure'
     """
     present(dataset, ["channel_mean"], figure="channel means")
     shown = chosen_layers(dataset, layers, most=FEW_LAYERS)
@@ -83,7 +115,36 @@ def draw_channel_heatmap(ax: Axes, measurement: xr.DataArray, *, count: int, bar
 
 
 def channel_heatmap(dataset: xr.Dataset, *, count: int = TOP_CHANNELS, title: str = "") -> Figure:
-    """The `count` channels with the largest peaks by layer (`channel_peak`), median over images, with numbers."""
+    """The `count` channels with the largest peaks by layer (`channel_peak`), median over images, with numbers.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+    count : int
+        How many channels, at least 1.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes)
+    >>> type(ao.channel_heatmap(dataset, count=4)).__name__
+    'Figure'
+    """
     present(dataset, ["channel_peak"], figure="the heat map of channels")
     if count < 1:
         raise ValueError(f"`count` should be at least 1 channel; got {count}.")

@@ -108,6 +108,45 @@ def method_sheet(
 
     `labels`: method -> (H, W) class numbers. The image itself comes first, then the `truth`, if given. `scores` are
     mean IoUs in [0, 1], to stand behind the methods' names. At most `columns` stand side by side.
+
+    Parameters
+    ----------
+    image : array (H, W, 3) uint8
+        The image.
+    labels : dict of str to int array (H, W)
+        Label map by method; -1 is no label.
+    names : list of str
+        Classes in the order of their numbers.
+    background : int or None
+        The class that is drawn pale.
+    truth : int array (H, W), or None
+        The true label map.
+    scores : dict or Series, or None
+        Mean IoU in [0, 1] by method.
+    title : str
+        Text above the figure; empty for none.
+    with_image : bool
+        Whether the image itself is shown.
+    columns : int
+        Most maps in a row, at least 1.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        For a label map of another size, or numbers without a name.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> scene = ao.Shapes(scenes=1)[0]
+    >>> drawn = ao.method_sheet(scene.image, {"truth itself": scene.labels}, ao.Shapes().names)
+    >>> type(drawn).__name__
+    'Figure'
     """
     if not labels:
         raise ValueError("a sheet of methods should get at least one label map; got none.")

@@ -98,6 +98,42 @@ def maps_over_layers(
     that the data set lacks are left out. `image`: the image's name, the first by default. `pixels`: (h, w, 3) in
     [0, 1] or uint8, what the network saw. `layers`: at most 12, evenly spaced, by default. `overlay` lays the maps
     over the image. The title is the image's name by default.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+    image : str or None
+        Name of the image in the run; the first by default.
+    pixels : array (H, W, 3), uint8 or in [0, 1], or None
+        The image, to be shown beside its maps.
+    variables : list of str
+        Maps, a row for each, as far as the run has them.
+    layers : list of int, or None
+        Layers 1…L or negative; None takes some, evenly spaced.
+    overlay : bool
+        Lay the maps over the image.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes)
+    >>> type(ao.maps_over_layers(dataset, pixels=scenes[0])).__name__
+    'Figure'
     """
     if overlay and pixels is None:
         raise ValueError("`overlay` should come with the `pixels` to lay the maps over; got None.")
@@ -175,6 +211,38 @@ def pca_maps(
 
     Patches of like color have like tokens within a layer. Components have no fixed sign or order, so colors do not
     compare between layers. All layers are drawn by default.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+    image : str or None
+        Name of the image in the run; the first by default.
+    pixels : array (H, W, 3), uint8 or in [0, 1], or None
+        The image, to be shown beside its maps.
+    layers : list of int, or None
+        Layers 1…L or negative; None takes some, evenly spaced.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes)
+    >>> type(ao.pca_maps(dataset)).__name__
+    'Figure'
     """
     present(dataset, ["pca"], figure="PCA maps")
     needs_dims(dataset["pca"], "image", "layer", "component", "row", "col", figure="PCA maps")

@@ -32,7 +32,38 @@ def draw_layer_similarity(ax: Axes, measurement: xr.DataArray, *, bar: Axes | No
 
 
 def layer_similarity(dataset: xr.Dataset, *, title: str = "") -> Figure:
-    """Layer × layer similarity (`layer_cka`), the median over images; the colors always run from 0 to 1."""
+    """Layer × layer similarity (`layer_cka`), the median over images; the colors always run from 0 to 1.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    References
+    ----------
+    Kornblith et al. 2019, arXiv:1905.00414.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes)
+    >>> type(ao.layer_similarity(dataset)).__name__
+    'Figure'
+    """
     name = present(dataset, ["layer_cka"], figure="layer similarity")[0]
     with drawing((COLUMN, 3.0), title=title) as figure:
         ax, bar = figure.subplots(1, 2, width_ratios=(1, 0.045))

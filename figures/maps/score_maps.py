@@ -104,6 +104,40 @@ def score_maps(
     `layer`: at most 4 of the layers as rows by default. Each detector has its own color scale, below its maps and the
     same for all its layers, logarithmic where its scores ask for it. Many detectors are set in several bands. With
     `pixels` (h, w, 3), it stands on the left.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        What `ao.score_images` gives: `score` and `marked` with dims detector, image, layer, row, col.
+    image : str or None
+        Name of the image; the first by default.
+    detectors : list of str, or None
+        Which of the detectors; all by default.
+    layer : int or None
+        The layer; the last by default.
+    pixels : array (H, W, 3), uint8 or in [0, 1], or None
+        The image, to be shown beside its maps.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> type(ao.score_maps(scores, pixels=scenes[0])).__name__
+    'Figure'
     """
     present(scores, ["score"], figure="score maps")
     needs_dims(scores["score"], "detector", "image", "layer", "row", "col", figure="score maps")

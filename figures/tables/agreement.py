@@ -70,6 +70,36 @@ def agreement(
 
     `jaccard` runs from 0 to 1, `spearman` from -1 to 1. The diagonal is 1 by definition; gray without a number where
     neither of two detectors marks anything.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `ao.agreement_table` gives.
+    layer : int
+        The layer, 1…L.
+    value : {"jaccard", "spearman"}
+        Agreement of marks, or of ranks.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> type(ao.agreement(ao.agreement_table(scores), layer=int(scores["layer"][-1]))).__name__
+    'Figure'
     """
     if value not in VALUES:
         raise ValueError(f"`value` should be one of {', '.join(VALUES)}; got {value!r}.")

@@ -38,6 +38,32 @@ def compare_figures(
     the last one, with the detector's name behind it where the table has several in a column `detector`. Where outliers
     were planted, `planted_roc_layer_<n>`; then `scores_<image>` of the first `maps_for` images, those in `images`
     (name to (h, w, 3)) before the others. At most 4 layers have figures of their own. No images, no figures.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        What `ao.score_images` gives: `score` and `marked` with dims detector, image, layer, row, col.
+    tables : dict of str to pandas.DataFrame
+        Tables by name: `thresholds`, `agreement`, `purification`.
+    images : dict of str to array (H, W, 3), or None
+        Images by their name in the run.
+    maps_for : int
+        Images that get maps of scores.
+
+    Yields
+    ------
+    (str, matplotlib.figure.Figure)
+        File name without suffix, and the figure.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> tables = {"thresholds": ao.threshold_table(scores)}
+    >>> [name for name, _ in ao.compare_figures(scores, tables, maps_for=0)]
+    ['thresholds']
     """
     if not scores.sizes.get("image", 0):
         return

@@ -74,6 +74,33 @@ def purification_bars(table: pd.DataFrame, *, at: Literal["layer", "last"] = "la
     its interval, `low` and `high`; `at` "last" takes the change at the last layer instead. A panel's layer is the one
     that was purified. Purifiers and modes keep the order of the table, modes without any number are left out, those
     with the same numbers are one bar, and all panels share the axis.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `ao.purification_table` gives, of a run with labels.
+    at : {"layer", "last"}
+        Change at the purified layer, or at the last one.
+    title : str
+        Text above the figure; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or written by `ao.write_figure`.
+
+    Raises
+    ------
+    ValueError
+        If what is drawn was not measured.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import attention_outliers as ao
+    >>> row = {"layer": 4, "purifier": "zero", "mode": "propagated", "delta_auc": 0.02, "low": 0.01, "high": 0.03}
+    >>> type(ao.purification_bars(pd.DataFrame([row]))).__name__
+    'Figure'
     """
     if at not in VALUES:
         raise ValueError(f"`at` should be one of {', '.join(VALUES)}; got {at!r}.")

@@ -38,6 +38,18 @@ def load_pocket(argument: str) -> Backbone:
 
 
 def planted_unit() -> tuple[int, int]:
-    """The layer and the number of the hidden unit that writes the outliers of `pocket:planted`."""
+    """The layer and the number of the hidden unit that writes the outliers of `pocket:planted`.
+
+    Returns
+    -------
+    (int, int)
+        Layer 1…L, and number of the hidden unit.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> ao.planted_unit()
+    (6, 358)
+    """
     layer, number = read_weights(PLANTED)["unit"].tolist()
     return layer, number

@@ -60,7 +60,31 @@ def turn_gaze(visual: nn.Module, layer: int, left: Tensor, right: Tensor, bias: 
 
 
 def planted_patches(backbone: Backbone, images: Tensor, unit: tuple[int, int]) -> Tensor:
-    """Where outliers come up in normalized images (B, 3, h, w): (B, N) bool, by the activity of the planted unit."""
+    """Where outliers come up in normalized images (B, 3, h, w): (B, N) bool, by the activity of the planted unit.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : Tensor (B, 3, h, w)
+        Normalized images.
+    unit : (int, int)
+        Layer and hidden unit, from `ao.planted_unit`.
+
+    Returns
+    -------
+    Tensor (B, N), bool
+        Whether each patch becomes an outlier.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("pocket:planted")
+    >>> places = ao.planted_patches(backbone, torch.zeros(1, 3, 112, 112), ao.planted_unit())
+    >>> places.shape, bool(places.any())
+    (torch.Size([1, 196]), True)
+    """
     layer, number = unit
     recorder = Recorder("ffn_hidden", layers=[layer])
     with torch.no_grad():
