@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from diagnostics.measures.base import LayerView as LayerView
     from diagnostics.measures.base import Measure as Measure
     from diagnostics.measures.base import Variable as Variable
+    from diagnostics.options import RunOptions as RunOptions
     from diagnostics.purifiers import PURIFIERS as PURIFIERS
     from diagnostics.purifiers.base import Purifier as Purifier
     from diagnostics.purifiers.checks import check_inputs as check_inputs
@@ -196,6 +197,7 @@ NAMES_OF = {
         "Measure",
         "Variable",
     ),
+    "diagnostics.options": ("RunOptions",),
     "diagnostics.purifiers": ("PURIFIERS",),
     "diagnostics.purifiers.base": ("Purifier",),
     "diagnostics.purifiers.checks": ("check_inputs",),
@@ -210,8 +212,8 @@ NAMES_OF = {
     "diagnostics.studies.feature_maps": ("features",),
     "diagnostics.studies.findings": ("findings",),
     "diagnostics.studies.location": (
-        "patch_places",
         "location_table",
+        "patch_places",
     ),
     "diagnostics.studies.outlier_search": ("find_outliers",),
     "diagnostics.studies.planting": (

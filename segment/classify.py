@@ -63,6 +63,51 @@ def classify(
     see it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`. A detector that learns does so on
     the first images, layer by layer. Keywords, or `options`, are those of RunOptions: `size`, `batch`, `layers`,
     `strict`, `progress`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    text : TextFeatures
+        The words, from `ao.text_features`.
+    detector : Detector or str
+        Whose outliers are replaced.
+    purifiers : list of Purifier or str
+        A way is added for each.
+    truth : dict of str to str, or None
+        Class by image: name in the run, file name, or that without suffix.
+    top : int
+        Ranks that are kept, at least 1.
+    options : RunOptions or None
+        Size, batch, layers and so on as one value.
+    **keywords
+        Fields of `ao.RunOptions`, which go over `options`: `size`, `batch`, `layers`, `strict`, `progress` …, as far
+        as they apply.
+
+    Returns
+    -------
+    (pandas.DataFrame, dict of str to str)
+        Answers, a row for each image, way and rank; and the reason by name of each image left out.
+
+    Raises
+    ------
+    ValueError
+        For layers, parts or truth that do not fit, and if no image can be read.
+
+    References
+    ----------
+    SFP (Jin et al., ICCV 2025), supplement, Table 3.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("pocket")
+    >>> text = ao.text_features(backbone, "zebra, tiger, grass", "plain", cache=None, progress=False)
+    >>> answers, left_out = ao.classify(backbone, ao.Shapes(scenes=1)[0].image, text, top=1)
+    >>> len(answers), answers["way"][0]
+    (1, 'stock')
     """
     options = run_options("classify", options, keywords, uses=USES)
     part = DETECTORS.build(detector) if isinstance(detector, str) else detector
@@ -173,7 +218,26 @@ def class_probabilities(pooled: Tensor, text: TextFeatures) -> Tensor:
 
 
 def accuracy_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of each way over the images whose truth is known: way as index; images, top1 and topK."""
+    """Accuracy of each way over the images whose truth is known: way as index; images, top1 and topK.
+
+    Parameters
+    ----------
+    answers : pandas.DataFrame
+        The first value that `ao.classify` gives, called with `truth`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index `way`; `images`, the number counted, and `top1` and `topK`, shares in [0, 1].
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import attention_outliers as ao
+    >>> answers = pd.DataFrame({"name": ["a", "b"], "way": "stock", "rank": 1, "right": [True, False]})
+    >>> float(ao.accuracy_table(answers).loc["stock", "top1"])
+    0.5
+    """
     known = answers[answers["right"].notna()] if "right" in answers else answers.iloc[:0]
     rows = []
     for way, part in known.groupby("way", sort=False):

@@ -85,6 +85,33 @@ def encoding(
     """The encoding from tokens of width D: final norm and projection on (B, T, D), prefix first, or (B, N, D) patches.
 
     `class_token` (B, D) stands for the one among the tokens, or where there are only patches.
+
+    Parameters
+    ----------
+    stock : Activations
+        The stock forward pass, as an encoder gets it.
+    tokens : Tensor (B, T, D) or (B, N, D)
+        All tokens, prefix first, or patches alone.
+    class_token : Tensor (B, D), or None
+        Stands for the one among the tokens.
+    extras : dict of str to Tensor, or None
+        What else the method has to show, such as the mask of outliers (B, N).
+
+    Returns
+    -------
+    Encoding
+        Dense features in the space of the text.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> class Middle(ao.Encoder):
+    ...     def needs(self, depth):
+    ...         return [("block_out", depth // 2)]
+    ...     def __call__(self, stock):
+    ...         return ao.encoding(stock, stock.tokens(stock.depth // 2))
+    >>> issubclass(Middle, ao.Encoder)
+    True
     """
     layout, backbone = activations.layout, activations.backbone
     if tokens.shape[1] == layout.tokens:

@@ -11,7 +11,7 @@ import pytest
 
 import attention_outliers as ao
 
-FUNCTIONS = [name for name in ao.__all__ if inspect.isfunction(getattr(ao, name))]
+FUNCTIONS = [name for name in ao.__all__ if inspect.isfunction(inspect.unwrap(getattr(ao, name)))]
 SECTIONS = ("Parameters", "Returns", "Yields", "Raises", "References", "Attributes", "Notes", "Examples", "See Also")
 
 
@@ -48,7 +48,7 @@ def test_the_example_runs_and_gives_what_it_says(name):
     """In a fresh name space, as a reader would type it; without a warning."""
     value = getattr(ao, name)
     parser = doctest.DocTestParser()
-    example = parser.get_doctest(inspect.getdoc(value) or "", {}, name, inspect.getsourcefile(value), 0)
+    example = parser.get_doctest(inspect.getdoc(value) or "", {}, name, inspect.getsourcefile(inspect.unwrap(value)), 0)
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     with warnings.catch_warnings():

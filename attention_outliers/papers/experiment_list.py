@@ -18,7 +18,19 @@ PAPERS = ("sfp", "cliptrase", "sc_clip", "clearclip")
 
 @cache
 def experiments() -> Mapping[str, Experiment]:
-    """Every experiment by its name, in the papers' order."""
+    """Every experiment by its name, in the papers' order.
+
+    Returns
+    -------
+    dict of str to Experiment
+        Table by name, such as `sc-clip/table-3`: `title`, `source`, `rows`, `columns`.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> ao.experiments()["sc-clip/table-3"].rows[0].name
+    'baseline'
+    """
     found: dict[str, Experiment] = {}
     for paper in PAPERS:
         text = files("attention_outliers.papers").joinpath(paper, "tables.json").read_text("utf-8")

@@ -63,6 +63,34 @@ def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None 
     """A walk through a paper with a backbone, and one beside it: `auto` is `pocket:planted` beside `pocket`, else none.
 
     The rest goes to `gather`, which is asked for the same images and words by each of the two.
+
+    Parameters
+    ----------
+    paper : str
+        `clearclip`, `cliptrase`, `sc-clip` or `sfp`.
+    backbone : str or Backbone
+        A spec, or a loaded model.
+    beside : str, Backbone or None
+        The backbone whose numbers stand beside.
+    **more
+        `images`, `labels`, `classes`, `templates`, `ignore`, `scenes`: what figures are drawn from.
+
+    Returns
+    -------
+    Walk
+        `draw("fig-4a")` gives the figure, `seen("fig-4a")` the table of claims against findings.
+
+    Raises
+    ------
+    ValueError
+        For images that can not be read.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> sfp = ao.walk("sfp", "pocket", beside=None, scenes=2)
+    >>> type(sfp.draw("supp-fig-1")).__name__
+    'Figure'
     """
     first = load_backbone(backbone) if isinstance(backbone, str) else backbone
     if beside == "auto":

@@ -63,6 +63,29 @@ def open_dataset(spec: str, root: str | Path | None = None) -> Dataset:
     """The data set that a spec names, such as `voc21` or `coco-object:convention=cliptrase`, below `root`.
 
     ValueError for a data set on disk without a root, and for a drawn one with.
+
+    Parameters
+    ----------
+    spec : str
+        Name and settings, such as `voc21` or `shapes:scenes=8`.
+    root : path or None
+        Where a data set on disk lies.
+
+    Returns
+    -------
+    Dataset
+        Has a length, `names`, and samples by number.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, and for a root that is missing, or not needed.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> len(ao.open_dataset("shapes:scenes=8"))
+    8
     """
     name, fields = parse_spec(spec)
     if not needs_root(name):

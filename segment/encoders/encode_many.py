@@ -21,6 +21,36 @@ def encode_many(
     The stock forward runs once for all methods, up to the last layer that one of them needs; once more for each other
     way to stretch the position table, where the images' grid is not the model's own and `positions` does not name one
     way for all. Raises ValueError for a method that can't run on this backbone or size.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : Tensor (B, 3, h, w)
+        Normalized images, from `ao.load_image`.
+    methods : str, Method, or list of them
+        Specs such as `"sc-clip:detector=som"`, or methods.
+    positions : str or None
+        Interpolation of positional embeddings, a name of `ao.POSITIONS`; None takes the backbone's own.
+
+    Returns
+    -------
+    list of Encoding
+        `patches` (B, N, E) before L2 normalization, `layout` and more, for each method.
+
+    Raises
+    ------
+    ValueError
+        For a method that can not run on this backbone or size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny")
+    >>> clip, clearclip = ao.encode_many(backbone, torch.zeros(1, 3, 64, 64), ["clip", "clearclip"])
+    >>> clearclip.layout.to_map(clearclip.patches).shape[:3]
+    torch.Size([1, 4, 4])
     """
     parts = [METHODS.build(method) for method in methods]
     if not parts:

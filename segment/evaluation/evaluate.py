@@ -72,6 +72,51 @@ def evaluate(
     kind of machine or GPU, another `batch`, or a batch that had to be halved since memory ran out; `threads` of torch
     in each worker are among the settings. An image that can't be read or scored is named and counts nowhere.
     ValueError where no image can be scored.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        A spec, or a loaded model.
+    methods : str or list of str
+        Specs, which share the forward pass.
+    dataset : str or Dataset
+        A spec of `ao.DATASETS`, or labeled images of your own.
+    protocol : str or Protocol
+        A name of `ao.PROTOCOLS`, or a protocol.
+    out : path or URL
+        Folder of the run.
+    root : path or None
+        Where a data set on disk lies.
+    settings : dict of str to str, or None
+        Fields of the protocol to change: `{"threshold": "0.2"}`.
+    engine : Engine or None
+        Who works, such as `ao.Local(workers=2)`; None starts processes on this machine.
+    options : RunOptions or None
+        Size, batch, layers and so on as one value.
+    **keywords
+        Fields of EvaluationOptions, which go over `options`: `limit`, `batch`, `device`, `precision`, `threads` …
+
+    Returns
+    -------
+    Evaluation
+        `cells`, one for each method, with mIoU and the ends of its 95 % interval as shares; and `broken`, the
+        reason by name of each image left out.
+
+    Raises
+    ------
+    ValueError
+        For parts and settings that do not fit, and if no image can be scored.
+    OtherRun
+        A ValueError: the folder holds a run with other settings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import attention_outliers as ao
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = ao.evaluate("tiny", "clip", "shapes:scenes=2", out=folder, engine=ao.Local(workers=1))
+    >>> [cell.method for cell in result.cells], 0 <= result.cells[0].miou <= 1
+    (['clip'], True)
     """
     chosen = EvaluationOptions.of(options).merged("evaluate", keywords, uses=HEEDED)
     run = _prepared(backbone, methods, _scored_data(dataset, protocol, settings or {}, root, chosen), out, chosen)

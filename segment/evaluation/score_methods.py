@@ -63,6 +63,44 @@ def score_methods(
 
     `text`: the words' features; the data set's own names by default. `windows`, `size` and other options as
     Segmenter's: by default each image is seen whole and as it is.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    dataset : Dataset
+        Labeled images, such as `ao.Shapes(scenes=4)`.
+    methods : str, Method, or list of them
+        Specs such as `"sc-clip:detector=som"`, or methods.
+    text : TextFeatures or None
+        The words; None takes the names of the data set.
+    limit : int or None
+        Only the first samples.
+    windows : str
+        Spec of the windows.
+    size : str or None
+        Size before windows are cut; None takes the windows' own.
+    progress : bool
+        Whether a bar is shown.
+    **options
+        Further arguments of `ao.Segmenter`.
+
+    Returns
+    -------
+    MethodScores
+        `table()` has mIoU and more as shares, method as index.
+
+    Raises
+    ------
+    ValueError
+        For parts that do not fit.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> scores = ao.score_methods(ao.load_backbone("tiny"), ao.Shapes(scenes=2), ["clip", "clearclip"])
+    >>> list(scores.table().index)
+    ['clip', 'clearclip']
     """
     words = text_features(backbone, list(dataset.names), progress=False) if text is None else text
     segmenter = Segmenter(backbone, methods, words, windows=windows, size=size, strict=True, **options)

@@ -39,6 +39,42 @@ def threshold_cost(
     `AUC` of «same class» by cosine of the method's features, mean of the images that have one. All in [0, 1] but
     `tokens`, which is nan for a method that does not tell what it purified. `detector`: a spec without its threshold;
     `method`: a spec that leaves detector and purifier open. `options` as those of `score_methods`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    dataset : Dataset
+        Labeled images, such as `ao.Shapes(scenes=4)`.
+    detector : str
+        Spec without its threshold.
+    thresholds : list of float
+        In the detector's own unit.
+    method : str
+        Spec that leaves detector and purifier open.
+    purifier : str
+        Spec of the purifier.
+    text : TextFeatures or None
+        The words; None takes the names of the data set.
+    **options
+        As for `ao.score_methods`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `tokens`, `mIoU`, `low`, `high` and `AUC` by threshold.
+
+    Raises
+    ------
+    ValueError
+        For parts that do not fit.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> cost = ao.threshold_cost(ao.load_backbone("tiny"), ao.Shapes(scenes=2), "relative-norm", [1.1, 3.0])
+    >>> list(cost.index)
+    [1.1, 3.0, inf]
     """
     given = sorted({float(one) for one in thresholds})
     if not given or not np.isfinite(given).all():

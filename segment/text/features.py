@@ -50,6 +50,45 @@ def text_features(
 
     Without a text tower: rows of the model's classifier, found by `rows` and `combine` as segment.text.class_head says;
     templates and cache have no part in it, and the logit scale is that of CLIP, 100 (our choice).
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    vocabulary : str, list, path or Vocabulary
+        `"cat, dog, grass"`, a list with a list of synonyms for a class, or a file of them.
+    templates : str, path or list of str
+        A name (`outliers list templates`), a file, or sentences with `{}` for the word.
+    cache : path, "auto" or None
+        Where encoded words are kept; None keeps nothing.
+    rows : dict, path or None
+        Without a text tower: rows of the classifier by class, `{"cat": [281, 282]}`.
+    combine : {"mean", "each"}
+        Without a text tower: one query of a class, or one of each row.
+    progress : bool
+        Whether a bar is shown.
+
+    Returns
+    -------
+    TextFeatures
+        `features` (Q, E), unit vectors; `owners` (Q), the class of each; `names`.
+
+    Raises
+    ------
+    ValueError
+        For a word in two classes, and for words that a classifier does not know.
+
+    References
+    ----------
+    openai/CLIP, notebook on prompts for ImageNet.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("pocket")
+    >>> text = ao.text_features(backbone, [["zebra", "tiger"], "sky"], "plain", cache=None, progress=False)
+    >>> text.owners.tolist()
+    [0, 0, 1]
     """
     vocabulary = Vocabulary.parse(vocabulary)
     if type(backbone).encode_text is Backbone.encode_text:
