@@ -66,8 +66,8 @@ def figure(
     OSError
         If no image can be read.
 
-    References
-    ----------
+    Source
+    ------
     `ao.PAPER_FIGURES[name].claim` says what the paper shows in this figure.
 
     Examples
@@ -268,8 +268,8 @@ def reproduce(
     ValueError
         For a table, row or data set that does not exist.
 
-    References
-    ----------
+    Source
+    ------
     `ao.experiments()[table].source` says where the printed numbers stand.
 
     Examples

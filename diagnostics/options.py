@@ -64,9 +64,10 @@ class RunOptions:
 
     Examples
     --------
-    >>> RunOptions(size="short:336", layers=[-1]).changed(batch=2)
-    RunOptions(size=Size(height=None, width=None, short=336), batch=2, layers=(-1,), device='auto', precision='fp32', \
-positions=None, strict=False, progress=False)
+    >>> import attention_outliers as ao
+    >>> options = ao.RunOptions(size="short:336", layers=[-1]).changed(batch=2)
+    >>> options.batch, options.layers
+    (2, (-1,))
     """
 
     size: SizeLike | None = None

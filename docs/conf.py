@@ -19,15 +19,18 @@ author = "attention-outliers maintainers"
 copyright = f"2026, {author}"
 version = release = version_of("attention-outliers")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
-# What the gallery's page includes is no page by itself.
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = ["Source"]
+# What the gallery's page includes is not a page by itself.
 exclude_patterns = ["_build", "generated/gallery"]
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist", "dollarmath"]
 
 autodoc_member_order = "bysource"
-# A method that says nothing of its own is told once, where its interface is.
+# A method without a docstring of its own is documented once, where its interface is.
 autodoc_inherit_docstrings = False
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
@@ -42,28 +45,55 @@ CODE = re.compile(r"(`[^`]*`)")
 MARKUP = re.compile(r"([\\*|_])")
 
 
+SECTION = re.compile(r"-{4,}")
+
+
 def as_plain_text(_app: Any, what: str, _name: str, _part: Any, _options: Any, lines: list[str]) -> None:
     """Docstrings are plain text with code in backticks; here they become reStructuredText that says the same.
 
-    What stands farther in than the text before it is shown as it is, line by line; so is an example of a module, from
-    its first import on.
+    Text that is indented is shown as it is, line by line; so is an example of a module, from its first import on. From
+    the first section on (Parameters, Returns …) the layout is NumPy's, which napoleon reads.
     """
+    start = next((at - 1 for at, line in enumerate(lines) if at and SECTION.fullmatch(line)), len(lines))
+    lines[:] = [*_prose(lines[:start], what), "", *map(_in_section, lines[start:]), ""]
+
+
+def _prose(lines: list[str], what: str) -> list[str]:
+    """The text before any section."""
     text: list[str] = []
     verbatim = example = False
     for line in lines:
         example = example or (what == "module" and line.startswith("import "))
-        farther = example or line.startswith(" ")
-        if farther and not verbatim:
+        indented = example or line.startswith(" ")
+        if indented and not verbatim:
             text += ["", "::", ""]
-        if verbatim and line and not farther:
+        if verbatim and line and not indented:
             text.append("")
-        verbatim = farther or (verbatim and not line)
+        verbatim = indented or (verbatim and not line)
         if verbatim:
             text.append(f"   {line}" if line else "")
         else:
-            pieces = CODE.split(line)
-            text.append("".join(_code(one) if at % 2 else MARKUP.sub(r"\\\1", one) for at, one in enumerate(pieces)))
-    lines[:] = [*text, ""]
+            text.append(_marked(line))
+    return text
+
+
+def _in_section(line: str) -> str:
+    """A line of a section: examples and heads of entries stay, explanations are marked up."""
+    example = line.lstrip().startswith((">>>", "..."))
+    return _marked(line) if line.startswith("    ") and not example else _literals(line)
+
+
+def _marked(line: str) -> str:
+    """Code in backticks as literals, and nothing else as markup."""
+    pieces = CODE.split(line)
+    return "".join(_code(piece) if at % 2 else MARKUP.sub(r"\\\1", piece) for at, piece in enumerate(pieces))
+
+
+def _literals(line: str) -> str:
+    """Code in backticks as literals in a line that is otherwise left alone."""
+    if line.startswith((">>>", "...")):
+        return line
+    return "".join(_code(piece) if at % 2 else piece for at, piece in enumerate(CODE.split(line)))
 
 
 def _code(quoted: str) -> str:
@@ -80,4 +110,4 @@ def generate(_app: Any) -> None:
 
 def setup(app: Any) -> None:
     app.connect("builder-inited", generate)
-    app.connect("autodoc-process-docstring", as_plain_text)
+    app.connect("autodoc-process-docstring", as_plain_text, priority=400)  # before napoleon, which has 500

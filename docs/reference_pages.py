@@ -1,4 +1,4 @@
-"""The pages of the reference: one for each package, with all that its modules hold, written before Sphinx reads."""
+"""The pages of the reference: the public names, and a page for each package with all that its modules hold."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGES = ("diagnostics", "figures", "segment")
+# The public names, with the functions that are defined beside them.
+PUBLIC, BESIDE = "attention_outliers", "attention_outliers.api"
 
 
 def write_reference(folder: Path) -> list[Path]:
     """Writes a page for each package into the folder, and takes out pages of packages that are gone."""
     folder.mkdir(parents=True, exist_ok=True)
     pages = {folder / f"{name}.rst": page_of(name) for root in PACKAGES for name in packages_below(root)}
+    pages[folder / f"{PUBLIC}.rst"] = public_page()
     for old in set(folder.glob("*.rst")) - set(pages):
         old.unlink()
     for path, text in pages.items():
@@ -31,14 +34,21 @@ def packages_below(root: str) -> list[str]:
 
 
 def page_of(name: str) -> str:
-    """The page of one package: its docstring, what it hands out at its door, and its modules one by one."""
+    """The page of one package: its docstring, its public names, and its modules one by one."""
     package = importlib.import_module(name)
     modules = [entry.name for entry in pkgutil.iter_modules(package.__path__, f"{name}.") if not entry.ispkg]
     parts = [_headed(name, "="), _automodule(name)]
     if name in PACKAGES:
-        parts += [".. rubric:: From the package itself", *_door(package)]
+        parts += [".. rubric:: From the package itself", *_public_names(package)]
     for module in modules:
         parts += [_headed(module, "-"), _automodule(module)]
+    return "\n\n".join(parts) + "\n"
+
+
+def public_page() -> str:
+    """The page of the public names: a line for each, and those functions whole that are defined beside them."""
+    parts = [_headed(PUBLIC, "="), f".. automodule:: {PUBLIC}", ".. rubric:: Public names"]
+    parts += [*_public_names(importlib.import_module(PUBLIC)), _headed(BESIDE, "-"), _automodule(BESIDE)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -47,11 +57,11 @@ def _headed(name: str, line: str) -> str:
 
 
 def _automodule(name: str) -> str:
-    # What a module imports is told where it is defined.
+    # What a module imports is documented where it is defined.
     return f".. automodule:: {name}\n   :members:\n   :ignore-module-all:"
 
 
-def _door(package: ModuleType) -> list[str]:
+def _public_names(package: ModuleType) -> list[str]:
     """A line for each public name of a package, with a link to where it is defined."""
     lines = []
     for name in sorted(package.__all__, key=str.lower):

@@ -96,8 +96,8 @@ def classify(
     ValueError
         For layers, parts or truth that do not fit, and if no image can be read.
 
-    References
-    ----------
+    Source
+    ------
     SFP (Jin et al., ICCV 2025), supplement, Table 3.
 
     Examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -34,11 +35,21 @@ def test_every_page_is_there_and_can_be_reached_from_the_first(built):
         assert f'href="{page}.html"' in first
 
 
-def test_the_reference_tells_of_what_the_packages_hand_out(built):
+def test_the_reference_lists_public_names_with_links(built):
     page = (built / "generated" / "reference" / "diagnostics.html").read_text(encoding="utf-8")
     assert 'href="diagnostics.backbones.html#diagnostics.backbones.load_backbone"' in page
+    public = (built / "generated" / "reference" / "attention_outliers.html").read_text(encoding="utf-8")
+    assert 'href="diagnostics.backbones.html#diagnostics.backbones.load_backbone"' in public
+    assert 'id="attention_outliers.api.figure"' in public
     for package in ("diagnostics.detectors", "figures.view", "segment.methods"):
         assert (built / "generated" / "reference" / f"{package}.html").exists()
+
+
+def test_sections_of_docstrings_become_lists_and_examples(built):
+    page = (built / "generated" / "reference" / "diagnostics.studies.html").read_text(encoding="utf-8")
+    assert "Parameters<span" in page
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in page
+    assert "----" not in re.sub(r"<[^>]+>", "", page)
 
 
 def test_the_gallery_has_every_figure(built):

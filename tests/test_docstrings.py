@@ -12,7 +12,7 @@ import pytest
 import attention_outliers as ao
 
 FUNCTIONS = [name for name in ao.__all__ if inspect.isfunction(inspect.unwrap(getattr(ao, name)))]
-SECTIONS = ("Parameters", "Returns", "Yields", "Raises", "References", "Attributes", "Notes", "Examples", "See Also")
+SECTIONS = ("Parameters", "Returns", "Yields", "Raises", "Source", "Attributes", "Notes", "Examples", "See Also")
 
 
 def sections_of(text: str) -> dict[str, str]:

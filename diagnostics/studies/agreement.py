@@ -15,6 +15,25 @@ def agreement_table(scores: xr.Dataset) -> pd.DataFrame:
 
     `jaccard`: common over all marked tokens by the detectors' own thresholds, over all images; nan where neither
     marks any. `spearman`: rank correlation of scores within an image, mean over images.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        What `ao.score_images` gives: `score` and `marked` with dims detector, image, layer, row, col.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `detector`, `other`, `layer`, `jaccard` in [0, 1], `spearman` in [-1, 1].
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> list(ao.agreement_table(scores).columns)
+    ['detector', 'other', 'layer', 'jaccard', 'spearman']
     """
     rows = []
     for first, second in itertools.combinations(scores["detector"].values, 2):

@@ -40,6 +40,56 @@ def compare(
     every image at the first of `layers` give further rows with `precision`, `recall` and `f1` against the known
     places; the column `planted` is 0 in the rows of the images as they are. One forward pass an image serves all
     rows of a count, and labels need none.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    detectors : str, Detector, or list of them
+        Specs such as `"lof:neighbors=10"`, or detectors.
+    layers : list of int, or None
+        Layers 1…L or negative; None takes all.
+    thresholds : int, list of float, or dict
+        How many thresholds of a sweep; or the thresholds themselves, for all detectors or by spec.
+    labels : path, list of int arrays (H, W), or None
+        Folder of label maps named as the images, or the maps.
+    planted : list of int, or None
+        How many outliers are planted, for further rows.
+    clustered : bool
+        Outliers side by side, or scattered.
+    background : set of int
+        Labels that count as background.
+    ignore : set of int
+        Labels that take part in nothing.
+    seed : int
+        Chooses the random places.
+    size : str or None
+        `224`, `WxH`, `short:336` or `native`; None takes the backbone's own size.
+    batch : int
+        Images in one forward pass, at least 1.
+    progress : bool
+        Whether a bar is shown.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `ao.threshold_table`, with columns `planted` and `clustered`.
+
+    Raises
+    ------
+    ValueError
+        For parts and layers that do not fit, and if no image can be read.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> table = ao.compare(backbone, scenes, ["norm"], [-1], thresholds=3)
+    >>> len(table)  # three thresholds, and the detector's own
+    4
     """
     options = RunOptions(layers=layers, size=size, batch=batch, progress=progress)
     fitted = fit_detectors(backbone, images, detectors, layers=options.layers, size=options.size)

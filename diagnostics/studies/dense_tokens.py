@@ -48,6 +48,40 @@ def dense_tokens(
     Token taps give maps (B, rows, cols, D) and prefix (B, P, D); query, key and value give (B, rows, cols, H, d) and
     (B, P, H, d); attention gives (B, rows, cols, H, T), each patch's row, and (B, P, H, T). `project` brings tokens of
     `block_out` into the space of the text (or of the head's rows): final norm and projection, before L2 normalization.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : Tensor (B, 3, h, w)
+        Normalized images, from `ao.load_image`.
+    layer : int
+        Layer 1…L or negative; 0 is the embedding.
+    tap : str
+        A place in the block, a name of `ao.TAPS`.
+    project : bool
+        Bring tokens of `block_out` into the space of the text: final norm and projection.
+    positions : str or None
+        Interpolation of positional embeddings, a name of `ao.POSITIONS`; None takes the backbone's own.
+
+    Returns
+    -------
+    (Tensor, Tensor)
+        Maps (B, rows, cols, D) and prefix tokens (B, P, D); other shapes for other taps, above.
+
+    Raises
+    ------
+    ValueError
+        For a layer or tap that does not exist.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny")
+    >>> maps, prefix = ao.dense_tokens(backbone, torch.zeros(1, 3, 64, 64), layer=8, tap="attention")
+    >>> maps.shape  # image, row, col, head, token attended to
+    torch.Size([1, 4, 4, 2, 17])
     """
     recorder, last = _recorder(backbone, layer, tap, project)
     with torch.no_grad():
@@ -93,6 +127,54 @@ def encode(
     interrupted run resumes. An existing file is refused, and so are parts of a run with other settings.
 
     Options of the run: `size`, `batch`, `positions`, `strict`, `progress`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    out : path
+        The file to write.
+    layer : int
+        Layer 1…L or negative; 0 is the embedding.
+    tap : str
+        A place in the block, a name of `ao.TAPS`.
+    project : bool
+        Bring tokens of `block_out` into the space of the text: final norm and projection.
+    prefix : bool
+        Also write prefix tokens.
+    features : Features or None
+        Other features in place of a tap's tokens.
+    options : RunOptions or None
+        Size, batch, layers and so on as one value.
+    **keywords
+        Fields of `ao.RunOptions`, which go over `options`: `size`, `batch`, `layers`, `strict`, `progress` …, as
+        far as they apply.
+
+    Returns
+    -------
+    dict of str to str
+        The reason by name of each image left out.
+
+    Raises
+    ------
+    ValueError
+        For a file that exists, and if no image can be read.
+    OSError
+        If the disk is full; what is written stays.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> import tempfile
+    >>> from safetensors.numpy import load_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     left_out = ao.encode(backbone, scenes, out=f"{folder}/tokens.safetensors", layer=8)
+    ...     len(load_file(f"{folder}/tokens.safetensors"))
+    2
     """
     options = run_options("encode", options, keywords, uses=("size", "batch", "positions", "strict", "progress"))
     out = _free_file(Path(out))

@@ -23,6 +23,26 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     `tables` by name: `thresholds` and `agreement`; where there are such, `truth` against natural outliers, `planted`
     against planted ones (with columns `planted` and `clustered`), `stability`, `location`, and `purification`, with a
     column `detector` if there are several. Every sentence follows from the tables.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        Tables by name: `thresholds`, `agreement`, and others, above.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> tables = {"thresholds": ao.threshold_table(scores), "agreement": ao.agreement_table(scores)}
+    >>> len(ao.findings(tables)) > 0
+    True
     """
     sentences = _first_layers(tables["thresholds"]) + _agreement(tables["agreement"])
     for name, against in (("truth", "the outliers named as truth"), ("planted", "planted outliers")):

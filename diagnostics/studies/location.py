@@ -40,6 +40,42 @@ def patch_places(
     label map are not labeled; attribute `not_labeled` has name and reason of the latter.
 
     `images` are those that were scored, in files or arrays, and are opened again and shown as `scores` says.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        What `ao.score_images` gives: `score` and `marked` with dims detector, image, layer, row, col.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    patch_size : (int, int)
+        Height and width of a patch, in pixels: `backbone.patch_size`.
+    labels : path, list of int arrays (H, W), or None
+        Folder of label maps named as the images, or the maps.
+    background : set of int
+        Labels that count as background.
+    ignore : set of int
+        Labels that take part in nothing.
+
+    Returns
+    -------
+    xarray.Dataset
+        `contrast` (standard deviation of the pixels, in [0, 1]) and `border` (patches to the border); with labels
+        `labeled` and `background`, bool.
+
+    Raises
+    ------
+    ValueError
+        For images that are not those of the scores.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> places = ao.patch_places(scores, scenes, patch_size=backbone.patch_size)
+    >>> int(places["border"].isel(image=0, row=0, col=0))
+    0
     """
     listed = _scored_images(scores, images)
     # Mean 0 and spread 1: pixels stay in [0, 1].
@@ -116,6 +152,28 @@ def location_table(scores: xr.Dataset, places: xr.Dataset) -> pd.DataFrame:
 
     `places` is from `patch_places`. Columns: `tokens`, how many are marked, then the means of `where_marked`; and the
     same over all tokens, with `_all` behind the name.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        What `ao.score_images` gives: `score` and `marked` with dims detector, image, layer, row, col.
+    places : xarray.Dataset
+        What `ao.patch_places` gives.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each detector and layer.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> places = ao.patch_places(scores, scenes, patch_size=backbone.patch_size)
+    >>> len(ao.location_table(scores, places))
+    2
     """
     marked = scores["marked"].transpose("detector", "layer", "image", "row", "col").values
     inside = scores["inside"].transpose("image", "row", "col").values

@@ -49,6 +49,47 @@ def planted_scores(
     are nan there, and they mark nothing.
 
     Options of the run: `layers`, `size`, `batch`, `progress`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    detectors : str, Detector, or list of them
+        Specs such as `"lof:neighbors=10"`, or detectors.
+    counts : list of int
+        How many outliers are planted into each image, for each run.
+    clustered : bool
+        Outliers side by side, or scattered.
+    seed : int
+        Chooses the random places.
+    fitted : dict or None
+        Detectors that have learned already, from `ao.fit_detectors`; None lets them learn on the first images.
+    options : RunOptions or None
+        Size, batch, layers and so on as one value.
+    **keywords
+        Fields of `ao.RunOptions`, which go over `options`: `size`, `batch`, `layers`, `strict`, `progress` …, as
+        far as they apply.
+
+    Yields
+    ------
+    (Plant, xarray.Dataset)
+        What was planted, and scores as `ao.score_images` gives them, with `planted` (image, row, col).
+
+    Raises
+    ------
+    ValueError
+        For parts and layers that do not fit.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> plant, scores = next(ao.planted_scores(backbone, scenes, ["norm"], [2], layers=[-1]))
+    >>> int(scores["planted"].sum())  # two in each of two images
+    4
     """
     options = run_options("planted_scores", options, keywords, uses=("layers", "size", "batch", "progress"))
     if not counts:
@@ -84,6 +125,38 @@ def planted_truth(
     """Detectors against planted outliers: `truth_table` for each count, with columns `planted` and `clustered`.
 
     `options` are those of `planted_scores`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    detectors : str, Detector, or list of them
+        Specs such as `"lof:neighbors=10"`, or detectors.
+    counts : list of int
+        How many outliers are planted into each image, for each run.
+    **options
+        As for `ao.planted_scores`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `ao.truth_table`, with columns `planted` and `clustered`.
+
+    Raises
+    ------
+    ValueError
+        For parts and layers that do not fit.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> table = ao.planted_truth(backbone, scenes, ["norm"], [2], layers=[-1])
+    >>> int(table["planted"][0])
+    2
     """
     tables = [
         truth_table(scores, scores["planted"]).assign(planted=plant.count, clustered=plant.clustered)

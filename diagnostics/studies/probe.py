@@ -86,6 +86,39 @@ def measure_images(
     """The measures' variables of one batch: normalized (B, 3, h, w) -> tensors (B, L, …) on the backbone's device.
 
     `labels` are patch labels (B, N). One forward pass up to the last layer asked for.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : Tensor (B, 3, h, w)
+        Normalized images, from `ao.load_image`.
+    measures : list of Measure
+        Parts, such as `ao.MEASURES.build("norms")`.
+    layers : list of int, or None
+        Layers 1…L or negative; None takes all.
+    labels : int64 Tensor (B, N), or None
+        Labels of patches.
+    positions : str or None
+        Interpolation of positional embeddings, a name of `ao.POSITIONS`; None takes the backbone's own.
+
+    Returns
+    -------
+    dict of str to Tensor (B, L, …)
+        Variable by name.
+
+    Raises
+    ------
+    ValueError
+        For layers that do not exist.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import attention_outliers as ao
+    >>> numbers = ao.measure_images(ao.load_backbone("tiny"), torch.zeros(1, 3, 64, 64), [ao.MEASURES.build("norms")])
+    >>> numbers["norm"].shape
+    torch.Size([1, 12, 4, 4])
     """
     if backbone.device.type == "mps":
         raise ValueError("measures need double precision, which Apple's GPU lacks; load the backbone on `cpu`.")
@@ -121,6 +154,51 @@ def probe(
     beyond each image's own `rows` and `cols`.
 
     Options of the run: `layers`, `size`, `batch`, `positions`, `strict`, `progress`; see RunOptions.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    measures : list of str or Measure, or None
+        Specs such as `"norms"`, or measures; None takes all that need no whole maps.
+    labels : path, list of int arrays (H, W), or None
+        Folder of label maps named as the images, or the maps.
+    ignore : set of int
+        Labels that take part in nothing.
+    out : path or None
+        A zarr store; None keeps the run in memory.
+    options : RunOptions or None
+        Size, batch, layers and so on as one value.
+    **keywords
+        Fields of `ao.RunOptions`, which go over `options`: `size`, `batch`, `layers`, `strict`, `progress` …, as
+        far as they apply.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims image, layer (1…L), head, row, col, channel …; each variable has its unit and source as attributes.
+
+    Raises
+    ------
+    ValueError
+        For parts and layers that do not fit, and if no image can be read.
+    OtherRun
+        A ValueError: the store holds a run with other settings.
+
+    Source
+    ------
+    Each variable's attribute `source`.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> dataset = ao.probe(backbone, scenes, measures=["norms"])
+    >>> dataset["norm"].dims
+    ('image', 'layer', 'row', 'col')
     """
     options = run_options("probe", options, keywords, uses=PROBE_OPTIONS)
     size = options.size_for(backbone.native_size)

@@ -194,6 +194,56 @@ def purification_table(
     map, with a warning. Source of the AUC: SC-CLIP, arXiv:2411.15869, Fig 4 and 8; the table is ours.
 
     Options of the run: `layers`, `size`, `batch`, `progress`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    detector : str or Detector
+        Whose outliers are replaced.
+    purifiers : list of str
+        Specs of what replaces them.
+    labels : path, list of int arrays (H, W), or None
+        Folder of label maps named as the images, or the maps.
+    ignore : set of int
+        Labels that take part in nothing.
+    classes : list of str, dict, or None
+        Names of classes, for the accuracy.
+    truth : dict of str to str, list of int, or None
+        Class by image, for the accuracy.
+    fitted : dict or None
+        Detectors that have learned already, from `ao.fit_detectors`; None lets them learn on the first images.
+    bootstrap : int
+        Draws of the 95 % intervals.
+    seed : int
+        Of the draws.
+    options : RunOptions or None
+        Size, batch, layers and so on as one value.
+    **keywords
+        Fields of `ao.RunOptions`, which go over `options`: `size`, `batch`, `layers`, `strict`, `progress` …, as
+        far as they apply.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each layer, purifier and mode, with the change of the same-class AUC, norms, entropy and the class
+        token.
+
+    Raises
+    ------
+    ValueError
+        For parts and layers that do not fit, and if no image can be read.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> table = ao.purification_table(backbone, scenes, detector="norm-topk", purifiers=["zero"], layers=[8])
+    >>> set(table["purifier"])
+    {'zero'}
     """
     options = run_options("purification_table", options, keywords, uses=("layers", "size", "batch", "progress"))
     if bootstrap < 1:

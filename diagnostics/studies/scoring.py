@@ -84,6 +84,44 @@ def score_images(
     can't be read are left out; attribute `left_out` has name and reason.
 
     Options of the run: `layers`, `size`, `batch`, `strict`, `progress`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    detectors : str, Detector, or list of them
+        Specs such as `"lof:neighbors=10"`, or detectors.
+    fitted : dict or None
+        Detectors that have learned already, from `ao.fit_detectors`; None lets them learn on the first images.
+    plant : Plant or None
+        Outliers to plant on the way.
+    options : RunOptions or None
+        Size, batch, layers and so on as one value.
+    **keywords
+        Fields of `ao.RunOptions`, which go over `options`: `size`, `batch`, `layers`, `strict`, `progress` …, as
+        far as they apply.
+
+    Returns
+    -------
+    xarray.Dataset
+        `score` (float32, in each detector's unit) and `marked` (bool) with dims detector, image, layer, row, col;
+        `inside`, `seconds`.
+
+    Raises
+    ------
+    ValueError
+        For parts and layers that do not fit, and if no image can be read.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> scores["marked"].dims
+    ('detector', 'image', 'layer', 'row', 'col')
     """
     options = run_options("score_images", options, keywords, uses=("layers", "size", "batch", "strict", "progress"))
     run = prepare_run(backbone, images, detectors, options)
@@ -275,6 +313,38 @@ def fit_detectors(
 
     Those that learn do so once, on the first images of the most common size (at most 32); others are as they are.
     Options of the run: `layers`, `size`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    detectors : str, Detector, or list of them
+        Specs such as `"lof:neighbors=10"`, or detectors.
+    options : RunOptions or None
+        Size, batch, layers and so on as one value.
+    **keywords
+        Fields of `ao.RunOptions`, which go over `options`: `size`, `batch`, `layers`, `strict`, `progress` …, as
+        far as they apply.
+
+    Returns
+    -------
+    dict of (str, int) to Detector
+        The detector that is ready, by its name and layer.
+
+    Raises
+    ------
+    ValueError
+        For parts and layers that do not fit.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> list(ao.fit_detectors(backbone, scenes, "norm", layers=[2]))
+    [('norm', 2)]
     """
     options = run_options("fit_detectors", options, keywords, uses=("layers", "size"))
     return ready_detectors(backbone, prepare_run(backbone, images, detectors, options), {})

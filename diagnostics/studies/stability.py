@@ -107,6 +107,47 @@ def stability_table(
     layers. Detectors that learn do so once, on the first images before any change, or are those of `fitted`.
 
     Options of the run: `layers`, `size`, `batch`, `progress`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model, from `ao.load_backbone`.
+    images : path, glob, PIL image, array (H, W, 3) uint8, or list of them
+        What is shown to the model; of a folder, every image below it.
+    detectors : str, Detector, or list of them
+        Specs such as `"lof:neighbors=10"`, or detectors.
+    changes : list of str
+        Of `shift`, `flip`, `size`, `jpeg`.
+    fitted : dict or None
+        Detectors that have learned already, from `ao.fit_detectors`; None lets them learn on the first images.
+    more_patches : int
+        Further rows and columns of `size`.
+    quality : int
+        Of `jpeg`, 1 to 95.
+    options : RunOptions or None
+        Size, batch, layers and so on as one value.
+    **keywords
+        Fields of `ao.RunOptions`, which go over `options`: `size`, `batch`, `layers`, `strict`, `progress` …, as
+        far as they apply.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each detector, layer and change.
+
+    Raises
+    ------
+    ValueError
+        For parts and layers that do not fit, and if no image can be read.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> table = ao.stability_table(backbone, scenes, ["norm"], layers=[-1], changes=["flip"])
+    >>> list(table["change"])
+    ['flip']
     """
     options = run_options("stability_table", options, keywords, uses=("layers", "size", "batch", "progress"))
     chosen = _checked_changes(changes, more_patches, quality)

@@ -154,7 +154,34 @@ class RunStore:
 
 
 def open_run(path: str | Path) -> xr.Dataset:
-    """A run that `probe` wrote, read lazily: measured images only, also of a run that is not finished."""
+    """A run that `probe` wrote, read lazily: measured images only, also of a run that is not finished.
+
+    Parameters
+    ----------
+    path : path
+        The store.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `ao.probe` gives it, read when it is used.
+
+    Raises
+    ------
+    ValueError
+        If there is no run.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = ao.probe(backbone, scenes, measures=["norms"], out=f"{folder}/run.zarr")
+    ...     ao.open_run(f"{folder}/run.zarr").sizes["image"]
+    2
+    """
     path = Path(path)
     if not (path / "zarr.json").exists():
         raise ValueError(f"`{path}` is no run of `outliers probe`; give the folder that --out named, such as run.zarr.")

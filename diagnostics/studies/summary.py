@@ -18,6 +18,30 @@ def layer_table(dataset: xr.Dataset) -> pd.DataFrame:
 
     Norms: median over images of each image's median, and the largest of all. Other columns: means over images.
     Images are read a few at a time, so a run of any length can be summed up.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A run of `ao.probe`, or a stored one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Layer as index; a column for each thing that was measured.
+
+    Raises
+    ------
+    ValueError
+        If nothing was measured yet.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> table = ao.layer_table(ao.probe(backbone, scenes, measures=["norms"]))
+    >>> list(table.index) == list(range(1, 13))
+    True
     """
     if not dataset.sizes["image"]:
         raise ValueError("the run has no measured images yet; let `probe` resume, and then sum it up.")

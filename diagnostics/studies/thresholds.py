@@ -34,6 +34,37 @@ def threshold_table(
     With `truth` (image, row, col) also `precision`, `recall` and `f1`, over the tokens of all images; nan where
     undefined. With `places`, from `patch_places`, also what `where_marked` measures of the marked tokens, and of all
     tokens with `_all` behind the name: the base rates.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        What `ao.score_images` gives: `score` and `marked` with dims detector, image, layer, row, col.
+    thresholds : int, list of float, or dict
+        How many thresholds of a sweep; or the thresholds themselves, for all detectors or by spec.
+    truth : xarray.DataArray or None
+        Known outliers, bool, with dims image, row, col.
+    places : xarray.Dataset or None
+        What `ao.patch_places` gives.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `detector`, `layer`, `threshold`, `own`, `tokens`, `images`, `first_layer`, and others, above.
+
+    Raises
+    ------
+    ValueError
+        For thresholds that are not finite numbers.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> table = ao.threshold_table(scores, thresholds=[2.0, 4.0])
+    >>> int((~table["own"]).sum())  # two detectors, two thresholds
+    4
     """
     rows: list[dict[str, Any]] = []
     inside = scores["inside"].transpose("image", "row", "col").values

@@ -17,6 +17,30 @@ def truth_table(scores: xr.Dataset, truth: xr.DataArray) -> pd.DataFrame:
     in scikit-learn; `best_f1` and the `best_threshold` that reaches it (marked is score > threshold); `own_precision`
     and `own_recall` of the detector's own rule. nan where no patch is an outlier, or every one, and for scores
     that are nan.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        What `ao.score_images` gives: `score` and `marked` with dims detector, image, layer, row, col.
+    truth : xarray.DataArray
+        Known outliers, bool, with dims image, row, col, and layer if they change with it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `auc`, `average_precision`, `best_f1`, `own_precision` and `own_recall` in [0, 1]; `best_threshold` in the
+        detector's unit.
+
+    Examples
+    --------
+    >>> import attention_outliers as ao
+    >>> backbone = ao.load_backbone("tiny:outliers=true")
+    >>> scenes = [sample.image for sample in ao.Shapes(scenes=2)]
+    >>> scores = ao.score_images(backbone, scenes, ["norm", "relative-norm"], layers=[-1])
+    >>> truth = scores["score"].sel(detector="relative-norm", drop=True) > 1.05
+    >>> table = ao.truth_table(scores, truth)
+    >>> list(table["detector"])
+    ['norm', 'relative-norm']
     """
     rows = []
     inside = scores["inside"].values

@@ -92,8 +92,8 @@ def roc_curves(dataset: xr.Dataset, *, layers: Sequence[int] | None = None, titl
     ValueError
         If what is drawn was not measured.
 
-    References
-    ----------
+    Source
+    ------
     SC-CLIP (arXiv:2411.15869), Fig 4 and 8.
 
     Examples

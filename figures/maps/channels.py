@@ -70,8 +70,8 @@ def channel_means(dataset: xr.Dataset, *, layers: Sequence[int] | None = None, t
     ValueError
         If what is drawn was not measured.
 
-    References
-    ----------
+    Source
+    ------
     ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 c.
 
     Examples

@@ -51,8 +51,8 @@ def layer_similarity(dataset: xr.Dataset, *, title: str = "") -> Figure:
     ValueError
         If what is drawn was not measured.
 
-    References
-    ----------
+    Source
+    ------
     Kornblith et al. 2019, arXiv:1905.00414.
 
     Examples

@@ -111,12 +111,12 @@ def score_maps(
         What `ao.score_images` gives: `score` and `marked` with dims detector, image, layer, row, col.
     image : str or None
         Name of the image; the first by default.
-    detectors : list of str, or None
-        Which of the detectors; all by default.
-    layer : int or None
-        The layer; the last by default.
     pixels : array (H, W, 3), uint8 or in [0, 1], or None
         The image, to be shown beside its maps.
+    layer : int or None
+        The layer; the last by default.
+    detectors : list of str, or None
+        Which of the detectors; all by default.
     title : str
         Text above the figure; empty for none.
 

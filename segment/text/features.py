@@ -78,8 +78,8 @@ def text_features(
     ValueError
         For a word in two classes, and for words that a classifier does not know.
 
-    References
-    ----------
+    Source
+    ------
     openai/CLIP, notebook on prompts for ImageNet.
 
     Examples
