@@ -1,5 +1,7 @@
 """`python -m benchmarks.run`: what looking inside costs, as ratios to the stock forward of the same weights.
 
+The first part is what commands cost before they do anything (benchmarks.startup).
+
 How times are taken is said in benchmarks.ratios. Memory is the peak of a process of its own.
 """
 
@@ -25,6 +27,7 @@ import diagnostics
 from benchmarks import evaluation
 from benchmarks.methods import bf16_speed, method_speed
 from benchmarks.ratios import crops, random_clip, ratios
+from benchmarks.startup import tell_startup
 from diagnostics import Backbone
 from diagnostics.measures import DEFAULT_MEASURES, measures_of
 from diagnostics.studies.scoring import score_images
@@ -155,7 +158,7 @@ def tell_evaluation_memory(console: Console, few: int, many: int) -> None:
     )
 
 
-PARTS = ("measures", "methods", "bf16", "compare", "evaluate", "memory")
+PARTS = ("startup", "measures", "methods", "bf16", "compare", "evaluate", "memory")
 
 
 def main() -> None:
@@ -181,6 +184,8 @@ def main() -> None:
         probe_and_tell(options.probe, options.folder, backbones()["open_clip ViT-B/16"])
         return
     console = Console()
+    if wanted("startup"):
+        tell_startup(console, options.rounds)
     setting = f"batch {options.batch} of 224x224, {options.device}, {options.threads} threads"
 
     def tell(title: str, found: dict[str, tuple[float, float]]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 
 import pytest
+
+from benchmarks.startup import STARTS, started
 
 HEAVY = ("torch", "xarray", "pandas", "scipy", "zarr", "open_clip", "timm", "matplotlib", "sklearn", "torchvision")
 PACKAGES = ("diagnostics", "segment", "figures")
@@ -48,6 +51,38 @@ def test_describing_every_registry_loads_no_heavy_library():
         module, _, name = target.partition(":")
         code += f"assert import_module({module!r}).{name}.describe()\n"
     assert loaded_by(code) == set()
+
+
+COMMANDS = (
+    ["--help"],
+    ["--version"],
+    ["list", "detectors"],
+    ["list"],
+    ["figure", "list"],
+    ["datasets", "list"],
+    ["probe", "--help"],
+    ["compare", "--help"],
+    ["segment", "--help"],
+    ["evaluate", "--help"],
+    ["reproduce", "--help"],
+)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_command_that_needs_no_model_loads_no_heavy_library(arguments):
+    code = (
+        f"import io, sys\nsys.argv = ['outliers', *{arguments!r}]\nout, sys.stdout = sys.stdout, io.StringIO()\n"
+        "from attention_outliers.commands.main import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "assert sys.stdout.getvalue()\nsys.stdout = out"
+    )
+    assert loaded_by(code) == set()
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="memory is measured on POSIX systems")
+def test_help_and_lists_take_little_memory():
+    for name in ("outliers --help", "outliers list detectors"):
+        assert started(STARTS[name][0]).megabytes <= 120
 
 
 def test_the_check_sees_what_is_loaded():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from diagnostics.lazy import lazy_names
 from diagnostics.registry import Registry, parse_spec
+from segment.datasets import DATASETS
 
 if TYPE_CHECKING:
     from segment.evaluation.protocols.base import Protocol, Protocols
@@ -43,7 +44,8 @@ PROTOCOLS: Registry[Protocols] = Registry(
 
 # Data sets whose classes are clusters: they are given to classes by the Hungarian method.
 UNSUPERVISED = frozenset({"coco-stuff-27", "cityscapes-27"})
-# Data sets without a place in any paper: a protocol's common setting is used, and the result says so.
+# Our data sets without a place in any paper: a protocol's common setting is used, and the result says so. Those of
+# other packages, or registered at run time, are such as well.
 OWN = frozenset({"folder", "shapes", "shapes-objects", "camvid"})
 
 
@@ -58,7 +60,7 @@ def protocol_for(name: str, dataset: str, settings: Mapping[str, str] | None = N
     place, _ = parse_spec(dataset)
     if place in known.known:
         found = known.known[place]
-    elif known.everywhere or place in OWN or place in UNSUPERVISED:
+    elif known.everywhere or place in OWN or place in UNSUPERVISED or _of_others(place):
         found = replace(known.elsewhere, name=name, dataset=place, published=False)
         if not known.everywhere:
             said = f"`{name}` has no setting for `{place}`: what its others have in common, and the data set's names."
@@ -72,6 +74,11 @@ def protocol_for(name: str, dataset: str, settings: Mapping[str, str] | None = N
     if place in UNSUPERVISED:
         found = replace(found, matching="hungarian")
     return found.changed(settings or {})
+
+
+def _of_others(dataset: str) -> bool:
+    """Whether another package brings this data set, or somebody registered it at run time."""
+    return dataset in DATASETS and dataset not in DATASETS.listed
 
 
 def settings_table() -> list[tuple[str, str, Protocol]]:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from segment.datasets import DATASETS
 from segment.datasets.base import Dataset, Sample
 from segment.datasets.names import class_names
 from segment.datasets.shapes import Shapes
@@ -206,3 +207,15 @@ def test_the_unsupervised_setting_matches_clusters():
 def test_every_setting_has_a_source_and_knows_its_names(name, dataset, found):
     assert (found.name, found.dataset) == (name, dataset)
     assert found.source
+
+
+def test_a_data_set_of_others_gets_what_the_papers_settings_have_in_common():
+    DATASETS.register("theirs", Shapes)
+    try:
+        protocol = protocol_for("gem", "theirs:scenes=2")
+        assert (protocol.scale, protocol.published) == (protocol_for("gem", "shapes").scale, False)
+        assert any("no setting for `theirs`" in line for line in protocol.departures)
+    finally:
+        DATASETS.unregister("theirs")
+    with pytest.raises(ValueError, match="no setting for data set `theirs`"):
+        protocol_for("gem", "theirs")

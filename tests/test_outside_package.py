@@ -1,0 +1,110 @@
+"""A package of somebody else, installed beside ours, brings parts: every command has them, in every process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from PIL import Image
+
+PACKAGE = Path(__file__).parent / "outside_package"
+
+
+def command(*arguments, expect=0):
+    """What `outliers` prints with the package on the path."""
+    done = subprocess.run(
+        [sys.executable, "-m", "attention_outliers", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(PACKAGE), os.environ.get("PYTHONPATH", "")]), "COLUMNS": "200"},
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    noise = np.random.default_rng(0)
+    for number in range(2):
+        Image.fromarray(noise.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "kind, name, line",
+    [
+        ("detectors", "peak-share", "0.8 is an outside choice."),
+        ("purifiers", "shorten", "Marked patches lose `share` of their length."),
+        ("measures", "norm-spread", "norm_spread"),
+        ("methods", "values", "Values to values, outside"),
+        ("datasets", "halves", "Black left of white: two classes of somebody else."),
+        ("edits", "needs-more", "No module named 'outside_parts.missing'"),
+    ],
+)
+def test_lists_show_the_parts_and_what_is_broken(kind, name, line):
+    table = command("list", kind, "--json")
+    assert f'"{name}"' in table.replace(" *", "")
+    assert line in json.dumps(json.loads(table), ensure_ascii=False)
+
+
+def test_the_list_of_figures_shows_them():
+    assert "how many patches have which norm, by somebody else" in command("figure", "list", "--json")
+
+
+@pytest.mark.slow
+def test_compare_takes_a_detector_and_a_purifier(photos, tmp_path):
+    parts = ["-d", "peak-share:threshold=0.7,relative-norm", "--purifiers", "shorten:share=0.25"]
+    parts += ["--purify", "peak-share:threshold=0.3"]
+    rest = ["--backbone", "tiny", "--layers", "6", "--no-stability", "--no-plots", "--out", tmp_path / "out", "--json"]
+    said = command("compare", photos, *parts, *rest)
+    assert all(name in said for name in ("peak-share:threshold=0.7", "shorten:share=0.25"))
+    table = pd.read_parquet(tmp_path / "out" / "thresholds.parquet").reset_index()
+    assert set(table["detector"]) == {"peak-share:threshold=0.7", "relative-norm"}
+
+
+@pytest.mark.slow
+def test_probe_takes_a_measure(photos, tmp_path):
+    run = tmp_path / "run.zarr"
+    command("probe", photos, "--backbone", "tiny", "--measures", "norms,norm-spread", "--out", run)
+    dataset = xr.open_zarr(run)
+    norms = dataset["norm"].values.reshape(2, 12, -1)
+    expected = norms.std(axis=2, ddof=1) / norms.mean(axis=2)
+    assert np.allclose(dataset["norm_spread"].transpose("image", "layer").values, expected, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_figure_draws_a_figure(photos, tmp_path):
+    command("figure", "outside/norm-histogram", photos, "--backbone", "tiny", "--out", tmp_path)
+    assert (tmp_path / "outside-norm-histogram.png").stat().st_size > 1000
+
+
+ENGINES = [["--workers", "1"], ["--workers", "2"]]
+if importlib.util.find_spec("ray") is not None:
+    ENGINES.append(["--engine", "ray", "--workers", "1"])
+
+
+def cells_of(folder, engine):
+    """The results of an evaluation by this engine: method -> what it scored."""
+    data = ["--dataset", "halves:count=2", "--method", "values,clip:scale=20", "--backbone", "tiny", "--shard", "1"]
+    command("evaluate", *data, *engine, "--out", folder)
+    cells = [json.loads(path.read_text()) for path in (folder / "cells").glob("*.json")]
+    return {cell["method"]: (cell["hash"], cell["classes"]) for cell in cells}
+
+
+@pytest.mark.slow
+def test_evaluate_has_them_in_every_engine(tmp_path):
+    one, *others = (cells_of(tmp_path / str(number), engine) for number, engine in enumerate(ENGINES))
+    assert set(one) == {"values", "clip:scale=20"}
+    assert [part["name"] for part in one["values"][1]] == ["black", "white"]
+    assert others == [one] * len(others)
