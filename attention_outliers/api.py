@@ -96,7 +96,7 @@ def figure(
     if not 0 <= number < len(inputs.images):
         raise ValueError(f"`number` should be an image from 0 to {len(inputs.images) - 1}; got {number}.")
     inputs = inputs if other is None else replace(inputs, second=other)
-    return entry.draw(inputs.only(number) if entry.each else inputs)
+    return entry.draw(entry.view(inputs, number))
 
 
 def view(

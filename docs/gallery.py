@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from attention_outliers.papers.figures import PAPER_FIGURES, Inputs, PaperFigure
+from attention_outliers.papers.figures import PAPER_FIGURES, FigureInputs, PaperFigure
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "generated" / "gallery"
@@ -23,8 +23,6 @@ SCENES = 8
 # Dots per inch: legible on a page, some ten kilobytes a figure.
 DPI = 90
 
-# Figures that set two backbones side by side get both.
-TWO = frozenset({"clearclip/fig-4a", "clearclip/fig-4b", "clearclip/fig-4c", "sc-clip/fig-4-roc"})
 # Figures about outliers, which `pocket` has none of by itself: drawn with those in the weights as well.
 OUTLYING = frozenset(
     {
@@ -58,7 +56,7 @@ def drawings(name: str) -> dict[str, str]:
     return {PLAIN: f"{stem}.png"} | ({PLANTED: f"{stem}-planted.png"} if name in OUTLYING else {})
 
 
-def inputs_of(spec: str) -> Inputs:
+def inputs_of(spec: str) -> FigureInputs:
     """Drawn scenes with their labels and words, for a backbone inside the package."""
     from attention_outliers.papers.inputs import scenes_of
     from diagnostics import load_backbone
@@ -70,12 +68,11 @@ def inputs_of(spec: str) -> Inputs:
     return replace(scenes_of(SCENES, backbone), text=words)
 
 
-def draw_one(figure: PaperFigure, inputs: Inputs, path: Path) -> None:
+def draw_one(figure: PaperFigure, inputs: FigureInputs, path: Path) -> None:
     """One figure as a small PNG; one about single images is drawn for the first."""
     from figures.look import style
 
-    given = inputs.only(0) if figure.each else inputs
-    drawn = figure.draw(given)
+    drawn = figure.draw(figure.views(inputs)[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():
         drawn.savefig(path, format="png", dpi=DPI)
@@ -92,7 +89,7 @@ def draw_all(folder: Path, names: list[str]) -> None:
         started = time.perf_counter()
         for spec, file in drawings(name).items():
             given = inputs[spec]
-            if name in TWO:
+            if PAPER_FIGURES[name].pair:
                 given = replace(given, second=inputs[PLANTED].backbone)
             draw_one(PAPER_FIGURES[name], given, folder / file)
         print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
@@ -120,7 +117,7 @@ def entry(name: str, figure: PaperFigure, folder: Path) -> list[str]:
     shows = (first.capitalize() if first.islower() else first) + figure.shows[2:]  # mIoU stays
     parts = [f"### `{name}`", f"{_plain(shows)}." + (f" The paper: {_plain(figure.claim)}." if figure.claim else "")]
     for spec, file in drawings(name).items():
-        both = f"{spec} and {PLANTED}" if name in TWO else spec
+        both = f"{spec} and {PLANTED}" if figure.pair else spec
         if (folder / file).exists():
             parts += [f"![{name} with {both}](generated/gallery/{file})", f"*{both}*"]
         else:

@@ -37,10 +37,11 @@ FRAME = "#4D4D4D"
 
 @dataclass(frozen=True)
 class Bar:
-    """A color bar: its scale, and the values whose smallest may lie below it."""
+    """A color bar: its scale, the values whose smallest may lie below it, and a word above a vertical one."""
 
     scale: Normalize
     values: np.ndarray
+    words: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,8 @@ def _wrapped(row: Row, columns: Columns, before: Row | None) -> Row:
 def _measured(row: Row) -> Measures:
     tiles = [tile for tile in row.tiles if tile is not None]
     lines = max((lines_in(tile.head) for tile in tiles), default=0)
-    lines = max(lines, 1 if row.head_label else 0)
+    over_bar = row.bar is not None and row.bar.words and not row.heading
+    lines = max(lines, 1 if row.head_label or over_bar else 0)
     first = (lines_in(row.heading) + lines) * LINE
     first += HEAD_GAP if first else 0
     tall = max(max((tile.height for tile in tiles), default=0.0), row.least)
@@ -211,6 +213,7 @@ def _draw_row(page: Page, row: Row, measures: Measures, columns: Columns, left: 
     if row.bar is not None:
         bar = page.axes(left + columns.span + GAP, first, BAR, measures.tall)
         draw_color_bar(bar, row.bar.scale, row.bar.values)
+        page.text(left + columns.span + GAP, first - HEAD_GAP - LINE, row.bar.words)
         bar.tick_params(labelsize=SMALL_SIZE - 1)
 
 

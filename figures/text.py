@@ -67,8 +67,8 @@ def without_folders(spec: str) -> str:
 def present(dataset: xr.Dataset, names: Iterable[str], *, figure: str) -> list[str]:
     """Those of `names` that the data set has; ValueError if it has none of them, or no image."""
     names = list(names)
-    found = [name for name in names if name in dataset.data_vars]
-    if not found:
+    measured = [name for name in names if name in dataset.data_vars]
+    if not measured:
         wanted = ", ".join(f"`{name}`" for name in names)
         had = ", ".join(f"`{name}`" for name in dataset.data_vars) or "no variables"
         raise ValueError(
@@ -77,7 +77,7 @@ def present(dataset: xr.Dataset, names: Iterable[str], *, figure: str) -> list[s
         )
     if not dataset.sizes.get("image", 1):
         raise ValueError(f"{figure} should get at least one image; all of this data set were left out.")
-    return found
+    return measured
 
 
 def needs_dims(measurement: xr.DataArray, *dims: str, figure: str) -> None:

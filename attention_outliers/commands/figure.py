@@ -15,7 +15,7 @@ from attention_outliers.commands.tables import Table
 from attention_outliers.commands.words import ClassEmbeddings, Classes, ClassesFile, Templates
 
 if TYPE_CHECKING:
-    from attention_outliers.papers.inputs import Inputs, PaperFigure
+    from attention_outliers.papers.inputs import FigureInputs, PaperFigure
 
 LIST = "list"
 MOST_DRAWN = 3  # images that a figure about one image is drawn for
@@ -73,9 +73,12 @@ def figure(
     if name == LIST:
         _print_list(show)
         return
-    from attention_outliers.papers.figures import paper_figure
+    from attention_outliers.papers.figures import PAPER_FIGURES, paper_figure
 
     entry = paper_figure(name)
+    if second is not None and not entry.pair:
+        pairs = ", ".join(other for other in PAPER_FIGURES if PAPER_FIGURES[other].pair)
+        raise ValueError(f"`{name}` is drawn from one backbone, so --second has no place in it. Two stand in {pairs}.")
     if bool(images) == bool(scenes):
         raise ValueError("give either images, or --scenes N for drawn ones.")
     lacking = {"words": classes is None and classes_file is None, "labels": labels is None}
@@ -86,6 +89,7 @@ def figure(
             "--scenes 24 for drawn scenes that bring both."
         )
     check_inputs(images or (), labels=labels, classes_file=classes_file, class_embeddings=embeddings)
+    from attention_outliers.papers.claims import claim_lines
     from attention_outliers.papers.inputs import images_of, scenes_of, with_words
 
     backbone = model.load(show)
@@ -97,22 +101,22 @@ def figure(
     if second is not None:
         inputs = replace(inputs, second=load(second, model.device, model.precision, model.positions))
     _write(name, entry, inputs, out, each)
-    show.result(f"{name}: {entry.shows}", figure=name, shows=entry.shows, claim=entry.claim)
-    if entry.claim:
-        show.result(f"the paper: {entry.claim}")
+    lines = claim_lines(name, inputs)
+    show.result(f"{name}: {entry.shows}", figure=name, shows=entry.shows, claim=entry.claim, checks=lines)
+    for line in lines:
+        show.result(line)
     show.path("figures", out)
 
 
-def _write(name: str, entry: PaperFigure, inputs: Inputs, out: Path, each: int) -> None:
+def _write(name: str, entry: PaperFigure, inputs: FigureInputs, out: Path, each: int) -> None:
     """The figure as PNG and PDF; one about a single image for the first `each` images."""
     from figures.figure_files import write_figures
 
-    stem, source = name.replace("/", "-"), f"{inputs.backbone.spec}, {len(inputs.images)} images"
-    count = min(each, len(inputs.images)) if entry.each else 1
-    for number in range(count):
-        suffix = f"-{number + 1}" if count > 1 else ""
-        drawn = entry.draw(inputs.only(number) if entry.each else inputs)
-        write_figures([(f"{stem}{suffix}", drawn)], out, source=source)
+    stem, specs = name.replace("/", "-"), ", ".join(backbone.spec for backbone in inputs.backbones)
+    views = entry.views(inputs, each)
+    for number, view in enumerate(views, start=1):
+        suffix = f"-{number}" if len(views) > 1 else ""
+        write_figures([(f"{stem}{suffix}", entry.draw(view))], out, source=f"{specs}, {len(inputs.images)} images")
 
 
 def _print_list(show: Output) -> None:

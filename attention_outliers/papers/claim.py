@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Check:
     """`measured` in words with its unit, `paper` what the paper says of it, `here` the number.
 
     `holds`: whether the claim is met by `here`; None where the paper gives no rule that a number could meet. Numbers of
@@ -15,7 +15,7 @@ class Claim:
     """
 
     measured: str
-    here: float | str
+    value: float | str
     paper: str = ""
     holds: bool | None = None
 

@@ -10,25 +10,25 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.figure_maps import STRIPES
+from attention_outliers.papers.inputs import FigureInputs
 from diagnostics.backbones.base import attention_weights
 from diagnostics.images.label_maps import patch_labels_at
 from diagnostics.measures import UNLABELED
 
 HOT = 5  # patches that most is looked at; our choice
+FOLLOWS = 0.5  # rank correlation from which one thing is said to follow another; our choice
 ALIKE = 0.5  # correlation above which maps are said to be alike; our choice
-# Largest over median attention that a patch receives, above which a map is said to have stripes. Our choice.
-STRIPES = 5.0
 
 
-def mean_over(inputs: Inputs, number_of: Callable[[int], float]) -> float:
+def mean_over(inputs: FigureInputs, number_of: Callable[[int], float]) -> float:
     """Mean over the images of a number of each; images where it is nan are left out, nan where it always is."""
-    found = np.array([number_of(number) for number in range(len(inputs.images))], np.float64)
-    known = found[np.isfinite(found)]
+    numbers = np.array([number_of(number) for number in range(len(inputs.images))], np.float64)
+    known = numbers[np.isfinite(numbers)]
     return float(known.mean()) if known.size else float("nan")
 
 
-def attention_maps(inputs: Inputs, layers: Iterable[int], number: int = 0) -> dict[int, Tensor]:
+def attention_maps(inputs: FigureInputs, layers: Iterable[int], number: int = 0) -> dict[int, Tensor]:
     """Attention of one image at several layers, mean over heads, from one forward: layer -> (T, T)."""
     wanted = list(layers)
     recording = inputs.record("query", "key", layers=wanted, number=number)
@@ -38,13 +38,13 @@ def attention_maps(inputs: Inputs, layers: Iterable[int], number: int = 0) -> di
     }
 
 
-def between_patches(inputs: Inputs, matrix: Tensor) -> Tensor:
+def between_patches(inputs: FigureInputs, matrix: Tensor) -> Tensor:
     """The patch-patch part of a map: (T, T) -> (N, N)."""
     layout = inputs.layout
     return layout.patches(layout.patches(matrix[None], dim=1), dim=2)[0]
 
 
-def of_class_token(inputs: Inputs, matrix: Tensor) -> Tensor | None:
+def of_class_token(inputs: FigureInputs, matrix: Tensor) -> Tensor | None:
     """What the class token has with each patch, (T, T) -> (N); None where there is none."""
     index = inputs.layout.class_index
     return None if index is None else inputs.layout.patches(matrix[None], dim=2)[0, index]
@@ -78,7 +78,7 @@ def first_above(values: dict[int, float], line: float) -> float:
     return next((float(layer) for layer in sorted(values) if values[layer] > line), float("nan"))
 
 
-def labels_of(inputs: Inputs, number: int) -> Tensor | None:
+def labels_of(inputs: FigureInputs, number: int) -> Tensor | None:
     """The class of each patch by majority vote, (N) int; None where the images have no labels."""
     if inputs.labels is None:
         return None
@@ -99,3 +99,45 @@ def same_class_auc(matrix: Tensor, labels: Tensor) -> float:
     if same.all() or not same.any():
         return float("nan")
     return float(roc_auc_score(same, matrix.float().cpu()[pairs].numpy()))
+
+
+def background_share(inputs: FigureInputs, number: int) -> float:
+    """Share of the labeled patches that the largest class of an image takes; nan without labels.
+
+    Our reading of «background» where label maps have no class of that name: sky, sea, wall.
+    """
+    labels = labels_of(inputs, number)
+    known = labels[labels != UNLABELED] if labels is not None else torch.empty(0)
+    return float(known.unique(return_counts=True)[1].max() / len(known)) if len(known) else float("nan")
+
+
+def on_objects(weights: Tensor, labels: Tensor) -> float:
+    """How much of its attention a row gives to labeled patches that are not of the largest class, over their share.
+
+    (N), (N) -> 1 where attention does not care, more where it goes to objects; nan where all are of one class.
+    """
+    labels, weights = labels.cpu(), weights.float().cpu()
+    known = labels != UNLABELED
+    if not known.any():
+        return float("nan")
+    classes, counts = labels[known].unique(return_counts=True)
+    objects = known & (labels != classes[counts.argmax()])
+    share = float(objects.sum() / known.sum())
+    return float(weights[objects].sum() / weights[known].sum()) / share if share else float("nan")
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation; nan where one of them is constant."""
+    from scipy.stats import spearmanr
+
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(spearmanr(first, second).statistic)
+
+
+__all__ = [
+    "ALIKE", "FOLLOWS", "HOT", "STRIPES", "attention_maps", "background_share", "between_patches", "first_above",
+    "hottest",
+    "labels_of", "likeness", "mean_over", "of_class_token", "on_objects", "rank_correlation", "same_class_auc",
+    "stripe_contrast",
+]  # fmt: skip

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attention_outliers.papers.claim import Claim, verdict
-from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.claim import Check, verdict
+from attention_outliers.papers.inputs import FigureInputs
+from attention_outliers.papers.names import method_name
 from attention_outliers.papers.printed import row_of
 
 DATASET = "voc20"  # whose numbers are quoted: all the papers have it, without a background class, as drawn scenes
 
 
-def scorable(inputs: Inputs) -> bool:
+def scorable(inputs: FigureInputs) -> bool:
     """Whether there are labels and words, without which no mIoU is had."""
     return inputs.labels is not None and inputs.text is not None
 
@@ -24,21 +25,21 @@ def printed_score(source: str, method: str) -> float | None:
         return None
 
 
-def method_scores(inputs: Inputs, methods: Sequence[str], source: str) -> list[Claim]:
+def method_scores(inputs: FigureInputs, methods: Sequence[str], source: str) -> list[Check]:
     """mIoU of methods over all images, beside those that a source prints for PASCAL VOC without background.
 
     As claimed: above or below the method before it, as the source has it. Nothing without labels or words.
     """
     if not scorable(inputs):
         return []
-    found, seen = inputs.scored(list(methods)), []
+    scores, claims = inputs.scored(list(methods)), []
     former: tuple[float, float] | None = None
     for method in methods:
-        here, printed = found[method], printed_score(source, method)
+        value, printed = scores[method], printed_score(source, method)
         holds = None
         if printed is not None and former is not None:
-            holds = verdict((here > former[0]) == (printed > former[1]), here, former[0])
+            holds = verdict((value > former[0]) == (printed > former[1]), value, former[0])
         paper = "" if printed is None else f"{printed} (VOC20)"
-        seen.append(Claim(measured=f"mIoU of {method}, per cent", paper=paper, here=here, holds=holds))
-        former = former if printed is None else (here, printed)
-    return seen
+        claims.append(Check(measured=f"mIoU of {method_name(method)}, per cent", paper=paper, value=value, holds=holds))
+        former = former if printed is None else (value, printed)
+    return claims

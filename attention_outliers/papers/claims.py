@@ -9,26 +9,26 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from attention_outliers.papers.claim import Claim
+from attention_outliers.papers.claim import Check
 from attention_outliers.papers.clearclip import claims as clearclip
 from attention_outliers.papers.cliptrase import claims as cliptrase
-from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.figures import paper_figure
+from attention_outliers.papers.inputs import FigureInputs
 from attention_outliers.papers.sc_clip import claims as sc_clip
 from attention_outliers.papers.sfp import claims as sfp
-from figures.text import shortened, without_folders
+from figures.lettering import backbone_names
 
 PAPERS = {"clearclip": clearclip, "cliptrase": cliptrase, "sc-clip": sc_clip, "sfp": sfp}
 
-CLAIMS: dict[str, Callable[[Inputs], list[Claim]]] = {
+CLAIMS: dict[str, Callable[[FigureInputs], list[Check]]] = {
     f"{paper}/{name}": claim for paper, module in PAPERS.items() for name, claim in module.CLAIMS.items()
 }
 
-NAME = 32  # characters of a backbone's name
 DIGITS = 3
 VERDICTS = {True: "yes", False: "no", None: ""}
 
 
-def claims_table(name: str, *views: Inputs) -> pd.DataFrame:
+def claims_table(name: str, *views: FigureInputs) -> pd.DataFrame:
     """What a figure claims against what is seen, a row for each number: means over the images.
 
     Columns: what the paper says, then for each of the views (backbones and images) the number and whether it is as
@@ -37,15 +37,35 @@ def claims_table(name: str, *views: Inputs) -> pd.DataFrame:
     """
     papers: dict[str, str] = {}
     columns: dict[tuple[str, str], dict[str, float | str]] = {}
+    names = backbone_names(view.backbone.spec for view in views)
     for view in views:
-        spec = shortened(without_folders(view.backbone.spec), NAME)
-        for one in CLAIMS[name](view) if name in CLAIMS else []:
-            papers[one.measured] = papers.get(one.measured) or one.paper
-            number = one.here if isinstance(one.here, str) else float(f"{one.here:.{DIGITS}g}")
-            columns.setdefault((spec, "seen"), {})[one.measured] = number
-            columns.setdefault((spec, "as claimed"), {})[one.measured] = VERDICTS[one.holds]
+        spec = names[view.backbone.spec]
+        for check in CLAIMS[name](view) if name in CLAIMS else []:
+            papers[check.measured] = papers.get(check.measured) or check.paper
+            number = check.value if isinstance(check.value, str) else float(f"{check.value:.{DIGITS}g}")
+            columns.setdefault((spec, "seen"), {})[check.measured] = number
+            columns.setdefault((spec, "as claimed"), {})[check.measured] = VERDICTS[check.holds]
     table = pd.DataFrame({("", "the paper"): papers} | columns, index=list(papers), dtype=object)
     return table.rename_axis(f"{name}: measured").fillna("")
 
 
-__all__ = ["CLAIMS", "Claim", "claims_table"]
+def claim_lines(name: str, inputs: FigureInputs) -> list[str]:
+    """What the paper says of a figure, and below it a line for each number that is seen: its words, the number, what
+    the paper has in its place, and whether it is as claimed.
+    """
+    claim = paper_figure(name).claim
+    lines = [f"the paper: {claim}"] if claim else []
+    checks = CLAIMS[name](inputs) if name in CLAIMS else []
+    images = f"{len(inputs.images)} image{'s' if len(inputs.images) > 1 else ''}"
+    lines += [f"seen with {inputs.model}, {images}:"] if checks else []
+    for check in checks:
+        number = check.value if isinstance(check.value, str) else f"{check.value:.{DIGITS}g}"
+        paper = f"; the paper: {check.paper}" if check.paper else ""
+        holds = "" if check.holds is None else f" ({'as claimed' if check.holds else 'not as claimed'})"
+        lines.append(f"  {check.measured}: {number}{paper}{holds}")
+    if claim and not checks and name in CLAIMS:
+        lines.append("seen: its numbers need label maps and words (--labels DIR and --classes, or --scenes N)")
+    return lines
+
+
+__all__ = ["CLAIMS", "Check", "claim_lines", "claims_table"]

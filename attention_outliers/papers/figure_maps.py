@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.colors import Normalize
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.inputs import FigureInputs
 from diagnostics.backbones.base import QKV, attention_weights
 from diagnostics.images.class_colors import class_colors
 from diagnostics.layout import Layout
@@ -19,15 +20,20 @@ from diagnostics.measures.pca import principal_components
 from figures.maps.cell_grid import Cell
 from figures.maps.label_maps import colored
 from figures.maps.layer_maps import pca_colors
+from figures.maps.scales import color_scale
 
+# Attention received over that of the median patch, above which a map is said to have stripes. Our choice.
+STRIPES = 5.0
+# Attention received over an even share, above which a patch is called global. Our choice.
+GLOBAL = 5.0
 METHOD_SHEET = (
     "clip", "maskclip", "sclip", "clearclip", "naclip", "clip-surgery", "gem", "cliptrase", "sc-clip", "sfp",
 )  # fmt: skip
 
 
-def image(inputs: Inputs, number: int = 0, **more: Any) -> Cell:
+def image(inputs: FigureInputs, number: int = 0, **more: Any) -> Cell:
     """The image as the backbone sees it, with room for stars and marks."""
-    return Cell(values=inputs.seen(number), grid=inputs.grid, **more)
+    return Cell(values=inputs.pixels(number), grid=inputs.grid, **more)
 
 
 def folded(layout: Layout, patches: Tensor) -> np.ndarray:
@@ -35,25 +41,25 @@ def folded(layout: Layout, patches: Tensor) -> np.ndarray:
     return np.asarray(layout.to_map(patches[None].float().cpu())[0])
 
 
-def attention(inputs: Inputs, layer: int, number: int = 0) -> Tensor:
+def attention(inputs: FigureInputs, layer: int, number: int = 0) -> Tensor:
     """Attention of one image, mean over heads: (T, T)."""
     recording = inputs.record("query", "key", layers=[layer], number=number)
     weights = attention_weights(recording["query", layer].float(), recording["key", layer].float())
     return weights.mean(dim=1)[0]
 
 
-def heads_of(inputs: Inputs, tokens: Tensor, layer: int) -> QKV:
+def heads_of(inputs: FigureInputs, tokens: Tensor, layer: int) -> QKV:
     """Queries, keys and values of a block on such tokens."""
     with torch.no_grad():
         return inputs.backbone.blocks[layer - 1].qkv(tokens)
 
 
-def patch_row(inputs: Inputs, matrix: Tensor, patch: int) -> np.ndarray:
+def patch_row(inputs: FigureInputs, matrix: Tensor, patch: int) -> np.ndarray:
     """What one patch has with every patch, from a whole map (T, T): (rows, cols)."""
     return folded(inputs.layout, inputs.layout.patches(matrix[None], dim=2)[0, inputs.layout.prefix + patch])
 
 
-def class_row(inputs: Inputs, matrix: Tensor) -> np.ndarray:
+def class_row(inputs: FigureInputs, matrix: Tensor) -> np.ndarray:
     """What the class token has with every patch; ValueError where there is none."""
     layout = inputs.layout
     if not layout.has_class_token:
@@ -61,26 +67,26 @@ def class_row(inputs: Inputs, matrix: Tensor) -> np.ndarray:
     return folded(layout, layout.patches(matrix[None], dim=2)[0, layout.class_index])
 
 
-def queries(inputs: Inputs, count: int = 3) -> list[int]:
+def queries(inputs: FigureInputs, count: int = 3) -> list[int]:
     """Patches to ask about: the middle, then towards the corners. Our choice; papers pick by eye or at random."""
     rows, cols = inputs.grid
     places = [(0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25)][:count]
     return [min(int(rows * y), rows - 1) * cols + min(int(cols * x), cols - 1) for y, x in places]
 
 
-def place_of(inputs: Inputs, patch: int) -> tuple[int, int]:
+def place_of(inputs: FigureInputs, patch: int) -> tuple[int, int]:
     """(row, col) of a patch."""
     return divmod(patch, inputs.grid[1])
 
 
 def colors_of(layout: Layout, patches: Tensor) -> np.ndarray:
     """Features (N, D) as colors, their first three principal components: (rows, cols, 3) in [0, 1]."""
-    found = principal_components(patches[None].float().cpu())
-    scores = layout.to_map(found.scores)[0]
+    components = principal_components(patches[None].float().cpu())
+    scores = layout.to_map(components.scores)[0]
     return pca_colors(np.asarray(scores.permute(2, 0, 1)))
 
 
-def tinted(inputs: Inputs, labels: np.ndarray, number: int = 0) -> np.ndarray:
+def tinted(inputs: FigureInputs, labels: np.ndarray, number: int = 0) -> np.ndarray:
     """The image with the colors of its labels."""
     return colored(inputs.images[number], labels, class_colors(len(inputs.words.names)))
 
@@ -106,9 +112,29 @@ def named_after(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
     }
     fresh = itertools.count(int(others.max(initial=-1)) + 1)
     renamed = np.full_like(labels, -1)
-    for one in mine.tolist():
-        renamed[labels == one] = named[one] if one in named else next(fresh)
+    for cluster in mine.tolist():
+        renamed[labels == cluster] = named[cluster] if cluster in named else next(fresh)
     return renamed
+
+
+def global_patches(inputs: FigureInputs, number: int = 0) -> Tensor:
+    """Patches that all look at, (N) bool: at layer 11 of 12 they receive far more attention than an even share.
+
+    CLIPtrase calls them global and gives no rule; ours is `GLOBAL`.
+    """
+    received = received_attention(inputs, inputs.layer(11), number)
+    return received > GLOBAL * received.mean()
+
+
+def received_attention(inputs: FigureInputs, layer: int, number: int = 0) -> Tensor:
+    """What patches receive from patches, mean over heads: (N)."""
+    layout = inputs.layout
+    return layout.patches(layout.patches(attention(inputs, layer, number)[None], dim=1), dim=2)[0].mean(dim=0)
+
+
+def shared_scale(*maps: np.ndarray, log: bool | None = None) -> Normalize:
+    """One color scale for maps that are to be compared."""
+    return color_scale(np.concatenate([np.ravel(values) for values in maps]), log)
 
 
 def similarity_row(tokens: Tensor, layout: Layout, patch: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from diagnostics.registry import Registry
 from diagnostics.sources import keys_of
 
 if TYPE_CHECKING:
-    from attention_outliers.papers.inputs import Inputs, PaperFigure
+    from attention_outliers.papers.inputs import FigureInputs, PaperFigure
 
 # Paper -> its figures, a table that is written out.
 PAPERS = {
@@ -36,6 +36,6 @@ def paper_figure(name: str) -> PaperFigure:
     return PAPER_FIGURES[name]
 
 
-__all__ = ["PAPER_FIGURES", "Inputs", "PaperFigure", "paper_figure"]
+__all__ = ["PAPER_FIGURES", "FigureInputs", "PaperFigure", "paper_figure"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"attention_outliers.papers.inputs": ("Inputs", "PaperFigure")})
+__getattr__, __dir__ = lazy_names(__name__, {"attention_outliers.papers.inputs": ("FigureInputs", "PaperFigure")})

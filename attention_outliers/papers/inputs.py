@@ -20,7 +20,7 @@ from diagnostics import Backbone, Layout, Recorder, Recording
 from diagnostics.images import ImageError, denormalize, open_image
 from diagnostics.images.feed import size_for
 from diagnostics.images.label_maps import find_label, read_labels
-from figures.text import without_folders
+from figures.lettering import backbone_name, backbone_names
 from segment.datasets.base import Dataset, Sample
 from segment.encoders.encode_many import encode_many
 from segment.evaluation.score_methods import score_methods
@@ -48,7 +48,7 @@ class Labeled(Dataset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class FigureInputs:
     """Images, uint8 (h, w, 3), with their names; the backbone; and what only some figures need.
 
     `labels` are label maps (h, w) of the images, `ignore` the label that is no class; `text` are words, whose order
@@ -67,21 +67,31 @@ class Inputs:
 
     @property
     def model(self) -> str:
-        """The backbone's spec for titles, a file without its folders."""
-        return without_folders(self.backbone.spec)
+        """The backbone's name for titles, without its file."""
+        return backbone_name(self.backbone.spec)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Spec -> name of the backbones, which tells them apart."""
+        return backbone_names(model.spec for model in self.backbones)
 
     @property
     def backbones(self) -> list[Backbone]:
         return [self.backbone] if self.second is None else [self.backbone, self.second]
 
-    def with_backbone(self, backbone: Backbone) -> Inputs:
+    def with_backbone(self, backbone: Backbone) -> FigureInputs:
         """The same images for another backbone, without words: those were read by the first one's text tower."""
         return replace(self, backbone=backbone, text=None, second=None)
 
-    def only(self, number: int) -> Inputs:
+    def only(self, number: int) -> FigureInputs:
         """The same with one of the images alone."""
         labels = None if self.labels is None else (self.labels[number],)
         return replace(self, images=(self.images[number],), names=(self.names[number],), labels=labels)
+
+    def since(self, first: int) -> FigureInputs:
+        """The same with the images from number `first` on."""
+        labels = None if self.labels is None else self.labels[first:]
+        return replace(self, images=self.images[first:], names=self.names[first:], labels=labels)
 
     def tensor(self, number: int = 0) -> Tensor:
         """One image as the backbone wants it, at its own size: (1, 3, h, w) on its device."""
@@ -90,7 +100,7 @@ class Inputs:
         image = diagnostics.load_image(self.images[number], size=size, mean=model.mean, std=model.std)
         return image[None].to(model.device)
 
-    def seen(self, number: int = 0) -> np.ndarray:
+    def pixels(self, number: int = 0) -> np.ndarray:
         """What the backbone sees of an image: (h, w, 3) in [0, 1]."""
         pixels = denormalize(self.tensor(number).float(), self.backbone.mean, self.backbone.std).clamp(0, 1)
         return np.asarray(pixels[0].permute(1, 2, 0).cpu())
@@ -109,7 +119,7 @@ class Inputs:
         return max(1, min(self.backbone.depth, round(of_twelve * self.backbone.depth / PAPER_DEPTH)))
 
     def layers(self, *of_twelve: int) -> list[int]:
-        return sorted({self.layer(one) for one in of_twelve})
+        return sorted({self.layer(layer) for layer in of_twelve})
 
     def record(self, *taps: str, layers: Iterable[int] | None = None, number: int = 0) -> Recording:
         """Taps of one image's stock forward."""
@@ -143,8 +153,8 @@ class Inputs:
             samples = [Sample(image, labels, name) for image, labels, name in pairs]
             dataset = Labeled(samples, self.words.names, self.ignore)
             text = self.words if model is self.backbone else None
-            found = score_methods(model, dataset, missing, text=text, **self.whole).table()["mIoU"]
-            self.known.update({(model.spec, spec): 100 * float(found[spec]) for spec in missing})
+            scores = score_methods(model, dataset, missing, text=text, **self.whole).table()["mIoU"]
+            self.known.update({(model.spec, spec): 100 * float(scores[spec]) for spec in missing})
         return {spec: self.known[model.spec, spec] for spec in methods}
 
     @property
@@ -164,14 +174,45 @@ class PaperFigure:
     """A figure of a paper: how it is drawn, what it shows, and what the paper says is seen there.
 
     `each`: it is about one image, and drawn for each of those given. `needs` names what it can't do without: `words`,
-    `labels`.
+    `labels`. `pair`: it sets a second backbone beside the first. `continues` names a figure of the same paper whose
+    next images it shows, `most` how many images a figure about several shows.
     """
 
-    draw: Callable[[Inputs], Figure]
+    draw: Callable[[FigureInputs], Figure]
     shows: str
     claim: str = ""
     each: bool = False
     needs: tuple[str, ...] = ()
+    pair: bool = False
+    continues: str = ""
+    most: int = 0
+
+    def view(self, inputs: FigureInputs, number: int = 0) -> FigureInputs:
+        """What it is drawn from: image `number` alone where it is about one, else all that it shows.
+
+        A figure that continues another begins behind the images of that one. ValueError where there are none, and for
+        a second backbone that it would not show.
+        """
+        if inputs.second is not None and not self.pair:
+            raise ValueError(
+                f"this figure is drawn from one backbone, and `{inputs.second.spec}` would not be seen in it; leave "
+                "the second one out, or give it as the first."
+            )
+        first = number if self.each else self.most if self.continues else 0
+        if first >= len(inputs.images):
+            raise ValueError(
+                f"this figure shows the images behind the first {first}, which are those of {self.continues}; got "
+                f"{len(inputs.images)} images. Give more of them."
+            )
+        return inputs.only(number) if self.each else inputs.since(first)
+
+    def views(self, inputs: FigureInputs, each: int = 1) -> list[FigureInputs]:
+        """What it is drawn from, one by one: at most `each` images alone, or all that it shows at once."""
+        if not self.each:
+            return [self.view(inputs)]
+        first = each if self.continues else 0
+        last = max(min(first + each, len(inputs.images)), first + 1)
+        return [self.view(inputs, number) for number in range(first, last)]
 
 
 def takes_words(model: Backbone) -> bool:
@@ -183,12 +224,12 @@ def takes_words(model: Backbone) -> bool:
     return True
 
 
-def scenes_of(count: int, model: Backbone) -> Inputs:
+def scenes_of(count: int, model: Backbone) -> FigureInputs:
     """Drawn scenes with their labels."""
     from segment.datasets.shapes import Shapes
 
     samples = list(Shapes(scenes=count))
-    return Inputs(
+    return FigureInputs(
         backbone=model,
         images=tuple(sample.image for sample in samples),
         names=tuple(sample.name for sample in samples),
@@ -196,35 +237,42 @@ def scenes_of(count: int, model: Backbone) -> Inputs:
     )
 
 
-def images_of(images: list[str], model: Backbone, labels: Path | None, ignore: int) -> tuple[Inputs, dict[str, str]]:
+def images_of(
+    images: list[str], model: Backbone, labels: Path | None, ignore: int
+) -> tuple[FigureInputs, dict[str, str]]:
     """Images that can be opened, with their label maps; name -> reason of those that can't be."""
     paths = diagnostics.image_paths(images)
     opened: dict[str, np.ndarray] = {}
     maps: dict[str, np.ndarray] = {}
     left_out: dict[str, str] = {}
-    for one, path in paths.items():
+    for name, path in paths.items():
         try:
             image = open_image(path)
             if labels is not None:
-                maps[one] = read_labels(find_label(path, labels), expected_size=image.size)
-            opened[one] = np.asarray(image)
+                maps[name] = read_labels(find_label(path, labels), expected_size=image.size)
+            opened[name] = np.asarray(image)
         except ImageError as error:
-            left_out[one] = str(error)
+            left_out[name] = str(error)
     if not opened:
         raise ValueError(f"none of the {len(paths)} images can be read. The first: {next(iter(left_out.values()))}")
-    inputs = Inputs(
+    inputs = FigureInputs(
         backbone=model,
         images=tuple(opened.values()),
-        names=tuple(re.sub(r"\.\w+$", "", one) for one in opened),
-        labels=tuple(maps[one] for one in opened) if labels is not None else None,
+        names=tuple(re.sub(r"\.\w+$", "", name) for name in opened),
+        labels=tuple(maps[name] for name in opened) if labels is not None else None,
         ignore=ignore,
     )
     return inputs, left_out
 
 
 def with_words(
-    inputs: Inputs, classes: str | Path | None, templates: str, embeddings: Path | None = None, *, drawn: bool = False
-) -> Inputs:
+    inputs: FigureInputs,
+    classes: str | Path | None,
+    templates: str,
+    embeddings: Path | None = None,
+    *,
+    drawn: bool = False,
+) -> FigureInputs:
     """The same with words: `classes`, a text or a file; those of drawn scenes where none are given.
 
     Drawn scenes stay without words where the model has no text tower.

@@ -14,12 +14,10 @@ from matplotlib.figure import Figure
 
 from attention_outliers.papers.claims import claims_table
 from attention_outliers.papers.figures import paper_figure
-from attention_outliers.papers.inputs import Inputs, images_of, scenes_of, takes_words
+from attention_outliers.papers.inputs import FigureInputs, images_of, scenes_of, takes_words
 from diagnostics import Backbone, load_backbone
-from figures.text import shortened
 from segment.text.features import text_features
 
-NAME = 24  # characters of a backbone's name in a title
 SCENES = 8  # drawn where no images are given: what a notebook has time for
 EXAMPLE = 7  # the scene among them with four classes, two of them plain
 # What stands beside a backbone unless it is said: outliers are in the weights of the second.
@@ -35,7 +33,7 @@ def gather(
     templates: str = "openai-80",
     ignore: int = 255,
     scenes: int = SCENES,
-) -> Inputs:
+) -> FigureInputs:
     """What figures are drawn from: images (files, folders, globs) with a folder of label maps and the classes' words.
 
     `classes` number the labels. Without images, drawn scenes with labels; their words come along if the backbone has
@@ -44,22 +42,22 @@ def gather(
     if images is None:
         from segment.datasets.shapes import NAMES
 
-        found = scenes_of(scenes, backbone)
+        inputs = scenes_of(scenes, backbone)
         classes = classes or (NAMES if takes_words(backbone) else None)
     else:
-        given = [images] if isinstance(images, str | Path) else images
+        paths = [images] if isinstance(images, str | Path) else images
         folder = None if labels is None else Path(labels)
-        found, left_out = images_of([str(one) for one in given], backbone, folder, ignore)
+        inputs, left_out = images_of([str(path) for path in paths], backbone, folder, ignore)
         if left_out:
             lines = "".join(f"\n  {reason}" for reason in left_out.values())
             warnings.warn(f"left out ({len(left_out)}):{lines}", stacklevel=2)
     if classes is None:
-        return found
+        return inputs
     words = classes if isinstance(classes, str) else list(classes)
-    return replace(found, text=text_features(backbone, words, templates, progress=False))
+    return replace(inputs, text=text_features(backbone, words, templates, progress=False))
 
 
-def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None = "auto", **more: Any) -> Walk:
+def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None = "auto", **more: Any) -> PaperReport:
     """A walk through a paper with a backbone, and one beside it: `auto` is `pocket:planted` beside `pocket`, else none.
 
     The rest goes to `gather`, which is asked for the same images and words by each of the two.
@@ -96,7 +94,7 @@ def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None 
     if beside == "auto":
         beside = BESIDE.get(first.spec)
     second = load_backbone(beside) if isinstance(beside, str) else beside
-    return Walk(
+    return PaperReport(
         paper=paper,
         inputs=gather(first, **more),
         beside=None if second is None else gather(second, **more),
@@ -104,7 +102,7 @@ def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
+class PaperReport:
     """A paper (`clearclip`, `cliptrase`, `sc-clip`, `sfp`) on some images.
 
     `beside`: the same images with another backbone, whose numbers stand beside the first one's. `example`: the
@@ -112,8 +110,8 @@ class Walk:
     """
 
     paper: str
-    inputs: Inputs = field(repr=False)
-    beside: Inputs | None = field(default=None, repr=False)
+    inputs: FigureInputs = field(repr=False)
+    beside: FigureInputs | None = field(default=None, repr=False)
     example: int = EXAMPLE
 
     @property
@@ -122,7 +120,7 @@ class Walk:
         return self.inputs.backbone
 
     @cached_property
-    def both(self) -> Inputs:
+    def both(self) -> FigureInputs:
         """The first backbone's, with the other one as second; made once, since scores are kept with it."""
         return self.inputs if self.beside is None else replace(self.inputs, second=self.beside.backbone)
 
@@ -134,19 +132,22 @@ class Walk:
         """
         name = f"{self.paper}/{figure}"
         entry = paper_figure(name)
-        given = self.beside if beside else self.both
-        if given is None:
+        view = self.beside if beside else self.both
+        if view is None:
             return f"{name} is not drawn: no backbone stands beside."
-        lacking = {"words": given.text is None, "labels": given.labels is None}
+        lacking = {"words": view.text is None, "labels": view.labels is None}
         missing = [need for need in entry.needs if lacking[need]]
         if missing:
             return f"{name} is not drawn: it needs {' and '.join(missing)}; see `gather`."
-        if given.second is not None and "words" in entry.needs and not takes_words(given.second):
-            given = self.inputs
-        given = turned(given, start if start is not None else self.example if entry.each else 0)
+        if view.second is not None and "words" in entry.needs and not takes_words(view.second):
+            view = self.inputs
+        first = self.example if entry.each else 0 if not entry.continues else entry.most
+        view = turned(view, start if start is not None else first)
+        if not entry.pair:
+            view = replace(view, second=None)
         if entry.each:  # the title is the image's name: the backbone is told there, since there may be two
-            given = replace(given.only(0), names=(f"{given.names[0]}, {shortened(given.model, NAME)}",))
-        return entry.draw(given)
+            view = replace(view.only(0), names=(f"{view.names[0]}, {view.model}",))
+        return entry.draw(view)
 
     def seen(self, figure: str) -> pd.DataFrame | str:
         """What the figure claims against what is seen over all images, as `claims_table` says, or why it is empty."""
@@ -156,14 +157,14 @@ class Walk:
         return table if len(table) else f"{name} has no numbers here: it may need labels and words; see `gather`."
 
 
-def turned(inputs: Inputs, first: int) -> Inputs:
+def turned(inputs: FigureInputs, first: int) -> FigureInputs:
     """The same images from number `first` on, those before it at the end."""
     first %= len(inputs.images)
     if not first:
         return inputs
 
-    def turn(some: tuple) -> tuple:
-        return some[first:] + some[:first]
+    def turn(items: tuple) -> tuple:
+        return items[first:] + items[:first]
 
     labels = None if inputs.labels is None else turn(inputs.labels)
     return replace(inputs, images=turn(inputs.images), names=turn(inputs.names), labels=labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from attention_outliers.papers.experiment import Column, Experiment, Row
 from attention_outliers.papers.plan import DRAWN
@@ -24,28 +25,53 @@ def side_by_side(found: Reproduction) -> Sheet:
     ours = {row.name: _with_averages(found, row) for row in experiment.rows}
     shown = [column for column in experiment.columns if _is_shown(column, found)]
     measured = {column.name for column in shown if any(column.name in values for values in ours.values())}
+    parts = {
+        column: Parts(
+            ours=column.name in measured or not _is_printed(column, experiment),
+            printed=_is_printed(column, experiment),
+            difference=_is_printed(column, experiment) and column.name in measured and not offline,
+        )
+        for column in shown
+    }
     header = ["method"]
-    for column in shown:
-        printed = any(column.name in row.printed for row in experiment.rows)
-        header += [column.name] if column.name in measured or not printed else []
-        header += ["printed" if column.name in measured else f"{column.name}, printed"] if printed else []
-        header += ["difference"] if printed and column.name in measured and not offline else []
+    for column, part in parts.items():
+        header += [column.name] if part.ours else []
+        header += ["printed" if column.name in measured else f"{column.name}, printed"] if part.printed else []
+        header += ["difference"] if part.difference else []
     rows = []
     for row in experiment.rows:
         values = [row.name]
-        for column in shown:
-            value, theirs = ours[row.name].get(column.name), row.printed.get(column.name)
-            printed = any(column.name in other.printed for other in experiment.rows)
-            if column.name in measured or not printed:
-                values.append(_number(value, column) + (PARTLY if _partly(found, row, column) else ""))
-            if printed:
-                doubt = DOUBTFUL if (row.name, column.name) in experiment.doubts else ""
-                values.append(NOTHING if theirs is None else f"{theirs:.{_printed_digits(experiment, column)}f}{doubt}")
-            if printed and column.name in measured and not offline:
-                both = value is not None and theirs is not None
-                values.append(f"{value - theirs:+.{_digits(column)}f}" if both else NOTHING)  # type: ignore[operator]
+        for column, part in parts.items():
+            values += _cells(found, row, column, ours[row.name].get(column.name), part)
         rows.append(tuple(values))
     return Sheet(f"{experiment.key}: {experiment.title}", tuple(header), tuple(rows), _notes(found))
+
+
+class Parts(NamedTuple):
+    """What the sheet has of a column: our numbers, the printed ones, their difference."""
+
+    ours: bool
+    printed: bool
+    difference: bool
+
+
+def _is_printed(column: Column, experiment: Experiment) -> bool:
+    return any(column.name in row.printed for row in experiment.rows)
+
+
+def _cells(found: Reproduction, row: Row, column: Column, value: float | None, part: Parts) -> list[str]:
+    """The words of one row for one column, one for each of its parts."""
+    experiment, printed = found.experiment, row.printed.get(column.name)
+    cells = []
+    if part.ours:
+        cells.append(_number(value, column) + (PARTLY if _partly(found, row, column) else ""))
+    if part.printed:
+        doubt = DOUBTFUL if (row.name, column.name) in experiment.doubts else ""
+        cells.append(NOTHING if printed is None else f"{printed:.{_printed_digits(experiment, column)}f}{doubt}")
+    if part.difference:
+        missing = value is None or printed is None
+        cells.append(NOTHING if missing else f"{value - printed:+.{_digits(column)}f}")  # type: ignore[operator]
+    return cells
 
 
 def _is_shown(column: Column, found: Reproduction) -> bool:

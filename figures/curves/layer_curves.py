@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from figures.curves.layer_axis import layers_of, set_layer_axis
 from figures.curves.quantiles import median, median_keeping, quantile
+from figures.curves.several_runs import draw_runs, legend_below, legend_of_kinds, named, norm_series, series_of
 from figures.look import BLUE, FULL, GREEN, INK, NARROW, QUIET, SMALL_SIZE, VERMILION, WIDE, drawing, stream_color
 from figures.maps.scales import wants_log
 from figures.text import label_of, needs_dims, present, short_number
@@ -21,6 +22,11 @@ from figures.text import label_of, needs_dims, present, short_number
 # Dims whose median says nothing, and the figure that shows them.
 SHOWN_ELSEWHERE = {"rate": "roc_curves", "other_layer": "layer_similarity", "component": "pca_maps"}
 
+# Dims that a curve keeps, and those that it takes the median over, image by image.
+KEPT = ("image", "layer", "stream")
+REDUCED = ("head", "row", "col", "channel", "query", "prefix", "rank", "token", "key_token")
+
+SUMS = ("block_sum", "X_sum")  # the streams that are the sum of the others
 BAND_ALPHA = 0.2
 PANEL_HEIGHT = 1.5  # inches
 PANEL_COLUMNS = 3
@@ -37,6 +43,7 @@ def draw_curve(
 
     `values`: (layer) or (`over`, layer). One value per layer has no band; one layer has a bar in place of the band.
     """
+    # Not seaborn.lineplot: medians and quartiles are also what tables and claims are made of, from the same functions.
     layers = layers_of(values)
     middle = median(values, [over]).values
     ax.plot(layers, middle, line, color=color, label=label or None, **_markers(layers, line))
@@ -74,6 +81,20 @@ def set_value_axis(ax: Axes, drawn: Sequence[np.ndarray], log: bool | None = Non
     return True
 
 
+def check_dims(measurement: xr.DataArray) -> None:
+    """ValueError unless there is a `layer`, and for dims whose median says nothing or that no measure has."""
+    needs_dims(measurement, "layer", figure="a layer curve")
+    for dim, figure in SHOWN_ELSEWHERE.items():
+        if dim in measurement.dims:
+            raise ValueError(f"a median of `{measurement.name}` over `{dim}` says nothing; draw it with {figure}.")
+    if unknown := [str(dim) for dim in measurement.dims if dim not in (*KEPT, *REDUCED)]:
+        raise ValueError(
+            f"a layer curve should get a measurement with the dims {', '.join((*KEPT, *REDUCED))}; "
+            f"`{measurement.name}` has {', '.join(unknown)}, and a median over it would mix what should be compared. "
+            f"Choose one by `.sel({unknown[0]}=…)`, or give several by name: layer_curve({{'a': …, 'b': …}})."
+        )
+
+
 def draw_layer_curve(
     ax: Axes, measurement: xr.DataArray, *, log: bool | None = None, color: str = BLUE, most_ticks: int = 12
 ) -> None:
@@ -82,16 +103,15 @@ def draw_layer_curve(
     The line is the median of the images, the band holds the middle half of them. With a `stream` dim, one line per
     stream. `log` None takes a log scale where the drawn values span more than 30 times; the label says so.
     """
-    needs_dims(measurement, "layer", figure="a layer curve")
-    for dim, figure in SHOWN_ELSEWHERE.items():
-        if dim in measurement.dims:
-            raise ValueError(f"a median of `{measurement.name}` over `{dim}` says nothing; draw it with {figure}.")
+    check_dims(measurement)
     values = median_keeping(measurement, ("image", "layer", "stream"))
     drawn = []
     if "stream" in values.dims:
         for position, stream in enumerate(map(str, values["stream"].values)):
             part = values.isel(stream=position)
-            drawn += draw_curve(ax, part, color=stream_color(stream, position), label=stream)
+            # The sum often lies on the residual stream, which would not be seen below it.
+            line = "--" if stream in SUMS else "-"
+            drawn += draw_curve(ax, part, color=stream_color(stream, position), label=stream, line=line)
     else:
         drawn += draw_curve(ax, values, color=color)
     is_log = set_value_axis(ax, drawn, log)
@@ -101,15 +121,19 @@ def draw_layer_curve(
     ax.set_ylabel(label_of(measurement, log=is_log, width=34))
 
 
-def layer_curve(measurement: xr.DataArray, *, title: str = "", log: bool | None = None) -> Figure:
+def layer_curve(
+    measurement: xr.DataArray | Mapping[str, xr.DataArray], *, title: str = "", log: bool | None = None
+) -> Figure:
     """One measurement over the layers: median and quartiles over images, one line per stream.
 
-    `measurement` has a `layer` dim; the median is taken over all others but `image` and `stream`, image by image.
+    `measurement` has a `layer` dim; the median is taken over `head`, `row`, `col`, `channel` and other dims that
+    measures have, image by image, and a dim that none has is refused. Several runs or models, by name, as
+    `{"ViT": a["norm_ratio"], "DINOv2": b["norm_ratio"]}`: a color for each, a kind of line for each stream.
 
     Parameters
     ----------
-    measurement : xarray.DataArray
-        One variable of a run, with a dim `layer`, such as `dataset["norm_ratio"]`.
+    measurement : xarray.DataArray, or a mapping of names to them
+        One variable of a run, with a dim `layer`, such as `dataset["norm_ratio"]`; of several runs by their names.
     title : str
         Text above the figure; empty for none.
     log : bool or None
@@ -123,7 +147,7 @@ def layer_curve(measurement: xr.DataArray, *, title: str = "", log: bool | None 
     Raises
     ------
     ValueError
-        If the variable has no layers.
+        If the variable has no layers, or a dim whose median says nothing.
 
     Examples
     --------
@@ -134,6 +158,8 @@ def layer_curve(measurement: xr.DataArray, *, title: str = "", log: bool | None 
     >>> type(ao.layer_curve(dataset["norm_ratio"])).__name__
     'Figure'
     """
+    if isinstance(measurement, Mapping):
+        return _curves_of_runs(measurement, title=title, log=log)
     needs_dims(measurement, "layer", figure="a layer curve")
     with drawing(NARROW if measurement.sizes["layer"] <= 16 else WIDE, title=title) as figure:
         ax = figure.subplots()
@@ -147,6 +173,27 @@ def layer_curve(measurement: xr.DataArray, *, title: str = "", log: bool | None 
             names.append("middle half of the images")
         if handles:
             ax.legend(handles, names)
+    return figure
+
+
+def _curves_of_runs(runs: Mapping[str, xr.DataArray], *, title: str, log: bool | None) -> Figure:
+    """The same measurement of several runs in one axes."""
+    names = named(runs)
+    for measurement in runs.values():
+        check_dims(measurement)
+    series = {name: series_of(measurement) for name, measurement in zip(names, runs.values(), strict=True)}
+    deepest = max(measurement.sizes["layer"] for measurement in runs.values())
+    with drawing(NARROW if deepest <= 16 else WIDE, title=title) as figure:
+        ax = figure.subplots()
+        drawn = draw_runs(ax, series, draw_curve, most_ticks=12 if deepest <= 16 else 24)
+        is_log = set_value_axis(ax, drawn, log)
+        ax.set_ylabel(label_of(next(iter(runs.values())), log=is_log, width=34))
+        legend_of_kinds(ax, list(dict.fromkeys(kind for kinds in series.values() for kind in kinds)))
+        legend_below(figure, names)
+        images = sorted({measurement.sizes.get("image", 1) for measurement in runs.values()})
+        if images[-1] > 1:
+            figure.supxlabel(f"Lines: median of {' and '.join(map(str, images))} images; bands: middle half of them.",
+                             fontsize=SMALL_SIZE, color=QUIET)  # fmt: skip
     return figure
 
 
@@ -233,16 +280,17 @@ PANELS = (
 LAYER_CURVES = tuple(name for panel in PANELS for name in panel.names)
 
 
-def layer_overview(dataset: xr.Dataset, *, title: str = "") -> Figure:
+def layer_overview(dataset: xr.Dataset | Mapping[str, xr.Dataset], *, title: str = "") -> Figure:
     """All layer curves that the data set has, one small panel each; what was not measured is left out.
 
     Lines are medians over images, bands the middle half of them; in the panels of attention heads, bands reach from
-    the lowest to the highest head. A data set without any layer curve raises ValueError.
+    the lowest to the highest head. A data set without any layer curve raises ValueError. Several runs or models, by
+    name, as `{"ViT": a, "DINOv2": b}`: the panels that all of them have, a color for each run.
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        A run of `ao.probe`, or a stored one.
+    dataset : xarray.Dataset, or a mapping of names to them
+        A run of `ao.probe`, or a stored one; several by their names.
     title : str
         Text above the figure; empty for none.
 
@@ -254,7 +302,7 @@ def layer_overview(dataset: xr.Dataset, *, title: str = "") -> Figure:
     Raises
     ------
     ValueError
-        If what is drawn was not measured.
+        If what is drawn was not measured, or not in all runs.
 
     Examples
     --------
@@ -265,6 +313,8 @@ def layer_overview(dataset: xr.Dataset, *, title: str = "") -> Figure:
     >>> type(ao.layer_overview(dataset)).__name__
     'Figure'
     """
+    if isinstance(dataset, Mapping) and not isinstance(dataset, xr.Dataset):
+        return _overview_of_runs(dataset, title=title)
     names = present(dataset, LAYER_CURVES, figure="the overview of layers")
     panels = [panel for panel in PANELS if any(name in names for name in panel.names)]
     columns = min(PANEL_COLUMNS, len(panels))
@@ -283,6 +333,35 @@ def layer_overview(dataset: xr.Dataset, *, title: str = "") -> Figure:
             if place + columns < len(panels):
                 ax.set_xlabel("")
         figure.supxlabel(_caption(dataset, names), fontsize=SMALL_SIZE, color=QUIET)
+    return figure
+
+
+def _overview_of_runs(runs: Mapping[str, xr.Dataset], *, title: str) -> Figure:
+    """A panel for each variable that all runs have; its median head, image or stream for each of them."""
+    names = named(runs)
+    each = [present(dataset, LAYER_CURVES, figure="the overview of layers") for dataset in runs.values()]
+    shared = [name for name in each[0] if all(name in others for others in each)]
+    if not shared:
+        raise ValueError(f"an overview of several runs should get a variable that all have; got {each}.")
+    columns = min(PANEL_COLUMNS, len(shared))
+    rows = -(-len(shared) // columns)
+    width = FULL * max(columns, 2) / PANEL_COLUMNS
+    with drawing((width, rows * PANEL_HEIGHT + 0.7), title=title) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for ax in grid.flat[len(shared) :]:
+            ax.remove()
+        for place, (ax, variable) in enumerate(zip(grid.flat, shared, strict=False)):
+            series_for = norm_series if variable == "norm" else series_of
+            series = {name: series_for(dataset[variable]) for name, dataset in zip(names, runs.values(), strict=True)}
+            is_log = set_value_axis(ax, draw_runs(ax, series, draw_curve, most_ticks=PANEL_TICKS))
+            label = label_of(next(iter(runs.values()))[variable], log=is_log, width=PANEL_TITLE_WIDTH)
+            ax.set_title(label, fontsize=SMALL_SIZE)
+            legend_of_kinds(ax, list(dict.fromkeys(kind for kinds in series.values() for kind in kinds)))
+            if place + columns < len(shared):
+                ax.set_xlabel("")
+        legend_below(figure, names)
+        caption = "Lines: medians over images, of heads the median one; bands: middle half of the images."
+        figure.supxlabel(caption, fontsize=SMALL_SIZE, color=QUIET)
     return figure
 
 

@@ -45,18 +45,18 @@ def draw_planted_roc(ax: Axes, scores: xr.Dataset, places: np.ndarray, layer: in
     inside = scores["inside"].values.astype(bool) if "inside" in scores else np.ones(places.shape, dtype=bool)
     real = places[inside]
     others = int((~real).sum())
-    here = scores.sel(layer=layer)
+    at_layer = scores.sel(layer=layer)
     curves: list[tuple[float, str, np.ndarray, np.ndarray, tuple[float, float] | None]] = []
     for spec in (str(name) for name in scores["detector"].values):
-        one = here.sel(detector=spec)
-        values = one["score"].transpose("image", "row", "col").values[inside]
+        part = at_layer.sel(detector=spec)
+        values = part["score"].transpose("image", "row", "col").values[inside]
         if not (real.any() and others and np.isfinite(values).all()):
             curves.append((np.nan, spec, np.empty(0), np.empty(0), None))
             continue
         fpr, tpr, _ = roc_curve(real, values)
         dot = None
-        if "marked" in one:
-            marked = one["marked"].transpose("image", "row", "col").values[inside].astype(bool)
+        if "marked" in part:
+            marked = part["marked"].transpose("image", "row", "col").values[inside].astype(bool)
             dot = float(marked[~real].mean()), float(marked[real].mean())
         curves.append((float(auc(fpr, tpr)), spec, fpr, tpr, dot))
     order = sorted(range(len(curves)), key=lambda place: -np.nan_to_num(curves[place][0], nan=-1.0))
@@ -66,8 +66,8 @@ def draw_planted_roc(ax: Axes, scores: xr.Dataset, places: np.ndarray, layer: in
         area, spec, fpr, tpr, dot = curves[place]
         # The look goes by the detector's place in the data set, so that it is the same at each layer.
         dashes, color = looks[place]
-        said = f"{area:.3f}" if np.isfinite(area) else "no AUC"
-        ax.plot(fpr, tpr, color=color, linestyle=dashes, label=f"{said}  {short[spec]}")
+        words = f"{area:.3f}" if np.isfinite(area) else "no AUC"
+        ax.plot(fpr, tpr, color=color, linestyle=dashes, label=f"{words}  {short[spec]}")
         if dot is not None:
             ax.plot(*dot, "o", color=color, markersize=4.5, markeredgecolor="white", markeredgewidth=0.5, zorder=3,
                     clip_on=False)  # fmt: skip

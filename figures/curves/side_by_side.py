@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 
 from figures.curves.layer_axis import chosen_layers
 from figures.curves.layer_curves import draw_layer_curve
+from figures.lettering import backbone_names, lines_within
 from figures.look import COLUMN, FULL, SMALL_SIZE, drawing
 from figures.maps.channels import FEW_LAYERS, draw_channel_means
-from figures.text import present, shortened, without_folders
-
-NAME = 44  # characters of a backbone's name
+from figures.text import present
 
 
 def curves_side_by_side(
@@ -25,15 +24,19 @@ def curves_side_by_side(
 
     All panels share the value axis. Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 a and b.
     """
+    names = backbone_names(datasets)
     with _panels(datasets, variable, title) as (figure, axes):
         for ax, (name, dataset) in zip(axes, datasets.items(), strict=True):
             draw_layer_curve(ax, dataset[variable], log=log, most_ticks=8)
-            ax.set_title(shortened(without_folders(name), NAME), fontsize=SMALL_SIZE, parse_math=False)
+            ax.set_title(_fitting(names[name], len(datasets)), fontsize=SMALL_SIZE, parse_math=False)
         for ax in axes[1:]:
             ax.set_ylabel("")  # the axis is shared, and so is what it says
-        handles, names = axes[0].get_legend_handles_labels()
+        handles, labels = axes[0].get_legend_handles_labels()
         if handles:
-            figure.legend(handles, names, loc="outside lower center", ncols=len(handles))
+            figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+        images = sorted({dataset.sizes.get("image", 1) for dataset in datasets.values()})
+        if images[-1] > 1:
+            axes[0].set_xlabel(f"layer\nlines: median of {' and '.join(map(str, images))} images; bands: middle half")
     return figure
 
 
@@ -43,11 +46,18 @@ def channels_side_by_side(
     """Sorted channel means by layer, a panel for each data set: a line that rises at its end has a few channels above
     all others. Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 c.
     """
+    names = backbone_names(datasets)
     with _panels(datasets, "channel_mean", title, shared=False) as (figure, axes):
         for ax, (name, dataset) in zip(axes, datasets.items(), strict=True):
             draw_channel_means(ax, dataset["channel_mean"], chosen_layers(dataset, layers, most=FEW_LAYERS))
-            ax.set_title(shortened(without_folders(name), NAME), fontsize=SMALL_SIZE, parse_math=False)
+            ax.set_title(_fitting(names[name], len(datasets)), fontsize=SMALL_SIZE, parse_math=False)
     return figure
+
+
+def _fitting(name: str, panels: int) -> str:
+    """A backbone's name in lines that fit over its panel."""
+    width = FULL / panels if panels > 1 else COLUMN
+    return lines_within(name, width - 0.5, SMALL_SIZE)
 
 
 @contextmanager

@@ -26,23 +26,23 @@ def layer_colors(layers: list[int]) -> dict[int, tuple[float, ...]]:
     return dict(zip(layers, map(tuple, matplotlib.colormaps[ORDER_COLORS](shades)), strict=True))
 
 
-def with_own_point(sweep: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+def with_own_point(sweep: pd.DataFrame, rule: pd.DataFrame) -> pd.DataFrame:
     """One layer's sweep by ascending threshold, with the detector's own threshold among them if it fits the curve.
 
     Its rule may be more than a threshold, such as a candidate's limit: then its tokens do not lie between those of the
     thresholds beside it, and it is left out.
     """
     sweep = sweep.sort_values("threshold")
-    own = own[np.isfinite(own["threshold"].astype(float))]
-    if own.empty:
+    rule = rule[np.isfinite(rule["threshold"].astype(float))]
+    if rule.empty:
         return sweep
-    threshold, tokens = float(own["threshold"].iloc[0]), float(own["tokens"].iloc[0])
+    threshold, tokens = float(rule["threshold"].iloc[0]), float(rule["tokens"].iloc[0])
     before, after = (
         sweep.loc[there, "tokens"] for there in (sweep["threshold"] <= threshold, sweep["threshold"] > threshold)
     )
     fits = before.min() >= tokens if before.size else True
     fits &= after.max() <= tokens if after.size else True
-    return pd.concat([sweep, own.iloc[:1]]).sort_values("threshold", kind="stable") if fits else sweep
+    return pd.concat([sweep, rule.iloc[:1]]).sort_values("threshold", kind="stable") if fits else sweep
 
 
 def draw_threshold_sweep(ax: Axes, table: pd.DataFrame, layers: list[int], *, log: bool | None = None) -> None:
@@ -54,11 +54,11 @@ def draw_threshold_sweep(ax: Axes, table: pd.DataFrame, layers: list[int], *, lo
     """
     colors = layer_colors(layers)
     is_own = table["own"].astype(bool)
-    sweep, own = table[~is_own], table[is_own]
+    sweep, rule = table[~is_own], table[is_own]
     for layer in layers:
-        line = with_own_point(sweep[sweep["layer"] == layer], own[own["layer"] == layer])
+        line = with_own_point(sweep[sweep["layer"] == layer], rule[rule["layer"] == layer])
         ax.plot(line["threshold"], line["tokens"], color=colors[layer], label=f"layer {layer}")
-    thresholds = own["threshold"].to_numpy(dtype=np.float64)
+    thresholds = rule["threshold"].to_numpy(dtype=np.float64)
     threshold = thresholds[0] if thresholds.size else np.nan
     swept = sweep.loc[sweep["layer"].isin(layers), "threshold"].to_numpy(dtype=np.float64)
     if wants_log(np.append(swept, threshold), log):
@@ -66,7 +66,7 @@ def draw_threshold_sweep(ax: Axes, table: pd.DataFrame, layers: list[int], *, lo
         ax.xaxis.set_major_locator(LogLocator(numticks=5))
         ax.xaxis.set_minor_locator(NullLocator())
     for place, layer in enumerate(layers):
-        tokens = own.loc[own["layer"] == layer, "tokens"]
+        tokens = rule.loc[rule["layer"] == layer, "tokens"]
         if not tokens.size:
             continue
         if np.isfinite(threshold):
@@ -134,6 +134,7 @@ def threshold_sweep(
     width = FULL * max(columns, 2) / COLUMNS
     most = float(np.nanmax(np.append(table["tokens"].to_numpy(dtype=np.float64), 1.0)))
     with drawing((width, 1.35 * rows + 0.55), title=title) as figure:
+        # Not seaborn.FacetGrid, which opens a pyplot figure: ours belong to no window and leave global settings alone.
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for ax in grid.flat[len(specs) :]:
             ax.remove()

@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 
-from figures.look import FULL, INK, SKY
+from figures.look import FULL, INK, SKY, VERMILION
 from figures.maps.layer_maps import draw_map
 from figures.maps.one_image import as_rgb
 from figures.maps.scales import color_scale
@@ -31,16 +31,21 @@ TINT = 0.3  # opacity of the color over marked patches of an image: it tells whi
 class Cell:
     """One place of the grid: a map (rows, cols) with a number for each patch, or an image (h, w, 3).
 
-    `stars` are (row, col) of patches that the map is about, `marked` (rows, cols) bool is outlined, and tinted in an
-    image. `grid` is (rows, cols) of the patches of an image, for its stars and marks. `head` stands above it.
+    `stars` are (row, col) of patches that the map is about, `triangles` of others that stand apart from these.
+    `marked` (rows, cols) bool is outlined, and tinted in an image; `boxed` is outlined in red. `grid` is (rows, cols)
+    of the patches of an image, for its stars and marks. `head` stands above it. `scale` is a color scale that the map
+    shares with others; in a row with one scale, that of its first map.
     """
 
     values: np.ndarray
     head: str = ""
     stars: Sequence[tuple[int, int]] = ()
+    triangles: Sequence[tuple[int, int]] = ()
     marked: np.ndarray | None = None
+    boxed: np.ndarray | None = None
     grid: tuple[int, int] | None = None
     log: bool | None = None
+    scale: Normalize | None = None
 
     @property
     def is_map(self) -> bool:
@@ -66,13 +71,26 @@ def draw_cell(ax: Axes, cell: Cell, scale: Normalize | None = None) -> None:
             ax.imshow(tint, interpolation="nearest", aspect="auto", extent=extent)
         bare(ax)
     draw_marks(ax, cell.marked)
-    for row, col in cell.stars:
-        ax.plot([col], [row], "*", markersize=STAR, color=SKY, markeredgecolor=INK, markeredgewidth=0.5,
-                clip_on=False, label="query patch")  # fmt: skip
+    if cell.boxed is not None:
+        draw_marks(ax, cell.boxed, color=VERMILION, label="boxed")
+    for places, form, label in ((cell.stars, "*", "query patch"), (cell.triangles, "^", "outlier")):
+        for row, col in places:
+            ax.plot([col], [row], form, markersize=STAR, color=SKY, markeredgecolor=INK, markeredgewidth=0.5,
+                    clip_on=False, label=label)  # fmt: skip
 
 
 def _scale_of(values: np.ndarray, log: bool | None, limits: tuple[float, float] | None) -> Normalize:
     return Normalize(*limits) if limits else color_scale(np.asarray(values, float), log)
+
+
+def _tile_of(name: str, cell: Cell, width: float, scale: Normalize | None, *, with_bar: bool) -> Tile:
+    return Tile(
+        draw=partial(draw_cell, cell=cell, scale=scale),
+        name=f"{name} {cell.head}".strip() or "map",
+        height=width * min(cell.shape[0] / cell.shape[1], TALLEST),
+        head=cell.head,
+        bar=Bar(scale, np.asarray(cell.values, float)) if with_bar and scale is not None else None,
+    )
 
 
 def _row_of(
@@ -80,26 +98,19 @@ def _row_of(
 ) -> Row:
     """The cells of a row as tiles, with one scale and bar for all of them or one for each."""
     maps = [cell for cell in cells if cell is not None and cell.is_map]
-    everything = np.concatenate([np.ravel(cell.values) for cell in maps]) if maps else np.empty(0)
-    together = _scale_of(everything, maps[0].log, limits) if shared and maps else None
     tiles: list[Tile | None] = []
+    bar = None
+    if shared and maps:
+        everything = np.concatenate([np.ravel(cell.values) for cell in maps])
+        scale = maps[0].scale or _scale_of(everything, maps[0].log, limits)
+        bar = Bar(scale, everything, "log" if isinstance(scale, LogNorm) else "")
     for cell in cells:
         if cell is None:
             tiles.append(None)
             continue
-        scale = together or (_scale_of(cell.values, cell.log, limits) if cell.is_map else None)
-        tiles.append(
-            Tile(
-                draw=partial(draw_cell, cell=cell, scale=scale),
-                name=f"{name} {cell.head}".strip() or "map",
-                height=width * min(cell.shape[0] / cell.shape[1], TALLEST),
-                head=cell.head,
-                bar=Bar(scale, np.asarray(cell.values, float)) if cell.is_map and not shared and scale else None,
-            )
-        )
-    return Row(
-        tiles=tiles, label=name, bar=Bar(together, everything) if together else None, space=0.13 if shared else 0.03
-    )
+        own_scale = cell.scale or (_scale_of(cell.values, cell.log, limits) if cell.is_map else None)
+        tiles.append(_tile_of(name, cell, width, bar.scale if bar else own_scale, with_bar=cell.is_map and not bar))
+    return Row(tiles=tiles, label=name, bar=bar, space=0.03 if maps and not bar else 0.13)
 
 
 def cell_grid(

@@ -29,12 +29,13 @@ def draw_heatmap(
     alpha: float | None = None,
 ) -> AxesImage:
     """(rows, cols) as cells, row 0 on top, not smoothed; gray where nothing was measured."""
-    seen = np.ma.masked_invalid(np.asarray(values, dtype=np.float64))
+    # Not seaborn.heatmap, which draws a mesh: hundreds of these cells without numbers are one image in a PDF.
+    masked = np.ma.masked_invalid(np.asarray(values, dtype=np.float64))
     if isinstance(scale, LogNorm):
         # A log scale has no color for 0; the lowest says what is meant.
-        seen = np.ma.maximum(seen, float(scale.vmin or 0))
+        masked = np.ma.maximum(masked, float(scale.vmin or 0))
     ax.grid(False)
-    return ax.imshow(seen, norm=scale, cmap=map_colors(colors), aspect=aspect, interpolation="nearest", alpha=alpha)
+    return ax.imshow(masked, norm=scale, cmap=map_colors(colors), aspect=aspect, interpolation="nearest", alpha=alpha)
 
 
 def draw_color_bar(

@@ -65,8 +65,8 @@ def legend_of(
 ) -> list[Patch]:
     """Handles of the classes that occur, the largest area first; past `most` a last one counts the others."""
     counts = np.zeros(len(names), np.int64)
-    for one in labels:
-        counts += np.bincount(one[one >= 0].ravel(), minlength=len(names))
+    for classes in labels:
+        counts += np.bincount(classes[classes >= 0].ravel(), minlength=len(names))
     present = [int(number) for number in np.argsort(-counts, kind="stable") if counts[number]]
     shown = [
         Patch(
@@ -161,7 +161,7 @@ def method_sheet(
     single = len(cells) == 1
     cell_width = FULL * 0.75 if single else FULL / columns
     cell_height = min(cell_width * height / width, 2.2 * cell_width)
-    handles = legend_of([one for _, one in cells if one is not None], names, colors)
+    handles = legend_of([classes for _, classes in cells if classes is not None], names, colors)
     wide = cell_width if single else FULL
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     legend_columns = max(1, min(6, len(handles), int(wide / (LEGEND_COLOR + LEGEND_LETTER * longest))))
@@ -172,12 +172,12 @@ def method_sheet(
     total = rows * (cell_height + head) + legend + _height(title) + 0.15
     with drawing((wide, total), title=title) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
-        for ax, (name, one), text in zip(grid.flat, cells, heads, strict=False):
-            if one is None:
+        for ax, (name, classes), text in zip(grid.flat, cells, heads, strict=False):
+            if classes is None:
                 ax.imshow(as_rgb(image), interpolation="antialiased")
                 bare(ax)
             else:
-                draw_label_map(ax, image, one, colors)
+                draw_label_map(ax, image, classes, colors)
             ax.set_title(text, parse_math=False)
             ax.set_label(name or "label map")
         for ax in grid.flat[len(cells) :]:

@@ -141,13 +141,13 @@ def maps_over_layers(
     for name in names:
         needs_dims(dataset[name], "image", "layer", "row", "col", figure="maps over layers")
     shown = chosen_layers(dataset, layers, most=MOST_LAYERS)
-    image, one = one_image(dataset[names], image)
+    image, part = one_image(dataset[names], image)
     rows = []
     for name in names:
-        values = one[name].sel(layer=shown)
+        values = part[name].sel(layer=shown)
         extra = [dim for dim in values.dims if dim not in ("layer", "row", "col")]
         rows.append(values.mean(extra, keep_attrs=True).transpose("layer", "row", "col").compute())
-    grid = (one.sizes["row"], one.sizes["col"])
+    grid = (part.sizes["row"], part.sizes["col"])
     columns, height = _columns(len(shown), grid, pixels, right=GAP + BAR + BAR_TEXT, least=NUMBER)
 
     def row(values: xr.DataArray, last: bool) -> Row:
@@ -247,9 +247,9 @@ def pca_maps(
     present(dataset, ["pca"], figure="PCA maps")
     needs_dims(dataset["pca"], "image", "layer", "component", "row", "col", figure="PCA maps")
     shown = chosen_layers(dataset, layers, most=len(layers_of(dataset)))
-    image, one = one_image(dataset[["pca"]], image)
-    values = one["pca"].sel(layer=shown).transpose("layer", "component", "row", "col").values
-    grid = (one.sizes["row"], one.sizes["col"])
+    image, part = one_image(dataset[["pca"]], image)
+    values = part["pca"].sel(layer=shown).transpose("layer", "component", "row", "col").values
+    grid = (part.sizes["row"], part.sizes["col"])
     count = min(PCA_COLUMNS, len(shown))
     columns, height = _columns(count, grid, pixels, right=MARGIN, least=WORD, labeled=False)
     columns = replace(columns, slot=max(columns.tile, WORD - GAP), gap=GAP)

@@ -25,9 +25,9 @@ def one_image(dataset: xr.Dataset, image: str | None = None) -> tuple[str, xr.Da
     name = names[0] if image is None else str(image)
     if name not in names:
         raise unknown_name("image", name, names)
-    one = dataset.isel(image=names.index(name))
-    true_size = {dim: int(one[size]) for dim, size in (("row", "rows"), ("col", "cols")) if size in one.coords}
-    return name, one.isel({dim: slice(size) for dim, size in true_size.items() if dim in one.dims})
+    part = dataset.isel(image=names.index(name))
+    true_size = {dim: int(part[size]) for dim, size in (("row", "rows"), ("col", "cols")) if size in part.coords}
+    return name, part.isel({dim: slice(size) for dim, size in true_size.items() if dim in part.dims})
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

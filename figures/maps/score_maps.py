@@ -57,12 +57,19 @@ def squares(mask: np.ndarray, inset: float = INSET) -> list[list[tuple[float, fl
     return [[(c + x, r + y) for x, y in corners] for r, c in np.argwhere(np.asarray(mask, dtype=bool)).tolist()]
 
 
-def draw_marks(ax: Axes, marked: np.ndarray | None = None, planted: np.ndarray | None = None) -> None:
+def draw_marks(
+    ax: Axes,
+    marked: np.ndarray | None = None,
+    planted: np.ndarray | None = None,
+    *,
+    color: str = MARKED_COLOR,
+    label: str = "marked",
+) -> None:
     """Outlines the marked patches of a map, and draws a small square into each planted one."""
     if marked is not None:
-        lines = LineCollection(outline(marked), colors=MARKED_COLOR, linewidths=0.9, clip_on=False)
+        lines = LineCollection(outline(marked), colors=color, linewidths=0.9, clip_on=False)
         lines.set_path_effects([withStroke(linewidth=1.9, foreground=INK)])  # an image may have the color of the line
-        lines.set_label("marked")
+        lines.set_label(label)
         ax.add_collection(lines, autolim=False)
     if planted is not None:
         lines = LineCollection(squares(planted), colors=PLANTED_COLOR, linewidths=0.7)
@@ -79,15 +86,15 @@ def chosen_detectors(scores: xr.Dataset, detectors: Sequence[str] | None) -> lis
     return list(detectors) if detectors else known
 
 
-def inside_only(one: xr.Dataset) -> xr.Dataset:
+def inside_only(part: xr.Dataset) -> xr.Dataset:
     """One image without the padding of its grid, which `inside` (row, col) tells where the data set has it."""
-    if "inside" not in one:
-        return one
-    inside = one["inside"].values.astype(bool)
+    if "inside" not in part:
+        return part
+    inside = part["inside"].values.astype(bool)
     if not inside.any():
-        return one
+        return part
     rows, cols = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return one.isel(row=slice(rows[0], rows[-1] + 1), col=slice(cols[0], cols[-1] + 1))
+    return part.isel(row=slice(rows[0], rows[-1] + 1), col=slice(cols[0], cols[-1] + 1))
 
 
 def score_maps(
@@ -144,22 +151,16 @@ def score_maps(
     names = [name for name in ("score", "marked", "inside", "planted") if name in scores]
     shown = chosen_layers(scores, None if layer is None else [layer], most=MOST_LAYERS)
     specs = chosen_detectors(scores, detectors)
-    image, one = one_image(scores[names], image)
-    one = inside_only(one).sel(layer=shown, detector=specs).compute()
-    values = one["score"].transpose("detector", "layer", "row", "col").values.astype(np.float64)
-    marked = one["marked"].transpose("detector", "layer", "row", "col").values if "marked" in one else None
-    planted = one["planted"].transpose("row", "col").values.astype(bool) if "planted" in one else None
-    grid = (one.sizes["row"], one.sizes["col"])
+    image, part = one_image(scores[names], image)
+    part = inside_only(part).sel(layer=shown, detector=specs).compute()
+    values = part["score"].transpose("detector", "layer", "row", "col").values.astype(np.float64)
+    marked = part["marked"].transpose("detector", "layer", "row", "col").values if "marked" in part else None
+    planted = part["planted"].transpose("row", "col").values.astype(bool) if "planted" in part else None
+    grid = (part.sizes["row"], part.sizes["col"])
 
-    side = LAYER_TEXT + (image_size(pixels)[0] + IMAGE_GAP if pixels is not None else 0)
-    room = FULL - 2 * MARGIN - side
-    fitting = int((room + COLUMN_GAP) / (LEAST_CELL + COLUMN_GAP))
-    bands = -(-len(specs) // fitting)
-    count = -(-len(specs) // bands)
-    slot = min((room + COLUMN_GAP) / count - COLUMN_GAP, LARGEST_CELL)
-    width = min(slot, LARGEST_CELL * 1.5 * grid[1] / grid[0])
+    columns, bands = _columns_of(len(specs), grid, pixels)
     short = short_specs(specs)
-    scales = [color_scale(one) for one in values]
+    scales = [color_scale(detector_values) for detector_values in values]
 
     def tile(place: int, row: int) -> Tile:
         marks = None if marked is None else marked[place, row]
@@ -171,31 +172,39 @@ def score_maps(
         return Tile(
             draw=draw,
             name=f"{specs[place]} {shown[row]}",
-            height=width * grid[0] / grid[1],
-            head=spec_in_lines(short[specs[place]], max(int(slot / CHARACTER), 8)),
+            height=columns.tile * grid[0] / grid[1],
+            head=spec_in_lines(short[specs[place]], max(int(columns.slot / CHARACTER), 8)),
             bar=Bar(scales[place], values[place]) if row == len(shown) - 1 else None,
         )
 
     rows = [
         Row(
-            tiles=[tile(place, row) for place in range(band * count, min((band + 1) * count, len(specs)))],
+            tiles=[tile(place, row) for place in places],
             label=str(number),
             head_label="layer" if row == 0 else "",
             least=LINE,  # flat maps leave room for the layer's number
             space=BAND_GAP if row == len(shown) - 1 else GAP,
         )
-        for band in range(bands)
+        for places in bands
         for row, number in enumerate(shown)
     ]
-    columns = Columns(count=count, tile=width, slot=slot, gap=COLUMN_GAP, side=LAYER_TEXT, numbered=True)
-    return sheet(
-        rows,
-        columns,
-        image=pixels,
-        draw_pixels=None if pixels is None else partial(_draw_image, pixels=pixels, grid=grid, planted=planted),
-        legend=_handles(marked is not None, planted is not None),
-        title=title or image,
-    )
+    draw_pixels = None if pixels is None else partial(_draw_image, pixels=pixels, grid=grid, planted=planted)
+    handles = _handles(marked is not None, planted is not None)
+    return sheet(rows, columns, image=pixels, draw_pixels=draw_pixels, legend=handles, title=title or image)
+
+
+def _columns_of(
+    detectors: int, grid: tuple[int, int], pixels: np.ndarray | None
+) -> tuple[Columns, list[Sequence[int]]]:
+    """Columns as wide as the page allows, and which detectors stand in each band of them."""
+    taken = image_size(pixels)[0] + IMAGE_GAP if pixels is not None else 0
+    room = FULL - 2 * MARGIN - LAYER_TEXT - taken
+    fitting = int((room + COLUMN_GAP) / (LEAST_CELL + COLUMN_GAP))
+    count = -(-detectors // -(-detectors // fitting))
+    slot = min((room + COLUMN_GAP) / count - COLUMN_GAP, LARGEST_CELL)
+    width = min(slot, LARGEST_CELL * 1.5 * grid[1] / grid[0])
+    bands: list[Sequence[int]] = [range(first, min(first + count, detectors)) for first in range(0, detectors, count)]
+    return Columns(count=count, tile=width, slot=slot, gap=COLUMN_GAP, side=LAYER_TEXT, numbered=True), bands
 
 
 def _draw_image(ax: Axes, pixels: np.ndarray, grid: tuple[int, int], planted: np.ndarray | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,8 +11,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from figures.look import COLUMN, FULL, ORDER_COLORS, SMALL_SIZE, drawing
-from figures.maps.heatmap import draw_color_bar, draw_heatmap
+from figures.maps.heatmap import draw_color_bar
 from figures.tables.frames import needs_columns, short_specs, table_layers
+from figures.tables.numbered_cells import draw_numbered_cells
 from figures.text import shortened
 
 # What is drawn: its words, its range, and its colors, which for a correlation are pale at 0.
@@ -23,15 +23,14 @@ VALUES: dict[str, tuple[str, tuple[float, float], str]] = {
 }
 CELL, BESIDE = 0.31, 0.75  # inches: a cell at most, and the room for the color bar
 LONGEST = 28  # characters of a detector's name
-DARK = 0.5  # luminance below which a number is white
 
 
 def agreement_matrix(table: pd.DataFrame, layer: int, value: str) -> pd.DataFrame:
     """Detectors by detectors, symmetric, in the order of the table; 1 on the diagonal, nan where the table has none."""
-    here = table[table["layer"] == layer]
-    specs = list(dict.fromkeys([*here["detector"].astype(str), *here["other"].astype(str)]))
+    at_layer = table[table["layer"] == layer]
+    specs = list(dict.fromkeys([*at_layer["detector"].astype(str), *at_layer["other"].astype(str)]))
     matrix = pd.DataFrame(np.nan, index=specs, columns=specs)
-    for first, second, number in zip(here["detector"], here["other"], here[value], strict=True):
+    for first, second, number in zip(at_layer["detector"], at_layer["other"], at_layer[value], strict=True):
         matrix.loc[str(first), str(second)] = matrix.loc[str(second), str(first)] = number
     for spec in specs:
         matrix.loc[spec, spec] = 1.0
@@ -42,25 +41,23 @@ def draw_agreement(
     ax: Axes, matrix: pd.DataFrame, *, scale: Normalize, colors: str = ORDER_COLORS, bar: Axes | None = None
 ) -> None:
     """A square matrix as cells with their numbers; nan is gray and has none; `bar`: axes for the colors."""
-    values = matrix.to_numpy(dtype=np.float64)
-    draw_heatmap(ax, values, scale=scale, colors=colors)
-    shades = matplotlib.colormaps[colors](scale(values))[..., :3]
-    luminance = shades @ np.array([0.2126, 0.7152, 0.0722])  # Rec. 709
-    for row, col in np.argwhere(np.isfinite(values)).tolist():
-        number = f"{values[row, col]:.2f}".replace("0.", ".") if row != col else "1"
-        # One that is 1 or -1 after rounding is whole, and what rounds to 0 has no sign.
-        number = {"-.00": ".00", "1.00": "1", "-1.00": "-1"}.get(number, number)
-        ink = "white" if luminance[row, col] < DARK else "black"
-        ax.text(col, row, number, ha="center", va="center", fontsize=SMALL_SIZE - 1, color=ink)
     short = short_specs([str(name) for name in matrix.index])
     names = [shortened(short[str(name)], LONGEST) for name in matrix.index]
-    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    named = matrix.set_axis(names, axis=0).set_axis(names, axis=1)
+    numbers = named.map(_number)
+    for place in range(len(names)):
+        numbers.iat[place, place] = "1"
+    draw_numbered_cells(ax, named, numbers, scale=scale, colors=colors, square=True)
+    ax.set_xticklabels(names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticklabels(names, rotation=0)
     if bar is not None:
-        draw_color_bar(bar, scale, values, colors=colors)
+        draw_color_bar(bar, scale, matrix.to_numpy(dtype=np.float64), colors=colors)
+
+
+def _number(value: float) -> str:
+    """Two digits without the 0 before the point; what is 1 or -1 after rounding is whole, and 0 has no sign."""
+    text = f"{value:.2f}".replace("0.", ".")
+    return {"-.00": ".00", "1.00": "1", "-1.00": "-1"}.get(text, text)
 
 
 def agreement(

@@ -16,6 +16,7 @@ from figures.text import short_number
 PANEL_HEIGHT = 2.0  # inches
 MOST_NUMBERS = 12  # bars of a panel that have their number above them
 ACROSS = 2  # panels side by side
+LETTERS = 14  # of an inch of the axis
 
 
 def draw_bars(ax: Axes, table: pd.DataFrame, *, ylabel: str, legend: bool = True) -> None:
@@ -24,6 +25,7 @@ def draw_bars(ax: Axes, table: pd.DataFrame, *, ylabel: str, legend: bool = True
     for place, column in enumerate(table.columns):
         where = np.arange(len(table)) + (place - (table.shape[1] - 1) / 2) * thick
         values = table[column].to_numpy(dtype=np.float64)
+        # Not seaborn.barplot, which would average: each of these numbers is one already.
         bars = ax.bar(where, values, width=thick * 0.92, color=PALETTE[place % len(PALETTE)], label=str(column))
         if table.size <= MOST_NUMBERS:
             numbers = [short_number(value, 2) if np.isfinite(value) else "" for value in values]
@@ -35,6 +37,14 @@ def draw_bars(ax: Axes, table: pd.DataFrame, *, ylabel: str, legend: bool = True
     ax.margins(y=0.12)
     if legend and table.shape[1] > 1:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=min(table.shape[1], 4), columnspacing=1.0)
+
+
+def slant_names(ax: Axes, table: pd.DataFrame, width: float) -> None:
+    """Slants the names of the groups where they would run into each other: settings' names are words."""
+    if sum(len(str(label)) + 2 for label in table.index) > width * LETTERS:
+        ax.tick_params(axis="x", labelrotation=30)
+        for label in ax.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
 
 
 def bar_panels(panels: Mapping[str, pd.DataFrame], *, xlabel: str = "", ylabel: str = "", title: str = "") -> Figure:
@@ -65,11 +75,7 @@ def bar_panels(panels: Mapping[str, pd.DataFrame], *, xlabel: str = "", ylabel: 
                 ax.set_title(lines_within(name, width - 0.4, SMALL_SIZE), fontsize=SMALL_SIZE, parse_math=False)
                 if place % columns:
                     ax.set_ylabel("")  # the axis is shared, and so is what it counts
-            # Settings' names are words, which would run into each other side by side.
-            if sum(len(str(label)) + 2 for label in table.index) > width * 14:
-                ax.tick_params(axis="x", labelrotation=30)
-                for label in ax.get_xticklabels():
-                    label.set(ha="right", rotation_mode="anchor")
+            slant_names(ax, table, width)
         handles, names = grid.flat[0].get_legend_handles_labels()
         if together and len(names) > 1:
             figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), columnspacing=1.0)

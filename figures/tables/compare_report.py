@@ -105,10 +105,10 @@ def _purification(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     taken: list[str] = []
     detectors = list(dict.fromkeys(table["detector"].astype(str))) if "detector" in table else [""]
     for spec in detectors:
-        here = table[table["detector"].astype(str) == spec] if spec else table
+        rows = table[table["detector"].astype(str) == spec] if spec else table
         taken.append(safe_name(spec, taken))
         behind = f"_{taken[-1]}" if len(detectors) > 1 else ""
         for at, (change, *_) in VALUES.items():
-            if change in here and here[change].notna().any():
+            if change in rows and rows[change].notna().any():
                 name = "purification" if at == "layer" else f"purification_{at}"
-                yield f"{name}{behind}", purification_bars(here, at=at, title=spec)
+                yield f"{name}{behind}", purification_bars(rows, at=at, title=spec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,30 +9,23 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from figures.look import COLUMN, ORDER_COLORS, SMALL_SIZE, drawing
-from figures.maps.heatmap import draw_color_bar, draw_heatmap
+from figures.maps.heatmap import draw_color_bar
+from figures.tables.numbered_cells import draw_numbered_cells
 from figures.text import short_number
 
 CELL = (0.44, 0.26)  # inches
-DARK = 0.5  # luminance below which a number is white
 
 
 def draw_landscape(ax: Axes, table: pd.DataFrame, *, scale: Normalize, digits: int = 2) -> None:
-    """Rows and columns of a table as cells with their numbers; the largest one is framed, nan is gray."""
-    values = table.to_numpy(dtype=np.float64)
-    draw_heatmap(ax, values, scale=scale, colors=ORDER_COLORS, aspect="auto")
-    shades = matplotlib.colormaps[ORDER_COLORS](scale(np.nan_to_num(values)))[..., :3]
-    luminance = shades @ np.array([0.2126, 0.7152, 0.0722])  # Rec. 709
-    best = np.nanmax(values) if np.isfinite(values).any() else np.nan
-    for row, col in np.argwhere(np.isfinite(values)).tolist():
-        ink = "white" if luminance[row, col] < DARK else "black"
-        weight = "bold" if values[row, col] == best else "normal"
-        ax.text(col, row, f"{values[row, col]:.{digits}f}", ha="center", va="center", fontsize=SMALL_SIZE - 1,
-                color=ink, fontweight=weight)  # fmt: skip
-    ax.set_xticks(range(table.shape[1]), [short_number(float(name)) for name in table.columns])
-    ax.set_yticks(range(table.shape[0]), [short_number(float(name)) for name in table.index])
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    """Rows and columns of a table as cells with their numbers; the largest one is bold, nan is gray."""
+    best = np.nanmax(table.to_numpy(dtype=np.float64)) if table.notna().any(axis=None) else np.nan
+    numbers = table.map(lambda value: f"{value:.{digits}f}")
+    draw_numbered_cells(ax, table, numbers, scale=scale, colors=ORDER_COLORS)
+    winners = table.to_numpy(dtype=np.float64)[table.notna().to_numpy()] == best
+    for text, wins in zip(ax.texts, winners, strict=True):
+        text.set_fontweight("bold" if wins else "normal")
+    ax.set_xticklabels([short_number(float(name)) for name in table.columns], rotation=0)
+    ax.set_yticklabels([short_number(float(name)) for name in table.index], rotation=0)
 
 
 def landscape(table: pd.DataFrame, *, xlabel: str, ylabel: str, value: str, digits: int = 2, title: str = "") -> Figure:

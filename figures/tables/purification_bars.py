@@ -53,6 +53,7 @@ def draw_purification_bars(
         rows = rows.reindex([name for name in purifiers if name in rows.index])
         where = np.array([purifiers.index(str(name)) for name in rows.index]) + (place - (len(modes) - 1) / 2) * thick
         change, low, high = (rows[name].to_numpy(dtype=np.float64) for name in columns)
+        # Not seaborn.barplot, which makes intervals of its own: these come with the table, from pairs of images.
         ax.barh(where, change, height=thick * 0.9, color=PALETTE[place % len(PALETTE)], label=mode)
         known = np.isfinite(change) & np.isfinite(low) & np.isfinite(high)
         ax.hlines(where[known], low[known], high[known], color=INK, linewidth=0.8, label=f"_{mode} interval")

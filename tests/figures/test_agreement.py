@@ -1,6 +1,8 @@
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from diagnostics.studies.agreement import agreement_table
 from figures import agreement
@@ -36,15 +38,22 @@ def test_the_matrix_is_symmetric_in_the_order_of_the_table(table):
 
 def test_every_cell_has_its_number_and_missing_ones_are_empty(table):
     figure = agreement(table, layer=8)
-    found = cells(figure)
-    assert found == {(0, 0): "1", (1, 1): "1", (2, 2): "1", (0, 1): ".25", (1, 0): ".25", (0, 2): "1", (2, 0): "1"}
-    shown = figure.axes[0].images[0].get_array()
+    assert cells(figure) == {
+        (0, 0): "1",
+        (1, 1): "1",
+        (2, 2): "1",
+        (0, 1): ".25",
+        (1, 0): ".25",
+        (0, 2): "1",
+        (2, 0): "1",
+    }
+    shown = figure.axes[0].collections[0].get_array()
     assert np.argwhere(np.ma.getmaskarray(shown)).tolist() == [[1, 2], [2, 1]]
 
 
 def test_the_colors_run_over_the_whole_range_of_the_value(table):
     jaccard, spearman = (agreement(table, layer=8, value=value) for value in ("jaccard", "spearman"))
-    scales = [figure.axes[0].images[0].norm for figure in (jaccard, spearman)]
+    scales = [figure.axes[0].collections[0].norm for figure in (jaccard, spearman)]
     assert [(scale.vmin, scale.vmax) for scale in scales] == [(0, 1), (-1, 1)]
     assert cells(spearman)[0, 1] == "-.50"
     assert cells(spearman)[1, 2] == cells(spearman)[0, 2] == ".00"
@@ -78,3 +87,13 @@ def test_the_table_stays_as_it_was(table):
     before = table.copy(deep=True)
     agreement(table, layer=8)
     pd.testing.assert_frame_equal(table, before)
+
+
+def test_numbers_are_seen_on_their_color_and_seaborn_leaves_the_settings_alone(table):
+    before = dict(matplotlib.rcParams)
+    (dark, light) = (next(text for text in agreement(table, layer=8).axes[0].texts if text.get_text() == number)
+                     for number in (".25", "1"))  # fmt: skip
+    brightness = [sum(to_rgb(text.get_color())) for text in (dark, light)]
+    assert brightness[0] > 2.5  # white on the dark end of the scale
+    assert brightness[1] < 1
+    assert dict(matplotlib.rcParams) == before

@@ -211,3 +211,55 @@ def test_a_missing_layer_is_a_gap_in_the_line(probed):
     assert np.isnan(drawn[4])
     assert np.isfinite(np.delete(drawn, 4)).all()
     assert matplotlib.colors.same_color(ax.lines[0].get_color(), "black")
+
+
+def line_of(ax, label):
+    (line,) = [line for line in ax.lines if line.get_label() == label]
+    return line
+
+
+def test_several_runs_are_lines_of_their_own_with_their_own_layers(make):
+    deep, flat = make(layers=24, seed=1), make(layers=12, seed=2)
+    figure = layer_curve({"timm:deep@/data/a.bin": deep["norm_ratio"], "flat": flat["norm_ratio"]})
+    (ax,) = figure.axes
+    for name, dataset in (("timm:deep", deep), ("flat", flat)):
+        line = line_of(ax, name)
+        np.testing.assert_allclose(line.get_xdata(), dataset["layer"])
+        np.testing.assert_allclose(line.get_ydata(), np.median(dataset["norm_ratio"].values.astype(float), axis=0))
+    assert line_of(ax, "timm:deep").get_color() != line_of(ax, "flat").get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["timm:deep", "flat"]
+    assert "median of 3 images" in figure.get_supxlabel()
+
+
+def test_streams_of_several_runs_have_a_kind_of_line_each(make):
+    first, other = make(seed=1), make(seed=2)
+    (ax,) = layer_curve({"a": first["entropy"], "b": other["entropy"]}).axes
+    styles = {(name, stream): line_of(ax, f"{name}, {stream}").get_linestyle()
+              for name in "ab" for stream in ("block_in", "attn_out", "block_sum")}  # fmt: skip
+    assert styles["a", "attn_out"] == styles["b", "attn_out"]
+    assert len({styles["a", stream] for stream in ("block_in", "attn_out", "block_sum")}) == 3
+    expected = np.median(other["entropy"].sel(stream="attn_out").values.astype(float), axis=0)
+    np.testing.assert_allclose(line_of(ax, "b, attn_out").get_ydata(), expected)
+
+
+def test_an_overview_of_several_runs_has_the_panels_that_all_have(make):
+    first, other = make(seed=1), make(layers=6, seed=2).drop_vars("entropy")
+    figure = layer_overview({"ViT": first, "DINOv2": other})
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert any(title.startswith("norm of the patch") for title in titles)
+    assert not any("normalized entropy" in title for title in titles)
+    norms = figure.axes[0]
+    largest = np.median(other["norm"].values.astype(float).max(axis=(-2, -1)), axis=0)
+    np.testing.assert_allclose(line_of(norms, "DINOv2, largest patch").get_ydata(), largest, rtol=1e-6)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ViT", "DINOv2"]
+    with pytest.raises(ValueError, match="a variable that all have"):
+        layer_overview({"a": first[["entropy"]], "b": first[["norm_ratio"]]})
+
+
+def test_an_unknown_dimension_is_refused_and_not_averaged(probed):
+    both = xr.concat([probed["norm_ratio"], probed["norm_ratio"]], dim="model")
+    for measurement in (both, {"a": both}):
+        with pytest.raises(ValueError, match=r"has model, and a median over it .*sel\(model="):
+            layer_curve(measurement)
+    with pytest.raises(ValueError, match="got none"):
+        layer_curve({})

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,20 +15,24 @@ from PIL import Image
 
 from attention_outliers.papers.claim import verdict
 from attention_outliers.papers.claim_maps import (
+    background_share,
     first_above,
     hottest,
     likeness,
     mean_over,
+    on_objects,
+    rank_correlation,
     same_class_auc,
     stripe_contrast,
 )
 from attention_outliers.papers.claim_scores import method_scores
-from attention_outliers.papers.claims import CLAIMS, Claim, claims_table
+from attention_outliers.papers.claims import CLAIMS, Check, claim_lines, claims_table
+from attention_outliers.papers.clearclip.claims import peak_channel_share
+from attention_outliers.papers.cliptrase import claims as cliptrase
 from attention_outliers.papers.figures import PAPER_FIGURES
 from attention_outliers.papers.inputs import scenes_of
-from attention_outliers.papers.report import NAME, Walk, gather, walk
+from attention_outliers.papers.report import PaperReport, gather, walk
 from diagnostics import load_backbone
-from figures.text import shortened
 from segment.datasets.shapes import NAMES
 from segment.text.features import text_features
 
@@ -88,32 +93,32 @@ def test_nothing_is_said_of_numbers_that_could_not_be_had():
 def test_methods_are_as_claimed_where_their_order_is_the_printed_one():
     scores = {"clip": 30.0, "sclip": 20.0, "clearclip": 25.0, "sc-clip": 1.0, "sfp": 60.0}
     some = SimpleNamespace(labels=(), text=object(), scored=lambda methods: {one: scores[one] for one in methods})
-    found = method_scores(some, tuple(scores), "sfp/table-1")
+    claims = method_scores(some, tuple(scores), "sfp/table-1")
     # SFP prints 49.4, 81.5, 80.9, nothing and 84.5.
-    assert [one.holds for one in found] == [None, False, False, None, True]
-    assert found[0].paper == "49.4 (VOC20)"
-    assert found[3].paper == ""
+    assert [one.holds for one in claims] == [None, False, False, None, True]
+    assert claims[0].paper == "49.4 (VOC20)"
+    assert claims[3].paper == ""
 
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
 def test_every_claim_has_numbers_on_labeled_scenes(name, inputs):
     assert name in PAPER_FIGURES
-    seen = CLAIMS[name](inputs)
-    assert seen
-    assert len({one.measured for one in seen}) == len(seen)
-    assert all(isinstance(one.here, str) or math.isfinite(one.here) or one.holds is None for one in seen)
+    claims = CLAIMS[name](inputs)
+    assert claims
+    assert len({claim.measured for claim in claims}) == len(claims)
+    assert all(isinstance(claim.value, str) or math.isfinite(claim.value) or claim.holds is None for claim in claims)
 
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
 def test_without_labels_and_words_a_claim_is_short_or_empty_but_no_error(name, bare):
-    assert not [one for one in CLAIMS[name](bare) if "mIoU" in one.measured or "AUC" in one.measured]
+    assert not [claim for claim in CLAIMS[name](bare) if "mIoU" in claim.measured or "AUC" in claim.measured]
 
 
 def test_outliers_in_the_weights_are_seen_in_the_numbers(bare):
     plain = replace(bare, backbone=load_backbone("tiny:size=96"))
     ratio, ordinary = (CLAIMS["clearclip/fig-1"](one)[0] for one in (bare, plain))
     assert ratio.measured == ordinary.measured == "largest over median patch norm, X_res"
-    assert ratio.here > 2 * ordinary.here
+    assert ratio.value > 2 * ordinary.value
 
 
 def test_a_table_has_a_pair_of_columns_for_each_backbone(monkeypatch, inputs, bare):
@@ -121,8 +126,8 @@ def test_a_table_has_a_pair_of_columns_for_each_backbone(monkeypatch, inputs, ba
         CLAIMS,
         "clearclip/fig-2",
         lambda given: [
-            Claim(measured="a", paper="near 1", here=0.98765, holds=True),
-            *([Claim(measured="b", here="q-q")] if given.text is not None else []),
+            Check(measured="a", paper="near 1", value=0.98765, holds=True),
+            *([Check(measured="b", value="q-q")] if given.text is not None else []),
         ],
     )
     other = replace(bare, backbone=load_backbone("tiny:seed=1,size=96"))
@@ -156,10 +161,10 @@ def test_words_number_the_labels_of_given_images(tmp_path):
     (tmp_path / "masks").mkdir()
     Image.new("RGB", (64, 64), "red").save(tmp_path / "images" / "a.png")
     Image.new("L", (64, 64), 1).save(tmp_path / "masks" / "a.png")
-    found = gather(load_backbone("tiny"), tmp_path / "images", labels=tmp_path / "masks", classes="cat, dog",
+    claims = gather(load_backbone("tiny"), tmp_path / "images", labels=tmp_path / "masks", classes="cat, dog",
                    templates="plain")  # fmt: skip
-    assert found.text.names == ("cat", "dog")
-    assert found.labels[0].max() == 1
+    assert claims.text.names == ("cat", "dog")
+    assert claims.labels[0].max() == 1
 
 
 def test_a_figure_about_one_image_is_drawn_for_the_example_and_one_of_several_from_the_start(monkeypatch, inputs):
@@ -170,11 +175,78 @@ def test_a_figure_about_one_image_is_drawn_for_the_example_and_one_of_several_fr
 
     for name in ("sfp/main-fig-1", "sfp/supp-fig-2"):
         monkeypatch.setitem(PAPER_FIGURES, name, replace(PAPER_FIGURES[name], draw=note(name)))
-    tour = Walk(paper="sfp", inputs=inputs, example=3)  # of two images: the second
+    tour = PaperReport(paper="sfp", inputs=inputs, example=3)  # of two images: the second
     tour.draw("main-fig-1")
     tour.draw("supp-fig-2")
-    named = f"{inputs.names[1]}, {shortened(inputs.model, NAME)}"
+    named = f"{inputs.names[1]}, {inputs.model}"
     assert drawn == {"sfp/main-fig-1": (named,), "sfp/supp-fig-2": inputs.names}
     drawn.clear()
     tour.draw("supp-fig-2", start=1)
     assert drawn["sfp/supp-fig-2"] == inputs.names[::-1]
+
+
+def test_attention_on_objects_is_their_share_of_it_over_their_share_of_the_labeled_patches():
+    labels = torch.tensor([0, 0, 0, 1, 2, -1])  # class 0 is the background, the last patch has no label
+    weights = torch.tensor([0.1, 0.1, 0.2, 0.3, 0.1, 0.2])
+    assert on_objects(weights, labels) == pytest.approx((0.4 / 0.8) / (2 / 5))
+    assert math.isnan(on_objects(weights, torch.zeros(6, dtype=torch.long)))
+    assert math.isnan(on_objects(weights, torch.full((6,), -1)))
+
+
+def test_a_rank_correlation_is_that_of_the_order():
+    assert rank_correlation(np.array([1, 5, 9]), np.array([2, 3, 100])) == pytest.approx(1)
+    assert rank_correlation(np.array([1, 5, 9, 11]), np.array([4, 3, 2, 1])) == pytest.approx(-1)
+    assert math.isnan(rank_correlation(np.array([1, 1, 1]), np.array([1, 2, 3])))
+
+
+def test_the_background_is_the_largest_class_of_an_image(inputs):
+    labels = np.zeros_like(inputs.labels[0])
+    labels[: labels.shape[0] // 4] = 3  # a quarter of the rows, whole patches
+    painted = replace(inputs, labels=(labels, np.full_like(labels, 255)))
+    assert background_share(painted, 0) == pytest.approx(0.75, abs=0.1)
+    assert math.isnan(background_share(painted, 1))
+    assert math.isnan(background_share(replace(inputs, labels=None), 0))
+
+
+def test_the_peak_channel_is_counted_patch_by_patch(inputs):
+    last = inputs.backbone.depth
+    tokens = inputs.record("block_in", layers=[last], number=1)["block_in", last][0, inputs.layout.prefix :]
+    counts = {}
+    for patch in tokens:
+        channel = max(range(len(patch)), key=lambda place, patch=patch: abs(float(patch[place])))
+        counts[channel] = counts.get(channel, 0) + 1
+    assert peak_channel_share(inputs, 1) == pytest.approx(max(counts.values()) / len(tokens))
+
+
+def test_global_patches_are_counted_against_the_background(monkeypatch, inputs):
+    three = replace(inputs, images=inputs.images[:1] * 3, names=("a", "b", "c"), labels=inputs.labels[:1] * 3)
+    counts, shares = {0: 2, 1: 5, 2: 9}, {0: 0.2, 1: 0.4, 2: 0.9}
+    monkeypatch.setattr(cliptrase, "global_patches", lambda _, number: torch.arange(20) < counts[number])
+    monkeypatch.setattr(cliptrase, "background_share", lambda _, number: shares[number])
+    number, order = cliptrase.fig_9(three)[-2:]
+    assert number.value == pytest.approx(16 / 3)
+    assert order.value == pytest.approx(1)
+    assert order.holds is True
+    monkeypatch.setattr(cliptrase, "background_share", lambda _, number: -shares[number])
+    assert cliptrase.fig_9(three)[-1].holds is False
+    assert cliptrase.fig_9(replace(three, images=three.images[:2]))[-1].holds is None  # two images are no order
+
+
+def test_lines_of_claims_have_the_number_the_paper_and_the_verdict(monkeypatch, inputs):
+    monkeypatch.setitem(
+        CLAIMS,
+        "clearclip/fig-2",
+        lambda _: [
+            Check(measured="a", paper="near 1", value=0.98765, holds=False),
+            Check(measured="b", value="q-q"),
+        ],
+    )
+    assert claim_lines("clearclip/fig-2", inputs) == [
+        "the paper: mIoU follows the norm of X_attn",
+        f"seen with {inputs.model}, 2 images:",
+        "  a: 0.988; the paper: near 1 (not as claimed)",
+        "  b: q-q",
+    ]
+    lines = claim_lines("clearclip/fig-3", replace(inputs, text=None))
+    assert lines[0].startswith("the paper: X_res is near 0")
+    assert "--classes" in lines[1]

@@ -1,4 +1,4 @@
-"""Every figure of `PAPER_FIGURES` is drawn on a tiny backbone, and the command says what a figure lacks."""
+"""Every figure of the catalogue is drawn on a tiny backbone, and the command says what a figure lacks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from attention_outliers.commands.main import app
-from attention_outliers.papers.figure_maps import folded, mask_map, named_after
+from attention_outliers.papers.clearclip.figures import architecture_table, scaling_table
+from attention_outliers.papers.experiment_list import experiments
+from attention_outliers.papers.figure_maps import attention, folded, mask_map, named_after
 from attention_outliers.papers.figures import PAPER_FIGURES, paper_figure
 from attention_outliers.papers.inputs import scenes_of
+from attention_outliers.papers.names import METHODS as PRINTED
+from attention_outliers.papers.names import method_name
+from attention_outliers.papers.sc_clip.figures import STEP_ROWS, adjusted, same_class_curves, steps
 from diagnostics import load_backbone
 from diagnostics.detectors.relative_norm import RelativeNorm
+from figures.look import VERMILION
+from figures.maps.one_image import as_rgb
+from figures.maps.score_maps import outline
 from segment.datasets.shapes import NAMES
 from segment.text.features import text_features
 
@@ -32,7 +42,7 @@ def inputs():
 @pytest.mark.parametrize("name", sorted(PAPER_FIGURES))
 def test_a_figure_comes_out_with_every_axes_described(name, inputs):
     entry = PAPER_FIGURES[name]
-    figure = entry.draw(inputs.only(0) if entry.each else inputs)
+    figure = entry.draw(replace(entry, continues="").view(inputs))
     assert isinstance(figure, Figure)
     assert figure.axes
     for axes in figure.axes:
@@ -76,11 +86,11 @@ def bars_of(axes):
 def test_scores_stand_beside_what_the_paper_prints(inputs):
     ours, printed = PAPER_FIGURES["cliptrase/fig-1a"].draw(inputs).axes
     scored = inputs.scored(["clip", "cliptrase"])
-    assert bars_of(ours) == {name: [pytest.approx(value)] for name, value in scored.items()}
+    assert bars_of(ours) == {method_name(name): [pytest.approx(value)] for name, value in scored.items()}
     names = [label.get_text() for label in printed.get_xticklabels()]
-    assert bars_of(printed)["cliptrase"][names.index("voc20")] == 81.2  # its Table 1
-    assert bars_of(printed)["clip"][names.index("ade847")] == 0.79
-    assert [text.get_text() for text in ours.figure.legends[0].get_texts()] == ["clip", "cliptrase"]
+    assert bars_of(printed)["CLIPtrase"][names.index("VOC20")] == 81.2  # its Table 1
+    assert bars_of(printed)["CLIP"][names.index("ADE847")] == 0.79
+    assert [text.get_text() for text in ours.figure.legends[0].get_texts()] == ["CLIP", "CLIPtrase"]
 
 
 def test_streams_have_the_names_of_the_paper(inputs):
@@ -91,8 +101,8 @@ def test_streams_have_the_names_of_the_paper(inputs):
 def test_norms_of_two_backbones_stand_side_by_side(inputs):
     other = load_backbone("tiny:class_token=false,size=96")  # without words, and so without scores
     figure = PAPER_FIGURES["clearclip/fig-2"].draw(replace(inputs, second=other))
-    names = [axes.get_ylabel().splitlines() for axes in figure.axes]
-    assert [(what, spec) for what, spec in names] == [
+    names = [axes.get_ylabel().split("\n", 1) for axes in figure.axes]
+    assert [(what, spec.replace("\n", "")) for what, spec in names] == [
         ("Frobenius norm", inputs.backbone.spec),
         ("mIoU, per cent", inputs.backbone.spec),
         ("Frobenius norm", other.spec),
@@ -133,15 +143,18 @@ def test_purified_maps_lose_the_largest_norm_and_keep_the_rest(inputs):
     np.testing.assert_allclose(norms["zero"][~mask], np.maximum(shown, norms["zero"][~mask].min()), rtol=1e-4)
 
 
-def test_heat_maps_are_of_words_that_the_image_shows(inputs):
+def test_heat_maps_and_segmentations_are_of_words_that_the_image_shows(inputs):
     figure = PAPER_FIGURES["sc-clip/fig-9"].draw(inputs.only(0))
     there = {NAMES[number] for number in np.unique(inputs.labels[0])}
-    heads = [axes.get_label().removeprefix("clip ") for axes in figure.axes if axes.get_label().startswith("clip ")]
+    heads = [axes.get_label().removeprefix("CLIP ") for axes in figure.axes if axes.get_label().startswith("CLIP ")]
     assert heads[0] == "image"
     assert there <= set(heads[1:]) or set(heads[1:]) <= there
-    assert {(a.images[0].norm.vmin, a.images[0].norm.vmax) for a in figure.axes if a.get_label() == "sc-clip sand"} <= {
-        (0, 1)
-    }
+    maps = {axes.get_label(): axes.images[0] for axes in figure.axes if axes.images}
+    assert (maps[f"SC-CLIP {heads[1]}"].norm.vmin, maps[f"SC-CLIP {heads[1]}"].norm.vmax) == (0, 1)
+    labels = inputs.label_maps("sc-clip")["sc-clip"]
+    for word in heads[1:]:
+        shown = np.asarray(maps[f"SC-CLIP, segmentation {word}"].get_array())
+        assert ((shown != as_rgb(inputs.images[0])).any(-1) == (labels == NAMES.index(word))).mean() > 0.99
 
 
 def test_clusters_keep_the_color_of_those_they_share_most_with():
@@ -159,3 +172,213 @@ def test_a_timeline_without_outliers_lies_at_the_bottom(inputs):
     assert not axes.lines[0].get_ydata().any()
     assert axes.get_ylim()[0] < 0 < 0.1 < axes.get_ylim()[1]
     assert axes.get_ylim()[0] > -0.1
+
+
+def labels_in(figure):
+    return [axes.get_label() for axes in figure.axes]
+
+
+def heads_of_methods(figure):
+    """What stands over the label maps of a sheet, without the scores."""
+    return [axes.get_label() for axes in figure.axes if axes.get_label() not in ("image", "truth")]
+
+
+def test_sheets_have_the_methods_of_the_papers_in_their_order_under_their_printed_names(inputs):
+    sheets = {
+        "sfp/supp-fig-3": ["CLIP", "ClearCLIP", "SCLIP", "NACLIP", "SFP"],
+        "sc-clip/fig-6": ["CLIP", "MaskCLIP", "SCLIP", "ClearCLIP", "SC-CLIP"],
+        "sc-clip/fig-1-maps": ["CLIP", "SC-CLIP"],
+        "clearclip/fig-7": ["CLIP", "MaskCLIP", "SCLIP", "ClearCLIP"],
+    }
+    for name, methods in sheets.items():
+        assert heads_of_methods(PAPER_FIGURES[name].draw(inputs.only(0))) == methods
+
+
+def test_every_method_has_a_printed_name_and_settings_stay_behind_it():
+    from segment.methods import METHODS
+
+    assert {name.removesuffix("-paper") for name in METHODS} <= set(PRINTED)
+    assert method_name("sc-clip-paper:beta=0.3") == "SC-CLIP (as printed):beta=0.3"
+    assert method_name("clip") == "CLIP"
+    assert method_name("mine:x=1") == "mine:x=1"
+
+
+@pytest.fixture(scope="module")
+def many(inputs):
+    return replace(scenes_of(6, inputs.backbone), text=inputs.text)
+
+
+@pytest.mark.parametrize(("name", "first"), [("cliptrase/fig-9", 4), ("cliptrase/fig-10", 4)])
+def test_more_images_are_the_next_ones_and_not_the_same(name, first, many):
+    entry, earlier = PAPER_FIGURES[name], PAPER_FIGURES[f"cliptrase/{PAPER_FIGURES[name].continues}"]
+    figures = [entry.draw(entry.view(many)) for entry in (earlier, entry)]
+    shown = [{image for image in many.names if any(label.startswith(image) for label in labels_in(figure))}
+             for figure in figures]  # fmt: skip
+    assert shown == [set(many.names[:first]), set(many.names[first:])]
+
+
+def test_a_figure_of_one_image_that_continues_begins_behind_those_drawn_before(many):
+    entry = PAPER_FIGURES["sc-clip/fig-10"]
+    assert [view.names for view in entry.views(many, 2)] == [many.names[2:3], many.names[3:4]]
+    assert [view.names for view in PAPER_FIGURES["sc-clip/fig-6"].views(many, 2)] == [many.names[:1], many.names[1:2]]
+    assert [view.names for view in entry.views(many, 4)] == [many.names[4:5], many.names[5:6]]
+    with pytest.raises(ValueError, match="behind the first 6"):
+        entry.views(many, 6)
+    with pytest.raises(ValueError, match="fig-4; got 2 images"):
+        PAPER_FIGURES["cliptrase/fig-9"].view(many.since(4))
+
+
+def test_a_second_backbone_is_refused_where_it_would_not_be_seen(inputs, tmp_path):
+    other = load_backbone("tiny:seed=1,size=96")
+    with pytest.raises(ValueError, match="drawn from one backbone"):
+        PAPER_FIGURES["sfp/supp-fig-2"].view(replace(inputs, second=other))
+    arguments = ["figure", "sfp/supp-fig-2", "--scenes", "2", "-b", "tiny", "--second", "tiny:seed=1"]
+    result = runner.invoke(app, [*arguments, "-o", str(tmp_path)])
+    assert isinstance(result.exception, ValueError)
+    assert "clearclip/fig-4a" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+PAIRS = sorted(name for name, entry in PAPER_FIGURES.items() if entry.pair)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_second_backbone_is_seen_where_it_is_taken(name, inputs):
+    """Its name stands in the figure, which it does not without it."""
+    other = load_backbone("tiny:seed=3,size=96,class_token=false")
+    views = [PAPER_FIGURES[name].view(replace(inputs, second=view)) for view in (None, other)]
+    if name == "clearclip/fig-5":
+        views[1] = replace(views[1], second=load_backbone("tiny:seed=3,size=96"))
+    words = ["".join(map(str, all_words(PAPER_FIGURES[name].draw(view)))).replace("\n", "") for view in views]
+    assert "seed=3" in words[1]
+    assert "seed=3" not in words[0]
+
+
+def all_words(figure):
+    from matplotlib.text import Text
+
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_figure_6_of_clearclip_has_the_methods_of_its_experiment_and_their_numbers(inputs):
+    table = scaling_table(inputs)
+    rows = experiments()["clearclip/figure-6"].rows
+    assert table.size == len(rows) == 30
+    scores = inputs.scored([row.method for row in rows])
+    for row in rows:
+        kind, _, alpha = row.name.partition(", α = ")
+        assert table[kind][float(alpha)] == scores[row.method]
+    # The FFN is on, so that q-k at 1 is CLIP itself.
+    assert table["q-k"][1.0] == pytest.approx(inputs.scored(["clip"])["clip"], abs=0.3)
+
+
+def test_figure_5_of_clearclip_scores_the_methods_of_its_experiment(inputs):
+    architecture_table(inputs)
+    scored = {method for _, method in inputs.known}
+    assert {row.method for row in experiments()["clearclip/figure-5"].rows} <= scored
+
+
+def test_steps_of_sc_clip_are_rows_of_its_ablation():
+    methods = {row.name: row.method for row in experiments()["sc-clip/table-2"].rows}
+    assert steps() == {words: methods[row] for words, row in STEP_ROWS.items()}
+    assert next(iter(methods)) == STEP_ROWS["baseline"] == "baseline"
+    assert list(methods)[-1] == list(STEP_ROWS.values())[-1]
+
+
+def test_adjusted_attention_is_equation_6(inputs):
+    """K-K attention and the similarity's softmax, each by a plain loop over patches of one head."""
+    parts = adjusted(inputs)
+    similar = parts.similar[0].double()
+    block = inputs.backbone.blocks[-1]
+    with torch.no_grad():
+        keys = block.qkv(parts.patches).k[0].double()  # (H, N, d)
+    for patch in (0, 7, 20):
+        rows = []
+        for head in keys:
+            products = torch.stack([head[patch] @ other for other in head]) / head.shape[-1] ** 0.5
+            rows.append(products.exp() / products.exp().sum())
+        kk = torch.stack(rows).mean(0)
+        positive = [value.exp() if value >= 0 else torch.zeros(()).double() for value in similar[patch]]
+        gated = torch.stack(positive) / sum(positive)
+        torch.testing.assert_close(parts.kk[patch].double(), kk, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(parts.enhanced[patch].double(), kk + gated, atol=1e-5, rtol=1e-4)
+    weights = torch.where(similar >= 0.4, similar, 0.0)
+    mean = weights @ parts.patches[0].double() / weights.sum(1, keepdim=True)
+    torch.testing.assert_close(parts.aggregated[0].double(), mean, atol=1e-4, rtol=1e-4)
+
+
+def test_the_printed_self_adjusting_is_that_of_the_printed_method(inputs):
+    from segment.methods import METHODS
+
+    encoding = inputs.encoded("sc-clip-paper")[0]
+    torch.testing.assert_close(encoding.extras["affinity"][0], adjusted(inputs).similar[0])
+    assert int(encoding.extras["outliers"].sum()) == METHODS["sc-clip-paper"].encoder.count
+
+
+def test_before_and_after_share_their_colors(inputs):
+    figure = PAPER_FIGURES["sc-clip/fig-3"].draw(inputs.only(0))
+    for head in ("mean of channels", "looks at"):
+        ends = {}
+        for axes in figure.axes:
+            state, _, rest = axes.get_label().partition(" ")
+            if head in rest:
+                norm = axes.images[0].norm
+                ends.setdefault(rest, {})[state] = (type(norm), norm.vmin, norm.vmax)
+        assert ends
+        assert all(pair["before"] == pair["after"] for pair in ends.values())
+    symbols = {line.get_label(): line.get_marker() for axes in figure.axes for line in axes.lines}
+    assert symbols == {"query patch": "*", "outlier": "^"}
+
+
+def test_stars_stand_on_the_image_and_log_bars_say_so(inputs):
+    for name in ("cliptrase/fig-2", "sfp/supp-fig-1"):
+        figure = PAPER_FIGURES[name].draw(inputs.only(0))
+        first = figure.axes[0]
+        assert first.get_label().endswith("image")
+        assert np.asarray(first.images[0].get_array()).ndim == 3
+        assert first.lines[0].get_label() == "query patch"
+        bars = sum(axes.get_label() == "color bar" for axes in figure.axes)
+        logs = sum(
+            type(axes.images[0].norm).__name__ == "LogNorm" for axes in figure.axes if "layer 2" in axes.get_label()
+        )
+        assert [text.get_text() for text in figure.texts].count("log") >= max(logs, 1)
+        assert [text.get_text() for text in figure.texts].count("log") <= bars
+
+
+def test_global_patches_are_boxed_in_red(inputs):
+    planted = replace(inputs, text=None)
+    figure = PAPER_FIGURES["cliptrase/fig-5"].draw(planted)
+    matrix = attention(planted, planted.layer(11))
+    prefix = planted.layout.prefix
+    received = matrix[prefix:, prefix:].mean(0)
+    marked = (received > 5 * received.mean()).reshape(planted.grid).numpy()
+    assert marked.any()
+    boxes = [lines for lines in figure.axes[0].collections if lines.get_label() == "boxed"]
+    assert len(boxes[0].get_segments()) == len(outline(marked))
+    assert tuple(boxes[0].get_colors()[0]) == to_rgba(VERMILION)
+
+
+def test_curves_are_of_the_second_backbone_and_of_the_method_itself(inputs):
+    other = load_backbone("tiny:seed=3,size=96")
+    figure = PAPER_FIGURES["sc-clip/fig-4-roc"].draw(replace(inputs, second=other))
+    names = [line.get_label() for line in figure.axes[0].lines]
+    assert sum("SC-CLIP" in name for name in names) == 1
+    (name,) = [name for name in names if "seed=3" in name]
+    assert "last layer (12)" in name
+    (curve,) = same_class_curves(inputs.with_backbone(other), {}, ["last"]).values()
+    drawn = next(line for line in figure.axes[0].lines if line.get_label() == name)
+    np.testing.assert_allclose(drawn.get_ydata(), curve[1])
+
+
+def test_the_command_prints_what_is_seen_beside_what_the_paper_says(tmp_path):
+    arguments = ["figure", "clearclip/fig-4b", "--scenes", "2", "-b", "tiny:size=96", "--templates", "plain"]
+    result = runner.invoke(app, [*arguments, "-o", str(tmp_path)])
+    assert result.exit_code == 0, (result.output, result.exception)
+    inputs = scenes_of(2, load_backbone("tiny:size=96"))
+    first, last = (
+        float(inputs.probe("peak")["peak"].mean("image").sel(stream="block_in").isel(layer=at)) for at in (0, -1)
+    )
+    assert "the paper: X_res and X_sum of CLIP grow to about 90 times" in result.output
+    assert f"largest value of X_res, first layer: {first:.3g}" in result.output
+    met = "as claimed" if last / first >= 10 else "not as claimed"
+    assert f"the last over the first: {last / first:.3g}; the paper: about 90 (CLIP) ({met})" in result.output

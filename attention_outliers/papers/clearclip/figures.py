@@ -10,8 +10,10 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
+from attention_outliers.papers.experiment_list import experiments
 from attention_outliers.papers.figure_maps import colors_of, folded, heads_of, image, tinted
-from attention_outliers.papers.inputs import Inputs, PaperFigure, takes_words
+from attention_outliers.papers.inputs import FigureInputs, PaperFigure, takes_words
+from attention_outliers.papers.names import method_name
 from attention_outliers.papers.score_comparison import scores_beside_printed
 from diagnostics import Backbone
 from diagnostics.images.class_colors import class_colors
@@ -20,7 +22,6 @@ from figures.curves.side_by_side import channels_side_by_side, curves_side_by_si
 from figures.maps.cell_grid import Cell, cell_grid
 from figures.maps.label_maps import legend_of, method_sheet
 from figures.tables.bar_panels import bar_panels
-from figures.text import without_folders
 from segment.encoders.kernels import kernel_mix
 from segment.evaluation.metrics.by_method import miou_by_method
 
@@ -33,8 +34,8 @@ STREAMS = {
 # What is left of the last block: residual, FFN.
 AS_TRAINED, WITHOUT_RESIDUAL, WITHOUT_BOTH = "as trained", "w/o residual", "w/o residual, FFN"
 SETTINGS = {AS_TRAINED: (True, True), WITHOUT_RESIDUAL: (False, True), WITHOUT_BOTH: (False, False)}
-ALPHAS = (0.1, 0.5, 1, 2, 10, 100)  # Fig 6; its text also speaks of 0.5
 SHEET = ("clip", "maskclip", "sclip", "clearclip")
+SCALING = "clearclip/figure-6"  # the experiment whose methods Fig 6 draws
 # Fig 1, left: CLIP's map and what it is made of, and the maps it is compared with.
 DECOMPOSED = {"CLIP": "clip", "X_res alone": STREAMS["X_res"], "X_attn alone": STREAMS["X_attn"],
               "MaskCLIP": "maskclip", "ClearCLIP": "clearclip"}  # fmt: skip
@@ -42,7 +43,7 @@ NAMES = {"block_in": "X_res", "attn_out": "X_attn", "block_sum": "X_sum"}
 MOST_IMAGES, MOST_WITH_WORDS = 4, 2
 
 
-def streams(inputs: Inputs) -> Figure:
+def streams(inputs: FigureInputs) -> Figure:
     layer, layout = inputs.backbone.depth, inputs.layout
     rows: dict[str, list[Cell | None]] = {}
     maps: list[np.ndarray] = []
@@ -56,10 +57,10 @@ def streams(inputs: Inputs) -> Figure:
             cells.append(Cell(values=colors_of(layout, patches), head=f"{words} as colors"))
         rows[name] = cells
         if inputs.text is not None:
-            found = inputs.label_maps(*DECOMPOSED.values(), number=number)
-            maps += found.values()
+            labels = inputs.label_maps(*DECOMPOSED.values(), number=number)
+            maps += labels.values()
             rows[f"label maps of {name}"] = [
-                Cell(values=tinted(inputs, found[spec], number), head=head, grid=inputs.grid)
+                Cell(values=tinted(inputs, labels[spec], number), head=head, grid=inputs.grid)
                 for head, spec in DECOMPOSED.items()
             ]
     handles = legend_of(maps, inputs.words.names, class_colors(len(inputs.words.names))) if maps else ()
@@ -67,7 +68,7 @@ def streams(inputs: Inputs) -> Figure:
     return cell_grid(rows, shared=False, legend=handles, note=note, title=f"X_res and X_attn, {inputs.model}")
 
 
-def norm_table(inputs: Inputs) -> pd.DataFrame:
+def norm_table(inputs: FigureInputs) -> pd.DataFrame:
     """Frobenius norms of X_res and X_attn of the last block by attention kind, mean over images."""
     layer, block = inputs.backbone.depth, inputs.backbone.blocks[-1]
     norms = {kind: [0.0, 0.0] for kind in KINDS}
@@ -76,19 +77,19 @@ def norm_table(inputs: Inputs) -> pd.DataFrame:
         heads = heads_of(inputs, tokens, layer)
         for kind, (residual, attended) in norms.items():
             with torch.no_grad():
-                found = block.merge_heads(kernel_mix(heads, kind), heads.normed)
-            norms[kind] = [residual + tokens.float().norm().item(), attended + found.float().norm().item()]
+                mixed = block.merge_heads(kernel_mix(heads, kind), heads.normed)
+            norms[kind] = [residual + tokens.float().norm().item(), attended + mixed.float().norm().item()]
     table = pd.DataFrame(norms, index=["X_res", "X_attn"]).T / len(inputs.images)
     return table.rename(index=KINDS)
 
 
-def norms_by_kind(inputs: Inputs) -> Figure:
+def norms_by_kind(inputs: FigureInputs) -> Figure:
     panels = {}
-    specs = {f"clearclip:kernel={kind},residual=true,ffn=true": name for kind, name in KINDS.items()}
+    specs = {f"clearclip:residual=true,ffn=true,kernel={kind}": name for kind, name in KINDS.items()}
     for model in inputs.backbones:
-        one = inputs if model is inputs.backbone else inputs.with_backbone(model)
-        behind = f"\n{one.model}" if inputs.second is not None else ""
-        panels[f"Frobenius norm{behind}"] = norm_table(one)
+        view = inputs if model is inputs.backbone else inputs.with_backbone(model)
+        behind = f"\n{inputs.models[model.spec]}" if inputs.second is not None else ""
+        panels[f"Frobenius norm{behind}"] = norm_table(view)
         if inputs.labels is not None and inputs.text is not None and takes_words(model):
             scores = pd.DataFrame({"mIoU": inputs.scored(list(specs), model)}).rename(index=specs)
             panels[f"mIoU, per cent{behind}"] = scores
@@ -96,86 +97,86 @@ def norms_by_kind(inputs: Inputs) -> Figure:
     return bar_panels(panels, xlabel="attention kind", title=title)
 
 
-def stream_features(inputs: Inputs) -> Figure:
-    found = inputs.scored(list(STREAMS.values()))
-    table = pd.DataFrame({"mIoU": {name: found[spec] for name, spec in STREAMS.items()}})
+def stream_features(inputs: FigureInputs) -> Figure:
+    scores = inputs.scored(list(STREAMS.values()))
+    table = pd.DataFrame({"mIoU": {name: scores[spec] for name, spec in STREAMS.items()}})
     return bar_panels({"mIoU, per cent": table}, xlabel="features of the last block", title=inputs.model)
 
 
-def stream_maps(inputs: Inputs) -> Figure:
+def stream_maps(inputs: FigureInputs) -> Figure:
     return sheet(inputs, STREAMS)
 
 
-def _by_backbone(inputs: Inputs, measure: str) -> dict[str, xr.Dataset]:
+def _by_backbone(inputs: FigureInputs, measure: str) -> dict[str, xr.Dataset]:
     """A measurement of every backbone by its name, streams under the names that the paper gives them."""
-    found = {one.spec: inputs.probe(measure, backbone=one) for one in inputs.backbones}
+    datasets = {one.spec: inputs.probe(measure, backbone=one) for one in inputs.backbones}
     return {
         spec: data.assign_coords(stream=[NAMES[str(one)] for one in data["stream"].values])
         if "stream" in data.dims
         else data
-        for spec, data in found.items()
+        for spec, data in datasets.items()
     }
 
 
-def entropy(inputs: Inputs) -> Figure:
+def entropy(inputs: FigureInputs) -> Figure:
     return curves_side_by_side(_by_backbone(inputs, "entropy"), "entropy", log=False)
 
 
-def maxima(inputs: Inputs) -> Figure:
+def maxima(inputs: FigureInputs) -> Figure:
     return curves_side_by_side(_by_backbone(inputs, "peak"), "peak", log=True)
 
 
-def channels(inputs: Inputs) -> Figure:
+def channels(inputs: FigureInputs) -> Figure:
     return channels_side_by_side(_by_backbone(inputs, "channel-mean"))
 
 
-def performance(inputs: Inputs) -> Figure:
+def performance(inputs: FigureInputs) -> Figure:
     return scores_beside_printed(inputs, SHEET, ("clearclip/table-2-b16", "clearclip/table-3"))
 
 
 def architecture_table(
-    inputs: Inputs, model: Backbone | None = None, *, settings: Sequence[str] = tuple(SETTINGS)
+    inputs: FigureInputs, model: Backbone | None = None, *, settings: Sequence[str] = tuple(SETTINGS)
 ) -> pd.DataFrame:
     """mIoU in per cent, attention kinds by what is left of the last block; of the first backbone by default."""
     columns = {}
     for name in settings:
         residual, ffn = SETTINGS[name]
-        specs = {f"clearclip:kernel={kind},residual={residual},ffn={ffn}".lower(): words
+        specs = {f"clearclip:residual={residual},ffn={ffn},kernel={kind}".lower(): words
                  for kind, words in KINDS.items()}  # fmt: skip
-        found = inputs.scored(list(specs), model)
-        columns[name] = {words: found[spec] for spec, words in specs.items()}
+        scores = inputs.scored(list(specs), model)
+        columns[name] = {words: scores[spec] for spec, words in specs.items()}
     return pd.DataFrame(columns)
 
 
-def architectures(inputs: Inputs) -> Figure:
-    panels = {without_folders(model.spec): architecture_table(inputs, model) for model in inputs.backbones}
+def architectures(inputs: FigureInputs) -> Figure:
+    panels = {inputs.models[model.spec]: architecture_table(inputs, model) for model in inputs.backbones}
     return bar_panels(panels, xlabel="attention kind", ylabel="mIoU, per cent")
 
 
-def scaling_table(inputs: Inputs) -> pd.DataFrame:
-    """mIoU in per cent, alpha by kinds."""
-    specs = {
-        (alpha, words): f"clearclip:kernel={kind},residual=true,ffn=false,alpha={alpha}"
-        for alpha in ALPHAS
-        for kind, words in KINDS.items()
-    }
-    found = inputs.scored(list(specs.values()))
-    return pd.DataFrame({words: {alpha: found[specs[alpha, words]] for alpha in ALPHAS} for words in KINDS.values()})
+def scaling_table(inputs: FigureInputs) -> pd.DataFrame:
+    """mIoU in per cent, alpha by kinds: the methods of `outliers reproduce clearclip/figure-6`."""
+    methods = {row.name: row.method for row in experiments()[SCALING].rows}
+    scores = inputs.scored(list(methods.values()))
+    columns: dict[str, dict[float, float]] = {}
+    for name, method in methods.items():
+        kind, _, alpha = name.partition(", α = ")
+        columns.setdefault(kind, {})[float(alpha)] = scores[method]
+    return pd.DataFrame(columns).sort_index()
 
 
-def scaling(inputs: Inputs) -> Figure:
-    xlabel = "alpha in X_res + alpha X_attn (log scale)"
+def scaling(inputs: FigureInputs) -> Figure:
+    xlabel = "alpha in X_res + alpha X_attn, FFN on (log scale)"
     return setting_curves(scaling_table(inputs), xlabel=xlabel, ylabel="mIoU, per cent", title=inputs.model)
 
 
-def sheet(inputs: Inputs, methods: Sequence[str] | Mapping[str, str] = SHEET) -> Figure:
+def sheet(inputs: FigureInputs, methods: Sequence[str] | Mapping[str, str] = SHEET) -> Figure:
     """Label maps of one image by several methods, with the truth and scores where there are labels.
 
-    `methods`: specs, or specs by the name that stands above them.
+    `methods`: specs, under their printed names, or specs by the name that stands above them.
     """
-    specs = dict(methods) if isinstance(methods, Mapping) else {spec: spec for spec in methods}
-    found = inputs.label_maps(*specs.values())
-    labels = {name: found[spec] for name, spec in specs.items()}
+    specs = dict(methods) if isinstance(methods, Mapping) else {method_name(spec): spec for spec in methods}
+    by_spec = inputs.label_maps(*specs.values())
+    labels = {name: by_spec[spec] for name, spec in specs.items()}
     names = inputs.words.names
     truth, scores = None, None
     if inputs.labels is not None:
@@ -202,6 +203,7 @@ FIGURES = {
         draw=norms_by_kind,
         shows="norms of X_res and X_attn by attention kind, with mIoU where there are labels and words",
         claim="mIoU follows the norm of X_attn",
+        pair=True,
     ),
     "fig-3": PaperFigure(
         draw=stream_features,
@@ -220,19 +222,22 @@ FIGURES = {
         draw=entropy,
         shows="normalized entropy of the three streams by layer",
         claim="X_res and X_sum of CLIP fall to near 0 from the middle layers; X_attn and DINO stay near 1",
+        pair=True,
     ),
     "fig-4b": PaperFigure(
         draw=maxima,
         shows="largest value of the three streams by layer",
         claim="X_res and X_sum of CLIP grow to about 90 times; DINO stays below 10",
+        pair=True,
     ),
     "fig-4c": PaperFigure(
-        draw=channels, shows="channel means of X_res, sorted", claim="a few channels dominate in CLIP"
+        draw=channels, shows="channel means of X_res, sorted", claim="a few channels dominate in CLIP", pair=True,
     ),
     "fig-5": PaperFigure(
         draw=architectures,
         shows="mIoU by architecture, attention kind, residual and FFN",
         claim="without the residual every kind gains; q-q and k-k gain most",
+        pair=True,
         needs=("labels", "words"),
     ),
     "fig-6": PaperFigure(

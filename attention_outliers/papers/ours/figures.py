@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from attention_outliers.papers.clearclip.figures import sheet
 from attention_outliers.papers.figure_maps import METHOD_SHEET, class_row, colors_of, folded, image, mask_map
-from attention_outliers.papers.inputs import Inputs, PaperFigure
+from attention_outliers.papers.inputs import FigureInputs, PaperFigure
 from diagnostics import Recorder, chain
 from diagnostics.backbones.base import attention_weights
 from diagnostics.detectors import DETECTORS
@@ -34,33 +34,33 @@ PURIFIERS = ("neighbor-mean", "neighbor-median", "image-mean", "zero")
 PLANTED = 4  # outliers an image
 
 
-def _usable(inputs: Inputs) -> list[str]:
+def _usable(inputs: FigureInputs) -> list[str]:
     """The detectors that can run on the backbone."""
     return [spec for spec in WANTED if not DETECTORS.build(spec).unsupported_reason(inputs.layout)]
 
 
-def _scores(inputs: Inputs, layers: list[int] | None = None) -> xr.Dataset:
+def _scores(inputs: FigureInputs, layers: list[int] | None = None) -> xr.Dataset:
     return score_images(inputs.backbone, list(inputs.images), _usable(inputs), layers=layers)
 
 
-def agreeing(inputs: Inputs) -> Figure:
+def agreeing(inputs: FigureInputs) -> Figure:
     layer = inputs.backbone.depth - 1
     table = agreement_table(_scores(inputs, [layer]))
     return agreement(table, layer=layer, title=inputs.model)
 
 
-def sweep(inputs: Inputs) -> Figure:
+def sweep(inputs: FigureInputs) -> Figure:
     table = threshold_table(_scores(inputs, inputs.layers(3, 6, 9, 11)))
     return threshold_sweep(table, title=inputs.model)
 
 
-def planted(inputs: Inputs) -> Figure:
+def planted(inputs: FigureInputs) -> Figure:
     layers = [inputs.layer(7), inputs.layer(9)]
-    found = planted_scores(inputs.backbone, list(inputs.images), _usable(inputs), [PLANTED], layers=layers)
-    return planted_roc(next(found)[1], title=inputs.model)
+    plantings = planted_scores(inputs.backbone, list(inputs.images), _usable(inputs), [PLANTED], layers=layers)
+    return planted_roc(next(plantings)[1], title=inputs.model)
 
 
-def timeline(inputs: Inputs) -> Figure:
+def timeline(inputs: FigureInputs) -> Figure:
     marked = _scores(inputs)["marked"].sel(detector=["relative-norm"])
     counts = marked.sum(("row", "col")).isel(detector=0, drop=True).rename("outliers")
     counts.attrs = {"long_name": "outliers in an image, by relative norm", "units": "1"}
@@ -71,7 +71,7 @@ def timeline(inputs: Inputs) -> Figure:
     return figure
 
 
-def purified(inputs: Inputs) -> Figure:
+def purified(inputs: FigureInputs) -> Figure:
     table = purification_table(
         inputs.backbone, list(inputs.images), detector="relative-norm", purifiers=list(PURIFIERS),
         layers=inputs.layers(8, 11), labels=None if inputs.labels is None else list(inputs.labels),
@@ -80,7 +80,7 @@ def purified(inputs: Inputs) -> Figure:
     return purification_bars(table, title=inputs.model)
 
 
-def purified_maps(inputs: Inputs) -> Figure:
+def purified_maps(inputs: FigureInputs) -> Figure:
     layer, depth, layout = inputs.backbone.depth - 1, inputs.backbone.depth, inputs.layout
     detector = RelativeNorm()
     recorded = inputs.record("block_out", layers=[layer])
@@ -92,10 +92,10 @@ def purified_maps(inputs: Inputs) -> Figure:
         edit = PurifyAt(layers=(layer,), detector=detector, purifier=PURIFIER_PARTS.build(purifier))
         with torch.no_grad():
             inputs.backbone.trunk(inputs.tensor(), tap=chain(edit, recorder))
-        seen = recorder.recording
-        weights = attention_weights(seen["query", depth].float(), seen["key", depth].float()).mean(dim=1)
+        recording = recorder.recording
+        weights = attention_weights(recording["query", depth].float(), recording["key", depth].float()).mean(dim=1)
         received = layout.patches(layout.patches(weights, dim=1), dim=2)[0].mean(dim=0)
-        purified, last = (layout.patches(seen["block_out", at]).float()[0] for at in (layer, depth))
+        purified, last = (layout.patches(recording["block_out", at]).float()[0] for at in (layer, depth))
         cells: list[Cell | None] = [
             image(inputs, head=f"{int(mask.sum())} outliers", marked=marked),
             Cell(values=folded(layout, purified.norm(dim=-1)), head=f"norm, layer {layer}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attention_outliers.papers.claim import Claim, verdict
+from attention_outliers.papers.claim import Check, verdict
 from attention_outliers.papers.claim_maps import (
     ALIKE,
     attention_maps,
@@ -13,21 +13,24 @@ from attention_outliers.papers.claim_maps import (
     labels_of,
     likeness,
     mean_over,
+    on_objects,
     same_class_auc,
 )
 from attention_outliers.papers.claim_scores import method_scores
-from attention_outliers.papers.inputs import Inputs
+from attention_outliers.papers.inputs import FigureInputs
 from attention_outliers.papers.sc_clip.figures import (
+    BEFORE_AND_AFTER,
     BETA,
     SHEET_ALONE,
-    STEPS,
+    adjusted,
     last_attention,
     purified_tokens,
     same_class_curves,
+    steps,
 )
 from diagnostics.measures.auc import pair_auc
 from figures.curves.roc import area_under
-from segment.encoders.fusion import aggregate, masked_softmax, similarity, thresholded
+from segment.encoders.fusion import similarity
 from segment.encoders.self_calibrate import POST, PRE, layer_at
 
 # Areas that the paper prints, in the order of its Fig 8: last layer, middle layer, then the steps.
@@ -35,7 +38,7 @@ LAST, MIDDLE = "0.66", "0.76"
 PUBLISHED = ("0.69", "0.74", "0.80", "0.81")
 
 
-def fig_2a(inputs: Inputs) -> list[Claim]:
+def fig_2a(inputs: FigureInputs) -> list[Check]:
     last = inputs.backbone.depth
     between = [
         between_patches(inputs, attention_maps(inputs, [last], number)[last]) for number in range(len(inputs.images))
@@ -49,13 +52,17 @@ def fig_2a(inputs: Inputs) -> list[Claim]:
     held = mean_over(inputs, share)
     even = 100 * len(hottest(between[0].mean(dim=0))) / inputs.layout.count
     return [
-        Claim(measured="correlation of what two patches look at, last layer", paper="the same places", here=alike,
-             holds=verdict(alike > ALIKE, alike)),
-        Claim(measured=f"attention that goes to the 5 most seen patches, per cent ({even:.2g} if even)", here=held),
-    ]  # fmt: skip
+        Check(
+            measured="correlation of what two patches look at, last layer",
+            paper="the same places",
+            value=alike,
+            holds=verdict(alike > ALIKE, alike),
+        ),
+        Check(measured=f"attention that goes to the 5 most seen patches, per cent ({even:.2g} if even)", value=held),
+    ]
 
 
-def _distances(inputs: Inputs, number: int) -> tuple[float, float]:
+def _distances(inputs: FigureInputs, number: int) -> tuple[float, float]:
     """How far anomaly tokens and the class token are from the image's mean, over the median of the other patches."""
     tokens, _, mask = purified_tokens(inputs.only(number))
     layout = inputs.layout
@@ -70,133 +77,241 @@ def _distances(inputs: Inputs, number: int) -> tuple[float, float]:
     return odd, float((layout.class_token(tokens)[0].float() - center).norm() / ordinary)
 
 
-def fig_2b(inputs: Inputs) -> list[Claim]:
-    found = [_distances(inputs, number) for number in range(len(inputs.images))]
-    odd = mean_over(inputs, lambda number: found[number][0])
-    own = mean_over(inputs, lambda number: found[number][1])
+def fig_2b(inputs: FigureInputs) -> list[Check]:
+    numbers = [_distances(inputs, number) for number in range(len(inputs.images))]
+    odd = mean_over(inputs, lambda number: numbers[number][0])
+    class_token = mean_over(inputs, lambda number: numbers[number][1])
     return [
-        Claim(measured="distance of anomaly tokens from the center, 1 is a normal patch", paper="apart: above 1",
-             here=odd, holds=verdict(odd > 1, odd)),
-        Claim(measured="distance of the class token from the center", paper="with the normal ones, below anomalies",
-             here=own, holds=verdict(own < odd, own, odd)),
-    ]  # fmt: skip
-
-
-def _attention_on(inputs: Inputs, matrix: Tensor, mask: Tensor) -> float:
-    """Share of attention among patches, in per cent, that ordinary patches give to those marked."""
-    between, mask = between_patches(inputs, matrix), mask.to(matrix.device)
-    given = between[~mask]
-    return 100 * float((given[:, mask].sum(dim=1) / given.sum(dim=1)).mean())
-
-
-def fig_3(inputs: Inputs) -> list[Claim]:
-    found = []
-    for number in range(len(inputs.images)):
-        tokens, purified, mask = purified_tokens(inputs.only(number))
-        found.append([_attention_on(inputs, last_attention(inputs, some), mask) for some in (tokens, purified)])
-    before = mean_over(inputs, lambda number: found[number][0])
-    after = mean_over(inputs, lambda number: found[number][1])
-    return [
-        Claim(measured="attention of normal patches that goes to anomaly tokens, per cent", here=before),
-        Claim(measured="the same after purification, per cent", paper="less", here=after,
-             holds=verdict(after < before, before, after)),
-    ]  # fmt: skip
-
-
-def _areas(inputs: Inputs, steps: dict[str, str]) -> list[float]:
-    """Areas under the curves of the figure: last layer, middle layer, steps."""
-    return [area_under(fpr, tpr) for fpr, tpr in same_class_curves(inputs, steps).values()]
-
-
-def fig_4_roc(inputs: Inputs) -> list[Claim]:
-    areas = _areas(inputs, {}) if inputs.labels is not None else []
-    if len(areas) != 2:
-        return []
-    last, middle = areas
-    return [
-        Claim(measured="same-class AUC, last layer", paper=LAST, here=last),
-        Claim(measured=f"same-class AUC, layer {layer_at(inputs.backbone.depth, PRE, 'line')}",
-             paper=f"{MIDDLE}, above the last", here=middle, holds=verdict(middle > last, middle, last)),
-    ]  # fmt: skip
-
-
-def fig_8(inputs: Inputs) -> list[Claim]:
-    areas = _areas(inputs, STEPS) if inputs.labels is not None else []
-    if len(areas) != 2 + len(STEPS):
-        return []
-    seen, former = [], areas[0]
-    for words, published, here in zip(STEPS, PUBLISHED, areas[2:], strict=True):
-        seen.append(Claim(measured=f"same-class AUC: {words}", paper=f"{published}, above the one before", here=here,
-                         holds=verdict(here > former, here, former)))  # fmt: skip
-        former = here
-    return [Claim(measured="same-class AUC: last layer", paper=LAST, here=areas[0]), *seen]
-
-
-def _adjusted(inputs: Inputs, number: int) -> list[float]:
-    """Same-class AUC of features as they are and aggregated, of attention as it is and enhanced."""
-    labels = labels_of(inputs, number)
-    if labels is None:
-        return [float("nan")] * 4
-    layout, pre = inputs.layout, layer_at(inputs.backbone.depth, PRE, "line")
-    _, purified, _ = purified_tokens(inputs.only(number))
-    patches = layout.patches(purified).float()
-    middle = inputs.record("block_out", layers=[pre], number=number)["block_out", pre]
-    affinity = similarity(layout.patches(middle))
-    aggregated = aggregate(thresholded(affinity, BETA), patches)
-    own = between_patches(inputs, last_attention(inputs, purified))
-    enhanced = masked_softmax(affinity, shift=1.0, scale=3.0)[0]  # SuleBai/SC-CLIP 0417ba9
-    return [
-        float(pair_auc(patches, labels[None])),
-        float(pair_auc(aggregated, labels[None])),
-        same_class_auc(own, labels),
-        same_class_auc(enhanced, labels),
+        Check(
+            measured="distance of anomaly tokens from the center, 1 is a normal patch",
+            paper="apart: above 1",
+            value=odd,
+            holds=verdict(odd > 1, odd),
+        ),
+        Check(
+            measured="distance of the class token from the center",
+            paper="with the normal ones, below anomalies",
+            value=class_token,
+            holds=verdict(class_token < odd, class_token, odd),
+        ),
     ]
 
 
-def fig_5(inputs: Inputs) -> list[Claim]:
-    if inputs.labels is None:
-        return []
-    found = [_adjusted(inputs, number) for number in range(len(inputs.images))]
-    features, aggregated, own, enhanced = (
-        mean_over(inputs, lambda number, which=which: found[number][which])  # type: ignore[misc]
-        for which in range(4)
+def _attention_on(inputs: FigureInputs, matrix: Tensor, mask: Tensor) -> float:
+    """Share of attention among patches, in per cent, that ordinary patches give to those marked."""
+    between, mask = between_patches(inputs, matrix), mask.to(matrix.device)
+    outgoing = between[~mask]
+    return 100 * float((outgoing[:, mask].sum(dim=1) / outgoing.sum(dim=1)).mean())
+
+
+def _anomalies_look(inputs: FigureInputs, matrix: Tensor, mask: Tensor, number: int) -> list[float]:
+    """Attention of anomaly tokens that goes to other anomaly tokens and to objects, over what an even share would be.
+
+    1 is even; nan without two anomaly tokens, or without labels of two classes.
+    """
+    between, mask = between_patches(inputs, matrix), mask.to(matrix.device)
+    count, labels = int(mask.sum()), labels_of(inputs, number)
+    rows = between[mask]
+    objects = on_objects(rows.mean(dim=0), labels) if count and labels is not None else float("nan")
+    if count < 2:
+        return [float("nan"), objects]
+    itself = between.diagonal()[mask]
+    others = (rows[:, mask].sum(dim=1) - itself) / (rows.sum(dim=1) - itself)
+    return [float(others.mean()) * (len(between) - 1) / (count - 1), objects]
+
+
+def fig_3(inputs: FigureInputs) -> list[Check]:
+    numbers, looks = [], []
+    for number in range(len(inputs.images)):
+        tokens, purified, mask = purified_tokens(inputs.only(number))
+        maps = [last_attention(inputs, state) for state in (tokens, purified)]
+        numbers.append([_attention_on(inputs, matrix, mask) for matrix in maps])
+        looks.append(_anomalies_look(inputs, maps[0], mask, number))
+    before = mean_over(inputs, lambda number: numbers[number][0])
+    after = mean_over(inputs, lambda number: numbers[number][1])
+    each_other = mean_over(inputs, lambda number: looks[number][0])
+    objects = mean_over(inputs, lambda number: looks[number][1])
+    more = (
+        []
+        if inputs.labels is None
+        else [
+            Check(
+                measured="attention of anomaly tokens to objects, all but the largest class, 1 is even",
+                paper="above 1: prominent objects",
+                value=objects,
+                holds=verdict(objects > 1, objects),
+            )
+        ]
     )
     return [
-        Claim(measured="same-class AUC of features", here=features),
-        Claim(measured="same-class AUC of aggregated features", paper="more coherent", here=aggregated,
-             holds=verdict(aggregated > features, aggregated, features)),
-        Claim(measured="same-class AUC of attention", here=own),
-        Claim(measured="same-class AUC of enhanced attention", paper="follows objects", here=enhanced,
-             holds=verdict(enhanced > own, enhanced, own)),
-    ]  # fmt: skip
+        Check(
+            measured="attention of anomaly tokens to other anomaly tokens, 1 is even",
+            paper="above 1",
+            value=each_other,
+            holds=verdict(each_other > 1, each_other),
+        ),
+        *more,
+        Check(measured="attention of normal patches that goes to anomaly tokens, per cent", value=before),
+        Check(
+            measured="the same after purification, per cent",
+            paper="less",
+            value=after,
+            holds=verdict(after < before, before, after),
+        ),
+    ]
 
 
-def fig_7(inputs: Inputs) -> list[Claim]:
+def _areas(inputs: FigureInputs, methods: dict[str, str]) -> list[float]:
+    """Areas under the curves of the figure: last layer, middle layer, methods."""
+    return [area_under(fpr, tpr) for fpr, tpr in same_class_curves(inputs, methods).values()]
+
+
+def _second_area(inputs: FigureInputs) -> list[Check]:
+    """Area of the last layer of the backbone that stands beside; nothing without one."""
+    if inputs.second is None or inputs.labels is None:
+        return []
+    curves = same_class_curves(inputs.with_backbone(inputs.second), {}, ["last"])
+    return [
+        Check(measured=f"same-class AUC, {name}", paper="0.77 (DINO)", value=area_under(fpr, tpr))
+        for name, (fpr, tpr) in curves.items()
+    ]
+
+
+def fig_4_roc(inputs: FigureInputs) -> list[Check]:
+    areas = _areas(inputs, {"SC-CLIP": "sc-clip"}) if inputs.labels is not None else []
+    if len(areas) != 3:
+        return []
+    last, middle, whole = areas
+    return [
+        Check(measured="same-class AUC, last layer", paper=LAST, value=last),
+        Check(
+            measured=f"same-class AUC, layer {layer_at(inputs.backbone.depth, PRE, 'line')}",
+            paper=f"{MIDDLE}, above the last",
+            value=middle,
+            holds=verdict(middle > last, middle, last),
+        ),
+        Check(
+            measured="same-class AUC, SC-CLIP",
+            paper=f"{PUBLISHED[-1]}, above the middle layer",
+            value=whole,
+            holds=verdict(whole > middle, whole, middle),
+        ),
+        *_second_area(inputs),
+    ]
+
+
+def fig_8(inputs: FigureInputs) -> list[Check]:
+    areas = _areas(inputs, steps()) if inputs.labels is not None else []
+    if len(areas) != 2 + len(steps()):
+        return []
+    claims, former = [], areas[0]
+    for words, published, value in zip(steps(), PUBLISHED, areas[2:], strict=True):
+        holds = verdict(value > former, value, former)
+        paper = f"{published}, above the one before"
+        claims.append(Check(measured=f"same-class AUC: {words}", paper=paper, value=value, holds=holds))
+        former = value
+    first = Check(measured="same-class AUC: last layer", paper=LAST, value=areas[0])
+    return [
+        first,
+        Check(measured="same-class AUC: middle layer", paper=MIDDLE, value=areas[1]),
+        *claims,
+        *_second_area(inputs),
+    ]
+
+
+def _adjusted(inputs: FigureInputs, number: int) -> list[float]:
+    """Same-class AUC of features and aggregated ones, of K-K attention and the enhanced one, and the patches that
+    the largest half of what each of these two gives goes to, in per cent.
+    """
+    labels, parts = labels_of(inputs, number), adjusted(inputs, number)
+    breadths = [_breadth(parts.kk), _breadth(parts.enhanced)]
+    if labels is None:
+        return [float("nan")] * 4 + breadths
+    return [
+        float(pair_auc(parts.patches, labels[None])),
+        float(pair_auc(parts.aggregated, labels[None])),
+        same_class_auc(parts.kk, labels),
+        same_class_auc(parts.enhanced, labels),
+        *breadths,
+    ]
+
+
+def _breadth(matrix: Tensor) -> float:
+    """How many patches hold half of what a patch gives, in per cent of all, mean over patches: (N, N) -> (0, 100]."""
+    shares = (matrix / matrix.sum(dim=1, keepdim=True)).sort(dim=1, descending=True).values.cumsum(dim=1)
+    return 100 * float(((shares < 0.5).sum(dim=1) + 1).float().mean()) / matrix.shape[1]
+
+
+def fig_5(inputs: FigureInputs) -> list[Check]:
+    numbers = [_adjusted(inputs, number) for number in range(len(inputs.images))]
+    features, aggregated, kk, enhanced, narrow, broad = (
+        mean_over(inputs, lambda number, which=which: numbers[number][which])  # type: ignore[misc]
+        for which in range(6)
+    )
+    breadth = [
+        Check(measured="patches that hold half of K-K attention, per cent", paper="too few", value=narrow),
+        Check(
+            measured="patches that hold half of enhanced attention, per cent",
+            paper="more",
+            value=broad,
+            holds=verdict(broad > narrow, broad, narrow),
+        ),
+    ]
+    if inputs.labels is None:
+        return breadth
+    return [
+        Check(measured="same-class AUC of features", value=features),
+        Check(
+            measured="same-class AUC of aggregated features",
+            paper="more coherent",
+            value=aggregated,
+            holds=verdict(aggregated > features, aggregated, features),
+        ),
+        *breadth,
+        Check(measured="same-class AUC of K-K attention", value=kk),
+        Check(
+            measured="same-class AUC of enhanced attention",
+            paper="follows objects",
+            value=enhanced,
+            holds=verdict(enhanced > kk, enhanced, kk),
+        ),
+    ]
+
+
+def fig_7(inputs: FigureInputs) -> list[Check]:
     layers = sorted({layer_at(inputs.backbone.depth, POST, "line"), *inputs.layers(5, 8, 9)})
 
     def breadths(number: int) -> list[float]:
         recording = inputs.record("block_out", layers=layers, number=number)
         close = [similarity(inputs.layout.patches(recording["block_out", layer])) > BETA for layer in layers]
-        return [100 * float(one.float().mean()) for one in close]
+        return [100 * float(near.float().mean()) for near in close]
 
-    found = [breadths(number) for number in range(len(inputs.images))]
-    broad = [mean_over(inputs, lambda number, place=place: found[number][place]) for place in range(len(layers))]  # type: ignore[misc]
-    seen = [
-        Claim(measured=f"patches with a cosine above {BETA} to a patch, layer {layer}, per cent", here=here)
-        for layer, here in zip(layers[:-1], broad[:-1], strict=True)
+    numbers = [breadths(number) for number in range(len(inputs.images))]
+    broad = [mean_over(inputs, lambda number, place=place: numbers[number][place]) for place in range(len(layers))]  # type: ignore[misc]
+    claims = [
+        Check(measured=f"patches with a cosine above {BETA} to a patch, layer {layer}, per cent", value=value)
+        for layer, value in zip(layers[:-1], broad[:-1], strict=True)
     ]
-    deepest = Claim(measured=f"patches with a cosine above {BETA} to a patch, layer {layers[-1]}, per cent",
-                   paper=f"broader than in layer {layers[0]}", here=broad[-1],
-                   holds=verdict(broad[-1] > broad[0], *broad))  # fmt: skip
-    return [*seen, deepest]
+    deepest = Check(
+        measured=f"patches with a cosine above {BETA} to a patch, layer {layers[-1]}, per cent",
+        paper=f"broader than in layer {layers[0]}",
+        value=broad[-1],
+        holds=verdict(broad[-1] > broad[0], *broad),
+    )
+    return [*claims, deepest]
 
 
-def fig_1(inputs: Inputs) -> list[Claim]:
+def fig_1(inputs: FigureInputs) -> list[Check]:
     return method_scores(inputs, SHEET_ALONE, "sc-clip/table-1-b16")
+
+
+def fig_1_maps(inputs: FigureInputs) -> list[Check]:
+    return method_scores(inputs, BEFORE_AND_AFTER, "sc-clip/table-1-b16")
 
 
 CLAIMS = {
     "fig-1": fig_1,
+    "fig-1-maps": fig_1_maps,
     "fig-2a": fig_2a,
     "fig-2b": fig_2b,
     "fig-3": fig_3,

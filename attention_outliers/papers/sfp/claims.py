@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_outliers.papers.claim import Claim, verdict
+from attention_outliers.papers.claim import Check, verdict
 from attention_outliers.papers.claim_maps import (
     ALIKE,
     HOT,
@@ -19,15 +19,15 @@ from attention_outliers.papers.claim_maps import (
 )
 from attention_outliers.papers.claim_scores import method_scores
 from attention_outliers.papers.cliptrase.claims import stripes
-from attention_outliers.papers.inputs import Inputs
-from attention_outliers.papers.sfp.figures import BETA, SHEET, marks_of, object_and_background, with_som
+from attention_outliers.papers.inputs import FigureInputs
+from attention_outliers.papers.sfp.figures import BETA, DETECTED_AT, SHEET, marks_of, object_and_background, with_som
 from segment.encoders.fusion import aggregate, similarity, thresholded
 
 # Largest over median self-attention of the hottest patches, above which it is said to have their peaks. Our choice.
 PEAK = 2.0
 
 
-def _overview(inputs: Inputs, number: int) -> tuple[float, float, float]:
+def _overview(inputs: FigureInputs, number: int) -> tuple[float, float, float]:
     """At layer 11 of 12: correlation of three maps; what the hottest patches get from the class token, and from
     themselves, over the median patch.
     """
@@ -37,21 +37,29 @@ def _overview(inputs: Inputs, number: int) -> tuple[float, float, float]:
     if by_class is None:
         return float("nan"), float("nan"), float("nan")
     rows = torch.stack([*between[list(object_and_background(inputs))], by_class])
-    hot, own = hottest(between.mean(dim=0)), between.diagonal()
-    peaks = [float(one[hot].mean() / one.quantile(0.5)) for one in (by_class, own)]
+    hot, by_itself = hottest(between.mean(dim=0)), between.diagonal()
+    peaks = [float(weights[hot].mean() / weights.quantile(0.5)) for weights in (by_class, by_itself)]
     return likeness(rows), peaks[0], peaks[1]
 
 
-def main_fig_1(inputs: Inputs) -> list[Claim]:
-    found = [_overview(inputs, number) for number in range(len(inputs.images))]
-    alike, by_class, by_self = (mean_over(inputs, lambda number, of=of: found[number][of]) for of in range(3))  # type: ignore[misc]
+def main_fig_1(inputs: FigureInputs) -> list[Check]:
+    numbers = [_overview(inputs, number) for number in range(len(inputs.images))]
+    alike, by_class, by_self = (mean_over(inputs, lambda number, of=of: numbers[number][of]) for of in range(3))  # type: ignore[misc]
     return [
-        Claim(measured="correlation of the maps a, b and c", paper="hot at the same places", here=alike,
-             holds=verdict(alike > ALIKE, alike)),
-        Claim(measured=f"the {HOT} most seen patches in the class token's map, 1 is the median", here=by_class),
-        Claim(measured="the same patches in their attention to themselves", paper="no peaks: near 1", here=by_self,
-             holds=verdict(by_self < PEAK, by_self)),
-    ]  # fmt: skip
+        Check(
+            measured="correlation of the maps a, b and c",
+            paper="hot at the same places",
+            value=alike,
+            holds=verdict(alike > ALIKE, alike),
+        ),
+        Check(measured=f"the {HOT} most seen patches in the class token's map, 1 is the median", value=by_class),
+        Check(
+            measured="the same patches in their attention to themselves",
+            paper="no peaks: near 1",
+            value=by_self,
+            holds=verdict(by_self < PEAK, by_self),
+        ),
+    ]
 
 
 def _norm_ratio(patches: Tensor) -> float:
@@ -59,56 +67,73 @@ def _norm_ratio(patches: Tensor) -> float:
     return float(norms.max() / norms.quantile(0.5))
 
 
-def _purified(inputs: Inputs, number: int) -> dict[int, tuple[float, float]]:
+def _purified(inputs: FigureInputs, number: int) -> dict[int, tuple[float, float]]:
     """Largest over median norm of what leaves layers 2 to 9, without SOM and with it at each of them."""
     layers = inputs.layers(*range(2, 10))
     stock, purified = inputs.record("block_out", layers=layers, number=number), with_som(inputs.only(number), layers)
     return {
-        layer: (_norm_ratio(inputs.layout.patches(stock["block_out", layer])),
-                _norm_ratio(inputs.layout.patches(purified[layer])))
+        layer: (
+            _norm_ratio(inputs.layout.patches(stock["block_out", layer])),
+            _norm_ratio(inputs.layout.patches(purified[layer])),
+        )
         for layer in layers
-    }  # fmt: skip
+    }
 
 
-def main_fig_3(inputs: Inputs) -> list[Claim]:
+def main_fig_3(inputs: FigureInputs) -> list[Check]:
     layer, layers = inputs.layer(9), inputs.layers(*range(2, 10))
 
     def ratios(number: int) -> list[float]:
         stock = inputs.record("block_out", layers=[layer], number=number)["block_out", layer]
         purified = inputs.layout.patches(with_som(inputs.only(number), layers)[layer]).float()
         enhanced = aggregate(thresholded(similarity(purified), BETA), purified)
-        return [_norm_ratio(one) for one in (inputs.layout.patches(stock), purified, enhanced)]
+        return [_norm_ratio(patches) for patches in (inputs.layout.patches(stock), purified, enhanced)]
 
-    found = [ratios(number) for number in range(len(inputs.images))]
-    stock, purified, enhanced = (mean_over(inputs, lambda number, of=of: found[number][of]) for of in range(3))  # type: ignore[misc]
+    numbers = [ratios(number) for number in range(len(inputs.images))]
+    stock, purified, enhanced = (mean_over(inputs, lambda number, of=of: numbers[number][of]) for of in range(3))  # type: ignore[misc]
     words = f"largest over median patch norm, layer {layer}"
     return [
-        Claim(measured=words, here=stock),
-        Claim(measured=f"{words}, with SOM", paper="outliers vanish", here=purified,
-             holds=verdict(purified < stock, purified, stock)),
-        Claim(measured=f"{words}, with SOM and SAE", here=enhanced, holds=verdict(enhanced <= purified, enhanced,
-        purified)),
-    ]  # fmt: skip
+        Check(measured=words, value=stock),
+        Check(
+            measured=f"{words}, with SOM",
+            paper="outliers vanish",
+            value=purified,
+            holds=verdict(purified < stock, purified, stock),
+        ),
+        Check(
+            measured=f"{words}, with SOM and SAE",
+            value=enhanced,
+            holds=verdict(enhanced <= purified, enhanced, purified),
+        ),
+    ]
 
 
-def main_fig_5(inputs: Inputs) -> list[Claim]:
-    found = [_purified(inputs, number) for number in range(len(inputs.images))]
+def main_fig_5(inputs: FigureInputs) -> list[Check]:
+    numbers = [_purified(inputs, number) for number in range(len(inputs.images))]
     early, late = inputs.layer(6), inputs.layer(9)
     before, after, purified = (
-        mean_over(inputs, lambda number, layer=layer, of=of: found[number][layer][of])  # type: ignore[misc]
+        mean_over(inputs, lambda number, layer=layer, of=of: numbers[number][layer][of])  # type: ignore[misc]
         for layer, of in ((early, 0), (late, 0), (late, 1))
     )
     words = "largest over median patch norm"
     return [
-        Claim(measured=f"{words}, layer {early}, without SOM", here=before),
-        Claim(measured=f"{words}, layer {late}, without SOM", paper=f"larger than in layer {early}", here=after,
-             holds=verdict(after > before, after, before)),
-        Claim(measured=f"{words}, layer {late}, with SOM", paper="smaller than without", here=purified,
-             holds=verdict(purified < after, purified, after)),
-    ]  # fmt: skip
+        Check(measured=f"{words}, layer {early}, without SOM", value=before),
+        Check(
+            measured=f"{words}, layer {late}, without SOM",
+            paper=f"larger than in layer {early}",
+            value=after,
+            holds=verdict(after > before, after, before),
+        ),
+        Check(
+            measured=f"{words}, layer {late}, with SOM",
+            paper="smaller than without",
+            value=purified,
+            holds=verdict(purified < after, purified, after),
+        ),
+    ]
 
 
-def _queries_and_class(inputs: Inputs, number: int) -> tuple[float, float]:
+def _queries_and_class(inputs: FigureInputs, number: int) -> tuple[float, float]:
     """At layer 11 of 12: correlation of what patches look at; attention that the hottest of them get from the class
     token over that from patches.
     """
@@ -121,40 +146,55 @@ def _queries_and_class(inputs: Inputs, number: int) -> tuple[float, float]:
     return likeness(between), stronger
 
 
-def supp_fig_1(inputs: Inputs) -> list[Claim]:
-    found = [_queries_and_class(inputs, number) for number in range(len(inputs.images))]
-    alike, stronger = (mean_over(inputs, lambda number, of=of: found[number][of]) for of in range(2))  # type: ignore[misc]
+def supp_fig_1(inputs: FigureInputs) -> list[Check]:
+    numbers = [_queries_and_class(inputs, number) for number in range(len(inputs.images))]
+    alike, stronger = (mean_over(inputs, lambda number, of=of: numbers[number][of]) for of in range(2))  # type: ignore[misc]
     layer = inputs.layer(11)
     return [
-        *(one for one in stripes(inputs) if one.paper != "less than before"),  # CLIPtrase's claim alone
-        Claim(measured=f"correlation of what two patches look at, layer {layer}", paper="the same for every query",
-             here=alike, holds=verdict(alike > ALIKE, alike)),
-        Claim(measured=f"what the {HOT} most seen patches get from the class token, over what patches give",
-             paper="above 1", here=stronger, holds=verdict(stronger > 1, stronger)),
-    ]  # fmt: skip
+        *(claim for claim in stripes(inputs) if claim.paper != "less than before"),  # CLIPtrase's claim alone
+        Check(
+            measured=f"correlation of what two patches look at, layer {layer}",
+            paper="the same for every query",
+            value=alike,
+            holds=verdict(alike > ALIKE, alike),
+        ),
+        Check(
+            measured=f"what the {HOT} most seen patches get from the class token, over what patches give",
+            paper="above 1",
+            value=stronger,
+            holds=verdict(stronger > 1, stronger),
+        ),
+    ]
 
 
-def supp_fig_2(inputs: Inputs) -> list[Claim]:
+def supp_fig_2(inputs: FigureInputs) -> list[Check]:
     # The layers of the released notebook, which found 0, 0, 4 and 7 in its one image by 1.5 A[cls,i] > A[i,i].
-    layers = inputs.layers(1, 6, 8, 11)
+    layers = sorted({*inputs.layers(1, 6, 11), inputs.layer(DETECTED_AT)})
     counts = {
         layer: np.array([int(marks_of(inputs, layer, number).sum()) for number in range(len(inputs.images))])
         for layer in layers
     }
-    last = counts[layers[-1]]
-    seen = [
-        Claim(measured=f"outliers in an image by Eq 4, layer {layer}", here=float(found.mean()),
-             paper="none" if layer == layers[0] else "",
-             holds=verdict(found.mean() < 1) if layer == layers[0] else None)
-        for layer, found in counts.items()
-    ]  # fmt: skip
-    spread = Claim(measured=f"fewest and most in an image, layer {layers[-1]}", paper="differ by image",
-                  here=f"{last.min()} to {last.max()}",
-                  holds=bool(last.min() < last.max()) if len(last) > 1 else None)  # fmt: skip
-    return [*seen, spread]
+    shown = inputs.layer(DETECTED_AT)
+    last = counts[shown]
+    claims = [
+        Check(
+            measured=f"outliers in an image by Eq 4, layer {layer}",
+            value=float(marked.mean()),
+            paper="none" if layer == layers[0] else "",
+            holds=verdict(marked.mean() < 1) if layer == layers[0] else None,
+        )
+        for layer, marked in counts.items()
+    ]
+    spread = Check(
+        measured=f"fewest and most in an image, layer {shown}",
+        paper="differ by image",
+        value=f"{last.min()} to {last.max()}",
+        holds=bool(last.min() < last.max()) if len(last) > 1 else None,
+    )
+    return [*claims, spread]
 
 
-def supp_fig_3(inputs: Inputs) -> list[Claim]:
+def supp_fig_3(inputs: FigureInputs) -> list[Check]:
     return method_scores(inputs, SHEET, "sfp/table-1")
 
 
