@@ -37,35 +37,42 @@ MOST_IMAGES = 20  # rows of the printed table
 MOST_CLASSES = 3  # in a cell of it
 
 
+DetectorOption = Annotated[
+    str,
+    typer.Option(
+        "--detector",
+        "-d",
+        autocompletion=complete.detectors,
+        help="What finds the outliers; see `outliers list detectors`.",
+    ),
+]
+PurifierOption = Annotated[
+    str,
+    typer.Option(
+        "--purifier",
+        "-p",
+        autocompletion=complete.purifiers,
+        help="What purifies them, one or several, or nothing: ''. See `outliers list purifiers`.",
+    ),
+]
+TruthOption = Annotated[
+    Path | None,
+    typer.Option("--truth", help="CSV of image,class, or a JSON object of them: prints top-1 and top-K accuracy."),
+]
+TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes to name for each image.")]
+OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Parquet or CSV file for all answers.")]
+
+
 def classify(
     images: Images,
     *,
     classes: Classes = None,
-    detector: Annotated[
-        str,
-        typer.Option(
-            "--detector",
-            "-d",
-            autocompletion=complete.detectors,
-            help="What finds the outliers; see `outliers list detectors`.",
-        ),
-    ] = "som",
-    purifier: Annotated[
-        str,
-        typer.Option(
-            "--purifier",
-            "-p",
-            autocompletion=complete.purifiers,
-            help="What purifies them, one or several, or nothing: ''. See `outliers list purifiers`.",
-        ),
-    ] = "sfp-sum",
+    detector: DetectorOption = "som",
+    purifier: PurifierOption = "sfp-sum",
     layers: LayersText = None,
-    truth: Annotated[
-        Path | None,
-        typer.Option("--truth", help="CSV of image,class, or a JSON object of them: prints top-1 and top-K accuracy."),
-    ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name for each image.")] = 5,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Parquet or CSV file for all answers.")] = None,
+    truth: TruthOption = None,
+    top: TopOption = 5,
+    out: OutOption = None,
     templates: Templates = "photo-of",
     embeddings: ClassEmbeddings = None,
     file: ClassFile,

@@ -36,32 +36,41 @@ DEFAULT = (
 )
 
 
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder for tables (Parquet), scores (zarr) and figures (PNG, PDF).")
+]
+DetectorsOption = Annotated[
+    str,
+    typer.Option(
+        "--detectors",
+        "-d",
+        autocompletion=complete.detectors,
+        help="Which detectors; see `outliers list detectors`.",
+    ),
+]
+ThresholdsOption = Annotated[int, typer.Option("--thresholds", min=2, help="Thresholds of each sweep.")]
+BackgroundOption = Annotated[str, typer.Option("--background", help="Labels that are background, such as 0.")]
+StabilityOption = Annotated[
+    bool,
+    typer.Option(help="Are the same tokens marked after a shift, a flip, another size, JPEG? Five passes more."),
+]
+PlotsOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into OUT/figures.")]
+MapsOption = Annotated[int, typer.Option("--maps", min=0, help="Images whose score maps are drawn.")]
+
+
 def compare(
     images: Images,
     *,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for tables (Parquet), scores (zarr) and figures (PNG, PDF).")
-    ],
-    detectors: Annotated[
-        str,
-        typer.Option(
-            "--detectors",
-            "-d",
-            autocompletion=complete.detectors,
-            help="Which detectors; see `outliers list detectors`.",
-        ),
-    ] = DEFAULT,
+    out: OutOption,
+    detectors: DetectorsOption = DEFAULT,
     layers: LayersText = None,
-    thresholds: Annotated[int, typer.Option("--thresholds", min=2, help="Thresholds of each sweep.")] = 20,
+    thresholds: ThresholdsOption = 20,
     labels: Labels = None,
     ignore: IgnoreLabels = "255",
-    background: Annotated[str, typer.Option("--background", help="Labels that are background, such as 0.")] = "0",
-    stability: Annotated[
-        bool,
-        typer.Option(help="Are the same tokens marked after a shift, a flip, another size, JPEG? Five passes more."),
-    ] = True,
-    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into OUT/figures.")] = True,
-    maps: Annotated[int, typer.Option("--maps", min=0, help="Images whose score maps are drawn.")] = 3,
+    background: BackgroundOption = "0",
+    stability: StabilityOption = True,
+    plots: PlotsOption = True,
+    maps: MapsOption = 3,
     size: SizeText = None,
     batch: Batch = 8,
     known: Known,

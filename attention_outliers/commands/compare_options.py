@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -24,6 +24,8 @@ ARRANGEMENTS = {"scattered": False, "clustered": True}  # word -> whether plante
 class Known:
     """Outliers that are known, to judge detectors by."""
 
+    panel: ClassVar[str] = "Outliers that are known"
+
     plant: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +43,8 @@ class Known:
 @dataclass(frozen=True, kw_only=True)
 class Purify:
     """Whose outliers are purified, how, and what that does to the accuracy."""
+
+    panel: ClassVar[str] = "Purification"
 
     purify: Annotated[
         str,

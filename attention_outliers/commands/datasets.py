@@ -9,6 +9,7 @@ import typer
 
 from attention_outliers.commands import complete
 from attention_outliers.commands.groups import grouped
+from attention_outliers.commands.help import Command, Group
 from attention_outliers.commands.output import Output
 from attention_outliers.commands.tables import Table
 
@@ -27,7 +28,10 @@ Name = Annotated[
 Root = Annotated[Path, typer.Option("--root", "-r", help="The folder that holds it.")]
 
 datasets_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Data sets: list them, check one on disk, convert label maps."
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Data sets: list them, check one on disk, convert label maps.",
 )
 
 
@@ -116,6 +120,6 @@ def prepare_dataset(
         raise typer.Exit(1)
 
 
-datasets_app.command("list")(grouped(list_datasets))
-datasets_app.command("check")(grouped(check_dataset))
-datasets_app.command("prepare")(grouped(prepare_dataset))
+datasets_app.command("list", cls=Command)(grouped(list_datasets))
+datasets_app.command("check", cls=Command)(grouped(check_dataset))
+datasets_app.command("prepare", cls=Command)(grouped(prepare_dataset))

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder; the page is OUT/demo/index.html.")]
+ScenesOption = Annotated[int, typer.Option("--scenes", min=1, help="Scenes on which methods are scored.")]
+
+
 def demo(
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; the page is OUT/demo/index.html.")] = Path(
-        "results"
-    ),
-    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Scenes on which methods are scored.")] = 100,
+    out: OutOption = Path("results"),
+    scenes: ScenesOption = 100,
     show: Output,
 ) -> None:
     """Show the main job on the model inside the package: measure, find outliers, purify them, segment.

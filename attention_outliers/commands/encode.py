@@ -11,37 +11,42 @@ from attention_outliers.commands import complete
 from attention_outliers.commands.options import Images, Model, Passes, check_inputs, keywords
 from attention_outliers.commands.output import Output
 
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as features.safetensors.")]
+LayerOption = Annotated[
+    int, typer.Option("--layer", "-l", help="1…L as in the papers; 0 is the embedding, -1 the last block.")
+]
+TapOption = Annotated[
+    str,
+    typer.Option(
+        "--tap", "-t", autocompletion=complete.taps, help="Which place in the block; see `outliers list taps`."
+    ),
+]
+ProjectOption = Annotated[
+    bool,
+    typer.Option("--project", help="Final norm and projection on top: the space of the text. For block_out."),
+]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        "-M",
+        autocompletion=complete.methods,
+        help="Dense features of a segmentation method in place of a tap, such as clearclip or "
+        "sc-clip:purifier=median; see `outliers list methods`. Goes without --layer, --tap and --project.",
+    ),
+]
+PrefixOption = Annotated[bool, typer.Option("--prefix", help="Also the class token and registers, as NAME/prefix.")]
+
 
 def encode(
     images: Images,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as features.safetensors.")],
-    layer: Annotated[
-        int, typer.Option("--layer", "-l", help="1…L as in the papers; 0 is the embedding, -1 the last block.")
-    ] = -1,
-    tap: Annotated[
-        str,
-        typer.Option(
-            "--tap", "-t", autocompletion=complete.taps, help="Which place in the block; see `outliers list taps`."
-        ),
-    ] = "block_out",
-    project: Annotated[
-        bool,
-        typer.Option("--project", help="Final norm and projection on top: the space of the text. For block_out."),
-    ] = False,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method",
-            "-M",
-            autocompletion=complete.methods,
-            help="Dense features of a segmentation method in place of a tap, such as clearclip or "
-            "sc-clip:purifier=median; see `outliers list methods`. Goes without --layer, --tap and --project.",
-        ),
-    ] = None,
-    prefix: Annotated[
-        bool, typer.Option("--prefix", help="Also the class token and registers, as NAME/prefix.")
-    ] = False,
+    out: OutOption,
+    layer: LayerOption = -1,
+    tap: TapOption = "block_out",
+    project: ProjectOption = False,
+    method: MethodOption = None,
+    prefix: PrefixOption = False,
     model: Model,
     passes: Passes,
     show: Output,

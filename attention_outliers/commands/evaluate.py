@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """Who does the work, and in what pieces."""
+
+    panel: ClassVar[str] = "Processes"
 
     workers: Workers = None
     engine: Annotated[
@@ -50,51 +52,62 @@ class Work:
         return Local(workers=self.workers)
 
 
+DatasetOption = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        "-d",
+        autocompletion=complete.datasets,
+        help="Which data set, such as voc21; see `outliers list datasets`.",
+    ),
+]
+OutOption = Annotated[
+    str, typer.Option("--out", "-o", help="Folder of this run, or a URL that fsspec knows: s3://bucket/run.")
+]
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        "-M",
+        autocompletion=complete.methods,
+        help="One method or several, such as clip,clearclip,sc-clip:detector=som; they share the forward pass.",
+    ),
+]
+RootOption = Annotated[Path | None, typer.Option("--root", help="The folder that holds the data set.")]
+ProtocolOption = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        "-p",
+        autocompletion=complete.protocols,
+        help="Whose settings: ours, sclip, sfp, …; see `outliers list protocols`.",
+    ),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Changes one setting of the protocol, and its hash: --set threshold=0.2. Repeat."),
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first images.")]
+BoundaryOption = Annotated[bool, typer.Option(help="Also boundary IoU; takes time on a CPU.")]
+ExportOption = Annotated[
+    str | None,
+    typer.Option("--export", help="Also write label maps there, in the data set's encoding, for test servers."),
+]
+
+
 def evaluate(
     *,
-    dataset: Annotated[
-        str,
-        typer.Option(
-            "--dataset",
-            "-d",
-            autocompletion=complete.datasets,
-            help="Which data set, such as voc21; see `outliers list datasets`.",
-        ),
-    ],
-    out: Annotated[
-        str, typer.Option("--out", "-o", help="Folder of this run, or a URL that fsspec knows: s3://bucket/run.")
-    ],
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            "-M",
-            autocompletion=complete.methods,
-            help="One method or several, such as clip,clearclip,sc-clip:detector=som; they share the forward pass.",
-        ),
-    ] = "sc-clip",
-    root: Annotated[Path | None, typer.Option("--root", help="The folder that holds the data set.")] = None,
+    dataset: DatasetOption,
+    out: OutOption,
+    method: MethodOption = "sc-clip",
+    root: RootOption = None,
     backbone: BackboneSpec = "pocket",
-    protocol: Annotated[
-        str,
-        typer.Option(
-            "--protocol",
-            "-p",
-            autocompletion=complete.protocols,
-            help="Whose settings: ours, sclip, sfp, …; see `outliers list protocols`.",
-        ),
-    ] = "ours",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Changes one setting of the protocol, and its hash: --set threshold=0.2. Repeat."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first images.")] = None,
+    protocol: ProtocolOption = "ours",
+    settings: SettingsOption = None,
+    limit: LimitOption = None,
     embeddings: ClassEmbeddings = None,
-    boundary: Annotated[bool, typer.Option(help="Also boundary IoU; takes time on a CPU.")] = True,
-    export: Annotated[
-        str | None,
-        typer.Option("--export", help="Also write label maps there, in the data set's encoding, for test servers."),
-    ] = None,
+    boundary: BoundaryOption = True,
+    export: ExportOption = None,
     work: Work,
     show: Output,
 ) -> None:

@@ -22,42 +22,47 @@ MOST_DRAWN = 3  # images that a figure about one image is drawn for
 OPTIONS = {"words": "--classes 'cat, dog, grass'", "labels": "--labels DIR"}
 
 
-def figure(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="PAPER/FIG",
-            autocompletion=complete.figures,
-            help="Which figure, such as clearclip/fig-4a; `list` shows all.",
-        ),
-    ],
-    images: Annotated[
-        list[str] | None, typer.Argument(help="Images: files, folders, or globs such as 'photos/*.jpg'.")
-    ] = None,
-    *,
-    second: Annotated[
-        str | None,
-        typer.Option(
-            "--second",
-            autocompletion=complete.backbones,
-            help="Another backbone, for figures that set two side by side.",
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; the figure is OUT/PAPER-FIG.png and .pdf.")] = Path(
-        "results/figures"
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PAPER/FIG",
+        autocompletion=complete.figures,
+        help="Which figure, such as clearclip/fig-4a; `list` shows all.",
     ),
+]
+ImagesArgument = Annotated[
+    list[str] | None, typer.Argument(help="Images: files, folders, or globs such as 'photos/*.jpg'.")
+]
+SecondOption = Annotated[
+    str | None,
+    typer.Option(
+        "--second",
+        autocompletion=complete.backbones,
+        help="Another backbone, for figures that set two side by side.",
+    ),
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder; the figure is OUT/PAPER-FIG.png and .pdf.")]
+IgnoreOption = Annotated[int, typer.Option("--ignore", help="The label that stands for no class.")]
+ScenesOption = Annotated[
+    int, typer.Option("--scenes", min=0, help="Drawn scenes in place of images; they bring labels and words.")
+]
+EachOption = Annotated[int, typer.Option("--each", min=1, help="Images that a figure about one image is drawn for.")]
+
+
+def figure(
+    name: NameArgument,
+    images: ImagesArgument = None,
+    *,
+    second: SecondOption = None,
+    out: OutOption = Path("results/figures"),
     labels: Labels = None,
-    ignore: Annotated[int, typer.Option("--ignore", help="The label that stands for no class.")] = 255,
+    ignore: IgnoreOption = 255,
     classes: Classes = None,
     classes_file: ClassesFile = None,
     templates: Templates = "openai-80",
     embeddings: ClassEmbeddings = None,
-    scenes: Annotated[
-        int, typer.Option("--scenes", min=0, help="Drawn scenes in place of images; they bring labels and words.")
-    ] = 0,
-    each: Annotated[
-        int, typer.Option("--each", min=1, help="Images that a figure about one image is drawn for.")
-    ] = MOST_DRAWN,
+    scenes: ScenesOption = 0,
+    each: EachOption = MOST_DRAWN,
     model: Model,
     show: Output,
 ) -> None:

@@ -6,15 +6,16 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """The function as typer reads it: each parameter whose type is a dataclass is replaced by the fields of that.
 
     A field's annotation carries its option, as `Annotated[int, typer.Option("--batch")]`. A group that is a context
-    manager is entered around the call.
+    manager is entered around the call. Options of a group with a `panel` stand under that title in the help.
     """
     hints = get_type_hints(function, include_extras=True)
     kinds = {name: hints[name] for name in inspect.signature(function).parameters if is_dataclass(hints[name])}
@@ -46,8 +47,16 @@ def _options(kind: Any) -> list[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
+            annotation=_in_panel(hints[field.name], getattr(kind, "panel", None)),
         )
         for field in fields(kind)
         if field.init
     ]
+
+
+def _in_panel(annotation: Any, panel: str | None) -> Any:
+    kind, option = get_args(annotation)
+    if panel is not None:
+        option = copy(option)
+        option.rich_help_panel = panel
+    return Annotated[kind, option]

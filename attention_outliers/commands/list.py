@@ -93,10 +93,13 @@ def _kinds(incomplete: str) -> list[str]:
     return [kind for kind in (*LISTS, ALL) if kind.startswith(incomplete)]
 
 
+WhatArgument = Annotated[
+    str, typer.Argument(autocompletion=_kinds, help=f"One of: {', '.join(LISTS)}. All of them by default.")
+]
+
+
 def list_parts(
-    what: Annotated[
-        str, typer.Argument(autocompletion=_kinds, help=f"One of: {', '.join(LISTS)}. All of them by default.")
-    ] = ALL,
+    what: WhatArgument = ALL,
     *,
     show: Output,
 ) -> None:

@@ -16,6 +16,7 @@ from attention_outliers.commands.encode import encode
 from attention_outliers.commands.evaluate import evaluate
 from attention_outliers.commands.figure import figure
 from attention_outliers.commands.groups import grouped
+from attention_outliers.commands.help import Command, Group
 from attention_outliers.commands.list import list_parts
 from attention_outliers.commands.probe import probe
 from attention_outliers.commands.reproduce import reproduce
@@ -28,6 +29,7 @@ from attention_outliers.commands.view import view
 INTERRUPTED = 130
 
 app = typer.Typer(
+    cls=Group,
     name="outliers",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -58,20 +60,20 @@ def options(
 ) -> None: ...
 
 
-app.command("probe")(grouped(probe))
-app.command("compare")(grouped(compare))
-app.command("encode")(grouped(encode))
-app.command("segment")(grouped(segment))
-app.command("classify")(grouped(classify))
-app.command("evaluate")(grouped(evaluate))
-app.command("table")(grouped(table))
-app.command("reproduce")(grouped(reproduce))
+app.command("probe", cls=Command)(grouped(probe))
+app.command("compare", cls=Command)(grouped(compare))
+app.command("encode", cls=Command)(grouped(encode))
+app.command("segment", cls=Command)(grouped(segment))
+app.command("classify", cls=Command)(grouped(classify))
+app.command("evaluate", cls=Command)(grouped(evaluate))
+app.command("table", cls=Command)(grouped(table))
+app.command("reproduce", cls=Command)(grouped(reproduce))
 app.add_typer(datasets_app, name="datasets")
-app.command("prepare")(grouped(prepare_dataset))
-app.command("figure")(grouped(figure))
-app.command("view")(grouped(view))
-app.command("list")(grouped(list_parts))
-app.command("demo")(grouped(demo))
+app.command("prepare", cls=Command)(grouped(prepare_dataset))
+app.command("figure", cls=Command)(grouped(figure))
+app.command("view", cls=Command)(grouped(view))
+app.command("list", cls=Command)(grouped(list_parts))
+app.command("demo", cls=Command)(grouped(demo))
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
@@ -73,6 +73,8 @@ Positions = Annotated[
 class Model:
     """The backbone, and where it runs."""
 
+    panel: ClassVar[str] = "Model"
+
     backbone: BackboneSpec = "pocket"
     device: Device = "auto"
     precision: Precision = "fp32"
@@ -88,6 +90,8 @@ class Model:
 @dataclass(frozen=True, kw_only=True)
 class Passes:
     """How images go through the backbone."""
+
+    panel: ClassVar[str] = "Images and batches"
 
     size: SizeText = None
     batch: Batch = 8

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """Where a command's tables and messages go. Used as a context: the JSON is printed at its end."""
+
+    panel: ClassVar[str] = "Output"
 
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print tables and errors only: no notes, progress or file names.")

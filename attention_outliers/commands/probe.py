@@ -30,31 +30,37 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The zarr store to write, such as run.zarr. Without it, print only."),
+]
+MeasuresOption = Annotated[
+    str | None,
+    typer.Option(
+        "--measures",
+        "-m",
+        autocompletion=complete.measures,
+        help="Which measures, such as norms,entropy,query-attention:patches=90+105; see `outliers list measures`. "
+        "By default all that need no whole attention maps.",
+    ),
+]
+PlotsOption = Annotated[
+    Path | None,
+    typer.Option("--plots", help="Folder for figures: layer curves, and maps of the first images."),
+]
+MapsOption = Annotated[int, typer.Option("--maps", min=0, help="Images whose maps --plots draws.")]
+
+
 def probe(
     images: Images,
     *,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="The zarr store to write, such as run.zarr. Without it, print only."),
-    ] = None,
-    measures: Annotated[
-        str | None,
-        typer.Option(
-            "--measures",
-            "-m",
-            autocompletion=complete.measures,
-            help="Which measures, such as norms,entropy,query-attention:patches=90+105; see `outliers list measures`. "
-            "By default all that need no whole attention maps.",
-        ),
-    ] = None,
+    out: OutOption = None,
+    measures: MeasuresOption = None,
     layers: LayersText = None,
     labels: Labels = None,
     ignore: IgnoreLabels = "255",
-    plots: Annotated[
-        Path | None,
-        typer.Option("--plots", help="Folder for figures: layer curves, and maps of the first images."),
-    ] = None,
-    maps: Annotated[int, typer.Option("--maps", min=0, help="Images whose maps --plots draws.")] = 3,
+    plots: PlotsOption = None,
+    maps: MapsOption = 3,
     model: Model,
     passes: Passes,
     show: Output,

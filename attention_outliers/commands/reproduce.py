@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -26,6 +26,8 @@ LIST = "list"
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """What is measured of the tables, and with what."""
+
+    panel: ClassVar[str] = "Parts of the tables"
 
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first images of each.")] = None
     backbone: Annotated[
@@ -60,14 +62,16 @@ class Part:
 
         columns = [text.strip() for text in self.data_sets.split(",") if text.strip()]
         return [
-            (table, Choice(data_sets=some, **keywords(self, "backbone", "offline", "limit")))
-            for table, some in narrowed(experiments_named(name), self.rows or [], columns)
+            (table, Choice(data_sets=names, **keywords(self, "backbone", "offline", "limit")))
+            for table, names in narrowed(experiments_named(name), self.rows or [], columns)
         ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
     """Who does the work."""
+
+    panel: ClassVar[str] = "Processes"
 
     workers: Workers = None
     batch: Batch = 8
@@ -84,26 +88,32 @@ class Processes:
         return How(engine=Local(workers=self.workers), progress=progress, **settings)
 
 
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        autocompletion=complete.tables,
+        help="A table, such as sc-clip/table-3; a paper, such as sc-clip; or list.",
+    ),
+]
+OutOption = Annotated[
+    str | None,
+    typer.Option("--out", "-o", help="Folder or URL of results; what it has is not run again."),
+]
+RootOption = Annotated[
+    list[str] | None,
+    typer.Option("--root", help="The folder that holds the data sets, or that of one: voc21=FOLDER. Repeat."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only print what a run needs, and about how long it takes.")
+]
+
+
 def reproduce(
-    name: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=complete.tables,
-            help="A table, such as sc-clip/table-3; a paper, such as sc-clip; or list.",
-        ),
-    ] = LIST,
+    name: NameArgument = LIST,
     *,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", "-o", help="Folder or URL of results; what it has is not run again."),
-    ] = None,
-    root: Annotated[
-        list[str] | None,
-        typer.Option("--root", help="The folder that holds the data sets, or that of one: voc21=FOLDER. Repeat."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what a run needs, and about how long it takes.")
-    ] = False,
+    out: OutOption = None,
+    root: RootOption = None,
+    dry_run: DryRunOption = False,
     form: Form = "text",
     part: Part,
     processes: Processes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -32,6 +32,8 @@ MOST_CLASSES = 20  # rows of the printed table
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
     """How dense features become label maps."""
+
+    panel: ClassVar[str] = "Decoding"
 
     windows: Annotated[
         str,
@@ -78,25 +80,30 @@ class Decoding:
         return [replace(method, decode=replace(method.decode, **changed)) for method in methods]
 
 
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for label maps, overlays and their JSON.")]
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        "-M",
+        autocompletion=complete.methods,
+        help="One method or several, such as clip,clearclip,sc-clip:detector=som,purifier=median; "
+        "see `outliers list methods`. Several share the forward pass and are drawn on one sheet.",
+    ),
+]
+OverlaysOption = Annotated[bool, typer.Option(help="Draw the labels over the image, with a legend.")]
+
+
 def segment(
     images: Images,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for label maps, overlays and their JSON.")],
+    out: OutOption,
     classes: Classes = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            "-M",
-            autocompletion=complete.methods,
-            help="One method or several, such as clip,clearclip,sc-clip:detector=som,purifier=median; "
-            "see `outliers list methods`. Several share the forward pass and are drawn on one sheet.",
-        ),
-    ] = "sc-clip",
+    method: MethodOption = "sc-clip",
     background: Background = None,
     templates: Templates = "openai-80",
     embeddings: ClassEmbeddings = None,
-    overlays: Annotated[bool, typer.Option(help="Draw the labels over the image, with a legend.")] = True,
+    overlays: OverlaysOption = True,
     decoding: Decoding,
     file: ClassFile,
     model: Model,

@@ -11,19 +11,22 @@ from attention_outliers.commands.options import specs_of
 from attention_outliers.commands.output import Output
 from attention_outliers.commands.sheets import Form, print_cells
 
+FolderArgument = Annotated[str, typer.Argument(help="The --out of `outliers evaluate`, or a folder above several.")]
+CompareOption = Annotated[
+    str | None,
+    typer.Option(
+        "--compare",
+        autocompletion=complete.methods,
+        help="Two methods, A,B: the difference of B to A over the same images.",
+    ),
+]
+
 
 def table(
-    folder: Annotated[str, typer.Argument(help="The --out of `outliers evaluate`, or a folder above several.")],
+    folder: FolderArgument,
     *,
     form: Form = "text",
-    compare: Annotated[
-        str | None,
-        typer.Option(
-            "--compare",
-            autocompletion=complete.methods,
-            help="Two methods, A,B: the difference of B to A over the same images.",
-        ),
-    ] = None,
+    compare: CompareOption = None,
     show: Output,
 ) -> None:
     """Print results side by side with the published numbers and the difference.

@@ -121,13 +121,13 @@ def _of_numbers(columns: Sequence[_Column], width: int, styled: bool) -> list[st
         end = start + 1
         while end < len(rest) and sum(column.least + GAP for column in rest[start : end + 1]) - GAP <= room:
             end += 1
-        some = rest[start:end]
+        block = rest[start:end]
         whole = end - start == len(rest) and sum(column.natural + GAP for column in rest) - GAP <= room
-        widths = [column.natural if whole else column.least for column in some]
+        widths = [column.natural if whole else column.least for column in block]
         if beside:
-            lines += _block([name, *some], [name.natural, *widths], styled)
+            lines += _block([name, *block], [name.natural, *widths], styled)
         else:
-            lines += _below_names(name, some, widths, width, styled)
+            lines += _below_names(name, block, widths, width, styled)
         start = end
     return lines
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
@@ -28,52 +29,63 @@ from attention_outliers.commands.words import (
     ClassesFile,
     ClassFile,
     Templates,
-    check_names,
     vocabulary_of,
     words_of,
 )
 
 if TYPE_CHECKING:
-    from diagnostics import Backbone
-    from segment.method import TextFeatures
+    from segment.text.vocabulary import Vocabulary
 
 METHODS = "clip,clearclip,sc-clip"
 
 
-def view(
-    images: Images,
-    *,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="The page to write. By default IMAGE-BACKBONE.html, after the first image."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that exists.")] = False,
-    detectors: Annotated[
-        str | None,
-        typer.Option(
-            "--detectors",
-            "-d",
-            autocompletion=complete.detectors,
-            help="Detectors of outliers, such as norm:threshold=100,lof; see `outliers list detectors`. By default "
-            "relative-norm, lof, som, self-correlation and received-attention, those of them that can run.",
-        ),
-    ] = None,
-    purifier: Annotated[
-        str,
-        typer.Option(
-            "--purifier",
-            autocompletion=complete.purifiers,
-            help="How outliers are purified; see `outliers list purifiers`.",
-        ),
-    ] = "neighbor-mean",
-    purified_by: Annotated[
-        str | None,
-        typer.Option(
-            "--purified-by",
-            autocompletion=complete.detectors,
-            help="Which of --detectors marks what is purified. The first by default.",
-        ),
-    ] = None,
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The page to write. By default IMAGE-BACKBONE.html, after the first image."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a page that exists.")]
+DetectorsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--detectors",
+        "-d",
+        autocompletion=complete.detectors,
+        help="Detectors of outliers, such as norm:threshold=100,lof; see `outliers list detectors`. By default "
+        "relative-norm, lof, som, self-correlation and received-attention, those of them that can run.",
+    ),
+]
+PurifierOption = Annotated[
+    str,
+    typer.Option(
+        "--purifier",
+        autocompletion=complete.purifiers,
+        help="How outliers are purified; see `outliers list purifiers`.",
+    ),
+]
+PurifiedByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--purified-by",
+        autocompletion=complete.detectors,
+        help="Which of --detectors marks what is purified. The first by default.",
+    ),
+]
+HeadsOption = Annotated[
+    Literal["all", "mean"], typer.Option("--heads", help="Attention of all heads, or their mean alone.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMaps:
+    """Label maps on the page: of which methods, for which words."""
+
+    panel: ClassVar[str] = "Label maps"
+
+    classes: Classes = None
+    classes_file: ClassesFile = None
+    background: Background = None
+    templates: Templates = "openai-80"
+    embeddings: ClassEmbeddings = None
     method: Annotated[
         str | None,
         typer.Option(
@@ -82,12 +94,7 @@ def view(
             autocompletion=complete.methods,
             help=f"Methods whose label maps are shown. With --classes, {METHODS} by default.",
         ),
-    ] = None,
-    classes: Classes = None,
-    classes_file: ClassesFile = None,
-    background: Background = None,
-    templates: Templates = "openai-80",
-    embeddings: ClassEmbeddings = None,
+    ] = None
     windows: Annotated[
         str,
         typer.Option(
@@ -95,13 +102,38 @@ def view(
             autocompletion=complete.windows,
             help="Windows of the label maps; see `outliers list windows`.",
         ),
-    ] = "slide",
+    ] = "slide"
+
+    def vocabulary(self, backbone: str) -> Vocabulary | None:
+        """The words; those of the drawn scenes for `pocket`; None for a page without label maps."""
+        classes = self.classes
+        if classes is None and self.classes_file is None:
+            if backbone == "pocket":
+                from segment.datasets.shapes import NAMES
+
+                classes = ", ".join(NAMES)
+            elif self.method is None:
+                return None
+            else:
+                raise ValueError(
+                    f"`--method {self.method}` draws label maps, which need names: --classes 'cat, dog, grass'."
+                )
+        return vocabulary_of(classes, ClassFile(classes_file=self.classes_file), self.background)
+
+
+def view(
+    images: Images,
+    *,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    detectors: DetectorsOption = None,
+    purifier: PurifierOption = "neighbor-mean",
+    purified_by: PurifiedByOption = None,
     layers: LayersText = None,
-    heads: Annotated[
-        Literal["all", "mean"], typer.Option("--heads", help="Attention of all heads, or their mean alone.")
-    ] = "all",
+    heads: HeadsOption = "all",
     size: SizeText = None,
     strict: Strict = False,
+    maps: LabelMaps,
     model: Model,
     show: Output,
 ) -> None:
@@ -112,19 +144,11 @@ def view(
 
     Example: outliers view photo.jpg --classes "cat, dog, grass" --method clip,sc-clip --out page.html
     """
-    check_inputs(images, class_embeddings=embeddings)
-    page, file = out or Path(page_name(images, model.backbone)), ClassFile(classes_file=classes_file)
+    check_inputs(images, classes_file=maps.classes_file, class_embeddings=maps.embeddings)
+    page = out or Path(page_name(images, model.backbone))
     if page.exists() and not overwrite:
         raise ValueError(f"`{page}` exists. Name another page with --out, or replace it with --overwrite.")
-    if classes is None and classes_file is None and model.backbone == "pocket":
-        from segment.datasets.shapes import NAMES
-
-        classes = ", ".join(NAMES)
-    named = classes is not None or classes_file is not None
-    if method is not None and not named:
-        raise ValueError(f"`--method {method}` draws label maps, which need names: --classes 'cat, dog, grass'.")
-    if named:
-        check_names(classes, file, background)
+    vocabulary = maps.vocabulary(model.backbone)
     chosen = layers_of(layers)
     from attention_outliers.view_page import view_page
 
@@ -136,9 +160,9 @@ def view(
         detectors=None if detectors is None else specs_of(detectors),
         purifier=purifier,
         purified_by=purified_by,
-        methods=specs_of(method or METHODS),
-        text=_words(backbone, classes, file, background, templates, embeddings) if named else None,
-        windows=windows,
+        methods=specs_of(maps.method or METHODS),
+        text=None if vocabulary is None else words_of(backbone, vocabulary, maps.templates, maps.embeddings, "mean"),
+        windows=maps.windows,
         layers=chosen,
         heads=heads,
         size=size,
@@ -146,17 +170,6 @@ def view(
     )
     show.left_out(reasons)
     show.say(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)", page=page)
-
-
-def _words(
-    model: Backbone,
-    classes: str | None,
-    file: ClassFile,
-    background: str | None,
-    templates: str,
-    embeddings: Path | None,
-) -> TextFeatures:
-    return words_of(model, vocabulary_of(classes, file, background), templates, embeddings, file.combine)
 
 
 def page_name(images: list[str], backbone: str) -> str:

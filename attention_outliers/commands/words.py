@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
@@ -49,6 +49,8 @@ ClassEmbeddings = Annotated[
 @dataclass(frozen=True, kw_only=True)
 class ClassFile:
     """How a class-name file is read, and how several class embeddings stand for a class."""
+
+    panel: ClassVar[str] = "Classes in files"
 
     classes_file: ClassesFile = None
     separator: Annotated[
