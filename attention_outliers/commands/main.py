@@ -96,13 +96,10 @@ def main() -> None:
 
 
 def _prepare_streams() -> None:
-    """Names that the terminal's encoding lacks are printed with escapes; a width of 0 counts as unknown."""
+    """Names that the terminal's encoding lacks are printed with escapes."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    columns = os.environ.get("COLUMNS", "1")
-    if not (columns.isdecimal() and int(columns) > 0):
-        del os.environ["COLUMNS"]
 
 
 def explained(error: BaseException) -> str:
