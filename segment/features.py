@@ -46,9 +46,9 @@ def encode_images(
             chosen = chosen.fitted(backbone, first_alike(loader, IMAGES_TO_FIT).to(backbone.device))
 
     def make(pixels: Tensor) -> tuple[Tensor, Tensor]:
-        (found,) = encode_many(backbone, pixels, [chosen], positions=positions)
-        special = found.patches[:, :0] if found.class_token is None else found.class_token[:, None]
-        return found.layout.to_map(found.patches), special
+        (encoding,) = encode_many(backbone, pixels, [chosen], positions=positions)
+        special = encoding.patches[:, :0] if encoding.class_token is None else encoding.class_token[:, None]
+        return encoding.layout.to_map(encoding.patches), special
 
     options |= {"positions": positions, "features": Features(name, make)}
     return diagnostics.encode(backbone, images, out=out, **options)

@@ -63,5 +63,5 @@ def segment_one(
     text = classes if isinstance(classes, TextFeatures) else text_features(backbone, classes, progress=False)
     segmenter = Segmenter(backbone, methods, text, strict=True, **options)
     check_specs(segmenter.methods)
-    (found,) = segmenter.many([image])
-    return {one.method: one.labels for one in found}
+    (segmentations,) = segmenter.many([image])
+    return {segmentation.method: segmentation.labels for segmentation in segmentations}

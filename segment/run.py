@@ -76,11 +76,11 @@ class SegmentRun:
             segmenter = self.segmenter.fitted([(name, path) for name, path in self.paths.items()])
             run = segmenter.many([(name, self.paths[name]) for name in self._by_shape(waiting)])
             try:
-                for found in run:
-                    for one in found:
-                        self._write(one)
-                    yield found
-                    self._finish(found)
+                for segmentations in run:
+                    for segmentation in segmentations:
+                        self._write(segmentation)
+                    yield segmentations
+                    self._finish(segmentations)
                     bar.update(1)
             except ValueError:
                 # Where only images are left that can't be read, all that can be done is done.
@@ -102,13 +102,22 @@ class SegmentRun:
         except ImageError:
             return None  # told when its turn comes
 
-    def _write(self, one: Segmentation) -> None:
-        path = self.folder(one.method) / f"{self.stems[one.name]}.labels.png"
-        write_label_map(path, one.labels, one.names, background=one.background, about=f"{one.method}; {one.name}")
+    def _write(self, segmentation: Segmentation) -> None:
+        path = self.folder(segmentation.method) / f"{self.stems[segmentation.name]}.labels.png"
+        write_label_map(
+            path,
+            segmentation.labels,
+            segmentation.names,
+            background=segmentation.background,
+            about=f"{segmentation.method}; {segmentation.name}",
+        )
 
-    def _finish(self, found: tuple[Segmentation, ...]) -> None:
-        for one in found:
-            write_json(self._note(one.name, one.method), described(one, self.settings, file=self._file(one.name)))
+    def _finish(self, segmentations: tuple[Segmentation, ...]) -> None:
+        for segmentation in segmentations:
+            write_json(
+                self._note(segmentation.name, segmentation.method),
+                described(segmentation, self.settings, file=self._file(segmentation.name)),
+            )
 
     def _file(self, name: str) -> str:
         """Tells an image's file from another one of the same name."""
@@ -146,30 +155,32 @@ class SegmentRun:
         write_json(note, self.settings)
 
 
-def described(one: Segmentation, settings: dict[str, Any], *, file: str = "") -> dict[str, Any]:
+def described(segmentation: Segmentation, settings: dict[str, Any], *, file: str = "") -> dict[str, Any]:
     """What a label map's JSON says: the classes that occur with area and mean confidence, and what made it.
 
     `file` is a fingerprint of the image's file.
     """
-    areas, scores = one.areas, one.scores
-    present = sorted((number for number in range(len(one.names)) if areas[number] > 0), key=lambda n: -areas[n])
+    areas, scores = segmentation.areas, segmentation.scores
+    present = sorted(
+        (number for number in range(len(segmentation.names)) if areas[number] > 0), key=lambda n: -areas[n]
+    )
     return {
-        "image": one.name,
+        "image": segmentation.name,
         "file": file,
-        "height": int(one.labels.shape[0]),
-        "width": int(one.labels.shape[1]),
-        "method": one.method,
+        "height": int(segmentation.labels.shape[0]),
+        "width": int(segmentation.labels.shape[1]),
+        "method": segmentation.method,
         "classes": [
             {
                 "number": number,
-                "name": one.names[number],
+                "name": segmentation.names[number],
                 "area": round(float(areas[number]), 6),
                 "confidence": None if math.isnan(scores[number]) else round(float(scores[number]), 6),
             }
             for number in present
         ],
-        "names": list(one.names),
-        "unscored": round(float((one.labels < 0).mean()), 6),
+        "names": list(segmentation.names),
+        "unscored": round(float((segmentation.labels < 0).mean()), 6),
         "settings": settings,
     }
 

@@ -198,7 +198,7 @@ class Segmenter:
         if len(self.methods) != 1:
             raise ValueError(f"there are {len(self.methods)} methods; ask for all of them: segmenter.many(images).")
         left_out: dict[str, str] = {}
-        return Segmentations((found[0] for found in self._run(images, left_out)), left_out)
+        return Segmentations((results[0] for results in self._run(images, left_out)), left_out)
 
     def many(self, images: Any) -> Segmentations[tuple[Segmentation, ...]]:
         """Labels of images by every method, in their order; images as in a call."""
@@ -320,7 +320,7 @@ class Segmenter:
     def _window_scores(self, images: Tensor, methods: Sequence[Method]) -> list[tuple[Scores, Padding]]:
         """Score maps of a batch of windows by each method, and how far they reach beyond the windows."""
         height, width = images.shape[-2:]
-        found = []
+        by_method = []
         for method, encoding in zip(
             methods, encode_many(self.backbone, images, methods, positions=self.options.positions), strict=True
         ):
@@ -345,8 +345,8 @@ class Segmenter:
                     f"`{method.spec}` gave NaN or infinite scores on `{self.backbone.spec}` in "
                     f"{str(self.backbone.dtype).removeprefix('torch.')}. Try fp32, or another method or detector."
                 )
-            found.append((scores, pad))
-        return found
+            by_method.append((scores, pad))
+        return by_method
 
     def _canvas(self, item: _Opened) -> Canvas:
         source = item.source
@@ -355,11 +355,11 @@ class Segmenter:
 
     def _segmentation(self, item: _Opened, method: Method, scores: ScoreMaps, settings: Decode) -> Segmentation:
         with torch.no_grad():
-            found = decode(scores, settings, background=self.text.background)
-            labels = self.refine.labels(found.labels, self._canvas(item))
+            decoded = decode(scores, settings, background=self.text.background)
+            labels = self.refine.labels(decoded.labels, self._canvas(item))
         return Segmentation(
             labels=labels.cpu().numpy(),
-            confidence=found.confidence.cpu().numpy(),
+            confidence=decoded.confidence.cpu().numpy(),
             names=self.text.names,
             name=item.source.name,
             number=item.source.number,
@@ -376,7 +376,7 @@ def check_specs(methods: Sequence[Method]) -> None:
     for spec in specs:
         if not spec or specs.count(spec) > 1:
             raise ValueError(
-                f"methods should have specs that tell them apart; got {', '.join(f'`{one}`' for one in specs)}. Name "
+                f"methods should have specs that tell them apart; got {', '.join(f'`{name}`' for name in specs)}. Name "
                 "each once, or give a changed method a spec of its own: dataclasses.replace(method, spec='mine')."
             )
 
@@ -408,8 +408,8 @@ def check_text(text: TextFeatures) -> None:
 def learns(method: Method) -> bool:
     """Whether its detector has to be made ready on images or weights first."""
     detector = getattr(method.encoder, "detector", None)
-    own = type(method.encoder).fitted is not Encoder.fitted
-    return own or (isinstance(detector, Detector) and detector.learns)
+    has_fitting = type(method.encoder).fitted is not Encoder.fitted
+    return has_fitting or (isinstance(detector, Detector) and detector.learns)
 
 
 def _plain(value: Any) -> Any:

@@ -28,12 +28,12 @@ def read_classes(path: str | Path) -> dict[str, str]:
         raise ValueError(f"`{path}` can't be read: {error}. {advice}") from error
     if path.suffix.lower() == ".json":
         try:
-            found = json.loads(text)
+            content = json.loads(text)
         except ValueError as error:
             raise ValueError(f"`{path}` is no JSON: {error}. {advice}") from error
-        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
             raise ValueError(f"`{path}` should hold one object with a text for each image. {advice}")
-        pairs = list(found.items())
+        pairs = list(content.items())
     else:
         rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(map(str.strip, row))]
         for number, row in enumerate(rows, start=1):
@@ -58,7 +58,7 @@ def classes_of(images: Sequence[str], truth: Mapping[str, str], classes: Sequenc
     are compared without regard to case. ValueError for an image that it does not name, or a class that is not there.
     """
     numbers = {name.casefold(): number for number, name in enumerate(classes)}
-    found: list[int] = []
+    chosen: list[int] = []
     missing: list[str] = []
     for image in images:
         path = PurePosixPath(image)
@@ -68,10 +68,10 @@ def classes_of(images: Sequence[str], truth: Mapping[str, str], classes: Sequenc
         elif label.casefold() not in numbers:
             raise unknown_name(f"class for the image `{image}`", label, classes)
         else:
-            found.append(numbers[label.casefold()])
+            chosen.append(numbers[label.casefold()])
     if missing:
         raise ValueError(
             f"`truth` should have a class for every image; {len(missing)} of {len(images)} have none, the first "
             f"`{missing[0]}`. Name them, or leave them out of the run."
         )
-    return found
+    return chosen

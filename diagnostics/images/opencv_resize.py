@@ -25,16 +25,16 @@ def opencv_bilinear(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
         return ((four + 2) >> 2).astype(np.uint8)
     left, right, near, far = _taps(pixels.shape[1], width)
     above, below, upper, lower = _taps(pixels.shape[0], height)
-    found = np.empty((height, width, pixels.shape[2]), np.uint8)
+    resized = np.empty((height, width, pixels.shape[2]), np.uint8)
     # Rows of the result in groups: the whole image in 32 bits would take many times its memory.
     for start in range(0, height, 256):
-        some = slice(start, start + 256)
-        first = _blend(pixels, above[some], left, right, near, far)
-        second = _blend(pixels, below[some], left, right, near, far)
-        first = ((first >> DROPPED) * upper[some, None, None]) >> 16
-        second = ((second >> DROPPED) * lower[some, None, None]) >> 16
-        found[some] = np.clip((first + second + 2) >> 2, 0, 255)
-    return found
+        rows = slice(start, start + 256)
+        first = _blend(pixels, above[rows], left, right, near, far)
+        second = _blend(pixels, below[rows], left, right, near, far)
+        first = ((first >> DROPPED) * upper[rows, None, None]) >> 16
+        second = ((second >> DROPPED) * lower[rows, None, None]) >> 16
+        resized[rows] = np.clip((first + second + 2) >> 2, 0, 255)
+    return resized
 
 
 def _blend(

@@ -126,30 +126,30 @@ def find(root: str | Path, arrangements: Sequence[Arrangement], *, title: str, b
         raise DatasetError(
             root, "is not a directory", f"Give with root the folder that holds {title}: {arrangements[0]}"
         )
-    found: list[Listing] = []
+    listings: list[Listing] = []
     troubles: list[DatasetError] = []
     for base in (root / name for name in below):
         for arrangement in arrangements:
             if (base / arrangement.images).is_dir() and (base / arrangement.masks).is_dir():
                 try:
-                    found.append(arrangement.at(base))
+                    listings.append(arrangement.at(base))
                 except DatasetError as trouble:
                     troubles.append(trouble)
-    found = [listing for listing in found if listing.pairs]
-    if not found and troubles:
+    listings = [listing for listing in listings if listing.pairs]
+    if not listings and troubles:
         raise troubles[0]
-    if not found:
-        there = sorted(entry.name for entry in root.iterdir())
-        seen = ", ".join(there[:6]) + (", …" if len(there) > 6 else "") if there else "nothing"
+    if not listings:
+        entries = sorted(entry.name for entry in root.iterdir())
+        contents = ", ".join(entries[:6]) + (", …" if len(entries) > 6 else "") if entries else "nothing"
         ways = "; or ".join(dict.fromkeys(map(str, arrangements)))
         inside = f" (or in it: {', '.join(name for name in below if name)})" if any(below) else ""
         half = _half(root, arrangements, below)
         raise DatasetError(
             root,
-            f"does not hold {title}: it holds {seen}{half}",
+            f"does not hold {title}: it holds {contents}{half}",
             f"Give the folder{inside} that has {ways}",
         )
-    best = max(found, key=lambda listing: listing.complete)
+    best = max(listings, key=lambda listing: listing.complete)
     if not best.complete:
         raise DatasetError(
             Path(best.pairs[0].mask).parent,
@@ -165,10 +165,10 @@ def _half(root: Path, arrangements: Sequence[Arrangement], below: Sequence[str])
     for base in (root / name for name in below):
         for arrangement in arrangements:
             places = {"images": base / arrangement.images, "label maps": base / arrangement.masks}
-            there = [what for what, place in places.items() if place.is_dir()]
-            if len(there) == 1:
-                missing = next(place for what, place in places.items() if what not in there)
-                return f"; the {there[0]} are there, but {missing} is not"
-            if there and arrangement.listed_by != "list":
+            existing = [what for what, place in places.items() if place.is_dir()]
+            if len(existing) == 1:
+                missing = next(place for what, place in places.items() if what not in existing)
+                return f"; the {existing[0]} are there, but {missing} is not"
+            if existing and arrangement.listed_by != "list":
                 return f"; {places['images']} has no *{arrangement.image_suffix}"
     return ""

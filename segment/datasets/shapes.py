@@ -133,8 +133,8 @@ def _paint_objects(dice: Dice, y: np.ndarray, x: np.ndarray, labels: np.ndarray,
         pixels[window][inside] = _look(dice, kind, angle, scale, shift, y[window][inside], x[window][inside])
 
 
-def _apart(one: tuple[int, int], other: tuple[int, int]) -> int:
-    return (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2
+def _apart(first: tuple[int, int], second: tuple[int, int]) -> int:
+    return (first[0] - second[0]) ** 2 + (first[1] - second[1]) ** 2
 
 
 def _outline(dice: Dice, y: np.ndarray, x: np.ndarray, radius: int) -> np.ndarray:

@@ -72,10 +72,10 @@ def _best(scores: ScoreMaps, scale: float, queries: Tensor | None, *, total: boo
         torch.zeros(scores.size, dtype=torch.long, device=device),
         torch.zeros(scores.size, device=device),
     )
-    for rows, cols, some, values in scores.blocks(queries):
+    for rows, cols, chosen, values in scores.blocks(queries):
         values = values.mul_(scale)
         logit, place = values.max(dim=0)
-        query = place if some is None else some[place]
+        query = place if chosen is None else chosen[place]
         before = best.logit[rows, cols]
         higher = logit > before
         if total:

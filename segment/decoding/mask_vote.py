@@ -25,12 +25,12 @@ def majority_vote(labels: Tensor, regions: Tensor, classes: int) -> Tensor:
     Source: leaves162/CLIPtrase 2b7de61.
     """
     voted = []
-    for own, region in zip(labels, regions, strict=True):
+    for labels_of_image, region in zip(labels, regions, strict=True):
         count = int(region.max()) + 1
         inside = region != NOWHERE
-        votes = torch.bincount(region[inside] * classes + own[inside], minlength=count * classes)
-        winners = votes.view(count, classes).argmax(dim=1) if count else own.new_zeros(1)
-        voted.append(torch.where(inside, winners[region.clamp_min(0)], own))
+        votes = torch.bincount(region[inside] * classes + labels_of_image[inside], minlength=count * classes)
+        winners = votes.view(count, classes).argmax(dim=1) if count else labels_of_image.new_zeros(1)
+        voted.append(torch.where(inside, winners[region.clamp_min(0)], labels_of_image))
     return torch.stack(voted)
 
 
@@ -57,11 +57,11 @@ def pixel_labels(maps: Tensor, owners: Tensor, size: tuple[int, int]) -> Tensor:
     order = owners.argsort(stable=True)
     step = max(1, HELD // (maps.shape[0] * size[0] * size[1]))
     best, label = maps.new_full((maps.shape[0], *size), -torch.inf), owners.new_zeros(maps.shape[0], *size)
-    for some in order.split(step):
-        large = F.interpolate(maps[:, some], size=size, mode="bilinear", align_corners=False)
+    for part in order.split(step):
+        large = F.interpolate(maps[:, part], size=size, mode="bilinear", align_corners=False)
         highest, place = large.max(dim=1)
         better = highest > best
-        best, label = torch.where(better, highest, best), torch.where(better, owners[some][place], label)
+        best, label = torch.where(better, highest, best), torch.where(better, owners[part][place], label)
     return label
 
 

@@ -47,14 +47,14 @@ class ScoreMaps(ABC):
     def whole(self, queries: Tensor | None = None) -> Tensor:
         """Everything in one tensor: (Q, H, W), as large as it is."""
         chosen = torch.arange(len(self.owners)) if queries is None else queries.cpu()
-        found = torch.empty(len(chosen), *self.size, device=self.owners.device)
+        scores = torch.empty(len(chosen), *self.size, device=self.owners.device)
         place = {int(query): number for number, query in enumerate(chosen)}
-        for rows, cols, some, values in self.blocks(chosen.to(self.owners.device)):
-            if some is None or len(some) == len(chosen):
-                found[:, rows, cols] = values
+        for rows, cols, part, values in self.blocks(chosen.to(self.owners.device)):
+            if part is None or len(part) == len(chosen):
+                scores[:, rows, cols] = values
             else:
-                found[[place[int(query)] for query in some], rows, cols] = values
-        return found
+                scores[[place[int(query)] for query in part], rows, cols] = values
+        return scores
 
 
 @dataclass(frozen=True, kw_only=True)

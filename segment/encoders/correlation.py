@@ -133,17 +133,17 @@ class Correlation(Encoder):
         purified = tokens is not activations.tokens(self.purify_at_layer)
         heads = block.qkv(tokens) if purified else activations.heads(self.recover_at)
         if self.weights == "correlation":
-            found = block.mix(self._map(heads)[:, None], heads)
+            tokens_out = block.mix(self._map(heads)[:, None], heads)
         else:
-            found = block.merge_heads(kernel_mix(heads, "qq+kk+vv", "sum"), heads.normed)
+            tokens_out = block.merge_heads(kernel_mix(heads, "qq+kk+vv", "sum"), heads.normed)
         if self.residual:
-            found = tokens + found
+            tokens_out = tokens + tokens_out
         if self.ffn:
-            found = found + block.ffn(found)
+            tokens_out = tokens_out + block.ffn(tokens_out)
         if layer < activations.depth:
-            found = activations.backbone.run(found, start=layer + 1, layout=activations.layout)
+            tokens_out = activations.backbone.run(tokens_out, start=layer + 1, layout=activations.layout)
         correlation = self._map(heads if self._same_layer(activations.depth) else self._recorded(activations))
-        return encoding(activations, found, extras=self._extras(activations, correlation) | {"outliers": mask})
+        return encoding(activations, tokens_out, extras=self._extras(activations, correlation) | {"outliers": mask})
 
     def _same_layer(self, depth: int) -> bool:
         return resolve_layer(self.recover_at, depth) == resolve_layer(self.affinity_layer, depth)

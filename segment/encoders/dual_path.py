@@ -187,7 +187,7 @@ def stock_class_token(activations: Activations) -> Tensor | None:
     index = activations.layout.class_index
     if index is None:
         return None
-    block, heads, own = activations.backbone.blocks[-1], activations.heads(-1), slice(index, index + 1)
-    mixed = attend(heads.q[:, :, own], heads.k, heads.v)
-    token = activations.tokens(-2)[:, own] + block.merge_heads(mixed, heads.normed[:, own])
+    block, heads, class_place = activations.backbone.blocks[-1], activations.heads(-1), slice(index, index + 1)
+    mixed = attend(heads.q[:, :, class_place], heads.k, heads.v)
+    token = activations.tokens(-2)[:, class_place] + block.merge_heads(mixed, heads.normed[:, class_place])
     return (token + block.ffn(token))[:, 0]

@@ -62,14 +62,14 @@ def encode_many(
             raise ValueError(f"`{part.spec}` can't run on `{backbone.spec}`: {reason}.")
     native = layout.grid == backbone.native_grid
     stretched = [None if native else positions or part.positions or backbone.positions for part in parts]
-    found: list[Encoding | None] = [None] * len(parts)
+    encodings: list[Encoding | None] = [None] * len(parts)
     with torch.no_grad():
         for how in dict.fromkeys(stretched):
             chosen = [number for number, way in enumerate(stretched) if way == how]
             activations = stock_forward(backbone, images, [parts[number] for number in chosen], positions=how)
             for number in chosen:
-                found[number] = parts[number].encoder(activations)
-    return [encoding for encoding in found if encoding is not None]
+                encodings[number] = parts[number].encoder(activations)
+    return [encoding for encoding in encodings if encoding is not None]
 
 
 def stock_forward(

@@ -63,12 +63,12 @@ class LastBlock(Encoder):
         skip = 0 if self.class_in_keys else activations.layout.prefix
         bias = self._bias(activations.layout, heads)[..., skip:] if self.gaussian else None
         mixed = kernel_mix(heads, self.kernel, self.combine, bias=bias, skip=skip)
-        found = self.alpha * block.merge_heads(mixed, heads.normed)
+        result = self.alpha * block.merge_heads(mixed, heads.normed)
         if self.residual:
-            found = tokens + found
+            result = tokens + result
         if self.ffn:
-            found = found + block.ffn(found)
-        return encoding(activations, found, extras={"outliers": mask})
+            result = result + block.ffn(result)
+        return encoding(activations, result, extras={"outliers": mask})
 
     def _bias(self, layout: Layout, heads: QKV) -> Tensor:
         """What is added to the logits: (T, T), or (B, 1, T, T) with a factor of each image."""

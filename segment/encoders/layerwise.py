@@ -49,6 +49,6 @@ def fitted_layerwise(detector: Detector, backbone: Backbone, images: Tensor, lay
     """The detector made ready for each of the layers (1…L, 0 the embedding); itself where it does not learn."""
     plain = detector.detectors[0] if isinstance(detector, Layerwise) else detector
     ready = plain.fitted_to(backbone, images, layers)
-    if all(one is plain for one in ready.values()):
+    if all(detector_at_layer is plain for detector_at_layer in ready.values()):
         return plain
     return Layerwise(layers=tuple(ready), detectors=tuple(ready.values()))

@@ -84,8 +84,8 @@ class LazyGrounding(Encoder):
         return [*self.dense.needs(depth), *(self.second.needs(depth) if self.cuts else [])]
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
-        own = self.dense.unsupported_reason(backbone, layout)
-        return own or (
+        reason = self.dense.unsupported_reason(backbone, layout)
+        return reason or (
             self.second.unsupported_reason(layout, backbone.depth) if self.second.shared and self.cuts else None
         )
 

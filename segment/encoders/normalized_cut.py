@@ -54,8 +54,8 @@ def _leading(weights: Tensor, known: Tensor) -> tuple[Tensor, float]:
     if count > LARGE:
 
         def product(vector: np.ndarray) -> np.ndarray:
-            given = torch.from_numpy(np.ascontiguousarray(vector).reshape(-1)).to(weights)
-            return (weights @ given - known * (known @ given)).cpu().numpy()
+            vectors = torch.from_numpy(np.ascontiguousarray(vector).reshape(-1)).to(weights)
+            return (weights @ vectors - known * (known @ vectors)).cpu().numpy()
 
         start = np.random.default_rng(0).standard_normal(count)
         try:

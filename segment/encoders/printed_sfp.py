@@ -139,8 +139,8 @@ class PrintedSfp(Encoder):
             return encoding(activations, enhanced, extras=extras)
         weights = extras["affinity"] = sinkhorn(maps, self.iterations)
         if self.norm_at == "before":
-            found = encoding(activations, enhanced, extras=extras)
-            return replace(found, patches=_mixed(weights, found.patches))
+            result = encoding(activations, enhanced, extras=extras)
+            return replace(result, patches=_mixed(weights, result.patches))
         mixed = _mixed(weights, layout.patches(enhanced))
         return encoding(activations, layout.with_patches(enhanced, mixed), extras=extras)
 
@@ -167,14 +167,14 @@ class PrintedSfp(Encoder):
         """F_SAE of Eq 7: (B, T, D) -> (B, T, D)."""
         heads, skip = block.qkv(tokens), 0 if self.class_in_keys else layout.prefix
         if self.values == "projected":
-            found = block.merge_heads(kernel_mix(heads, self.kernel, self.combine, skip=skip), heads.normed)
+            result = block.merge_heads(kernel_mix(heads, self.kernel, self.combine, skip=skip), heads.normed)
         else:
             # The tokens themselves have no heads: mixed by each head's attention, then averaged, is the mean attention.
             each = tokens[:, None].expand(-1, heads.v.shape[1], -1, -1)
-            found = kernel_mix(heads, self.kernel, self.combine, skip=skip, values=each).mean(dim=1)
+            result = kernel_mix(heads, self.kernel, self.combine, skip=skip, values=each).mean(dim=1)
         if self.ffn:
-            found = block.ffn(found)
-        return tokens + found if self.residual else found
+            result = block.ffn(result)
+        return tokens + result if self.residual else result
 
 
 def _mixed(weights: Tensor, patches: Tensor) -> Tensor:

@@ -86,8 +86,8 @@ class Proxy(Encoder):
         return [*purification_needs(self.detector, self.purifier, -2), *self.second.needs(depth)]
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
-        own = purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - 1)
-        return own or (self.second.unsupported_reason(layout, backbone.depth) if self.second.shared else None)
+        reason = purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - 1)
+        return reason or (self.second.unsupported_reason(layout, backbone.depth) if self.second.shared else None)
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Self:
         fitted: Any = super().fitted(backbone, images)

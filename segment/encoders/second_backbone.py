@@ -98,13 +98,13 @@ class SecondBackbone:
         backbone, layout = activations.backbone, activations.layout
         tokens, _ = purified_tokens(activations, self.detector, self.purifier, self._read(backbone.depth))
         if self.tap == "block_out":
-            found = tokens
+            features = tokens
         elif self.tap == "out":
-            found = backbone.project(tokens)
+            features = backbone.project(tokens)
         else:
             heads = backbone.blocks[resolve_layer(self.layer, backbone.depth) - 1].qkv(tokens)
-            found = join_heads({"query": heads.q, "key": heads.k, "value": heads.v}[self.tap])
-        return layout.patches(found).float()
+            features = join_heads({"query": heads.q, "key": heads.k, "value": heads.v}[self.tap])
+        return layout.patches(features).float()
 
     def fitted(self, first: Backbone, images: Tensor) -> Detector:
         """The detector made ready for the second backbone, where it learns: images normalized for the first."""
@@ -145,8 +145,8 @@ def second_backbone(spec: str, *, like: Backbone | Tensor) -> Backbone:
 
 def _plain(spec: str) -> str:
     """`timm(NAME@FILE)` -> `timm:NAME@FILE`: brackets hold commas together inside another spec."""
-    found = re.fullmatch(r"([^:()]+)\((.*)\)", spec.strip())
-    return f"{found[1]}:{found[2]}" if found else spec.strip()
+    match = re.fullmatch(r"([^:()]+)\((.*)\)", spec.strip())
+    return f"{match[1]}:{match[2]}" if match else spec.strip()
 
 
 @lru_cache(maxsize=KEPT)
@@ -169,13 +169,13 @@ def patch_centers(activations: Activations, like: Activations | None = None) -> 
     In pixels of the image of `like` (by default of its own), counted from its top and left edge; those of padded
     patches can lie beyond it.
     """
-    own = activations.images.shape[-2:]
-    size = own if like is None else like.images.shape[-2:]
+    image_size = activations.images.shape[-2:]
+    size = image_size if like is None else like.images.shape[-2:]
     before = _padded_before(activations)
     rows, cols = (
         ((torch.arange(count, dtype=torch.float64) + 0.5) * patch - more) * new / old
         for count, patch, more, new, old in zip(
-            activations.layout.grid, activations.backbone.patch_size, before, size, own, strict=True
+            activations.layout.grid, activations.backbone.patch_size, before, size, image_size, strict=True
         )
     )
     return rows, cols

@@ -137,9 +137,11 @@ class SelfCalibrated(Encoder):
     def needs(self, depth: int) -> list[TapSite]:
         plan = self.plan(depth)
         layers = [-2, *plan.fused, *([plan.pre] if self._compares else []), *([plan.post] if self.post else [])]
-        found: list[TapSite] = [("block_out", layer) for layer in layers]
+        places: list[TapSite] = [("block_out", layer) for layer in layers]
         return (
-            found if self._keeps else [*found, *purification_needs(self.detector, self.purifier, self.purify_at_layer)]
+            places
+            if self._keeps
+            else [*places, *purification_needs(self.detector, self.purifier, self.purify_at_layer)]
         )
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
@@ -176,13 +178,13 @@ class SelfCalibrated(Encoder):
             if self.pre:
                 patches = aggregate(similar, patches)
         class_token = activations.class_token(-2)
-        found = self._attended(block, patches, weights, class_token)
+        result = self._attended(block, patches, weights, class_token)
         if plan.fused:
-            found = found + self._second(block, _summed(activations, plan.fused), layout, weights)
+            result = result + self._second(block, _summed(activations, plan.fused), layout, weights)
         if self.post:
             # Both branches at once: the released codes aggregate one after the other and add, which is the same.
-            found = aggregate(thresholded(similarity(activations.patches(plan.post)), self.beta), found)
-        return encoding(activations, found, class_token=class_token, extras=extras)
+            result = aggregate(thresholded(similarity(activations.patches(plan.post)), self.beta), result)
+        return encoding(activations, result, class_token=class_token, extras=extras)
 
     @property
     def _keeps(self) -> bool:

@@ -204,15 +204,15 @@ class Worker:
         images = self._readable(range(shard.start, shard.stop), truths, broken, skipped)
         first = next(images, None)
 
-        def take(name: str, found: Sequence[Segmentation], coming: Future[Any]) -> None:
+        def take(name: str, segmentations: Sequence[Segmentation], coming: Future[Any]) -> None:
             try:
                 counted = coming.result()
             except ValueError as error:
                 broken[name] = str(error)
             else:
-                for method, one, counts in zip(job.methods, found, counted, strict=True):
+                for method, segmentation, counts in zip(job.methods, segmentations, counted, strict=True):
                     tallies[method].add(*counts)
-                    self._export(method, name, one.labels)
+                    self._export(method, name, segmentation.labels)
                 names.append(name)
             if report is not None:
                 report(len(names) + len(broken) + len(skipped))
@@ -220,9 +220,9 @@ class Worker:
         # Counted in other threads, while the network has the next images.
         with ThreadPoolExecutor(COUNTERS) as pool:
             waiting: deque[tuple[str, Sequence[Segmentation], Future[Any]]] = deque()
-            for found in self.segmenter.many(chain([first], images)) if first is not None else ():
-                name = found[0].name
-                waiting.append((name, found, pool.submit(self._counted, found, truths.pop(name))))
+            for segmentations in self.segmenter.many(chain([first], images)) if first is not None else ():
+                name = segmentations[0].name
+                waiting.append((name, segmentations, pool.submit(self._counted, segmentations, truths.pop(name))))
                 if len(waiting) > COUNTERS:
                     take(*waiting.popleft())
             while waiting:
@@ -232,16 +232,18 @@ class Worker:
         seconds = time.monotonic() - started
         return ShardResult(shard, job.run, names, broken, tallies, seconds, job.export, skipped)
 
-    def _counted(self, found: Sequence[Segmentation], truth: np.ndarray) -> list[tuple[np.ndarray, Counts | None]]:
+    def _counted(
+        self, segmentations: Sequence[Segmentation], truth: np.ndarray
+    ) -> list[tuple[np.ndarray, Counts | None]]:
         job = self.job
         ignore = () if job.dataset.ignore is None else (job.dataset.ignore,)
         classes = len(job.dataset.names)
         return [
             (
-                confusion_matrix(one.labels, truth, classes, ignore=ignore),
-                boundary_counts(one.labels, truth, classes, ignore=ignore) if job.options.boundary else None,
+                confusion_matrix(segmentation.labels, truth, classes, ignore=ignore),
+                boundary_counts(segmentation.labels, truth, classes, ignore=ignore) if job.options.boundary else None,
             )
-            for one in found
+            for segmentation in segmentations
         ]
 
     def _export(self, method: str, name: str, labels: np.ndarray) -> None:

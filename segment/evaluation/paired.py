@@ -38,10 +38,10 @@ def paired_differences(cells: Sequence[ResultCell], first: str, second: str) -> 
             known = ", ".join(dict.fromkeys(cell.method for cell in cells))
             raise ValueError(f"no result of method `{method}` here; there are {known}.")
     pairs = []
-    for one in cells:
+    for cell in cells:
         for other in cells:
-            if (one.method, other.method) == (first, second) and _alike(one) == _alike(other):
-                pairs.append(_pair(one, other))
+            if (cell.method, other.method) == (first, second) and _alike(cell) == _alike(other):
+                pairs.append(_pair(cell, other))
     if not pairs:
         raise ValueError(
             f"`{first}` and `{second}` have no data set, protocol, backbone and number of images in common. Run them "
@@ -54,11 +54,13 @@ def _alike(cell: ResultCell) -> tuple[object, ...]:
     return cell.dataset, cell.hash, cell.backbone, cell.settings["weights"], cell.settings["dataset"]["list"]
 
 
-def _pair(one: ResultCell, other: ResultCell) -> PairedDifference:
+def _pair(first: ResultCell, second: ResultCell) -> PairedDifference:
     interval, share = paired_difference(
-        _resampled(one), _resampled(other), convention=one.settings["protocol"]["metric"]
+        _resampled(first), _resampled(second), convention=first.settings["protocol"]["metric"]
     )
-    return PairedDifference(one, other, (other.miou or 0.0) - (one.miou or 0.0), interval.low, interval.high, share)
+    return PairedDifference(
+        first, second, (second.miou or 0.0) - (first.miou or 0.0), interval.low, interval.high, share
+    )
 
 
 def _resampled(cell: ResultCell) -> Resampled:

@@ -103,13 +103,13 @@ def _number(value: float) -> float | None:
 
 def versions() -> dict[str, str]:
     """What a number was made with."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
+    versions_by_name = {"python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions_by_name[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions_by_name
 
 
 def write_cells(storage: Storage, cells: Sequence[ResultCell]) -> None:

@@ -118,11 +118,11 @@ def score_methods(
             yield sample.name, sample.image
 
     with progress_bar(f"score {len(specs)} methods on {backbone.spec}", count, shown=progress) as bar:
-        for found in segmenter.many(images()):
-            truth = truths.pop(found[0].name)
-            for one in found:
-                matrix = confusion_matrix(one.labels, truth, classes, ignore=ignore)
-                matrices[one.method] += matrix
-                resampled[one.method].add(one.name, counts_of(matrix))
+        for segmentations in segmenter.many(images()):
+            truth = truths.pop(segmentations[0].name)
+            for segmentation in segmentations:
+                matrix = confusion_matrix(segmentation.labels, truth, classes, ignore=ignore)
+                matrices[segmentation.method] += matrix
+                resampled[segmentation.method].add(segmentation.name, counts_of(matrix))
             bar.update(1)
     return MethodScores(matrices=matrices, resampled=resampled, images=count)

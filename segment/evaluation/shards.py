@@ -64,11 +64,11 @@ class Sparse(NamedTuple):
         """The classes that occur (k), and their counts (k) each; `matching` gives predicted clusters to classes."""
         predicted = self.predicted if matching is None else matching[self.predicted]
         classes, places = np.unique(np.concatenate([self.truth, predicted]), return_inverse=True)
-        truth, found = places[: len(self.truth)], places[len(self.truth) :]
+        truth, answers = places[: len(self.truth)], places[len(self.truth) :]
         sums = np.zeros((3, len(classes)), np.int64)
         np.add.at(sums[1], truth, self.pixels)
-        np.add.at(sums[2], found, self.pixels)
-        same = truth == found
+        np.add.at(sums[2], answers, self.pixels)
+        same = truth == answers
         np.add.at(sums[0], truth[same], self.pixels[same])
         return classes, Counts(*sums)
 
@@ -147,10 +147,10 @@ def encode_shard(result: ShardResult) -> bytes:
     for number, tally in enumerate(result.tallies.values()):
         arrays[f"{number}/matrix"] = tally.matrix
         arrays[f"{number}/boundary"] = tally.boundary
-        ends = np.cumsum([len(one.pixels) for one in tally.images], dtype=np.int64)
+        ends = np.cumsum([len(image.pixels) for image in tally.images], dtype=np.int64)
         arrays[f"{number}/ends"] = ends if len(ends) else np.zeros(0, np.int64)
         for name, kind in (("truth", np.int32), ("predicted", np.int32), ("pixels", np.int64)):
-            parts = [getattr(one, name) for one in tally.images]
+            parts = [getattr(image, name) for image in tally.images]
             arrays[f"{number}/{name}"] = np.concatenate(parts).astype(kind) if parts else np.zeros(0, kind)
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -177,8 +177,8 @@ def decode_shard(content: bytes) -> ShardResult:
     )
     for method, tally in tallies.items():
         total = np.zeros_like(tally.matrix)
-        for one in tally.images:
-            total[one.truth, one.predicted] += one.pixels
+        for image in tally.images:
+            total[image.truth, image.predicted] += image.pixels
         if len(tally.images) != len(result.names) or not np.array_equal(total, tally.matrix):
             raise DamagedShard(f"shard {result.shard.number}: the images of `{method}` don't add up to its matrix.")
     return result
@@ -193,10 +193,10 @@ def _tally(arrays: Mapping[str, np.ndarray], number: int) -> Tally:
 
 def read_shard(storage: Storage, shard: Shard, run: str) -> ShardResult:
     """The finished shard. DamagedShard also for one of another run, or of other images."""
-    found = decode_shard(storage.read(shard.name))
-    if found.run != run or found.shard != shard:
-        raise DamagedShard(f"`{shard.name}` is of another run ({found.run}, not {run}).")
-    return found
+    result = decode_shard(storage.read(shard.name))
+    if result.run != run or result.shard != shard:
+        raise DamagedShard(f"`{shard.name}` is of another run ({result.run}, not {run}).")
+    return result
 
 
 def finished(storage: Storage, shards: Sequence[Shard], run: str, *, exported: str = "") -> Iterator[ShardResult]:
@@ -204,13 +204,13 @@ def finished(storage: Storage, shards: Sequence[Shard], run: str, *, exported: s
 
     A damaged file counts as missing; it is written again.
     """
-    there = set(storage.list(FOLDER))
+    names = set(storage.list(FOLDER))
     for shard in shards:
-        if shard.name.rpartition("/")[2] not in there:
+        if shard.name.rpartition("/")[2] not in names:
             continue
         try:
-            found = read_shard(storage, shard, run)
+            result = read_shard(storage, shard, run)
         except DamagedShard:
             continue
-        if not exported or found.exported == exported:
-            yield found
+        if not exported or result.exported == exported:
+            yield result

@@ -82,8 +82,8 @@ class Remote(Storage):
         import fsspec
 
         self.place = place.rstrip("/")
-        found: Any = fsspec.core.url_to_fs(self.place)
-        self.system, self.base = found
+        system_and_path: Any = fsspec.core.url_to_fs(self.place)
+        self.system, self.base = system_and_path
 
     def read(self, name: str) -> bytes:
         return bytes(self.system.cat_file(self._path(name)))

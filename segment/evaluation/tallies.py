@@ -63,16 +63,16 @@ def resampled(
     storage: Storage, shards: Iterable[Shard], run: str, methods: Sequence[str], matchings: Sequence[np.ndarray | None]
 ) -> list[Resampled]:
     """The bootstrap of some methods over all images, shard by shard; `matchings` gives clusters to classes."""
-    found: list[Resampled] = []
+    samples: list[Resampled] = []
     for shard in shards:
         result = read_shard(storage, shard, run)
-        if not found:
-            found = [Resampled(len(result.tallies[method].matrix)) for method in methods]
-        for method, matching, into in zip(methods, matchings, found, strict=True):
+        if not samples:
+            samples = [Resampled(len(result.tallies[method].matrix)) for method in methods]
+        for method, matching, into in zip(methods, matchings, samples, strict=True):
             for name, image in zip(result.names, result.tallies[method].images, strict=True):
                 classes, counts = image.counts(matching)
                 into.add(name, counts, classes=classes)
-    return found
+    return samples
 
 
 def matching_of(matrix: np.ndarray, matching: Matching) -> np.ndarray | None:

@@ -76,8 +76,8 @@ def threshold_cost(
     >>> list(cost.index)
     [1.1, 3.0, inf]
     """
-    given = sorted({float(one) for one in thresholds})
-    if not given or not np.isfinite(given).all():
+    ascending = sorted({float(threshold) for threshold in thresholds})
+    if not ascending or not np.isfinite(ascending).all():
         raise ValueError(f"`thresholds` should be finite numbers, at least one; got {list(thresholds)}.")
     join = "," if ":" in method else ":"
     name, _, rest = detector.partition(":")
@@ -85,7 +85,8 @@ def threshold_cost(
         raise ValueError(f"`detector` should be a spec name:field=value without a threshold; got `{detector}`.")
     settings = f"{rest}," if rest else ""
     specs = {
-        one: f"{method}{join}detector={name}({settings}threshold={one!r}),purifier={purifier}" for one in given
+        threshold: f"{method}{join}detector={name}({settings}threshold={threshold!r}),purifier={purifier}"
+        for threshold in ascending
     } | {UNTOUCHED: f"{method}{join}purifier=keep"}
     scores = score_methods(backbone, dataset, list(specs.values()), text=text, **options).table()
     tokens, areas = _features(backbone, dataset, list(specs.values()), options.get("limit"))
@@ -113,8 +114,8 @@ def _features(
         height, width = image.shape[-2:]
         size = int(height), int(width)
         known = patch_labels_at(sample.labels, size, backbone.patch_size, ignore=ignore).to(backbone.device)
-        for place, one in enumerate(encode_many(backbone, image, specs)):
-            areas[number, place] = float(pair_auc(one.patches.float(), known))
-            if "outliers" in one.extras:
-                tokens[number, place] = float(one.extras["outliers"].sum())
+        for place, encoding in enumerate(encode_many(backbone, image, specs)):
+            areas[number, place] = float(pair_auc(encoding.patches.float(), known))
+            if "outliers" in encoding.extras:
+                tokens[number, place] = float(encoding.extras["outliers"].sum())
     return tokens.mean(axis=0), np.nanmean(areas, axis=0) if np.isfinite(areas).any() else areas.mean(axis=0)

@@ -56,8 +56,8 @@ def rows_of(words: Iterable[str], rows: int, *, mapping: RowMap | str | Path | N
     the word as a name; rows with a name that ends in the word (`bottle`: beer bottle, wine bottle). The last three need
     a head of ImageNet. ValueError with the near names for a word that is nowhere.
     """
-    own = {_plain(word): entries for word, entries in _mapping(mapping).items()}
-    return {word: _rows(word, rows, own) for word in words}
+    mapped = {_plain(word): entries for word, entries in _mapping(mapping).items()}
+    return {word: _rows(word, rows, mapped) for word in words}
 
 
 def class_rows(
@@ -71,8 +71,8 @@ def class_rows(
     own. ValueError where a class is left with none.
     """
     head = backbone.class_head().detach().float()
-    found = rows_of(vocabulary.queries, len(head), mapping=mapping)
-    claims = [sorted({row for word in words for row in found[word]}) for words in vocabulary.classes]
+    rows = rows_of(vocabulary.queries, len(head), mapping=mapping)
+    claims = [sorted({row for word in words for row in rows[word]}) for words in vocabulary.classes]
     owned = [_owned(number, claims, vocabulary) for number in range(len(claims))]
     unit = F.normalize(head, dim=-1)
     if combine == "mean":
@@ -108,10 +108,10 @@ def _owned(number: int, claims: Sequence[Sequence[int]], vocabulary: Vocabulary)
     return rows
 
 
-def _rows(word: str, count: int, own: RowMap) -> list[int]:
+def _rows(word: str, count: int, mapped: RowMap) -> list[int]:
     plain, names = _plain(word), head_names(count)
-    if plain in own:
-        entries = own[plain]
+    if plain in mapped:
+        entries = mapped[plain]
         if isinstance(entries, str) or not isinstance(entries, Sequence) or not entries:
             raise ValueError(f"the rows of `{word}` should be a list with at least one entry; got {entries!r}.")
         return sorted({row for entry in entries for row in _entry_rows(entry, word, count, names)})
@@ -137,16 +137,16 @@ def _entry_rows(entry: Any, word: str, count: int, names: HeadNames | None) -> l
     """The rows that one entry of a mapping stands for."""
     if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < count:
         return [entry]
-    found: list[int] = []
+    rows: list[int] = []
     if isinstance(entry, str) and names is not None:
         by_number = NUMBER.fullmatch(entry) or RANGE.fullmatch(entry)
-        found = _wordnet_rows(entry, names) if by_number else _named_rows(_plain(entry), names)
-    if not found:
+        rows = _wordnet_rows(entry, names) if by_number else _named_rows(_plain(entry), names)
+    if not rows:
         raise ValueError(
             f"the rows of `{word}` should be numbers in 0…{count - 1}, or for a head of ImageNet also names or WordNet "
             f"numbers that it has (n02124075, n02121620-n02124484); got {entry!r}."
         )
-    return found
+    return rows
 
 
 def _wordnet_rows(entry: str, names: HeadNames) -> list[int]:
@@ -157,7 +157,7 @@ def _wordnet_rows(entry: str, names: HeadNames) -> list[int]:
 
 
 def _unknown(word: str, names: HeadNames) -> list[int]:
-    known = sorted({name for some in names.names for name in some} | _our_words().keys())
+    known = sorted({name for synonyms in names.names for name in synonyms} | _our_words().keys())
     near = difflib.get_close_matches(_plain(word), known, n=5, cutoff=0.6)
     raise ValueError(
         f"no row of the classifier is called `{word}`."
@@ -171,14 +171,14 @@ def _mapping(source: RowMap | str | Path | None) -> RowMap:
         return source or {}
     path = Path(source).expanduser()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"rows `{path}` can't be read ({error}); they should be JSON: {{'cat': [281, 282]}}."
         ) from error
-    if not isinstance(found, dict):
-        raise ValueError(f"rows `{path}` should be a JSON object, word -> list of rows; got {type(found).__name__}.")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"rows `{path}` should be a JSON object, word -> list of rows; got {type(content).__name__}.")
+    return content
 
 
 @cache

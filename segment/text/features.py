@@ -146,27 +146,27 @@ def _encode(
 ) -> dict[str, Tensor]:
     """Word -> (E,) on the CPU; what is done is kept even if an error or the user breaks off."""
     step = max(1, BATCH // len(sentences))
-    found: dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
     saved, last = 0, time.monotonic()
 
     def save() -> None:
         nonlocal path, saved, last
-        if path is not None and len(found) > saved:
-            if not write_rows(path, found, key=key):
+        if path is not None and len(features) > saved:
+            if not write_rows(path, features, key=key):
                 path = None  # said once; the words themselves are not lost
-            saved, last = len(found), time.monotonic()
+            saved, last = len(features), time.monotonic()
 
     bar = progress_bar(f"words {backbone.spec}", len(words), shown=progress and len(words) > step, unit="word")
     try:
         with bar, torch.no_grad():
             for start in range(0, len(words), step):
-                some = words[start : start + step]
-                texts = [text for word in some for text in fill_templates(sentences, word)]
-                each = F.normalize(backbone.encode_text(texts).float(), dim=-1).unflatten(0, (len(some), -1))
-                found |= dict(zip(some, F.normalize(each.mean(dim=1), dim=-1).cpu(), strict=True))
-                bar.update(len(some))
+                batch = words[start : start + step]
+                texts = [text for word in batch for text in fill_templates(sentences, word)]
+                each = F.normalize(backbone.encode_text(texts).float(), dim=-1).unflatten(0, (len(batch), -1))
+                features |= dict(zip(batch, F.normalize(each.mean(dim=1), dim=-1).cpu(), strict=True))
+                bar.update(len(batch))
                 if time.monotonic() - last > SAVE_EVERY:
                     save()
     finally:
         save()
-    return found
+    return features

@@ -161,18 +161,18 @@ class Vocabulary:
                     f"`{word}` stands {times} times in class {number} of {where}; name it once, or repeats=True "
                     "(--repeats)."
                 )
-        seen: dict[str, int] = {}
+        places: dict[str, int] = {}
         for number, words in enumerate(self.classes):
             if between or number == self.background:
                 continue
             for word in words:
-                if word in seen:
+                if word in places:
                     raise ValueError(
-                        f"`{word}` stands in two classes of {where}, {seen[word]} and {number}: only the first could "
+                        f"`{word}` stands in two classes of {where}, {places[word]} and {number}: only the first could "
                         "ever win. Take one out; or say which class is the background, background=0 "
                         "(--background-class 0); or repeats=True (--repeats)."
                     )
-                seen[word] = number
+                places[word] = number
         return self
 
 

@@ -51,7 +51,7 @@ def load_words(words: str, data: str, dataset: Dataset | None = None) -> Vocabul
             raise ValueError(
                 f"the words `{words}` for `{data}` are the data set's own names: give the data set itself."
             )
-        return Vocabulary(tuple((one,) for one in dataset.names), dataset.background)
+        return Vocabulary(tuple((name,) for name in dataset.names), dataset.background)
     content = _file(words)
     owner = content.get("same", {}).get(name)
     lists = (_file(owner) if owner else content)["lists"]
@@ -61,17 +61,17 @@ def load_words(words: str, data: str, dataset: Dataset | None = None) -> Vocabul
             f"the words `{words}` have no list for `{data}`, only for {known}. Take `names`, one query a class, or a "
             "class-name file of your own."
         )
-    found = Vocabulary(tuple(map(tuple, lists[name]["classes"])), lists[name]["background"])
-    if dataset is not None and (len(found), found.background) != (len(dataset.names), dataset.background):
-        here, there = (
+    vocabulary = Vocabulary(tuple(map(tuple, lists[name]["classes"])), lists[name]["background"])
+    if dataset is not None and (len(vocabulary), vocabulary.background) != (len(dataset.names), dataset.background):
+        words_have, data_has = (
             f"{count} classes and {'no background' if place is None else f'the background as class {place}'}"
-            for count, place in ((len(found), found.background), (len(dataset.names), dataset.background))
+            for count, place in ((len(vocabulary), vocabulary.background), (len(dataset.names), dataset.background))
         )
         raise ValueError(
-            f"the words `{words}` for `{data}` have {here}; the data set has {there}. CLIPtrase's words belong to "
-            f"{name}:convention=cliptrase, all others to the usual convention."
+            f"the words `{words}` for `{data}` have {words_have}; the data set has {data_has}. CLIPtrase's words "
+            f"belong to {name}:convention=cliptrase, all others to the usual convention."
         )
-    return found
+    return vocabulary
 
 
 def word_list_data_sets(words: str) -> tuple[str, ...]:

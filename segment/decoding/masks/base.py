@@ -66,9 +66,9 @@ class PatchMasks(MaskSource):
 def extra(encoding: Encoding, name: str, *, of: str) -> Tensor:
     """What an encoder has to leave in its extras for a mask source; ValueError where it did not."""
     if name not in encoding.extras:
-        there = ", ".join(encoding.extras) or "nothing"
+        known = ", ".join(encoding.extras) or "nothing"
         raise ValueError(
-            f"{of} needs `{name}` in the encoding's extras; there is {there}. The encoder of `cliptrase` leaves "
+            f"{of} needs `{name}` in the encoding's extras; there is {known}. The encoder of `cliptrase` leaves "
             "`affinity`, `kept` and `image`, that of `lavg` leaves `masks`."
         )
     return encoding.extras[name]

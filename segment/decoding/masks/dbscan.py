@@ -77,6 +77,6 @@ def _density_clusters(points: Tensor, kept: Tensor, eps: float, min_samples: int
 
     labels = torch.full((len(points),), NOWHERE)
     if kept.any():
-        found = DBSCAN(eps=eps, min_samples=min_samples).fit_predict(points[kept].numpy())
-        labels[kept] = torch.from_numpy(found).long()
+        clusters = DBSCAN(eps=eps, min_samples=min_samples).fit_predict(points[kept].numpy())
+        labels[kept] = torch.from_numpy(clusters).long()
     return labels

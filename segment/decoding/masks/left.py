@@ -17,9 +17,9 @@ class LeftMasks(MaskSource):
 
     def __call__(self, encoding: Encoding, size: tuple[int, int]) -> Tensor:
         if "masks" not in encoding.extras:
-            there = ", ".join(encoding.extras) or "nothing"
+            known = ", ".join(encoding.extras) or "nothing"
             raise ValueError(
-                f"`masks=left` needs `masks` in the encoding's extras; there is {there}. Take `lavg`'s encoder, or "
+                f"`masks=left` needs `masks` in the encoding's extras; there is {known}. Take `lavg`'s encoder, or "
                 "another source of masks."
             )
         masks = encoding.extras["masks"]

@@ -82,7 +82,7 @@ class SamMasks(MaskSource):
         labels = cast(PatchMasks, self.clusters).clusters(encoding).labels
         grid = encoding.layout.grid
         each = zip(image, labels, strict=True)
-        return torch.stack([regions_by_points(one, clusters, grid, segmenter, size) for one, clusters in each])
+        return torch.stack([regions_by_points(image, clusters, grid, segmenter, size) for image, clusters in each])
 
 
 class TransformersSam:

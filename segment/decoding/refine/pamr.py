@@ -156,7 +156,7 @@ class _Smoothed(ScoreMaps):
         if queries is None:
             queries = torch.arange(len(self.owners), device=self.owners.device)
         # Maps of one step, of the next, and the padded ones live at once.
-        for some in queries.split(max(1, TILE_BYTES // (4 * height * width))):
-            maps = self.inner.whole(some)
+        for part in queries.split(max(1, TILE_BYTES // (4 * height * width))):
+            maps = self.inner.whole(part)
             maps = pamr_steps(maps[None], self.weights, self.dilations, self.iterations)[0]
-            yield ScoreTile(slice(0, height), slice(0, width), some, maps)
+            yield ScoreTile(slice(0, height), slice(0, width), part, maps)

@@ -43,8 +43,8 @@ class SamRefiner(Refiner):
         shown[coarse >= 0] = clusters
         image = to_tensor(canvas.image).to(labels.device)
         regions = regions_by_points(image, shown, grid, _loaded(self.model, str(labels.device)), size)
-        found = classes.to(labels.device)[regions.clamp_min(0)]
-        return torch.where((regions >= 0) & (labels >= 0), found, labels)
+        labels_of_regions = classes.to(labels.device)[regions.clamp_min(0)]
+        return torch.where((regions >= 0) & (labels >= 0), labels_of_regions, labels)
 
 
 @lru_cache(maxsize=1)

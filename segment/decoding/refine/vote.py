@@ -82,12 +82,12 @@ class Vote(Refiner):
         if canvas.name not in self.masks:
             known = ", ".join(list(self.masks)[:5])
             raise ValueError(f"`masks` has none for `{canvas.name}`; it has {known}. Name them as the run does.")
-        given = torch.from_numpy(np.asarray(self.masks[canvas.name]))
-        if given.dtype == torch.bool and given.ndim == 3:
-            return as_regions(given)
-        if given.ndim != 2 or given.is_floating_point() or given.dtype == torch.bool:
+        mask = torch.from_numpy(np.asarray(self.masks[canvas.name]))
+        if mask.dtype == torch.bool and mask.ndim == 3:
+            return as_regions(mask)
+        if mask.ndim != 2 or mask.is_floating_point() or mask.dtype == torch.bool:
             raise ValueError(
-                f"the masks of `{canvas.name}` should be whole numbers (H, W) or bool (M, H, W); got {given.dtype} of "
-                f"{tuple(given.shape)}."
+                f"the masks of `{canvas.name}` should be whole numbers (H, W) or bool (M, H, W); got {mask.dtype} of "
+                f"{tuple(mask.shape)}."
             )
-        return given.long()
+        return mask.long()

@@ -33,8 +33,8 @@ class RayCluster(Engine):
         ray = _ray()
         started = not ray.is_initialized()
         if started:
-            own = {"num_cpus": self.workers} if self.address is None and self.workers else {}
-            ray.init(address=self.address, log_to_driver=False, logging_level="error", **own)
+            resources_of_machine = {"num_cpus": self.workers} if self.address is None and self.workers else {}
+            ray.init(address=self.address, log_to_driver=False, logging_level="error", **resources_of_machine)
         try:
             yield from self._tasks(ray, job, shards, progress)
         finally:
@@ -55,10 +55,10 @@ class RayCluster(Engine):
                 shard = waiting.pop()
                 running[task.remote(shared, parts, shard)] = shard
             ready, _ = ray.wait(list(running), num_returns=1)
-            for one in ready:
-                shard = running.pop(one)
+            for reference in ready:
+                shard = running.pop(reference)
                 try:
-                    ray.get(one)
+                    ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
                     cause = error.cause
                     raise (cause if isinstance(cause, (ValueError, OSError, MemoryError)) else error) from error

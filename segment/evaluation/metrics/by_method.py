@@ -43,6 +43,7 @@ def miou_by_method(
     0.25
     """
     values = {
-        method: summarize(confusion_matrix(one, truth, classes, ignore=ignore)).miou for method, one in labels.items()
+        method: summarize(confusion_matrix(label_map, truth, classes, ignore=ignore)).miou
+        for method, label_map in labels.items()
     }
     return pd.Series(values, name="mIoU", dtype=float).rename_axis("method")

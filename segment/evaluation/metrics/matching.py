@@ -13,9 +13,9 @@ def best_matching(matrix: np.ndarray) -> np.ndarray:
     Source: Kuhn's Hungarian method, through SciPy; the protocol of PiCIE (Cho et al., CVPR 2021).
     """
     rows, columns = linear_sum_assignment(matrix, maximize=True)
-    found = np.full(matrix.shape[1], -1, np.int64)
-    found[columns] = rows
-    return found
+    matching = np.full(matrix.shape[1], -1, np.int64)
+    matching[columns] = rows
+    return matching
 
 
 def matched(matrix: np.ndarray, matching: np.ndarray | None = None) -> np.ndarray:
@@ -30,6 +30,6 @@ def matched(matrix: np.ndarray, matching: np.ndarray | None = None) -> np.ndarra
             "Give the method as many words as the data set has classes."
         )
     matching = best_matching(matrix) if matching is None else matching
-    found = np.zeros((classes, classes), np.int64)
-    found[:, matching] = matrix
-    return found
+    merged = np.zeros((classes, classes), np.int64)
+    merged[:, matching] = matrix
+    return merged

@@ -59,12 +59,14 @@ def protocol_for(name: str, dataset: str, settings: Mapping[str, str] | None = N
     known = PROTOCOLS[name]
     place, _ = parse_spec(dataset)
     if place in known.known:
-        found = known.known[place]
+        protocol = known.known[place]
     elif known.everywhere or place in OWN or place in UNSUPERVISED or _of_others(place):
-        found = replace(known.elsewhere, name=name, dataset=place, published=False)
+        protocol = replace(known.elsewhere, name=name, dataset=place, published=False)
         if not known.everywhere:
-            said = f"`{name}` has no setting for `{place}`: what its others have in common, and the data set's names."
-            found = replace(found, departures=(*found.departures, said))
+            departure = (
+                f"`{name}` has no setting for `{place}`: what its others have in common, and the data set's names."
+            )
+            protocol = replace(protocol, departures=(*protocol.departures, departure))
     else:
         raise ValueError(
             f"protocol `{name}` has no setting for data set `{place}`; it has {', '.join(known.known)}. Take the "
@@ -72,8 +74,8 @@ def protocol_for(name: str, dataset: str, settings: Mapping[str, str] | None = N
             f"{', '.join(other for other in PROTOCOLS if place in PROTOCOLS[other].known) or 'none has it'}."
         )
     if place in UNSUPERVISED:
-        found = replace(found, matching="hungarian")
-    return found.changed(settings or {})
+        protocol = replace(protocol, matching="hungarian")
+    return protocol.changed(settings or {})
 
 
 def _of_others(dataset: str) -> bool:
@@ -83,4 +85,6 @@ def _of_others(dataset: str) -> bool:
 
 def settings_table() -> list[tuple[str, str, Protocol]]:
     """(protocol, data set, setting) of all released ones, for documents and tests."""
-    return [(name, dataset, one) for name, found in PROTOCOLS.items() for dataset, one in found.known.items()]
+    return [
+        (name, dataset, protocol) for name, family in PROTOCOLS.items() for dataset, protocol in family.known.items()
+    ]

@@ -105,8 +105,8 @@ class Protocol:
             values[key] = convert(text, hints[key], f"`{name}` of protocol `{self.name}`")
         if not values:
             return self
-        said = tuple(f"{CHANGED}{key}={_plain(value)}" for key, value in values.items())
-        return replace(self, **values, departures=(*self.departures, *said), published=False)
+        departures = tuple(f"{CHANGED}{key}={_plain(value)}" for key, value in values.items())
+        return replace(self, **values, departures=(*self.departures, *departures), published=False)
 
     def settings(self) -> dict[str, Any]:
         """The fields that shape numbers, as JSON has them."""

@@ -25,17 +25,17 @@ def vocabulary_for(words: str, name: str, dataset: Dataset) -> Vocabulary:
         return _ours(dataset)
     if not words.endswith(".txt"):
         return load_words(words, name, dataset)
-    found = Vocabulary.read(Path(words), background=dataset.background, repeats=True)
-    if len(found) != len(dataset.names):
+    vocabulary = Vocabulary.read(Path(words), background=dataset.background, repeats=True)
+    if len(vocabulary) != len(dataset.names):
         raise ValueError(
-            f"`{words}` has {len(found)} classes, and data set `{name}` has {len(dataset.names)}: "
+            f"`{words}` has {len(vocabulary)} classes, and data set `{name}` has {len(dataset.names)}: "
             f"{', '.join(dataset.names[:6])}, … Give one line for each label, in their order."
         )
-    return found
+    return vocabulary
 
 
 def _ours(dataset: Dataset) -> Vocabulary:
-    classes: list[tuple[str, ...]] = [(_as_written(one),) for one in dataset.names]
+    classes: list[tuple[str, ...]] = [(_as_written(name),) for name in dataset.names]
     if dataset.background is not None:
         rest = load_words(*BACKGROUND_OF).classes[0]
         # A word that is a class of its own is no word for the rest.

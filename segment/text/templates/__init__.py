@@ -97,12 +97,12 @@ def fill_templates(sentences: Sequence[str], word: str) -> list[str]:
 def _read(path: Path) -> tuple[Any, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        found = json.loads(text) if path.suffix == ".json" else [line for line in text.splitlines() if line.strip()]
+        sentences = json.loads(text) if path.suffix == ".json" else [line for line in text.splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise ValueError(
             f"templates `{path}` can't be read ({error}); they should be a .txt with a sentence in each line, or a "
             ".json with a list of sentences."
         ) from error
-    if not isinstance(found, list):
-        raise ValueError(f"templates `{path}` should be a JSON list of sentences; got {type(found).__name__}.")
-    return tuple(found)
+    if not isinstance(sentences, list):
+        raise ValueError(f"templates `{path}` should be a JSON list of sentences; got {type(sentences).__name__}.")
+    return tuple(sentences)
