@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from diagnostics import load_backbone, probe
+from diagnostics.detectors import DETECTORS
 
 # What is known of vit_tiny_patch16_224 (augreg) on photographs at 224: see the fixture `measured`.
 JUMP = 8
@@ -64,3 +68,31 @@ def test_same_class_auc_peaks_in_the_middle_and_drops_after(measured):
         assert peak in (7, 8)
         assert float(curve.max()) - float(curve.sel(layer=10)) > 0.015
         assert float(curve.max()) - float(curve.sel(layer=1)) > 0.05
+
+
+@pytest.fixture(scope="module")
+def without(shared):
+    """Relative patch norms (120, 256) of 10 images and 12 layers of DINOv2-S/14, which has no norm outliers."""
+    backbone = load_backbone(
+        f"timm:vit_small_patch14_dinov2@{shared / 'data' / 'vit_small_patch14_dinov2.safetensors'}"
+    )
+    images = sorted((shared / "data" / "voc2012_subset" / "JPEGImages").glob("*.jpg"))[::15]
+    norms = probe(backbone, images, measures=["norms"], size="224")["norm"]
+    flat = torch.from_numpy(norms.values.reshape(120, -1))
+    return flat / flat.quantile(0.5, dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("rule", ["otsu", "mad", "mixture", "knee"])
+def test_adaptive_rules_mark_the_outliers_of_one_model_and_next_to_none_in_another_without(rule, told, without):
+    detector = DETECTORS.build(f"adaptive:detector=relative-norm,rule={rule}")
+    norms = told["norm"].sel(layer=slice(JUMP, None))
+    flat = torch.from_numpy(norms.values.reshape(-1, norms.sizes["row"] * norms.sizes["col"]))
+    relative = flat / flat.quantile(0.5, dim=1, keepdim=True)
+    marked = detector.mark(relative)
+    # The gap takes none away; a few lie below the rule's own cut.
+    far = relative > 10
+    assert torch.equal(marked & far, replace(detector, gap=0, most=1).mark(relative) & far)
+    assert (marked & far).sum() >= 0.97 * far.sum()
+    assert marked.sum() <= 1.1 * (relative > 3).sum()
+    assert detector.mark(without).any(dim=1).sum() <= 3
+    assert detector.mark(without).sum() <= 3

@@ -14,7 +14,7 @@ from attention_outliers.papers.figure_maps import STRIPES
 from attention_outliers.papers.inputs import FigureInputs
 from diagnostics.backbones.base import attention_weights
 from diagnostics.images.label_maps import patch_labels_at
-from diagnostics.measures import UNLABELED
+from diagnostics.measures import UNLABELED, attention
 
 HOT = 5  # patches that most is looked at; our choice
 FOLLOWS = 0.5  # rank correlation from which one thing is said to follow another; our choice
@@ -63,9 +63,8 @@ def likeness(rows: Tensor) -> float:
 
 
 def stripe_contrast(between: Tensor) -> float:
-    """Largest over median of what patches receive from patches: (N, N) -> at least 1. Our measure of stripes."""
-    received = between.float().mean(dim=0)
-    return float(received.max() / received.quantile(0.5))
+    """Largest over median of what patches receive from patches: (N, N) -> 1…100 N. Our measure of stripes."""
+    return float(attention.stripe_contrast(between.float().mean(dim=0)))
 
 
 def hottest(received: Tensor, count: int = HOT) -> Tensor:

@@ -38,6 +38,9 @@ class AttentionRank1(ThresholdDetector):
     Score: N · v_j², v of length 1, from the patch-patch map averaged over heads; at least 0, at most N, mean 1. Where
     all queries attend to the same few patches, the map is nearly a column of ones times one row, and v is that row.
     Source: ours; that stripes make attention nearly of rank one is seen in CLIPtrase (ECCV 2024), Fig 2.
+
+    Extreme values: finite for finite queries and keys; 0 where patches get no attention. In bf16 marks differ near
+    the line.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")

@@ -26,6 +26,10 @@ class ChannelPeak(ThresholdDetector):
     `profile="peak"` takes the largest |x| instead, which a single outlier can lead. Each image on its own.
     Source: RF-CLIP (AAAI 2026, arXiv:2511.16170), by its description: no code is released. It doesn't say how signs
     are handled; we take magnitudes, since massive channels are negative in some models.
+
+    Extreme values: finite for entries up to 1e35. Equal patches have equal scores: if one channel dominates them,
+    all are marked, as their own share is what counts. In bf16 the dominant channels may be others where several are
+    close, and marks differ with them.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.layout import Layout
+from diagnostics.measures.lengths import unit_vectors
 from diagnostics.taps import Recording
 
 
@@ -24,6 +24,9 @@ class ClassResidual(ThresholdDetector):
     made.
     Source: leaves162/CLIPtrase 2b7de61; to detect by it, and by this score, is ours. The paper's Eq 7 is another rule,
     see `self-correlation`.
+
+    Extreme values: only directions count, so any length is right; a zero vector has cosine 0. In bf16 marks differ
+    near the line.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key", "value")
@@ -40,7 +43,7 @@ class ClassResidual(ThresholdDetector):
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         excess = []
         for name in self.needs:
-            unit = F.normalize(recording[name].float(), dim=-1)
+            unit = unit_vectors(recording[name].float())
             patches = layout.patches(unit, dim=2)
             # Both terms are inner products with the column's patch, so one with their difference.
             away = layout.class_token(unit, dim=2) - patches.mean(dim=2)

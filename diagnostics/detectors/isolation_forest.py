@@ -21,6 +21,9 @@ class IsolationForest(ThresholdDetector):
     Score: minus scikit-learn's `score_samples`, in (0, 1]; no unit. Seeded: the same image has the same scores. Runs
     on the CPU, in tenths of a second an image. An image with a nan or infinite value has nan scores and no outliers.
     Source: Liu, Ting and Zhou, Isolation forest, ICDM 2008; scikit-learn's defaults.
+
+    Extreme values: at most 1, for entries up to 1e37; 0.5 where all are equal. In bf16 it is not comparable: random
+    cuts fall elsewhere.
     """
 
     published: ClassVar[str] = (

@@ -29,6 +29,9 @@ class KNearest(NeighborDetector, ThresholdDetector):
     is 0 (more than half of the patches are copies) the furthest patch has 1e6; equal patches have 0.
     An image with a nan or infinite value has nan scores and no outliers.
     Source: Ramaswamy et al., SIGMOD 2000 (k-th distance); Angiulli and Pizzuti, PKDD 2002 (mean). The ratio is ours.
+
+    Extreme values: at most 1e6. One patch of 1e30 makes copies of all others to double precision. In bf16 marks
+    differ near the line.
     """
 
     published: ClassVar[str] = "no threshold is published: the sources rank and take the n largest."

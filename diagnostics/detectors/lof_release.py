@@ -34,6 +34,9 @@ class LofRelease(NeighborDetector):
     196, 13 of 256, 3 of 49 patches, outliers or not; none where all scores are equal. Blind to a cluster of more than
     `neighbors` outliers. An image with a nan or infinite value has nan scores and no outliers.
     Source: SuleBai/SC-CLIP 0417ba9, clip/model.py; paper arXiv:2411.15869.
+
+    Extreme values: at most 1e12, beside patches that are copies of each other. One patch of 1e30 makes copies of
+    all others to double precision. In bf16 the last of the marked differ: the quota reaches into ordinary patches.
     """
 
     # Deviation: the released code computes distances in the model's dtype, fp16 on a GPU; we compute them in fp32.

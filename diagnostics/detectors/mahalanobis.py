@@ -65,6 +65,9 @@ class Mahalanobis(ThresholdDetector):
     equal. An image with a nan or infinite value has nan scores and no outliers.
     Source: Mahalanobis 1936; shrinkage: Ledoit and Wolf 2004; a nearest part as in Rousseeuw's minimum covariance
     determinant (1985), in one step; the ratio is ours.
+
+    Extreme values: in double precision, at most 1e6. In bf16 patches beyond the part that is kept change places,
+    and marks differ near the line.
     """
 
     published: ClassVar[str] = "no threshold is published for patches; the textbook's chi-square needs N far above D."

@@ -24,6 +24,9 @@ class Massive(ThresholdDetector):
     it is the lower middle one.
     Source: Sun et al. 2024, arXiv:2402.17762, Sec 2, by whom |x| exceeds 100 and is about 1000 times the median or
     more. Both are taken strictly here.
+
+    Extreme values: finite for finite tokens; at most the largest |x| over `absolute`. In bf16 marks differ near the
+    line.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)

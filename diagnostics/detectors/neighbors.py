@@ -15,6 +15,9 @@ from diagnostics.taps import Recording
 
 # Share of two squared lengths below which double precision can't tell their squared distance from 0: our choice.
 SAME = 1e-13
+# Largest entry that is left as it is; images with larger ones are scaled down to it. And the greatest score: beside
+# copies of each other, which have no distance, any other patch would be infinitely lonely. Our choice, both.
+LARGEST, GREATEST_SCORE = 1e6, 1e12
 
 
 class NeighborDetector(Detector):
@@ -45,7 +48,13 @@ class NeighborDetector(Detector):
 
     @final
     def score(self, recording: Recording, layout: Layout) -> Tensor:
-        return score_whole(patch_features(recording, layout, self.tap), self.score_features)
+        return score_whole(patch_features(recording, layout, self.tap), self._scaled)
+
+    def _scaled(self, features: Tensor) -> Tensor:
+        # Scores are ratios of distances, which know no scale; squares of large ones would leave fp32.
+        largest = features.abs().amax(dim=(1, 2), keepdim=True)
+        scores = self.score_features(features / (largest / LARGEST).clamp_min(1))
+        return scores.clamp_max(GREATEST_SCORE)
 
     @abstractmethod
     def score_features(self, features: Tensor) -> Tensor:

@@ -21,6 +21,9 @@ class NormTopK(Detector):
     has all of them marked.
     Source: released code of SFP (Kimsure/SFP 2804f5b, option `L2`) and of SC-CLIP's first commit
     (SuleBai/SC-CLIP 74471da).
+
+    Extreme values: right up to the largest number of fp32; of equal patches the first are taken. In bf16 the last
+    of the marked differ: they lie among ordinary patches.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diagnostics.backbones.base import attention_weights
 from diagnostics.layout import Layout
+from diagnostics.measures.attention import attention_rows
 
 
 def patch_map(q: Tensor, k: Tensor, layout: Layout) -> Tensor:
@@ -18,5 +18,5 @@ def patch_map(q: Tensor, k: Tensor, layout: Layout) -> Tensor:
     keys = k.float()
     total = torch.zeros(q.shape[0], layout.count, layout.tokens, device=q.device)
     for head in range(q.shape[1]):
-        total += attention_weights(queries[:, head], keys[:, head])
+        total += attention_rows(queries[:, head], keys[:, head])
     return layout.patches(total, dim=2) / q.shape[1]

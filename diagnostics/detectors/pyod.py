@@ -28,6 +28,9 @@ class Pyod(Detector):
     patches is marked, outliers or not, by PyOD's own rule. Models that take a `random_state` get `seed`; other random
     ones are not repeatable. Runs on the CPU. An image with a nan or infinite value has nan scores and no outliers.
     Needs the optional library: pip install pyod. Source: Zhao, Nasrullah and Li, PyOD, JMLR 20 (2019).
+
+    Extreme values: what the model makes of them. In bf16 the last of the marked differ: the quota reaches into
+    ordinary patches.
     """
 
     quota: ClassVar[bool] = True

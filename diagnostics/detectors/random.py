@@ -27,6 +27,9 @@ class RandomScores(Detector):
     the same scores in every batch and on every device, and other ones at other layers. Scores belong to places: they
     don't follow a permutation or a flip. An image with a nan or infinite value has nan scores and no outliers.
     Source: ours.
+
+    Extreme values: any finite entry will do. In bf16 it is not comparable: another order of lengths is another
+    draw.
     """
 
     quota: ClassVar[bool] = True

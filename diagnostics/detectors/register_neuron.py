@@ -50,6 +50,9 @@ class RegisterNeuron(ThresholdDetector):
     An image with a nan or infinite value has nan scores and no outliers. Without `fitted` scoring raises ValueError.
     Source: Jiang et al., Vision transformers don't need trained registers, 2025; nickjiang2378/test-time-registers
     860df43. Scoring tokens by the neurons, and the vote, are ours.
+
+    Extreme values: a vote is at most 1, however active the neuron. In bf16 the best neurons may come in another
+    order; find and score them in one precision.
     """
 
     published: ClassVar[str] = (

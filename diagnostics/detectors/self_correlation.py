@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.layout import Layout
 from diagnostics.measures.attention import attention_statistics
+from diagnostics.measures.lengths import unit_vectors
 from diagnostics.taps import Recording
 
 STREAMS = ("query", "key", "value")
+# Entries whose inner products fp32 holds, and the greatest excess, so that means of it stay in fp32. Our choice, both.
+LARGEST, GREATEST = 1e15, 1e36
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,9 @@ class SelfCorrelation(ThresholdDetector):
     the mean and in the softmax.
     Source: CLIPtrase (Shao et al., ECCV 2024), Eq 3 and 7; the other two weights are ours. Its released code
     (leaves162/CLIPtrase 2b7de61) does not hold this rule, see `class-residual`.
+
+    Extreme values: finite; inner products beyond 1e36 count as that. In bf16 the order of ordinary
+    patches differs.
     """
 
     needs: ClassVar[tuple[str, ...]] = STREAMS
@@ -64,7 +69,14 @@ class SelfCorrelation(ThresholdDetector):
             # Rows sum to 1, so that the mean is known.
             return 1 / vectors.shape[2] - attention_statistics(vectors, vectors, layout, {"self"})["self"]
         if self.weights == "cosine":
-            vectors = F.normalize(vectors, dim=-1)
+            vectors = unit_vectors(vectors)
         # The mean of inner products is the inner product with the mean.
+        largest = vectors.abs().amax(dim=(2, 3), keepdim=True)
+        scale = largest.where(largest > LARGEST, 1.0)
+        vectors = vectors / scale
         patches = layout.patches(vectors, dim=2)
-        return (patches * (vectors.mean(dim=2, keepdim=True) - patches)).sum(dim=-1)
+        excess = (patches * (vectors.mean(dim=2, keepdim=True) - patches)).sum(dim=-1)
+        # The scale twice, each time within fp32: its square alone may leave it.
+        for _ in range(2):
+            excess = (excess * scale[..., 0]).clamp(-GREATEST, GREATEST)
+        return excess

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone, Block
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.features import patch_features, score_whole
 from diagnostics.layout import Layout
+from diagnostics.measures.lengths import unit_vectors
 from diagnostics.taps import Recording, resolve_layer
 
 
@@ -71,6 +71,9 @@ class SingularDefect(ThresholdDetector):
     attention by the identity. The images that `fitted` gets are not looked at. An image with a nan or infinite value
     has nan scores and no outliers. Without `fitted` scoring raises ValueError.
     Source: Wang et al., SINDER: repairing the singular defects of DINOv2, ECCV 2024.
+
+    Extreme values: only the direction counts, so any length is right; equal patches have equal scores: all are
+    marked, or none. In bf16 marks differ near the line.
     """
 
     published: ClassVar[str] = "SINDER: DINOv2 from the middle layers on; it draws angles and fixes no threshold."
@@ -111,4 +114,4 @@ class SingularDefect(ThresholdDetector):
                 f"{features.shape[-1]}. Fit it to this one: detector.fitted(backbone, images, layer)."
             )
         direction = torch.tensor(self.direction, device=features.device)
-        return score_whole(features, lambda whole: (F.normalize(whole, dim=-1) @ direction).abs())
+        return score_whole(features, lambda whole: (unit_vectors(whole) @ direction).abs())

@@ -13,17 +13,23 @@ from diagnostics.layout import Layout
 from diagnostics.measures.attention import attention_statistics, class_row
 from diagnostics.taps import Recording
 
+# Our choice: a ratio above it says no more than that the patch attends to itself next to not at all.
+GREATEST_RATIO = 1e6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Som(ThresholdDetector):
     """Marks patches to which the class token attends more than they do to themselves.
 
-    Score: A[cls,i] / A[i,i], at least 0, 1 is a tie; with `compare="difference"` it is A[cls,i] - A[i,i], in (-1, 1),
-    and the tie is at 0. `threshold` is the tie unless given. The matrix A is not made.
+    Score: A[cls,i] / A[i,i], from 0 to 1e6, 1 is a tie; with `compare="difference"` it is A[cls,i] - A[i,i], in
+    (-1, 1), and the tie is at 0. `threshold` is the tie unless given. The matrix A is not made.
     `heads="mean"` averages the maps first; with `heads="vote"` a patch is marked where the rule holds in more than
     `vote_share` of the heads. Its score is then that of the head on which the vote hangs, so any threshold can vote.
     `replace` keeps the threshold: give it along with another `compare`.
     Source: SFP (Jin et al., ICCV 2025), Eq 4, which writes one map: how heads are reduced is our choice.
+
+    Extreme values: finite for finite queries and keys; equal tokens tie, so that rounding decides. In bf16 marks
+    differ near the tie.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")
@@ -59,7 +65,7 @@ class Som(ThresholdDetector):
         if self.compare == "difference":
             excess = by_class - by_self
         else:
-            excess = by_class / by_self.clamp_min(torch.finfo(by_self.dtype).tiny)
+            excess = (by_class / by_self.clamp_min(torch.finfo(by_self.dtype).tiny)).clamp_max(GREATEST_RATIO)
         if self.heads == "mean":
             return excess
         # More than the share of H heads are at least ⌊share·H⌋ + 1, so the least of that many best heads decides.

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diagnostics.backbones.base import attention_weights
 from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
 from diagnostics.measures.queries import chosen_patches, outside_the_grid, query_coordinate
@@ -27,9 +26,38 @@ CHUNK_BYTES_GPU = 256 * 2**20
 LANCZOS_STEPS = 6
 LANCZOS_TOLERANCE = 1e-5
 
+# Least column of a stripe contrast, as a share of the mean column. Our choice: the median column of ViT-Ti/16 never
+# falls below it, though its outliers draw most attention from layer 10 on; that of a head with few keys, as in layer 1
+# of DINOv2-S/14, does.
+LEAST_COLUMN = 0.01
+
 MAPS = ("image", "layer", "head", "row", "col")
 HEADS = ("image", "layer", "head")
 SFP = "SFP (Jin et al., ICCV 2025), Eq 4"
+
+
+def attention_rows(q: Tensor, k: Tensor) -> Tensor:
+    """softmax(q·kᵀ/√d) in fp32: (…, R, d), (…, T, d) -> (…, R, T), rows sum to 1.
+
+    Where a product could leave fp32 all are made in double precision, so that finite queries and keys have finite
+    attention, even if the network's own overflowed there.
+    """
+    queries, keys = q.float() * q.shape[-1] ** -0.5, k.float()
+    return _softmax_of_products(queries, keys, wide=_products_leave_fp32(queries, keys))
+
+
+def _softmax_of_products(queries: Tensor, keys: Tensor, *, wide: bool) -> Tensor:
+    if wide:
+        return (queries.double() @ keys.double().mT).softmax(dim=-1).float()
+    return (queries @ keys.mT).softmax(dim=-1)
+
+
+def _products_leave_fp32(queries: Tensor, keys: Tensor) -> bool:
+    """Whether an entry of queries·keysᵀ could be infinite in fp32."""
+    if not queries.numel() or not keys.numel():
+        return False
+    largest = float(queries.abs().amax()) * float(keys.abs().amax()) * queries.shape[-1]
+    return largest > torch.finfo(torch.float32).max / 2
 
 
 def class_row(q: Tensor, k: Tensor, layout: Layout) -> Tensor:
@@ -37,8 +65,7 @@ def class_row(q: Tensor, k: Tensor, layout: Layout) -> Tensor:
 
     One row of the softmax; the matrix is not made. What goes to prefix tokens is left out, so rows sum to at most 1.
     """
-    query = layout.class_token(q, dim=2).float()[:, :, None]
-    rows = ((query * q.shape[-1] ** -0.5) @ k.float().mT).softmax(dim=-1)
+    rows = attention_rows(layout.class_token(q, dim=2)[:, :, None], k)
     return layout.patches(rows[:, :, 0], dim=2)
 
 
@@ -56,6 +83,7 @@ def attention_statistics(
     batch, heads, tokens, width = q.shape
     queries = (q.float() * width**-0.5).flatten(0, 1)
     keys = k.float().flatten(0, 1)
+    wide = _products_leave_fp32(queries, keys)
     pairs = batch * heads
     budget = (CHUNK_BYTES_GPU if q.is_cuda else CHUNK_BYTES_CPU) // 4
     rows = tokens if "rank" in wanted else max(1, min(tokens, budget // tokens))
@@ -77,7 +105,7 @@ def attention_statistics(
         some = slice(first, first + at_once)
         for start in range(0, tokens, rows):
             stop = min(start + rows, tokens)
-            attention = (queries[some, start:stop] @ keys[some].mT).softmax(dim=-1)  # (p, r, T)
+            attention = _softmax_of_products(queries[some, start:stop], keys[some], wide=wide)  # (p, r, T)
             _add_rows(found, some, attention, start, layout, distances)
     if "received" in found:
         found["received"] /= layout.count
@@ -187,8 +215,14 @@ def _largest_squared_singular_value(maps: Tensor, steps: int) -> tuple[Tensor, T
 
 
 def stripe_contrast(received: Tensor) -> Tensor:
-    """Largest over median received mass: (…, N) -> (…), 1 where no column stands out."""
-    return received.amax(dim=-1) / torch.quantile(received, 0.5, dim=-1).clamp_min(torch.finfo(received.dtype).tiny)
+    """Largest over median received mass: (…, N) -> (…), from 1 to 100 N; 1 where no column stands out.
+
+    A median below a hundredth of the mean counts as that: most columns get next to nothing then, and how little is a
+    matter of rounding. 1 where no column gets anything. Source: ours.
+    """
+    mean = received.mean(dim=-1)
+    usual = torch.quantile(received, 0.5, dim=-1).maximum(LEAST_COLUMN * mean)
+    return torch.where(mean == 0, 1.0, received.amax(dim=-1) / usual)
 
 
 def _statistics(view: LayerView, name: str) -> Tensor:
@@ -205,6 +239,10 @@ class ClassAttention(Measure):
     """Attention of the class token to each patch, per head.
 
     Unit: share of the row, 1/T is even. Source: SFP Eq 4 and supplement Fig 1 d; CLIPtrase Fig 2.
+
+    Extreme values: shares of one row, finite for finite queries and keys. Products of queries and keys beyond fp32
+    are made in double precision. In bf16 shares differ by about a per cent of themselves, single ones by tens of
+    per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")
@@ -226,6 +264,9 @@ class SelfAttention(Measure):
     """Attention of each patch to itself (the diagonal), per head.
 
     Unit: share of the row, 1/T is even. Source: SFP Eq 4.
+
+    Extreme values: finite for finite queries and keys. Products of queries and keys beyond fp32 are made in double
+    precision. In bf16 shares differ by about a per cent of themselves, single ones by tens of per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")
@@ -245,6 +286,11 @@ class ReceivedAttention(Measure):
 
     Unit: share of a row, 1/T is even. Stripe contrast is the largest over the median column mean.
     Source: stripes of CLIPtrase Fig 2 and SFP supplement Fig 1 a; the numbers are ours.
+
+    Extreme values: finite for finite queries and keys. Products of queries and keys beyond fp32 are made in double
+    precision. `stripe_contrast` lies between 1 and 100 N: a median column below a hundredth of the mean one counts
+    as that; 1 where no patch gets any attention. In bf16 shares differ by about a per cent of themselves, small
+    ones by tens of per cent, and the contrast by up to a twentieth.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")
@@ -271,6 +317,9 @@ class PrefixAttention(Measure):
     """Attention that the class token and each register receive: the column mean over patch queries, per head.
 
     Unit: share of a row. Source: Darcet et al. 2024, arXiv:2309.16588 (registers take the outliers' part).
+
+    Extreme values: finite for finite queries and keys. Products of queries and keys beyond fp32 are made in double
+    precision. In bf16 it moves by up to a twentieth of itself.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")
@@ -296,6 +345,9 @@ class AttentionEntropy(Measure):
     """Entropy of the attention rows, mean over all queries, per head.
 
     Unit: nat; 0 is one key, ln T is even. Source: Zhai et al. 2023, arXiv:2303.06296, Sec 3.
+
+    Extreme values: 0 where each query has one key, finite for finite queries and keys. Products of queries and keys
+    beyond fp32 are made in double precision. In bf16 it is comparable to about a per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")
@@ -314,6 +366,9 @@ class RankOneShare(Measure):
     """Share of the patch-patch map that one column times one row explains, per head.
 
     Unit: 1; 1 where every query attends alike. Source: ours; stripes make a map nearly of rank one.
+
+    Extreme values: NaN where fp32 leaves patches no attention at all, else finite. Products of queries and keys
+    beyond fp32 are made in double precision. In bf16 it is comparable to about a per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")
@@ -333,6 +388,10 @@ class AttentionDistance(Measure):
 
     Weights are renormalized over the patches. Unit: pixel of the network's input.
     Source: Dosovitskiy et al. 2021, arXiv:2010.11929, Fig 7 and App D.7; leaving out the prefix tokens is our choice.
+
+    Extreme values: NaN where a query leaves patches no attention in fp32, else at most the diagonal of the image.
+    Products of queries and keys beyond fp32 are made in double precision. In bf16 it is comparable to about a per
+    cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")
@@ -353,6 +412,9 @@ class QueryAttention(Measure):
 
     `patches` are row-major numbers of patches from 0; empty means the center patch. `heads="mean"` averages the heads.
     Unit: share of the row. Source: CLIPtrase Fig 2 (its 90th patch), SC-CLIP Fig 2 a, SFP supplement Fig 1 b-c.
+
+    Extreme values: finite for finite queries and keys. Products of queries and keys beyond fp32 are made in double
+    precision. In bf16 shares differ by about a per cent of themselves, single ones by tens of per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("query", "key")
@@ -376,8 +438,7 @@ class QueryAttention(Measure):
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         index = [view.layout.prefix + patch for patch in chosen_patches(self.patches, view.layout)]
-        queries = view["query"][:, :, index].float() * view["query"].shape[-1] ** -0.5
-        rows = (queries @ view["key"].float().mT).softmax(dim=-1)
+        rows = attention_rows(view["query"][:, :, index], view["key"])
         maps = view.layout.to_map(view.layout.patches(rows, dim=3), dim=3)
         if self.heads == "mean":
             return {"query_attention_mean": maps.mean(dim=1)}
@@ -390,6 +451,9 @@ class AttentionMaps(Measure):
 
     `heads="mean"` averages the heads. Rows are queries. Unit: share of the row.
     Source: CLIPtrase Fig 2, SFP supplement Fig 1 a.
+
+    Extreme values: finite for finite queries and keys. Products of queries and keys beyond fp32 are made in double
+    precision. In bf16 shares differ by about a per cent of themselves, single ones by tens of per cent.
     """
 
     # From queries and keys, so that maps of a bf16 backbone are in fp32 like all other measures.
@@ -406,7 +470,7 @@ class AttentionMaps(Measure):
         return (Variable("attention", dims, "1", "attention", source),)
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
-        weights = attention_weights(view["query"].float(), view["key"].float())
+        weights = attention_rows(view["query"], view["key"])
         if self.heads == "mean":
             return {"attention_mean": weights.mean(dim=1)}
         return {"attention": weights}

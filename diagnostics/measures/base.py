@@ -55,8 +55,14 @@ class Measure(Protocol):
     """A measure: which taps it needs, which variables it yields, and the numbers of one layer.
 
     `variables` may depend on the settings, never on the images. `measure` returns, for each variable, a tensor of
-    its dims less `layer`: dims ("image", "layer", "head", "row", "col") -> (B, H, rows, cols). A part derives from this
-    interface, so that only what it does differently is written in it.
+    its dims less `layer`: dims ("image", "layer", "head", "row", "col") -> (B, H, rows, cols). A variable without
+    `image` is a sum over images: runs add it up. A part derives from this interface, so that only what it does
+    differently is written in it.
+
+    Arithmetic is in fp32 or fp64 whatever the taps' precision: what still differs in bf16 is the network. A docstring
+    says what extreme values do and what is not comparable in bf16. NaN and infinity in a tap are the network's own
+    overflow: they give NaN (or infinity where the measure is a size), -1 for counts, in their own image; `probe` names
+    such images.
     """
 
     @property

@@ -31,14 +31,16 @@ def channel_means(tokens: Tensor, *, normalize: Normalize = "max") -> Tensor:
     """Mean of each channel over an image's tokens: (B, T, D) -> (B, D).
 
     `max` divides by the image's largest |mean|, so that values lie in [-1, 1]; `sum` by the sum of |mean|, so that
-    they are shares; `none` leaves the model's unit. nan where all means are 0, unless `none`.
+    they are shares; `none` leaves the model's unit. All 0 where all means are 0.
     Source: ClearCLIP, Fig 4 c, which does not say what its means are normalized by.
     """
     means = tokens.mean(dim=1)
     if normalize == "none":
         return means
-    sizes = means.abs()
-    return means / (sizes.amax(dim=1, keepdim=True) if normalize == "max" else sizes.sum(dim=1, keepdim=True))
+    # By the largest first: the sum of large means would leave fp32.
+    largest = means.abs().amax(dim=1, keepdim=True)
+    means = means / largest.where(largest != 0, 1.0)
+    return means if normalize == "max" else means / means.abs().sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def sorted_channel_means(means: xr.DataArray) -> xr.DataArray:
@@ -77,12 +79,14 @@ def massive_activations(tokens: Tensor, *, absolute: float = 100.0, ratio: float
 def channel_kurtosis(tokens: Tensor) -> Tensor:
     """mean_j s_j⁴ / (mean_j s_j²)² with s_j the RMS of channel j over tokens: (B, T, D) -> (B), in [1, D].
 
-    1 where all channels are equally large, D where one carries all. nan where all entries are 0.
+    1 where all channels are equally large, also all 0; D where one carries all.
     Source: He et al. 2024, arXiv:2405.19279, Sec 2.
     """
-    power = tokens.square().mean(dim=1)
-    # Relative to the mean first: the fourth power of a large model's entries would leave fp32.
-    return (power / power.mean(dim=1, keepdim=True)).square().mean(dim=1)
+    # Relative to the largest entry, and then to the mean: squares and fourth powers of large entries would leave fp32.
+    largest = tokens.abs().amax(dim=(1, 2), keepdim=True)
+    power = (tokens / largest.where(largest != 0, 1.0)).square().mean(dim=1)
+    mean = power.mean(dim=1, keepdim=True)
+    return torch.where(mean[:, 0] == 0, 1.0, (power / mean).square().mean(dim=1))
 
 
 def _peaks(view: LayerView) -> Tensor:
@@ -97,6 +101,8 @@ class ChannelPeak(Measure):
     """Largest magnitude of each channel over the patches that leave the block.
 
     Unit: the model's own. Source: ours.
+
+    Extreme values: no arithmetic, so any finite entry is right. In bf16 a peak moves by some per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)
@@ -115,6 +121,10 @@ class TopChannels(Measure):
     """The `k` channels of largest magnitude over the patches that leave the block, largest first.
 
     `top_channel` numbers channels from 0; `rank` counts from 1. Source: ours.
+
+    Extreme values: equal channels come in no fixed order, so numbers mean nothing where all tokens are 0; -1 in an
+    image with NaN. In bf16 the numbers are not comparable but for channels far above the others: an index has no
+    small error.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)
@@ -140,7 +150,12 @@ class TopChannels(Measure):
         if self.k > peaks.shape[1]:
             raise ValueError(f"`k` should be at most the {peaks.shape[1]} channels of this model; got {self.k}.")
         top = peaks.topk(self.k, dim=1)
-        return {"top_channel": top.indices.int(), "top_channel_value": top.values}
+        # NaN is larger than all to `topk`: in an image that holds it the numbers would say nothing.
+        broken = top.values.isnan().any(dim=1, keepdim=True)
+        return {
+            "top_channel": top.indices.masked_fill(broken, -1).int(),
+            "top_channel_value": top.values.masked_fill(broken, torch.nan),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +164,9 @@ class ChannelMean(Measure):
 
     Over all tokens, prefix included, as ClearCLIP's X is T x D; `tokens="patches"` leaves the prefix out.
     Source: ClearCLIP, arXiv:2407.12442, Fig 4 c, drawn by `sorted_channel_means`.
+
+    Extreme values: all 0 where all means are 0; right for entries up to 1e35. In bf16 means of channels of both
+    signs are not comparable one by one: they are small differences of large sums.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_in",)
@@ -177,6 +195,9 @@ class MassiveCount(Measure):
     An entry is massive if |x| > `absolute` and |x| > `ratio` x the median |x| of the image's hidden state, which is
     all tokens, prefix included; `tokens="patches"` leaves the prefix out. -1 where the image holds nan.
     Source: Sun et al. 2024, arXiv:2402.17762, Sec 2.
+
+    Extreme values: 0 where all entries are equal or 0; any finite entry is right. In bf16 the count is not
+    comparable where entries lie near a line.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)
@@ -208,6 +229,9 @@ class ChannelKurtosis(Measure):
 
     1 means evenly, D that one channel carries all. Over all tokens, prefix included; `tokens="patches"` leaves the
     prefix out. Source: He et al. 2024, arXiv:2405.19279, Sec 2.
+
+    Extreme values: relative to the largest entry, so any finite one is right; 1 where all entries are equal or 0. In
+    bf16 it moves by some per cent where a few channels carry all.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)

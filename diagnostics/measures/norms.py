@@ -12,18 +12,21 @@ from torch import Tensor
 
 from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
+from diagnostics.measures.lengths import vector_norm
 from diagnostics.measures.tokens import STREAMS, Tokens, per_stream, stream_coordinates
 
 DARCET = "Darcet et al. 2024, arXiv:2309.16588, Sec 2"
 CLEARCLIP = "ClearCLIP, arXiv:2407.12442"
+# Our choice: a ratio above it says no more than that the median is next to nothing.
+GREATEST_RATIO = 1e6
 
 
 def token_norms(tokens: Tensor) -> Tensor:
-    """L2 norm of each token: (B, T, D) -> (B, T), at least 0.
+    """L2 norm of each token: (B, T, D) -> (B, T), at least 0; right also where squares leave fp32.
 
     Source: Darcet et al. 2024, arXiv:2309.16588, Sec 2, where outliers are tokens of high norm.
     """
-    return torch.linalg.vector_norm(tokens, dim=-1)
+    return vector_norm(tokens)
 
 
 def median_norm(norms: Tensor) -> Tensor:
@@ -35,11 +38,14 @@ def median_norm(norms: Tensor) -> Tensor:
 
 
 def norm_ratio(norms: Tensor) -> Tensor:
-    """Largest over median norm of the image: (B, N) -> (B), at least 1; 1 where all patches are equally long.
+    """Largest over median norm of the image: (B, N) -> (B), from 1 to 1e6; 1 where all patches are equally long.
 
-    Infinite where the median is 0, nan where all norms are 0. Source: ours.
+    A median below a millionth of the largest norm counts as that, so the ratio is 1e6 where the median is 0 and other
+    patches are not. Infinite norms, of which fp32 has no ratio, have NaN. Source: ours.
     """
-    return norms.amax(dim=-1) / median_norm(norms)
+    largest = norms.amax(dim=-1)
+    floor = largest / GREATEST_RATIO
+    return torch.where(largest == 0, 1.0, largest / median_norm(norms).maximum(floor))
 
 
 def norm_outliers(norms: Tensor, *, ratio: float) -> Tensor:
@@ -56,7 +62,7 @@ def frobenius_norm(tokens: Tensor) -> Tensor:
 
     Source: ClearCLIP, Fig 2.
     """
-    return torch.linalg.vector_norm(tokens, dim=(1, 2))
+    return vector_norm(tokens.flatten(1))
 
 
 def peak_value(tokens: Tensor) -> Tensor:
@@ -73,6 +79,10 @@ class Norms(Measure):
 
     Unit of `norm`: the model's own. `norm_outliers` counts the patches above `ratio` times the median.
     Source: Darcet et al. 2024, arXiv:2309.16588, who look at norms; median and ratio are ours.
+
+    Extreme values: norms are right up to the largest number of fp32; `norm_ratio` is at most 1e6, where the median
+    is 0, and 1 where all norms are. In bf16 the norms of a few outliers move by some per cent, and `norm_outliers`
+    with patches near the line: compare counts within one precision.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)
@@ -106,6 +116,8 @@ class ClassNorm(Measure):
     """Norm of the class token that leaves the block.
 
     Unit: the model's own. Source: Darcet et al. 2024, arXiv:2309.16588, Sec 2.
+
+    Extreme values: right up to the largest number of fp32. In bf16 it moves by some per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)
@@ -126,6 +138,8 @@ class PrefixNorm(Measure):
     """Norm of each prefix token (class token and registers) that leaves the block.
 
     Unit: the model's own. Source: Darcet et al. 2024, arXiv:2309.16588, Sec 3 (registers take the outliers' norms).
+
+    Extreme values: right up to the largest number of fp32. In bf16 it moves by some per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)
@@ -151,6 +165,9 @@ class Frobenius(Measure):
 
     Over all tokens, prefix included, as ClearCLIP's X is T x D; `tokens="patches"` leaves the prefix out.
     Unit: the model's own. Source: ClearCLIP, arXiv:2407.12442, Fig 2.
+
+    Extreme values: right up to the largest number of fp32, which is the most it can be. In bf16 it moves by some
+    per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = STREAMS
@@ -174,6 +191,8 @@ class Peak(Measure):
 
     Over all tokens, prefix included, as ClearCLIP's X is T x D; `tokens="patches"` leaves the prefix out.
     Unit: the model's own. Source: ClearCLIP, arXiv:2407.12442, Fig 4 b.
+
+    Extreme values: no arithmetic, so any finite entry is right. In bf16 it moves by some per cent.
     """
 
     needs: ClassVar[tuple[str, ...]] = STREAMS

@@ -21,6 +21,7 @@ MORE_STEPS = 4  # steps between looks
 TOLERANCE = 1e-4  # residual over eigenvalue at which a component counts as found
 # Below this share of the largest variance, fp32 has too few digits left for a component: then double precision.
 STEEP = 1e-4
+SMALLEST, LARGEST = 1e-6, 1e6  # largest entries of an image between which fp32 has room for all products
 SEED = 0  # of the starting vectors: a fixed start gives the same digits in every run
 
 
@@ -41,14 +42,19 @@ def principal_components(patches: Tensor, *, count: int = 3) -> Components:
     """
     broken = ~patches.flatten(1).isfinite().all(dim=1)
     finite = patches.float().masked_fill(broken[:, None, None], 0)
+    # Squares of squares of large entries would leave fp32, and those of small ones vanish.
+    largest = finite.abs().amax(dim=(1, 2), keepdim=True)
+    scale = largest.where(((largest < SMALLEST) | (largest > LARGEST)) & (largest > 0), 1.0)
+    finite = finite / scale
     scores, values, total = _decompose(finite, count)
     steep = values[:, -1] < STEEP * values[:, 0]
     if bool(steep.any()):
         exact = _decompose(finite[steep].double(), count)
         scores[steep], values[steep], total[steep] = (value.float() for value in exact)
     share = (values / total).masked_fill(total == 0, torch.nan)
-    largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))
-    scores = torch.where(largest < 0, -scores, scores)
+    peak = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))
+    number = torch.finfo(scores.dtype)
+    scores = (torch.where(peak < 0, -scores, scores) * scale).clamp(number.min, number.max)
     extra = count - values.shape[1]
     return Components(
         torch.nn.functional.pad(scores, (0, extra)).masked_fill(broken[:, None, None], torch.nan),
@@ -110,6 +116,10 @@ class PrincipalComponents(Measure):
 
     Of each image and layer on its own, centered; `component` counts from 1. Unit of `pca`: the model's own, signed so
     that the patch of largest magnitude is positive. Source: Pearson 1901; drawn as in SC-CLIP, arXiv:2411.15869, Fig 2.
+
+    Extreme values: scaled to the largest entry, so any finite one is right; scores are 0 and shares NaN where all
+    patches are equal. In bf16 components whose variances are close turn into each other, and a sign may flip:
+    compare the shares, and maps only where one component leads.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("block_out",)

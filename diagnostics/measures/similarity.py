@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
+from diagnostics.measures.lengths import unit_vectors
 from diagnostics.measures.queries import chosen_patches, outside_the_grid, query_coordinate
 
 
@@ -20,7 +20,7 @@ def cosine_affinity(patches: Tensor) -> Tensor:
 
     A zero patch has similarity 0 to all, itself included.
     """
-    unit = F.normalize(patches, dim=-1)
+    unit = unit_vectors(patches)
     return unit @ unit.mT
 
 
@@ -30,6 +30,9 @@ class PatchSimilarity(Measure):
 
     `patches` are row-major numbers of patches from 0; empty means the center patch. `tap` is the place to compare at.
     Unit: 1, in [-1, 1]; a zero patch has similarity 0 to all. Source: SC-CLIP, arXiv:2411.15869, Fig 7.
+
+    Extreme values: only directions count, so any length is right. In bf16 it is comparable to about 0.02; cosines
+    near 0 are not, one by one.
     """
 
     patches: tuple[int, ...] = ()
@@ -52,6 +55,6 @@ class PatchSimilarity(Measure):
         return query_coordinate(self.patches, layout)
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
-        unit = F.normalize(view.patches(self.tap), dim=-1)
+        unit = unit_vectors(view.patches(self.tap))
         queries = unit[:, list(chosen_patches(self.patches, view.layout))]
         return {"patch_similarity": view.layout.to_map(queries @ unit.mT, dim=2)}

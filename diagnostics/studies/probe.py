@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from diagnostics.images import Size
 from diagnostics.images.feed import ListedImage, Loaded, Loader, digest, label_source, list_images, stacked
 from diagnostics.layout import Grid, Layout, grid_of
 from diagnostics.measures import DEFAULT_MEASURES, MEASURES, AcrossLayers, LayerView, measures_of
-from diagnostics.measures.auc import pooled
+from diagnostics.measures.auc import POINTS, POOLED, RATES, coarse, pooled
 from diagnostics.measures.base import Variable
 from diagnostics.measures.tokens import STREAMS
 from diagnostics.options import RunKeywords, RunOptions, run_options
@@ -28,12 +29,15 @@ from diagnostics.studies.store import MEASURED, SKIPPED, RunStore, Sizes
 from diagnostics.taps import EachLayer, Recording
 
 PROBE_OPTIONS = ("size", "batch", "layers", "positions", "strict", "progress")
-RATES = ("fpr", "tpr")
-# What the pairs of all images together say; made at the end of a labeled run.
-POOLED = (
-    Variable("auc_pooled", ("layer",), "1", "AUC of same-class pairs of all images", "SC-CLIP, Fig 4 and 8"),
-    Variable("roc", ("layer", "bin", "rate"), "1", "ROC of same-class pairs of all images", "SC-CLIP, Fig 4 and 8"),
-)
+
+
+def summed_over(variable: Variable) -> bool:
+    """Whether a variable is summed over images instead of having them as a dim."""
+    return "image" not in variable.dims
+
+
+# The variables of a batch, and for each of its images the first layer whose output is damaged, 0 where none is.
+Measured = tuple[dict[str, np.ndarray], list[int]]
 
 
 class _Observer:
@@ -54,8 +58,10 @@ class _Observer:
         self.attention_wanted = {name for measure in measures for name in getattr(measure, "wants", ())}
         self.values: dict[str, list[Tensor]] = {}
         self.kept: list[list[Tensor]] = [[] for _ in measures]
+        self.damaged: list[Tensor] = []
 
     def _measure(self, layer: int, recording: Recording) -> None:
+        self.damaged.append(~recording["block_out", layer].isfinite().flatten(1).all(dim=1))
         shared = {"attention_wanted": self.attention_wanted}
         view = LayerView(layer, recording, self.layout, self.patch_size, self.labels, shared)
         for measure, kept in zip(self.measures, self.kept, strict=True):
@@ -65,9 +71,16 @@ class _Observer:
                 for name, value in measure.measure(view).items():
                     self.values.setdefault(name, []).append(value)
 
+    def first_damaged(self) -> Tensor:
+        """The first layer of each image whose block output has NaN or infinity, 0 where none has: (B) int64."""
+        damaged = torch.stack(self.damaged, dim=1)
+        layers = torch.tensor(sorted(self.tap.needs), device=damaged.device)
+        return torch.where(damaged.any(dim=1), layers[damaged.int().argmax(dim=1)], 0)
+
     def results(self) -> dict[str, Tensor]:
-        """All variables, image first, layers second: (B, L, …)."""
-        results = {name: torch.stack(values, dim=1) for name, values in self.values.items()}
+        """All variables, image first, layers second: (B, L, …); those without images (L, …)."""
+        summed = {variable.name for measure in self.measures for variable in measure.variables if summed_over(variable)}
+        results = {name: torch.stack(values, dim=int(name not in summed)) for name, values in self.values.items()}
         for measure, kept in zip(self.measures, self.kept, strict=True):
             if kept:
                 results |= measure.compare(torch.stack(kept))
@@ -85,7 +98,9 @@ def measure_images(
 ) -> dict[str, Tensor]:
     """The measures' variables of one batch: normalized (B, 3, h, w) -> tensors (B, L, …) on the backbone's device.
 
-    `labels` are patch labels (B, N). One forward pass up to the last layer asked for.
+    A variable without the dim `image` is summed over the batch, (L, …). `labels` are patch labels (B, N). One forward
+    pass up to the last layer asked for. Warns of images in which the network's own numbers leave the range of its
+    precision: what is measured from that layer on is NaN, or -1 for counts.
 
     Parameters
     ----------
@@ -120,6 +135,33 @@ def measure_images(
     >>> numbers["norm"].shape
     torch.Size([1, 12, 4, 4])
     """
+    results, damaged = _observed(backbone, images, measures, layers=layers, labels=labels, positions=positions)
+    for place in damaged.nonzero().flatten().tolist():
+        reason = _damage(int(damaged[place]), backbone, measures)
+        warnings.warn(f"image {place} of the batch: {reason}.", stacklevel=2)
+    return results
+
+
+def _damage(layer: int, backbone: Backbone, measures: Sequence[Any]) -> str:
+    """What to say of an image whose block outputs have NaN or infinity from a layer on."""
+    names = ", ".join(type(measure).__name__ for measure in measures)
+    precision = str(backbone.dtype).removeprefix("torch.")
+    return (
+        f"the network's own numbers leave the range of {precision} at layer {layer} (NaN or infinity in its output); "
+        f"from there on NaN, or -1 for counts, is the answer of {names}. Check the image and the weights"
+    )
+
+
+def _observed(
+    backbone: Backbone,
+    images: Tensor,
+    measures: Sequence[Any],
+    *,
+    layers: Sequence[int] | None,
+    labels: Tensor | None,
+    positions: str | None,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The variables of one batch, and the first damaged layer of each image, (B), see `_Observer.first_damaged`."""
     if backbone.device.type == "mps":
         raise ValueError("measures need double precision, which Apple's GPU lacks; load the backbone on `cpu`.")
     chosen = block_layers(layers, backbone.depth)
@@ -127,7 +169,7 @@ def measure_images(
     observer = _Observer(measures, chosen, backbone.layout(images), backbone.patch_size, labels)
     with torch.no_grad():
         backbone.trunk(images, stop=chosen[-1], tap=observer.tap, positions=positions)
-        return observer.results()
+        return observer.results(), observer.first_damaged()
 
 
 def probe(
@@ -149,8 +191,10 @@ def probe(
     interrupted resumes, and a store of another run raises. Without it the run is in memory.
 
     An image that can't be read is left out, and so is a label map: the store keeps the reason (`left_out`), a run in
-    memory warns. `strict` raises instead, and so does a run in which no image can be read. The data set has dims
-    image, layer (1…L), head, row, col, channel, stream…; images of several sizes share one grid, filled with NaN
+    memory warns. Where the network's own numbers overflow, the image stays in and the reason is kept likewise: its
+    measures are NaN from that layer on, -1 for counts. `strict` raises instead, and so does a run in which no image
+    can be read. The data set has dims image, layer (1…L), head, row, col, channel, stream…; images of several sizes
+    share one grid, filled with NaN
     beyond each image's own `rows` and `cols`.
 
     Options of the run: `layers`, `size`, `batch`, `positions`, `strict`, `progress`; see RunOptions.
@@ -222,7 +266,12 @@ def probe(
     work = partial(_measure_batch, backbone, parts, layers, options.positions)
     title = f"probe {backbone.spec}"
     for block in work_on_blocks(loader, work, options, title=title, blocks=store.pending()):
-        store.write(block.numbers, *_as_arrays(block, variables, store))
+        damages = _damages(block, listed, backbone, parts)
+        if damages and options.strict:
+            raise ValueError(f"{next(iter(damages.values()))}. Without `strict` the run goes on.")
+        arrays, status, reasons = _as_arrays(block, variables, store)
+        reasons = [reason or damages.get(number, "") for number, reason in zip(block.numbers, reasons, strict=True)]
+        store.write(block.numbers, arrays, status, reasons)
     if any(variable.name == "pair_histogram" for variable in variables):
         _write_pooled(store)
     _report_left_out(store, listed, silent=out is not None)
@@ -232,10 +281,10 @@ def probe(
 
 def _measure_batch(
     backbone: Backbone, parts: Sequence[Any], layers: Sequence[int], positions: str | None, batch: Sequence[Loaded]
-) -> dict[str, np.ndarray]:
-    """All variables of a batch of opened images: (B, L, …) each."""
+) -> Measured:
+    """All variables of a batch of opened images, (B, L, …) each or summed (L, …), and each image's damaged layer."""
     labels = [image.labels for image in batch if image.labels is not None]
-    measured = measure_images(
+    measured, damaged = _observed(
         backbone,
         stacked(batch),
         parts,
@@ -243,7 +292,19 @@ def _measure_batch(
         labels=torch.stack(labels) if labels else None,
         positions=positions,
     )
-    return {name: values.cpu().numpy() for name, values in measured.items()}
+    return {name: values.cpu().numpy() for name, values in measured.items()}, damaged.tolist()
+
+
+def _damages(
+    block: BlockResults[Measured], listed: Sequence[ListedImage], backbone: Backbone, parts: Sequence[Any]
+) -> dict[int, str]:
+    """Number of each image of a block in which the network's own numbers overflow -> what to say of it."""
+    return {
+        image.number: f"{listed[image.number].name}: {_damage(layer, backbone, parts)}"
+        for batch, (_, damaged) in block.batches
+        for image, layer in zip(batch, damaged, strict=True)
+        if layer
+    }
 
 
 def _report_left_out(store: RunStore, images: Sequence[ListedImage], *, silent: bool) -> None:
@@ -257,17 +318,22 @@ def _report_left_out(store: RunStore, images: Sequence[ListedImage], *, silent: 
 
 
 def _as_arrays(
-    block: BlockResults[dict[str, np.ndarray]], variables: Sequence[Variable], store: RunStore
+    block: BlockResults[Measured], variables: Sequence[Variable], store: RunStore
 ) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
     """What the store takes of a block: arrays padded to the common grid, status, reasons."""
+    summed = {variable.name for variable in variables if summed_over(variable)}
     measured = {
-        image.number: {name: values[place] for name, values in results.items()}
-        for batch, results in block.batches
+        image.number: {name: values[place] for name, values in results.items() if name not in summed}
+        for batch, (results, _) in block.batches
         for place, image in enumerate(batch)
     }
     arrays = {}
     for variable in variables:
         array = store.array(variable.name)
+        if summed_over(variable):
+            totals = [results[variable.name] for _, (results, _) in block.batches]
+            arrays[variable.name] = sum(totals, start=np.zeros(array.shape[1:], dtype=array.dtype))
+            continue
         fill = np.nan if variable.dtype.startswith("float") else 0
         padded = np.full((len(block.numbers), *array.shape[1:]), fill, dtype=array.dtype)
         for number, results in measured.items():
@@ -280,16 +346,19 @@ def _as_arrays(
 
 
 def _write_pooled(store: RunStore) -> None:
-    """AUC and ROC over the pairs of all images, from the summed histogram."""
+    """AUC and ROC over the pairs of all images, from the summed histogram. Warns where its bins were too coarse."""
     total: np.ndarray | None = None
-    for counts in store.blocks_of("pair_histogram"):
-        summed = counts.astype(np.int64).sum(axis=0)
-        total = summed if total is None else total + summed
+    for counts in store.sums_of("pair_histogram"):
+        total = counts if total is None else total + counts
     if total is None:
         return
     values = pooled(total)
     for variable in POOLED:
         store.write_whole(variable, values[variable.name].astype(variable.dtype))
+    errors = values["auc_pooled_error"]
+    if np.isfinite(errors).any() and (reason := coarse(float(np.nanmax(errors)))):
+        layer = np.asarray(store.array("layer")[:])[int(np.nanargmax(errors))]
+        warnings.warn(f"layer {layer}: {reason}.", stacklevel=3)
 
 
 def _applicable(
@@ -353,7 +422,7 @@ def _sizes(
                 )
     if any(variable.name == "pair_histogram" for variable in variables):
         variables = [*variables, *POOLED]
-        coordinates["rate"] = np.array(RATES)
+        coordinates |= {"rate": np.array(RATES), "bin": np.arange(POINTS)}
     used = {dim for variable in variables for dim in variable.dims} - {"image"} | {"layer"}
     coordinates = {name: values for name, values in coordinates.items() if name in used}
     return Sizes({name: len(values) for name, values in coordinates.items()}, coordinates)

@@ -139,7 +139,7 @@ def _describe(tokens: Tensor, labels: Tensor | None, layout: Layout) -> dict[str
         "auc": _auc(layout.patches(tokens), labels),
         "norm": norms.mean(dim=1).cpu(),
         "norm_ratio": norm_ratio(norms).cpu(),
-        "entropy": normalized_entropy(tokens.float()).cpu(),
+        "entropy": normalized_entropy(layout.patches(tokens).float()).cpu(),
     }
 
 
@@ -179,7 +179,7 @@ def purification_table(
       its change; over the images compared. `low`, `high`: bootstrap interval of `delta_auc`, see `mean_interval`.
     - `delta_auc_last`, `low_last`, `high_last`: the same at the last layer.
     - `norm_before`, `norm_after`: mean patch norm at that layer, in model units; `norm_ratio_…`: largest over median
-      patch norm (infinite where the median is 0); `entropy_…`: normalized entropy of all tokens, prefix included.
+      patch norm (at most 1e6, where the median is 0); `entropy_…`: normalized entropy of the patches.
     - `class_cosine`: class token of the last layer before and after; nan for a model without one.
     - `head_agreement`: share of images whose first class by the model's own classifier stays; nan without one.
     - `accuracy_before`, `accuracy_after`: share of images classified rightly, with `classes` and `truth`.

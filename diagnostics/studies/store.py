@@ -22,6 +22,8 @@ PENDING, MEASURED, SKIPPED = 0, 1, 2
 # Bytes of one chunk before it is cut along the layers. Our choice: one read for a layer's map, not for all of them.
 CHUNK_BYTES = 32 * 2**20
 FORMAT = 1
+# The dim of what is summed over the images of a block. It stands where other variables have `image`.
+BLOCK = "block"
 
 
 class OtherRun(ValueError):
@@ -127,11 +129,15 @@ class RunStore:
         return [block for block in blocks if (self.status[block.start : block.stop] == PENDING).any()]
 
     def write(self, block: range, values: Mapping[str, np.ndarray], status: np.ndarray, reasons: Sequence[str]) -> None:
-        """Writes a block: arrays with the block's images first, then the status that makes them count."""
+        """Writes a block: arrays with the block's images first, then the status that makes them count.
+
+        A variable that is summed over images has the block's sum, under the block's number.
+        """
         part = slice(block.start, block.stop)
         with named_disk_errors(self.place):
             for name, array in values.items():
-                self.array(name)[part] = array
+                target = self.array(name)
+                target[block.start // self.block if _is_sum(target) else part] = array
             self.array("reason")[part] = np.array(reasons, dtype=object)
             self.array("status")[part] = status
         self.status[part] = status
@@ -142,11 +148,11 @@ class RunStore:
             array = _array(self.group, variable, values.shape, values.shape, overwrite=True)
             array[...] = values
 
-    def blocks_of(self, name: str) -> Iterator[np.ndarray]:
-        """One variable, block by block, measured images only."""
-        for start in range(0, len(self.status), self.block):
-            part = slice(start, start + self.block)
-            yield np.asarray(self.array(name)[part])[self.status[part] == MEASURED]
+    def sums_of(self, name: str) -> Iterator[np.ndarray]:
+        """A variable that is summed over images: the sum of each block in which an image was measured."""
+        for number, start in enumerate(range(0, len(self.status), self.block)):
+            if (self.status[start : start + self.block] == MEASURED).any():
+                yield np.asarray(self.array(name)[number])
 
     def dataset(self) -> xr.Dataset:
         """The measured images as a lazily read data set."""
@@ -200,7 +206,9 @@ def _read(store: Any) -> xr.Dataset:
     if "status" not in dataset:
         raise ValueError(f"`{store}` holds no run of `outliers probe`: it has no `status`.")
     keep = np.flatnonzero(dataset["status"].values == MEASURED)
-    dataset = dataset.drop_vars(("status", "reason"))
+    # Sums by block are what a run goes on with, not what it says.
+    sums = [name for name, values in dataset.data_vars.items() if BLOCK in values.dims]
+    dataset = dataset.drop_vars(("status", "reason", *sums))
     dataset = dataset[sorted(map(str, dataset.data_vars))]
     return dataset if len(keep) == dataset.sizes["image"] else dataset.isel(image=keep)
 
@@ -248,9 +256,13 @@ def _create(
     group = zarr.open_group(store, mode="r+")
     count = images.sizes["image"]
     for variable in variables:
-        shape = tuple(count if dim == "image" else sizes.lengths[dim] for dim in variable.dims)
+        summed = "image" not in variable.dims
+        if summed:
+            variable = variable._replace(dims=(BLOCK, *variable.dims))
+        lengths = {**sizes.lengths, "image": count, BLOCK: -(-count // block)}
+        shape = tuple(lengths[dim] for dim in variable.dims)
         item = np.dtype(variable.dtype).itemsize
-        chunks = [min(block, count), *shape[1:]]
+        chunks = [1 if summed else min(block, count), *shape[1:]]
         if int(np.prod(chunks)) * item > CHUNK_BYTES:
             chunks[0] = 1
             if "layer" in variable.dims and int(np.prod(chunks)) * item > CHUNK_BYTES:
@@ -262,6 +274,10 @@ def _create(
     _array(group, reason, (count,), (block,))
     group.attrs.update({"settings": json.dumps(settings), **_readable(settings)})
     return group
+
+
+def _is_sum(array: zarr.Array) -> bool:
+    return bool(array.metadata.dimension_names and array.metadata.dimension_names[0] == BLOCK)  # type: ignore[union-attr]
 
 
 def _readable(settings: Mapping[str, Any]) -> dict[str, Any]:

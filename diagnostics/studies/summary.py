@@ -116,7 +116,8 @@ def _mean(values: xr.DataArray) -> np.ndarray:
 
 def _most_frequent(values: xr.DataArray) -> np.ndarray:
     array = values.transpose("layer", "image").values
-    return np.array([np.bincount(row.astype(int)).argmax() for row in array])
+    # A negative number is that of no channel: the image had NaN.
+    return np.array([np.bincount(row[row >= 0].astype(int)).argmax() if (row >= 0).any() else -1 for row in array])
 
 
 def _norm_columns(norm: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from figures.curves.layer_axis import layers_of, set_layer_axis
-from figures.curves.quantiles import median, median_keeping, quantile
+from figures.curves.quantiles import Center, center_of, median, median_keeping, quantile
 from figures.curves.several_runs import draw_runs, legend_below, legend_of_kinds, named, norm_series, series_of
 from figures.look import BLUE, FULL, GREEN, INK, NARROW, QUIET, SMALL_SIZE, VERMILION, WIDE, drawing, stream_color
 from figures.maps.scales import wants_log
@@ -37,15 +37,22 @@ AUC = "AUC of same-class pairs"
 
 
 def draw_curve(
-    ax: Axes, values: xr.DataArray, *, color: str, label: str = "", line: str = "-", over: str = "image"
+    ax: Axes,
+    values: xr.DataArray,
+    *,
+    color: str,
+    label: str = "",
+    line: str = "-",
+    over: str = "image",
+    center: Center = "median",
 ) -> list[np.ndarray]:
-    """The median over `over` at each layer, with a band between the quartiles; returns what was drawn.
+    """The median, or the mean, over `over` at each layer, with a band between the quartiles; returns what was drawn.
 
     `values`: (layer) or (`over`, layer). One value per layer has no band; one layer has a bar in place of the band.
     """
     # Not seaborn.lineplot: medians and quartiles are also what tables and claims are made of, from the same functions.
     layers = layers_of(values)
-    middle = median(values, [over]).values
+    middle = center_of(values, [over], center).values
     ax.plot(layers, middle, line, color=color, label=label or None, **_markers(layers, line))
     if over not in values.dims or values.sizes[over] < 2:
         return [middle]
@@ -96,24 +103,30 @@ def check_dims(measurement: xr.DataArray) -> None:
 
 
 def draw_layer_curve(
-    ax: Axes, measurement: xr.DataArray, *, log: bool | None = None, color: str = BLUE, most_ticks: int = 12
+    ax: Axes,
+    measurement: xr.DataArray,
+    *,
+    log: bool | None = None,
+    color: str = BLUE,
+    most_ticks: int = 12,
+    center: Center = "median",
 ) -> None:
-    """A measurement at each layer: for each image the median over the other dims, then median and quartiles.
+    """A measurement at each layer: for each image the `center` over the other dims, then `center` and quartiles.
 
-    The line is the median of the images, the band holds the middle half of them. With a `stream` dim, one line per
-    stream. `log` None takes a log scale where the drawn values span more than 30 times; the label says so.
+    The line is the median, or the mean, of the images; the band reaches from quartile to quartile. With a `stream` dim,
+    one line per stream. `log` None takes a log scale where the drawn values span more than 30 times; the label says so.
     """
     check_dims(measurement)
-    values = median_keeping(measurement, ("image", "layer", "stream"))
+    values = median_keeping(measurement, ("image", "layer", "stream"), center=center)
     drawn = []
     if "stream" in values.dims:
         for position, stream in enumerate(map(str, values["stream"].values)):
             part = values.isel(stream=position)
             # The sum often lies on the residual stream, which would not be seen below it.
             line = "--" if stream in SUMS else "-"
-            drawn += draw_curve(ax, part, color=stream_color(stream, position), label=stream, line=line)
+            drawn += draw_curve(ax, part, color=stream_color(stream, position), label=stream, line=line, center=center)
     else:
-        drawn += draw_curve(ax, values, color=color)
+        drawn += draw_curve(ax, values, color=color, center=center)
     is_log = set_value_axis(ax, drawn, log)
     if not is_log and np.issubdtype(measurement.dtype, np.integer):
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -121,14 +134,24 @@ def draw_layer_curve(
     ax.set_ylabel(label_of(measurement, log=is_log, width=34))
 
 
-def layer_curve(
-    measurement: xr.DataArray | Mapping[str, xr.DataArray], *, title: str = "", log: bool | None = None
-) -> Figure:
-    """One measurement over the layers: median and quartiles over images, one line per stream.
+def center_label(images: int, center: Center) -> str:
+    """What line and band are, for a legend."""
+    return f"{center} of {images} images, band: quartiles"
 
-    `measurement` has a `layer` dim; the median is taken over `head`, `row`, `col`, `channel` and other dims that
-    measures have, image by image, and a dim that none has is refused. Several runs or models, by name, as
-    `{"ViT": a["norm_ratio"], "DINOv2": b["norm_ratio"]}`: a color for each, a kind of line for each stream.
+
+def layer_curve(
+    measurement: xr.DataArray | Mapping[str, xr.DataArray],
+    *,
+    title: str = "",
+    log: bool | None = None,
+    center: Center = "median",
+) -> Figure:
+    """One measurement over the layers: median, or `center="mean"`, and quartiles over images, one line per stream.
+
+    `measurement` has a `layer` dim; the center is taken over `head`, `row`, `col`, `channel` and other dims that
+    measures have, image by image, and a dim that none has is refused. The legend says which it is, and of how many
+    images. Several runs or models, by name, as `{"ViT": a["norm_ratio"], "DINOv2": b["norm_ratio"]}`: a color for
+    each, a kind of line for each stream; those are medians.
 
     Parameters
     ----------
@@ -138,6 +161,8 @@ def layer_curve(
         Text above the figure; empty for none.
     log : bool or None
         Logarithmic axis of values; None decides by their range.
+    center : "median" or "mean"
+        What the line is, over the images; the band reaches from quartile to quartile.
 
     Returns
     -------
@@ -163,14 +188,17 @@ def layer_curve(
     needs_dims(measurement, "layer", figure="a layer curve")
     with drawing(NARROW if measurement.sizes["layer"] <= 16 else WIDE, title=title) as figure:
         ax = figure.subplots()
-        draw_layer_curve(ax, measurement, log=log, most_ticks=12 if measurement.sizes["layer"] <= 16 else 24)
+        draw_layer_curve(
+            ax, measurement, log=log, center=center, most_ticks=12 if measurement.sizes["layer"] <= 16 else 24
+        )
         handles, names = ax.get_legend_handles_labels()
         images = measurement.sizes.get("image", 1)
         if images > 1:
-            if not handles:
-                handles, names = [ax.lines[0]], [f"median of {images} images"]
-            handles.append(Patch(color=QUIET if len(handles) > 1 else BLUE, alpha=BAND_ALPHA, linewidth=0))
-            names.append("middle half of the images")
+            if handles:
+                handles.append(center_patch())
+            else:
+                handles = [ax.lines[0]]
+            names.append(center_label(images, center))
         if handles:
             ax.legend(handles, names)
     return figure
@@ -195,6 +223,11 @@ def _curves_of_runs(runs: Mapping[str, xr.DataArray], *, title: str, log: bool |
             figure.supxlabel(f"Lines: median of {' and '.join(map(str, images))} images; bands: middle half of them.",
                              fontsize=SMALL_SIZE, color=QUIET)  # fmt: skip
     return figure
+
+
+def center_patch() -> Patch:
+    """A band for a legend of several curves."""
+    return Patch(color=QUIET, alpha=BAND_ALPHA, linewidth=0)
 
 
 def draw_norms(ax: Axes, dataset: xr.Dataset) -> None:
@@ -283,8 +316,8 @@ LAYER_CURVES = tuple(name for panel in PANELS for name in panel.names)
 def layer_overview(dataset: xr.Dataset | Mapping[str, xr.Dataset], *, title: str = "") -> Figure:
     """All layer curves that the data set has, one small panel each; what was not measured is left out.
 
-    Lines are medians over images, bands the middle half of them; in the panels of attention heads, bands reach from
-    the lowest to the highest head. A data set without any layer curve raises ValueError. Several runs or models, by
+    Lines are medians over images, bands reach from quartile to quartile; in the panels of attention heads, from the
+    lowest to the highest head. A data set without any layer curve raises ValueError. Several runs or models, by
     name, as `{"ViT": a, "DINOv2": b}`: the panels that all of them have, a color for each run.
 
     Parameters
@@ -368,7 +401,7 @@ def _overview_of_runs(runs: Mapping[str, xr.Dataset], *, title: str) -> Figure:
 def _caption(dataset: xr.Dataset, shown: Sequence[str]) -> str:
     """What lines and bands mean."""
     images = dataset.sizes.get("image", 1)
-    several = f"Lines: median of {images} images; bands: middle half of them."
+    several = f"Lines: median of {images} images; bands: quartiles."
     sentences = [several if images > 1 else "One image."]
     if any("head" in dataset[name].dims for name in shown):
         sentences.append("Attention: median head; bands: lowest to highest head.")

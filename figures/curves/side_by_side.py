@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from figures.curves.layer_axis import chosen_layers
 from figures.curves.layer_curves import draw_layer_curve
+from figures.curves.quantiles import Center
 from figures.lettering import backbone_names, lines_within
 from figures.look import COLUMN, FULL, SMALL_SIZE, drawing
 from figures.maps.channels import FEW_LAYERS, draw_channel_means
@@ -18,16 +19,22 @@ from figures.text import present
 
 
 def curves_side_by_side(
-    datasets: Mapping[str, xr.Dataset], variable: str, *, log: bool | None = None, title: str = ""
+    datasets: Mapping[str, xr.Dataset],
+    variable: str,
+    *,
+    log: bool | None = None,
+    title: str = "",
+    center: Center = "median",
 ) -> Figure:
-    """One variable layer by layer, a panel for each data set, named after it: median and quartiles, a line per stream.
+    """One variable layer by layer, a panel for each data set, named after it: center and quartiles, a line per stream.
 
-    All panels share the value axis. Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 a and b.
+    The note says whether lines are medians or means, and of how many images. All panels share the value axis.
+    Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 a and b, which speaks of averages.
     """
     names = backbone_names(datasets)
     with _panels(datasets, variable, title) as (figure, axes):
         for ax, (name, dataset) in zip(axes, datasets.items(), strict=True):
-            draw_layer_curve(ax, dataset[variable], log=log, most_ticks=8)
+            draw_layer_curve(ax, dataset[variable], log=log, most_ticks=8, center=center)
             ax.set_title(_fitting(names[name], len(datasets)), fontsize=SMALL_SIZE, parse_math=False)
         for ax in axes[1:]:
             ax.set_ylabel("")  # the axis is shared, and so is what it says
@@ -36,7 +43,7 @@ def curves_side_by_side(
             figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
         images = sorted({dataset.sizes.get("image", 1) for dataset in datasets.values()})
         if images[-1] > 1:
-            axes[0].set_xlabel(f"layer\nlines: median of {' and '.join(map(str, images))} images; bands: middle half")
+            axes[0].set_xlabel(f"layer\nlines: {center} of {' and '.join(map(str, images))} images; bands: middle half")
     return figure
 
 

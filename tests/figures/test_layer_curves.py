@@ -49,7 +49,7 @@ def test_labels_carry_name_and_unit_and_the_layers_are_whole_numbers(probed):
 def test_streams_have_a_line_each_in_their_own_colors(probed):
     ax = layer_curve(probed["entropy"]).axes[0]
     names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names == ["block_in", "attn_out", "block_sum", "middle half of the images"]
+    assert names == ["block_in", "attn_out", "block_sum", "median of 3 images, band: quartiles"]
     for line, stream in zip(ax.lines, names, strict=False):
         assert line.get_color() == STREAM_COLORS[stream]
         assert np.allclose(line.get_ydata(), probed["entropy"].sel(stream=stream).median("image"))
@@ -57,7 +57,26 @@ def test_streams_have_a_line_each_in_their_own_colors(probed):
 
 def test_a_single_line_says_how_many_images_it_stands_for(probed):
     texts = layer_curve(probed["norm_ratio"]).axes[0].get_legend().get_texts()
-    assert [text.get_text() for text in texts] == ["median of 3 images", "middle half of the images"]
+    assert [text.get_text() for text in texts] == ["median of 3 images, band: quartiles"]
+
+
+def test_a_curve_of_means_is_the_mean_and_says_so(probed):
+    ax = layer_curve(probed["entropy"], center="mean").axes[0]
+    assert ax.get_legend().get_texts()[-1].get_text() == "mean of 3 images, band: quartiles"
+    for line, stream in zip(ax.lines, ("block_in", "attn_out", "block_sum"), strict=True):
+        values = probed["entropy"].sel(stream=stream).values.astype(float)
+        assert np.allclose(line.get_ydata(), values.sum(axis=0) / 3)
+    assert not np.allclose(ax.lines[0].get_ydata(), probed["entropy"].sel(stream="block_in").median("image"), atol=1e-6)
+    with pytest.raises(ValueError, match="`center` should be `median` or `mean`; got `mode`"):
+        layer_curve(probed["entropy"], center="mode")
+
+
+def test_means_leave_out_what_was_not_counted(probed):
+    counts = probed["massive_count"].copy()
+    counts[0] = -1
+    counts[1] = 4
+    counts[2] = 7
+    assert (layer_curve(counts, center="mean").axes[0].lines[0].get_ydata() == 5.5).all()
 
 
 def test_one_image_has_no_band_and_needs_no_legend(probed):
@@ -165,7 +184,7 @@ def test_the_overview_has_a_panel_for_every_curve(probed):
     assert len(set(titles)) == 13
     assert figure.get_suptitle() == "a model"
     assert len(panel(figure, "normalized entropy").lines) == 3
-    assert "median of 3 images" in figure.get_supxlabel()
+    assert "Lines: median of 3 images; bands: quartiles." in figure.get_supxlabel()
 
 
 def test_the_overview_shows_the_range_of_heads(probed):

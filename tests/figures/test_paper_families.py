@@ -174,3 +174,13 @@ def test_backbones_stand_side_by_side_on_one_value_axis():
     assert [one.get_title(loc="left") for one in axes] == ["one", "two"]
     assert axes[0].get_ylim() == axes[1].get_ylim()
     assert [list(one.lines[0].get_ydata()) for one in axes] == [[1.0, 2.0], [1.0, 9.0]]
+
+
+@pytest.mark.parametrize(("center", "drawn"), [("median", [1.0, 2.0]), ("mean", [2.0, 5.0])])
+def test_curves_side_by_side_say_whether_they_are_means_and_of_how_many_images(center, drawn):
+    values = xr.DataArray(
+        [[1.0, 2.0], [1.0, 2.0], [4.0, 11.0]], dims=("image", "layer"), coords={"layer": [1, 2]}, name="peak"
+    )
+    figure = curves_side_by_side({"one": xr.Dataset({"peak": values})}, "peak", log=False, center=center)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"{center} of 3 images, band: quartiles"]
+    assert list(figure.axes[0].lines[0].get_ydata()) == drawn

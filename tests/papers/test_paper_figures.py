@@ -95,7 +95,9 @@ def test_scores_stand_beside_what_the_paper_prints(inputs):
 
 def test_streams_have_the_names_of_the_paper(inputs):
     figure = PAPER_FIGURES["clearclip/fig-4a"].draw(inputs)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["X_res", "X_attn", "X_sum"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["X_res", "X_attn", "X_sum"]
+    assert "mean of 2 images" in figure.axes[0].get_xlabel()  # the paper speaks of averages
 
 
 def test_norms_of_two_backbones_stand_side_by_side(inputs):

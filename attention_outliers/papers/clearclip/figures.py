@@ -119,11 +119,11 @@ def _by_backbone(inputs: FigureInputs, measure: str) -> dict[str, xr.Dataset]:
 
 
 def entropy(inputs: FigureInputs) -> Figure:
-    return curves_side_by_side(_by_backbone(inputs, "entropy"), "entropy", log=False)
+    return curves_side_by_side(_by_backbone(inputs, "entropy"), "entropy", log=False, center="mean")
 
 
 def maxima(inputs: FigureInputs) -> Figure:
-    return curves_side_by_side(_by_backbone(inputs, "peak"), "peak", log=True)
+    return curves_side_by_side(_by_backbone(inputs, "peak"), "peak", log=True, center="mean")
 
 
 def channels(inputs: FigureInputs) -> Figure:

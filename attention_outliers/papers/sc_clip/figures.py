@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ from diagnostics.detectors.base import largest
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.images.class_colors import class_colors
 from diagnostics.images.label_maps import patch_labels_at
-from diagnostics.measures.auc import pair_histogram, roc_from_histogram
+from diagnostics.measures.auc import coarse, pair_histogram, pooled_auc
 from diagnostics.purifiers.neighbor_mean import NeighborMean
 from figures.curves.named_roc import named_roc
 from figures.lettering import backbone_name
@@ -184,10 +185,18 @@ def same_class_curves(
             encodings = inputs.encoded(*methods.values(), number=number)
             features |= {words: encoding.patches for words, encoding in zip(methods, encodings, strict=True)}
         for what, patches in features.items():
-            counts = pair_histogram(patches.float(), known)[0]
+            counts = pair_histogram(patches.float(), known)
             total[what] = counts if what not in total else total[what] + counts
-    curves = {what: roc_from_histogram(counts.cpu().numpy()) for what, counts in total.items()}
-    return {what: curve for what, curve in curves.items() if np.isfinite(curve).all()}
+    curves = {}
+    for what, counts in total.items():
+        found = pooled_auc(counts.cpu().numpy())
+        if reason := coarse(float(found.error)):
+            warnings.warn(f"{what}: {reason}.", stacklevel=2)
+        if np.isfinite(found.auc):
+            # Where neither rate moves, a bin has no pair.
+            moves = np.diff(found.fpr + found.tpr, prepend=-1) > 0
+            curves[what] = found.fpr[moves], found.tpr[moves]
+    return curves
 
 
 def _second_curves(inputs: FigureInputs) -> dict[str, tuple[np.ndarray, np.ndarray]]:

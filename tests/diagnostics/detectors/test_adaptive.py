@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 import diagnostics.detectors
-from diagnostics.detectors.adaptive import RULES, Adaptive, knee, mad, mixture, otsu
+from diagnostics.detectors.adaptive import RULES, Adaptive, above_gap, knee, mad, mixture, otsu
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.layout import Grid, Layout
 from diagnostics.registry import Registry, UnknownName
@@ -101,23 +101,55 @@ def test_planted_outliers_are_marked(rule, count):
     mask = Adaptive(detector="first", rule=rule).mark(scores.float())
     expected = torch.zeros(196, dtype=torch.bool)
     expected[5 : 5 + count] = True
+    assert torch.equal(mask, expected.expand(3, -1))
+    # 196 Gaussian scores have one above 3.5 spreads now and then; and the knee lies below the foot of the step. Without
+    # the gap these are marked as well.
+    mask = Adaptive(detector="first", rule=rule, gap=0).mark(scores.float())
     assert (mask & expected).sum() == 3 * count
-    # 196 Gaussian scores have one above 3.5 spreads now and then; and the knee lies below the foot of the step.
     assert (mask & ~expected).sum(dim=1).max() <= {"mad": 1, "knee": 6}.get(rule, 0)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_without_outliers_few_or_none_are_marked(rule):
     detector = Adaptive(detector="first", rule=rule)
-    for scores in (gaussian(50), torch.rand(50, 196, generator=torch.Generator().manual_seed(0))):
+    generator = torch.Generator().manual_seed(0)
+    # One population, also with a tail to the right: exponential scores, and squares of Gaussian ones.
+    tails = torch.empty(50, 196).exponential_(generator=generator), torch.randn(50, 196, generator=generator).square()
+    for scores in (gaussian(50), torch.rand(50, 196, generator=generator), *tails):
         marked = detector.mark(scores.float()).sum(dim=1)
         assert (marked > 0).float().mean() <= 0.2
-        assert marked.max() <= 2
+        assert marked.max() <= 1
     assert not detector.mark(torch.full((2, 196), 3.3)).any()
 
 
 def test_without_the_guard_a_gaussian_is_cut_in_half():
-    assert Adaptive(detector="first", separation=0).mark(gaussian(10).float()).sum() > 300
+    loose = Adaptive(detector="first", separation=0, gap=0, most=1)
+    assert loose.mark(gaussian(10).float()).sum() > 300
+    assert not replace(loose, most=0.25).mark(gaussian(10).float()).any()
+    assert not replace(loose, gap=5).mark(gaussian(10).float()).any()
+    assert not replace(loose, separation=5).mark(gaussian(10).float()).any()
+
+
+def test_the_lowest_wide_gap_among_the_marked_is_the_line_by_hand():
+    # Median 4, deviations from it 0 0.5 1 1 2 2 3 4 36 41 96, their median 2: the spread is 2.97. The gaps below 40, 45
+    # and 100 are 34, 5 and 55 wide, or 11.5, 1.7 and 18.5 spreads.
+    scores = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 40.0, 45.0, 100.0, 0.0, 3.5]]).double()
+    marked = scores > 5.5
+    assert above_gap(scores, marked, 5.0)[0].nonzero().flatten().tolist() == [6, 7, 8]
+    # A gap below all that is marked does not count.
+    assert above_gap(scores, marked, 12.0)[0].nonzero().flatten().tolist() == [8]
+    assert not above_gap(scores, marked, 20.0).any()
+    assert above_gap(scores, scores > 42, 5.0)[0].nonzero().flatten().tolist() == [8]
+    assert not above_gap(torch.ones(2, 5).double(), torch.ones(2, 5, dtype=torch.bool), 5.0).any()
+    assert not above_gap(torch.ones(1, 1).double(), torch.ones(1, 1, dtype=torch.bool), 5.0).any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_more_than_the_greatest_share_is_none(rule):
+    scores = gaussian(1, 49, seed=49).float()
+    assert Adaptive(detector="first", rule=rule).mark(scores).sum() == 49
+    assert not Adaptive(detector="first", rule=rule).mark(gaussian(1, 50, seed=50).float()).any()
+    assert Adaptive(detector="first", rule=rule, most=0.5).mark(gaussian(1, 50, seed=50).float()).sum() == 50
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -175,6 +207,10 @@ def test_unknown_names_and_rules_are_refused():
         _ = Adaptive(detector="furst").needs
     with pytest.raises(ValueError, match="`rule` should be one of otsu, mad, mixture, knee"):
         Adaptive(rule="ostu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`gap` should be at least 0"):
+        Adaptive(gap=-1)
+    with pytest.raises(ValueError, match="`most` should be a share"):
+        Adaptive(most=0)
     with pytest.raises(ValueError, match="`separation` should be at least 0"):
         Adaptive(separation=float("nan"))
     with pytest.raises(ValueError, match="`detector` should name another detector"):

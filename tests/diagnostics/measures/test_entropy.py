@@ -84,7 +84,8 @@ def test_each_stream_is_measured_over_the_tokens_asked_for(view_of):
     layout = Layout(2, Grid(2, 3))
     taps = {name: 3 * tokens_of(2, 8, 5, seed=seed) for seed, name in enumerate(("block_in", "attn_out", "block_sum"))}
     view = view_of(layout, **taps)
-    whole, patches = Entropy().measure(view)["entropy"], Entropy(tokens="patches").measure(view)["entropy"]
+    # As printed, Eq 5 is over hw x d, without the prefix tokens.
+    whole, patches = Entropy(tokens="all").measure(view)["entropy"], Entropy().measure(view)["entropy"]
     for place, stream in enumerate(Entropy().coordinates(layout)["stream"]):
         assert whole[1, place].item() == pytest.approx(reference(taps[stream][1]), abs=1e-6)
         assert patches[1, place].item() == pytest.approx(reference(taps[stream][1, 2:]), abs=1e-6)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from sklearn.metrics import roc_auc_score
 from diagnostics import Recorder, image_paths, layer_table, load_backbone, measure_images, open_run, probe
 from diagnostics.images import ImageError, load_image
 from diagnostics.measures import MEASURES, measures_of
+from diagnostics.measures.attention import attention_rows
 from diagnostics.registry import UnknownName
 from diagnostics.studies.store import DiskFull, OtherRun, RunStore, left_out
 
@@ -81,9 +84,12 @@ def test_default_measures_make_no_attention_matrix(tiny, folder, monkeypatch):
     def refuse(*_):
         pytest.fail("the matrix was made")
 
+    def one_row_only(q, k):
+        return attention_rows(q, k) if q.shape[-2] == 1 else refuse()
+
     monkeypatch.setattr("diagnostics.backbones.base.attention_weights", refuse)
+    monkeypatch.setattr("diagnostics.measures.attention.attention_rows", one_row_only)
     probe(tiny, folder / "images", labels=folder / "labels")
-    monkeypatch.setattr("diagnostics.measures.attention.attention_weights", refuse)
     with pytest.raises(pytest.fail.Exception):
         probe(tiny, folder / "images", measures=["attention-maps"])
 
@@ -208,7 +214,10 @@ def test_the_auc_is_that_of_scikit_learn(tiny, folder):
         truths.append((labels[:, None] == labels)[pairs])
         assert dataset["auc"].sel(layer=5)[number].item() == pytest.approx(roc_auc_score(truths[-1], scores[-1]))
     pooled = roc_auc_score(np.concatenate(truths), np.concatenate(scores))
-    assert dataset["auc_pooled"].sel(layer=5).item() == pytest.approx(pooled, abs=2e-3)
+    assert dataset["auc_pooled"].sel(layer=5).item() == pytest.approx(pooled, abs=1e-4)
+    assert (dataset["auc_pooled_error"] < 1e-4).all()
+    assert "pair_histogram" not in dataset
+    assert not {"block", "pair_bin", "relation"} & set(dataset.coords)
     roc = dataset["roc"].sel(layer=5)
     assert roc.sel(rate="fpr")[0].item() == roc.sel(rate="tpr")[0].item() == 1
 
@@ -225,7 +234,31 @@ def test_labels_may_be_arrays(tiny, folder):
 def test_ignored_labels_take_no_part(tiny, folder):
     everything = probe(tiny, folder / "images", labels=folder / "labels", measures=["auc"])
     less = probe(tiny, folder / "images", labels=folder / "labels", measures=["auc"], ignore=(0,))
-    assert less["pair_histogram"].sum() < everything["pair_histogram"].sum()
+    assert (less["auc_pooled"] != everything["auc_pooled"]).all()
+
+
+def test_bins_that_are_too_coarse_for_the_pooled_auc_are_told(tiny, folder):
+    with pytest.warns(UserWarning, match=r"layer \d+: the pooled AUC may be off by .*auc:pair_bins="):
+        probe(tiny, folder / "images", labels=folder / "labels", measures=["auc:pair_bins=20"])
+
+
+def test_a_store_with_other_bins_is_not_gone_on_with(tiny, folder):
+    out = folder / "run.zarr"
+    run = functools.partial(probe, tiny, folder / "images", labels=folder / "labels", out=out)
+    run(measures=["auc:pair_bins=262143"])
+    with pytest.raises(OtherRun, match="pair_bins=262143"):
+        run(measures=["auc"])
+
+
+def test_pairs_are_pooled_over_batches_and_grids(tiny, folder):
+    save_image(folder / "images" / "wide.png", seed=9, size=(96, 48))
+    Image.fromarray((np.arange(48 * 96).reshape(48, 96) // 900 % 3).astype(np.uint8)).save(folder / "labels/wide.png")
+    options = {"labels": folder / "labels", "measures": ["auc"], "size": "native"}
+    pooled = [probe(tiny, folder / "images", batch=batch, **options)["auc_pooled"] for batch in (1, 2, 8)]
+    assert np.allclose(pooled[0], pooled[1], atol=1e-6)
+    assert np.allclose(pooled[0], pooled[2], atol=1e-6)
+    without = probe(tiny, sorted((folder / "images").glob("?.png")), **options)["auc_pooled"]
+    assert np.abs(pooled[0] - without).max() > 1e-3
 
 
 def test_a_stored_run_equals_one_in_memory_and_opens_again(tiny, folder):
@@ -546,6 +579,39 @@ def test_weights_are_the_same_before_and_after(tiny, folder):
     assert fingerprint(tiny.model) == before
 
 
+def test_an_image_in_which_the_network_overflows_is_named_with_its_layer_and_measures(tiny, images):
+    measures = measures_of(["norms", "massive"])
+    large = torch.cat([images, 1e38 * images[:1]])
+    with pytest.warns(UserWarning, match=r"image 2 of the batch: .* range of float32 at layer 1 .*Norms, MassiveCount"):
+        found = measure_images(tiny, large, measures)
+    assert found["norm"][2].isnan().all()
+    assert (found["massive_count"][2] == -1).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = measure_images(tiny, images, measures)
+    assert torch.allclose(found["norm"][:2], plain["norm"], rtol=1e-4)
+
+
+def test_a_run_says_where_the_network_overflows(folder):
+    overflowing = load_backbone("tiny")
+    with torch.no_grad():
+        # From layer 3 on: the values of that block leave fp32.
+        list(overflowing.model.visual.transformer.resblocks)[2].attn.out_proj.bias.fill_(3e38)
+        list(overflowing.model.visual.transformer.resblocks)[2].mlp.c_proj.bias.fill_(3e38)
+    out = folder / "run.zarr"
+    dataset = probe(overflowing, folder / "images", measures=["norms"], out=out)
+    assert dataset["norm"].sel(layer=slice(1, 2)).notnull().all()
+    assert not np.isfinite(dataset["norm"].sel(layer=slice(4, None))).any()
+    reasons = left_out(out)
+    assert len(reasons) == 5
+    assert "at layer 3" in reasons["0.png"]
+    assert "Norms" in reasons["0.png"]
+    with pytest.warns(UserWarning, match=r"left out \(5\)(.|\n)*at layer 3"):
+        probe(overflowing, folder / "images", measures=["norms"])
+    with pytest.raises(ValueError, match=r"at layer 3 .*Without `strict` the run goes on"):
+        probe(overflowing, folder / "images", measures=["norms"], strict=True)
+
+
 @pytest.mark.parametrize("name", MEASURES)
 def test_every_measure_keeps_its_contract(name, tiny, folder):
     part = MEASURES.build(name)
@@ -553,6 +619,9 @@ def test_every_measure_keeps_its_contract(name, tiny, folder):
     before = repr(part)
     dataset = probe(tiny, folder / "images", labels=folder / "labels", measures=[part], layers=[1, 6, 12], size="96x64")
     for variable in part.variables:
+        if "image" not in variable.dims:  # summed over images: the run says what is made of it
+            assert variable.name not in dataset
+            continue
         values = dataset[variable.name]
         assert values.dims == variable.dims
         assert values.dims[:2] == ("image", "layer")
