@@ -24,14 +24,14 @@ class Prepared:
 
     out: Path
     written: int
-    there: int
+    existing: int
     left_out: dict[str, str]
     expected: int | None
 
     @property
     def count(self) -> int:
         """Converted label maps that lie there now."""
-        return self.written + self.there
+        return self.written + self.existing
 
 
 def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = False) -> Prepared:
@@ -57,12 +57,12 @@ def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = Fa
             listing.base, "holds the converted label maps already", "Use it as the root; nothing is to be done"
         )
     _link_images(dataset, target, folder)
-    written, there, left_out = 0, 0, {}
+    written, existing, left_out = 0, 0, {}
     with progress_bar(f"prepare {spec}", len(dataset), shown=progress) as bar:
         for number, pair in enumerate(listing.pairs):
             path = folder / target.masks / f"{pair.name}{target.mask_suffix}"
             if path.is_file():
-                there += 1
+                existing += 1
             else:
                 try:
                     labels = dataset.labels(number).astype(np.int32)
@@ -73,7 +73,7 @@ def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = Fa
                 except FileError as error:
                     left_out[pair.name] = str(error)
             bar.update()
-    return Prepared(folder, written, there, left_out, dataset.expected)
+    return Prepared(folder, written, existing, left_out, dataset.expected)
 
 
 def _link_images(dataset: OnDisk, target: Arrangement, folder: Path) -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.images import load_image
-from diagnostics.images.feed import size_for
 from diagnostics.images.label_maps import patch_labels_at
 from diagnostics.measures.auc import pair_auc
 from diagnostics.registry import spec_name
@@ -109,7 +108,7 @@ def _features(
     ignore = () if dataset.ignore is None else (dataset.ignore,)
     for number in range(count):
         sample = dataset[number]
-        image = load_image(sample.image, size=size_for(backbone, None), mean=backbone.mean, std=backbone.std)[None]
+        image = load_image(sample.image, size=backbone.native_size, mean=backbone.mean, std=backbone.std)[None]
         image = image.to(backbone.device)
         height, width = image.shape[-2:]
         size = int(height), int(width)

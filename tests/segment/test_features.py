@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from diagnostics.backbones import load_backbone
 from diagnostics.images import normalize
+from diagnostics.options import RunOptions
 from segment.encoders.encode_many import encode_many
 from segment.features import encode_images
 from segment.methods import METHODS
@@ -33,3 +34,15 @@ def test_features_are_those_of_the_method_made_ready_on_the_first_images(outlyin
     for number in range(3):
         found = stored[f"image-{number + 1:04d}"]
         torch.testing.assert_close(found, expected.layout.to_map(expected.patches)[number], rtol=1e-4, atol=1e-4)
+
+
+def test_options_as_one_value_reach_both_the_fitting_and_the_run(outlying, images, tmp_path):
+    spec = "clearclip:detector=lof(neighbors=5),purifier=zero"
+    options = RunOptions(size="48", batch=2)
+    encode_images(outlying, images, spec, out=tmp_path / "value.safetensors", options=options)
+    encode_images(outlying, images, spec, out=tmp_path / "keywords.safetensors", size=48, batch=2)
+    as_value, as_keywords = (load_file(tmp_path / f"{name}.safetensors") for name in ("value", "keywords"))
+    assert as_value["image-0001"].shape[:2] == (3, 3)
+    assert all(torch.equal(as_value[name], as_keywords[name]) for name in as_keywords)
+    with pytest.raises(TypeError, match="`encode_images` has no option `layers`"):
+        encode_images(outlying, images, spec, out=tmp_path / "layers.safetensors", layers=[1])

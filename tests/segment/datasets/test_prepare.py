@@ -23,7 +23,7 @@ def test_converted_maps_hold_the_labels_that_were_made_on_the_fly(name, miniatur
     root, out = miniature(form).root, tmp_path / "out"
     before = list(open_dataset(name, root))
     done = prepare(name, root, out)
-    assert (done.written, done.there, done.left_out, done.count) == (3, 0, {}, 3)
+    assert (done.written, done.existing, done.left_out, done.count) == (3, 0, {}, 3)
     stored = np.array(Image.open(out / first))
     assert stored.dtype == np.uint8
     assert np.array_equal(stored, before[0].labels)
@@ -42,7 +42,7 @@ def test_the_root_itself_may_take_the_converted_maps(miniature):
     data = open_dataset("coco-object", root)
     assert all(pair.mask.endswith("_instanceTrainIds.png") for pair in data.listing.pairs)
     assert [sample.labels.tolist() for sample in data] == before
-    assert (prepare("coco-object", root, root).written, prepare("coco-object", root, root).there) == (0, 3)
+    assert (prepare("coco-object", root, root).written, prepare("coco-object", root, root).existing) == (0, 3)
 
 
 def test_a_second_run_writes_only_what_is_missing(miniature, tmp_path):
@@ -52,7 +52,7 @@ def test_a_second_run_writes_only_what_is_missing(miniature, tmp_path):
     files[1].unlink()
     times = [path.stat().st_mtime_ns for path in (files[0], files[2])]
     done = prepare("cityscapes", root, out)
-    assert (done.written, done.there) == (1, 2)
+    assert (done.written, done.existing) == (1, 2)
     assert [path.stat().st_mtime_ns for path in (files[0], files[2])] == times
 
 
