@@ -11,6 +11,7 @@ import importlib
 import json
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ import pytest
 import typer
 from PIL import Image
 
+import attention_outliers as ao
 import attention_outliers.papers.figures as paper_figures
 from attention_outliers.commands.main import app
 from attention_outliers.papers import experiments
@@ -260,8 +262,26 @@ def test_what_the_page_shows_runs(page, tmp_path, monkeypatch):
 
 
 def check_readme(names):
-    assert names["dataset"]["norm"].dims == ("image", "layer", "row", "col")
+    assert names["first"] == ao.planted_unit()[0]
     assert names["labels"]["sc-clip"].shape == (112, 144)
+
+
+def test_the_newcomers_path_is_at_most_twelve_lines_without_a_warning(tmp_path):
+    """Where outliers begin, their places, features for a linear probe, attention of a patch: in a fresh Python."""
+    furnish(tmp_path)
+    path = next(block for block in blocks_of(ROOT / "README.md") if block.language == "python").text
+    assert len([line for line in path.splitlines() if line.strip()]) <= 12
+    checks = (
+        f"assert first == {ao.planted_unit()[0]}\n"
+        "assert {'image', 'row', 'col'} <= set(table.columns) and len(table)\n"
+        "assert maps.shape == (2, *run['norm'].shape[2:], backbone.width)\n"
+        "assert weights.shape == run['norm'].shape[2:] and 0 < weights.sum() <= 1.001\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{path}{checks}"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def check_segment(names):
