@@ -44,7 +44,7 @@ METHODS = (
 DETECTOR, PURIFIER = "relative-norm", "neighbor-mean"
 
 
-def demo_page(folder: Path, scenes: int, show: Show) -> tuple[Path, Path]:
+def demo_page(folder: Path, scenes: int, show: Show, *, progress: bool = True) -> tuple[Path, Path]:
     """Writes `index.html` and `view.html` into the folder and returns their paths; `show` gets every table."""
     from attention_outliers.view_page import view_page
     from segment.datasets.shapes import Shapes
@@ -54,9 +54,9 @@ def demo_page(folder: Path, scenes: int, show: Show) -> tuple[Path, Path]:
     world = Shapes(scenes=max(scenes, PROBED))
     samples = [world[number] for number in range(PROBED)]
     sections = [
-        _measured(show, planted, samples, folder),
+        _measured(show, planted, samples, folder, progress),
         _found(show, planted, samples, folder),
-        _segmented(show, plain, planted, world, scenes, folder),
+        _segmented(show, plain, planted, world, scenes, folder, progress),
     ]
     view = folder / "view.html"
     images = [sample.image for sample in samples[:2]]
@@ -81,7 +81,7 @@ def _words(backbone: Backbone, names: tuple[str, ...]) -> TextFeatures:
     return text_features(backbone, list(names), progress=False)
 
 
-def _measured(show: Show, backbone: Backbone, samples: list[Sample], folder: Path) -> Section:
+def _measured(show: Show, backbone: Backbone, samples: list[Sample], folder: Path, progress: bool) -> Section:
     """Every layer of the planted model, as a table, curves, and the maps of one scene."""
     from figures.curves.layer_curves import layer_overview
     from figures.figure_files import write
@@ -95,7 +95,7 @@ def _measured(show: Show, backbone: Backbone, samples: list[Sample], folder: Pat
         [sample.image for sample in samples],
         labels=[sample.labels for sample in samples],
         out=store,
-        progress=True,
+        progress=progress,
     )
     layers = diagnostics.layer_table(dataset)
     show(layers, f"{len(samples)} scenes, {backbone.spec}")
@@ -161,7 +161,9 @@ def _found(show: Show, backbone: Backbone, samples: list[Sample], folder: Path) 
     )
 
 
-def _segmented(show: Show, plain: Backbone, planted: Backbone, world: Dataset, scenes: int, folder: Path) -> Section:
+def _segmented(
+    show: Show, plain: Backbone, planted: Backbone, world: Dataset, scenes: int, folder: Path, progress: bool
+) -> Section:
     """Methods by mIoU: as trained, with outliers, and with these purified."""
     from figures.figure_files import write
     from figures.maps.label_maps import method_sheet
@@ -172,8 +174,8 @@ def _segmented(show: Show, plain: Backbone, planted: Backbone, world: Dataset, s
     purified = [f"{name}:detector={DETECTOR},purifier={PURIFIER}" for name in METHODS]
     kept = [f"{name}:purifier=keep" for name in METHODS]
     text = _words(plain, world.names)
-    before = score_methods(plain, world, METHODS, text=text, limit=scenes, progress=True).table()
-    after = score_methods(planted, world, [*kept, *purified], text=text, limit=scenes, progress=True).table()
+    before = score_methods(plain, world, METHODS, text=text, limit=scenes, progress=progress).table()
+    after = score_methods(planted, world, [*kept, *purified], text=text, limit=scenes, progress=progress).table()
     table = pd.DataFrame(
         {
             PLAIN: before.loc[list(METHODS), "mIoU"].to_numpy(),

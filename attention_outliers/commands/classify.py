@@ -98,7 +98,7 @@ def classify(
     answers, left_out = run(
         backbone,
         images,
-        words_of(backbone, vocabulary, templates, embeddings, file.combine),
+        words_of(backbone, vocabulary, templates, embeddings, file.combine, progress=show.progress),
         detector=detector,
         purifiers=specs_of(purifier),
         layers=chosen,

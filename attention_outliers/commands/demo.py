@@ -37,9 +37,8 @@ def demo(
 
     def show_table(table: pd.DataFrame, title: str) -> None:
         show.table(title, table, title)
-        show.say("")
 
-    page, view = demo_page(out / "demo", scenes, show_table)
+    page, view = demo_page(out / "demo", scenes, show_table, progress=show.progress)
     show.path("page", page)
     show.path("point at patches", view)
     show.say(f"{time.monotonic() - start:.0f} s")

@@ -111,7 +111,5 @@ def list_parts(
         from diagnostics.registry import unknown_name
 
         raise unknown_name("list", what, [*LISTS, ALL])
-    for number, kind in enumerate(LISTS if what == ALL else [what]):
-        if number:
-            show.result("")
+    for kind in LISTS if what == ALL else [what]:
         show.table(kind, LISTS[kind]())

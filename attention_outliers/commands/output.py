@@ -62,12 +62,13 @@ class Output:
         self.say(f"{kind}: {place}", **{kind.replace(" ", "_"): str(place)})
 
     def table(self, key: str, table: Table | DataFrame, title: str = "", **settings: Any) -> None:
-        """Prints a table; JSON has its rows as a list of objects under `key`."""
+        """Prints a table, after an empty line if it is not the first; JSON has its rows as objects under `key`."""
         if not isinstance(table, Table):
             table = Table.of_frame(table, title, **settings)
+        first = not any(isinstance(value, list) for value in self.record.values())
         self.record[key] = table.records()
         if not self.json:
-            typer.echo(table.text())
+            typer.echo(("" if first else "\n") + table.text())
 
     def note(self, backbone: Backbone) -> None:
         """What has to be known about a backbone before its numbers are believed; nothing for most."""

@@ -127,7 +127,7 @@ def segment(
     segmenter = Segmenter(
         backbone,
         methods,
-        words_of(backbone, vocabulary, templates, embeddings, file.combine),
+        words_of(backbone, vocabulary, templates, embeddings, file.combine, progress=show.progress),
         positions=model.positions,
         **keywords(decoding, "windows", "size", "refine", "batch", "strict"),
     )

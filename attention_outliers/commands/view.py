@@ -34,6 +34,8 @@ from attention_outliers.commands.words import (
 )
 
 if TYPE_CHECKING:
+    from diagnostics import Backbone
+    from segment.method import TextFeatures
     from segment.text.vocabulary import Vocabulary
 
 METHODS = "clip,clearclip,sc-clip"
@@ -120,6 +122,10 @@ class LabelMaps:
                 )
         return vocabulary_of(classes, ClassFile(classes_file=self.classes_file), self.background)
 
+    def words(self, backbone: Backbone, vocabulary: Vocabulary, *, progress: bool) -> TextFeatures:
+        """The words as unit vectors of the backbone."""
+        return words_of(backbone, vocabulary, self.templates, self.embeddings, "mean", progress=progress)
+
 
 def view(
     images: Images,
@@ -161,7 +167,7 @@ def view(
         purifier=purifier,
         purified_by=purified_by,
         methods=specs_of(maps.method or METHODS),
-        text=None if vocabulary is None else words_of(backbone, vocabulary, maps.templates, maps.embeddings, "mean"),
+        text=None if vocabulary is None else maps.words(backbone, vocabulary, progress=show.progress),
         windows=maps.windows,
         layers=chosen,
         heads=heads,

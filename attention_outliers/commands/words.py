@@ -113,9 +113,15 @@ def vocabulary_of(classes: str | None, file: ClassFile, background: str | None =
 
 
 def words_of(
-    model: Backbone, vocabulary: Vocabulary, templates: str, embeddings: Path | None, combine: Literal["mean", "each"]
+    model: Backbone,
+    vocabulary: Vocabulary,
+    templates: str,
+    embeddings: Path | None,
+    combine: Literal["mean", "each"],
+    *,
+    progress: bool,
 ) -> TextFeatures:
     """The words as unit vectors of the model."""
     from segment.text.features import text_features
 
-    return text_features(model, vocabulary, templates, rows=embeddings, combine=combine)
+    return text_features(model, vocabulary, templates, rows=embeddings, combine=combine, progress=progress)

@@ -120,6 +120,13 @@ def test_names_with_brackets_are_printed_as_they_are(command, folder, tmp_path):
         assert "[red]b.png" in output
 
 
+def test_an_empty_line_stands_between_tables_and_nowhere_else(folder):
+    lines = ran("list").stdout.splitlines()
+    titles = [place for place, line in enumerate(lines) if place == 0 or not lines[place - 1]]
+    assert lines.count("") == len(titles) - 1 == 12
+    assert "" not in ran("list", "taps").stdout.splitlines()
+
+
 def test_probe_without_out_prints_and_writes_nothing(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = ran(*lines_of(folder)["probe"]).output
