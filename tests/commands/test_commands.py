@@ -139,7 +139,7 @@ def reported(arguments, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, message",
     [
         (["probe", "nowhere", "-o", "x.zarr"], "nowhere"),
         (["probe", "IMAGES", "-b", "tinny", "-o", "x.zarr"], "Did you mean `tiny`"),
@@ -154,12 +154,12 @@ def reported(arguments, monkeypatch, capsys):
         (["list", "tap"], "Did you mean `taps`"),
     ],
 )
-def test_errors_are_one_readable_line(folder, arguments, said, monkeypatch, capsys):
+def test_errors_are_one_readable_line(folder, arguments, message, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     given = [folder / "images" if argument == "IMAGES" else argument for argument in arguments]
     code, error = reported(given, monkeypatch, capsys)
     assert code == 1
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
     assert not (folder / "x.zarr").exists()
 

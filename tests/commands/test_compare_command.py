@@ -147,10 +147,10 @@ def test_the_accuracy_before_and_after_purifying_is_reported(folder, backbone):
         model, folder / "images", detector="norm-topk:count=3", purifiers=["zero"], layers=[3],
         classes={"cat": [0, 3], "dog": [1]} if by_rows else ["cat", "dog"], truth=[0, 1, 0],
     )  # fmt: skip
-    found = tables_of(folder)["purification"]
+    purification = tables_of(folder)["purification"]
     columns = ["accuracy_before", "accuracy_after"]
-    pd.testing.assert_frame_equal(found[columns], expected[columns])
-    assert found["accuracy_after"].notna().any()
+    pd.testing.assert_frame_equal(purification[columns], expected[columns])
+    assert purification["accuracy_after"].notna().any()
     assert "zero-shot accuracy" in output
 
 
@@ -204,7 +204,7 @@ def test_help_teaches_the_form_of_what_it_takes():
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, message",
     [
         (["-d", "lof:neighbors=20"], "16 patches can't have 20 neighbors"),
         (["-d", "som", "-b", "tiny:class_token=false"], "`som` can't run on `tiny:class_token=false`"),
@@ -231,7 +231,7 @@ def test_help_teaches_the_form_of_what_it_takes():
         ),
     ],
 )
-def test_bad_input_is_reported_in_one_line_with_the_next_step(folder, arguments, said, monkeypatch, capsys):
+def test_bad_input_is_reported_in_one_line_with_the_next_step(folder, arguments, message, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     backbone = [] if "-b" in arguments else ["-b", "tiny"]
     monkeypatch.setattr(sys, "argv", ["outliers", "compare", str(folder / "images"), "-o", "x", *arguments, *backbone])
@@ -239,6 +239,6 @@ def test_bad_input_is_reported_in_one_line_with_the_next_step(folder, arguments,
         main()
     error = capsys.readouterr().err
     assert stopped.value.code == 1
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
     assert not Path("x").exists(), "what can't be done is told before the work"

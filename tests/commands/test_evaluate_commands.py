@@ -36,7 +36,7 @@ def test_evaluate_prints_and_writes_numbers_and_table_prints_them_again(tmp_path
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "options, message",
     [
         (("--set", "scale"), "name=value"),
         (("--set", "skale=3"), "Did you mean `scale`"),
@@ -48,11 +48,11 @@ def test_evaluate_prints_and_writes_numbers_and_table_prints_them_again(tmp_path
         (("--protocol", "sfp", "--set", "threshold=0.3"), "background"),
     ],
 )
-def test_wrong_options_say_what_was_expected(tmp_path, options, said):
+def test_wrong_options_say_what_was_expected(tmp_path, options, message):
     given = {"--dataset": SHAPES, "--method": "clip", "--backbone": "tiny", "--workers": 1, "--out": tmp_path / "out"}
     given |= dict(zip(options[::2], options[1::2], strict=True))
     arguments = [part for pair in given.items() for part in pair]
-    assert said in ran("evaluate", *arguments, code=1)
+    assert message in ran("evaluate", *arguments, code=1)
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):

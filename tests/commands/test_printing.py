@@ -135,7 +135,7 @@ def test_probe_without_out_prints_and_writes_nothing(folder, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_view_names_its_page_and_replaces_one_only_when_told_to(folder, tmp_path, monkeypatch):
+def test_view_names_its_page_and_replaces_one_only_on_demand(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["view", folder / "images" / "a.png", "-b", "tiny", "--layers", "1", "-d", "norm"]
     ran(*arguments)

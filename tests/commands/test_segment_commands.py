@@ -64,7 +64,7 @@ def test_segment_given_again_does_nothing_and_other_settings_are_refused(folder)
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "options, message",
     [
         ((), "--classes"),
         (("--classes", "cat", "--classes-file", "x.txt"), "either --classes"),
@@ -78,8 +78,8 @@ def test_segment_given_again_does_nothing_and_other_settings_are_refused(folder)
         (("--classes", "cat, dog", "--method", "clip,clip"), "tell them apart"),
     ],
 )
-def test_wrong_options_say_what_was_expected(folder, options, said):
-    assert said in ran("segment", folder / "in", "-b", "tiny", "--out", folder / "out", *options, code=1)
+def test_wrong_options_say_what_was_expected(folder, options, message):
+    assert message in ran("segment", folder / "in", "-b", "tiny", "--out", folder / "out", *options, code=1)
 
 
 def test_encode_writes_the_features_of_a_method(folder, tiny):
@@ -94,8 +94,8 @@ def test_encode_writes_the_features_of_a_method(folder, tiny):
 
 
 def test_encode_refuses_a_method_together_with_a_layer(folder):
-    said = ran("encode", folder / "in", "-b", "tiny", "-M", "clip", "--layer", 3, "--out", folder / "f", code=1)
-    assert "leave --layer" in said
+    message = ran("encode", folder / "in", "-b", "tiny", "-M", "clip", "--layer", 3, "--out", folder / "f", code=1)
+    assert "leave --layer" in message
 
 
 def test_classify_prints_answers_accuracy_and_writes_them(folder):
@@ -111,13 +111,13 @@ def test_classify_prints_answers_accuracy_and_writes_them(folder):
 
 
 @pytest.mark.parametrize(
-    ("truth", "said"),
+    ("truth", "message"),
     [("0.png,cat\n1.png\n", "row 2"), ("0.png,cat\n0.png,dog\n", "two classes"), ("7.png,cat\n", "such as `0.png`")],
 )
-def test_a_truth_that_leads_nowhere_is_refused(folder, truth, said):
+def test_a_truth_that_leads_nowhere_is_refused(folder, truth, message):
     (folder / "truth.csv").write_text(truth)
     asked = ("--classes", "cat, dog", "-b", "tiny", "--templates", "plain", "--truth", folder / "truth.csv")
-    assert said in ran("classify", folder / "in", *asked, code=1)
+    assert message in ran("classify", folder / "in", *asked, code=1)
 
 
 def test_a_file_with_background_words_first_and_a_word_twice_is_read_by_its_options(folder):

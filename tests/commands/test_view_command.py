@@ -39,9 +39,9 @@ def test_one_page_holds_maps_outliers_and_label_maps(images, tmp_path):
     assert result.exit_code == 0, (result.output, result.exception)
     assert "page:" in result.output
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
-    found = data_of(out)["images"]
-    assert [one["name"] for one in found] == ["0.png", "1.png"]
-    for one, shape in zip(found, [(64, 64), (48, 80)], strict=True):
+    shown = data_of(out)["images"]
+    assert [one["name"] for one in shown] == ["0.png", "1.png"]
+    for one, shape in zip(shown, [(64, 64), (48, 80)], strict=True):
         assert one["layers"] == [5, 12]
         assert [detector["spec"] for detector in one["detectors"]] == ["relative-norm", "norm-topk:count=2"]
         assert list(one["labels"]) == ["clip", "clearclip"]
