@@ -29,7 +29,7 @@ class SegmentRun:
     is there, so whoever iterates writes its own files (an overlay) before asking for the next one.
 
     Images whose windows have one shape come together, so that batches are full where the shapes differ. Detectors
-    that learn are fitted on the first images of all, done or not: a run that goes on ends as an unbroken one. `about`
+    that learn are fitted on the first images of all, done or not: a resumed run ends as an uninterrupted one. `about`
     holds what else shaped the words, to be kept among the settings. ValueError where no image can be read, unless
     others are done.
     """
@@ -100,7 +100,7 @@ class SegmentRun:
         try:
             return self.segmenter.window_of(*read_size(path))
         except ImageError:
-            return None  # told when its turn comes
+            return None  # reported when its turn comes
 
     def _write(self, segmentation: Segmentation) -> None:
         path = self.folder(segmentation.method) / f"{self.stems[segmentation.name]}.labels.png"

@@ -92,7 +92,7 @@ class Segmentation:
 
 
 class Segmentations(Generic[Found]):
-    """The run over some images: an iterator; `left_out` tells, so far, which could not be read, and why."""
+    """The run over some images: an iterator; `left_out` names, so far, those that could not be read, with the reason."""
 
     def __init__(self, results: Iterator[Found], left_out: dict[str, str]) -> None:
         self._results, self._left_out = results, left_out
@@ -371,7 +371,7 @@ class Segmenter:
 
 
 def check_specs(methods: Sequence[Method]) -> None:
-    """Refuses methods that can't be told apart by their specs, where results are kept under these."""
+    """Refuses methods of equal specs, where results are kept by spec."""
     specs = [method.spec for method in methods]
     for spec in specs:
         if not spec or specs.count(spec) > 1:

@@ -39,10 +39,10 @@ class DualPath(Encoder):
     1/√d, `norms` for the mean length of the image's tokens after the first LayerNorm over √d, or a number.
 
     `early` says how the blocks before these attend: as in the stock model, or by `identity`, each token to itself
-    alone; the first stream then goes on from what comes out with the stock attention.
+    alone; the first stream then continues from what comes out with the stock attention.
 
     `detector` and `purifier` purify what the second stream reads of the stock one, before each of the blocks anew; the
-    stock stream itself goes on unpurified (our choice).
+    stock stream itself continues unpurified (our choice).
     """
 
     blocks: int = 6

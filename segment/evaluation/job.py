@@ -1,4 +1,4 @@
-"""What a worker of an evaluation is told, and what it does with a shard: read, segment, count, write."""
+"""What a worker of an evaluation needs to know, and what it does with a shard: read, segment, count, write."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class Worker:
         self.segmenter = segmenter.fitted(islice(self._first_images(), IMAGES_TO_FIT))
 
     def __call__(self, shard: Shard, report: Report | None = None) -> None:
-        """Does a shard and writes its file. `report` is told after each image how many are done in this shard."""
+        """Does a shard and writes its file. `report` is called after each image with the number done in this shard."""
         self.storage.write(shard.name, encode_shard(self.run(shard, report)))
 
     def run(self, shard: Shard, report: Report | None = None) -> ShardResult:

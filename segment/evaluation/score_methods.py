@@ -1,4 +1,4 @@
-"""Methods scored on a labeled data set in one sitting, without files: for demonstrations, notebooks and tests.
+"""Methods scored on a labeled data set in one process, without files: for demonstrations, notebooks and tests.
 
 For a number to quote, with a protocol, shards and resumption, see segment.evaluation.evaluate.
 """

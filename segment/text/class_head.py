@@ -37,7 +37,7 @@ class HeadNames:
 
 @cache
 def head_names(rows: int) -> HeadNames | None:
-    """The names of a head by its number of rows, as timm tells them: ImageNet-1k, 12k, 21k, 22k; None for others."""
+    """The names of a head by its number of rows, as timm has them: ImageNet-1k, 12k, 21k, 22k; None for others."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset({"num_classes": rows})

@@ -1,4 +1,4 @@
-"""What an engine is: it has the missing shards of a job done, somewhere, and tells of each when its file is there."""
+"""What an engine is: it has the missing shards of a job done, somewhere, and reports each when its file exists."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def _serve(sent: bytes, parts: tuple[Carried, ...], way: Connection) -> None:
 
 
 def _die_with_parent() -> None:
-    """Without it, workers of a run that is killed would go on, and keep the GPU from the next."""
+    """Without it, workers of a run that is killed would continue, and keep the GPU from the next."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -234,7 +234,7 @@ def _die_with_parent() -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error as one that survives the way: its kind, if it is one that the command line tells in a line."""
+    """The error as one that survives the way: its kind, if it is one that the command line reports in a line."""
     if isinstance(error, DiskFull):
         return DiskFull(error.errno, str(error))
     if isinstance(error, torch.OutOfMemoryError):

@@ -51,7 +51,7 @@ class Protocol:
     fields that a spec sets itself win. `dataset_fields`: settings of the data set, such as the paper's own convention
     for its labels.
 
-    `published` tells whether the numbers of this very data set are released ones; `departures`, where we leave them.
+    `published`: whether the numbers of this very data set are released ones; `departures`, where we leave them.
     """
 
     name: str
