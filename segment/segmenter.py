@@ -48,7 +48,7 @@ USES = frozenset({"size", "batch", "positions", "strict"})
 # What to do where one window alone is too much.
 SMALLER = "choose smaller windows (slide:crop=224), a smaller --size, or fewer methods at once"
 
-Found = TypeVar("Found")
+Result = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +91,10 @@ class Segmentation:
         return np.bincount(self.labels[self._scored()], minlength=len(self.names))
 
 
-class Segmentations(Generic[Found]):
-    """The run over some images: an iterator; `left_out` names, so far, those that could not be read, with the reason."""
+class Segmentations(Generic[Result]):
+    """The run over some images: an iterator; `left_out` names those that could not be read so far, and why."""
 
-    def __init__(self, results: Iterator[Found], left_out: dict[str, str]) -> None:
+    def __init__(self, results: Iterator[Result], left_out: dict[str, str]) -> None:
         self._results, self._left_out = results, left_out
 
     @property
@@ -102,10 +102,10 @@ class Segmentations(Generic[Found]):
         """Name of each image left out up to here -> the reason."""
         return dict(self._left_out)
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[Result]:
         return self._results
 
-    def __next__(self) -> Found:
+    def __next__(self) -> Result:
         return next(self._results)
 
 
