@@ -48,7 +48,7 @@ USES = frozenset({"size", "batch", "positions", "strict"})
 # What to do where one window alone is too much.
 SMALLER = "choose smaller windows (slide:crop=224), a smaller --size, or fewer methods at once"
 
-Result = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
