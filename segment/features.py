@@ -17,7 +17,7 @@ from diagnostics.studies.dense_tokens import Features
 from segment.encoders.encode_many import encode_many
 from segment.method import Method
 from segment.methods import METHODS
-from segment.segmenter import IMAGES_TO_FIT, learns
+from segment.segmenter import IMAGES_TO_FIT
 
 # The options of a run that the features of a method heed.
 USES = frozenset({"size", "batch", "positions", "strict", "progress"})
@@ -45,7 +45,7 @@ def encode_images(
     chosen = METHODS.build(method)
     # The whole encoder goes into the name: a run resumes only with the same settings.
     name = f"{chosen.spec} {chosen.encoder!r} positions={positions or chosen.positions}"
-    if learns(chosen):
+    if chosen.learns:
         images = list(images) if isinstance(images, Iterator) else images
         listed = list_images(images, options.size_for(backbone.native_size), strict=options.strict)
         loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=options.strict)

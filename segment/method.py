@@ -129,6 +129,17 @@ def encoding(
     )
 
 
+# The layer whose output is purified where an encoder does not say: L - 1.
+LAST_BUT_ONE = -2
+
+
+class Purification(NamedTuple):
+    """The detector by which an encoder purifies tokens, and the layer, 1…L or negative, whose output it looks at."""
+
+    detector: Detector
+    layer: int
+
+
 class Encoder(ABC):
     """From the stock forward pass to dense features. A part derives from it as a frozen dataclass; settings are fields.
 
@@ -143,16 +154,27 @@ class Encoder(ABC):
         """Why it can't run on this backbone or size (no class token, too few blocks), or None if it can."""
         return None
 
-    def fitted(self, backbone: Backbone, images: Tensor) -> Encoder:
-        """The encoder with its detector made ready, where that learns from weights or images (B, 3, h, w).
+    @property
+    def purification(self) -> Purification | None:
+        """What marks the tokens that it purifies, and where; None if it purifies none.
 
-        Detectors are fitted for the field `purify_at_layer`, the layer whose output they look at.
+        The detector stands in a field `detector`; an encoder with others has its own `fitted`, where they may learn.
         """
-        detector = getattr(self, "detector", None)
-        if not isinstance(detector, Detector):
+        return None
+
+    @property
+    def learns(self) -> bool:
+        """Whether `fitted` makes something else of it, for which images or weights have to be at hand."""
+        purification = self.purification
+        by_detector = purification is not None and purification.detector.learns
+        return by_detector or type(self).fitted is not Encoder.fitted
+
+    def fitted(self, backbone: Backbone, images: Tensor) -> Encoder:
+        """The encoder with its detector made ready, where that learns from weights or images (B, 3, h, w)."""
+        if self.purification is None:
             return self
-        layer = resolve_layer(getattr(self, "purify_at_layer", -2), backbone.depth)
-        ready: Any = detector.fitted(backbone, images, layer)
+        detector, layer = self.purification
+        ready: Any = detector.fitted(backbone, images, resolve_layer(layer, backbone.depth))
         return self if ready is detector else replace(typing.cast(Any, self), detector=ready)
 
     @abstractmethod
@@ -290,6 +312,11 @@ class Method(Value):
                 changed = {place: replace(part, **{key: value})} if place else {key: value}
                 return replace(self, **changed)
         raise unknown_name(f"setting of method `{self.spec}`", key, self.settings())
+
+    @property
+    def learns(self) -> bool:
+        """Whether its detector has to be made ready on images or weights first."""
+        return self.encoder.learns
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Method:
         """The method with its detector made ready, where that learns; itself otherwise."""

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
-from diagnostics.detectors.base import Detector
 from diagnostics.images import (
     OPENCV,
     RESAMPLING,
@@ -33,7 +32,7 @@ from segment.decoding.merge import ScoreAccumulator, ScoreMaps
 from segment.decoding.refine import REFINERS, Canvas, Refiner
 from segment.decoding.windows import WINDOWS, WindowGrid, Windows
 from segment.encoders.encode_many import encode_many
-from segment.method import Decode, Encoder, Method, Scores, TextFeatures
+from segment.method import Decode, Method, Scores, TextFeatures
 from segment.methods import METHODS
 from segment.text.features import text_features
 from segment.text.vocabulary import Vocabulary
@@ -217,7 +216,7 @@ class Segmenter:
 
     def fitted(self, images: Any) -> Segmenter:
         """The segmenter with detectors that learn fitted once, on the first of these images."""
-        if not any(map(learns, self.methods)):
+        if not any(method.learns for method in self.methods):
             return self
         ready = copy.copy(self)
         ready.methods = self._ready(list(islice(self._opened(images, {}), IMAGES_TO_FIT)))
@@ -263,7 +262,7 @@ class Segmenter:
 
     def _ready(self, first: Sequence[_Opened]) -> tuple[Method, ...]:
         """The methods, with detectors that learn fitted on windows of the first images, those of one shape."""
-        if self._are_fitted or not any(map(learns, self.methods)) or not first:
+        if self._are_fitted or not any(method.learns for method in self.methods) or not first:
             return self.methods
         cut = [window for opened in first for window in opened.places.cut(opened.shown)]
         alike = [window for window in cut if window.shape == cut[0].shape]
@@ -278,7 +277,7 @@ class Segmenter:
     def _run(self, images: Any, left_out: dict[str, str]) -> Iterator[tuple[Segmentation, ...]]:
         opened = self._opened(images, left_out)
         first: list[_Opened] = []
-        if not self._are_fitted and any(map(learns, self.methods)):
+        if not self._are_fitted and any(method.learns for method in self.methods):
             first = list(islice(opened, IMAGES_TO_FIT))
         methods = self._ready(first)
         for block in self._blocks(chain(first, opened)):
@@ -403,13 +402,6 @@ def check_text(text: TextFeatures) -> None:
         )
     if text.background is not None and not 0 <= text.background < classes:
         raise ValueError(f"`background` should be one of the classes 0…{classes - 1}; got {text.background}.")
-
-
-def learns(method: Method) -> bool:
-    """Whether its detector has to be made ready on images or weights first."""
-    detector = getattr(method.encoder, "detector", None)
-    has_fitting = type(method.encoder).fitted is not Encoder.fitted
-    return has_fitting or (isinstance(detector, Detector) and detector.learns)
 
 
 def _plain(value: Any) -> Any:

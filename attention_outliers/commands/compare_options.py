@@ -101,14 +101,13 @@ class Purify:
         if self.classes is None or self.truth is None:
             return {}
         from diagnostics import image_paths
-        from diagnostics.backbones.base import Backbone
         from diagnostics.images.image_classes import classes_of, read_classes
         from segment.text.class_head import rows_of
         from segment.text.vocabulary import Vocabulary
 
         names = list(Vocabulary.parse(self.classes).names)
         shown = classes_of(list(image_paths(images)), read_classes(self.truth), names)
-        if type(model).encode_text is Backbone.encode_text:
+        if not model.has_text:
             return {"classes": rows_of(names, len(model.class_head()), mapping=self.embeddings), "truth": shown}
         if self.embeddings is not None:
             raise ValueError(

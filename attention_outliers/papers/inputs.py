@@ -217,11 +217,7 @@ class PaperFigure:
 
 def takes_words(model: Backbone) -> bool:
     """Whether the model has a text tower."""
-    try:
-        model.encode_text(["a"])
-    except ValueError:
-        return False
-    return True
+    return model.has_text
 
 
 def scenes_of(count: int, model: Backbone) -> FigureInputs:

@@ -175,6 +175,21 @@ class Backbone(ABC):
         """
         return self.pool(tokens)
 
+    @property
+    def has_text(self) -> bool:
+        """Whether there is a text tower: `encode_text` works."""
+        return type(self).encode_text is not Backbone.encode_text
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether there are rows of a classifier: `class_head` works."""
+        return type(self).class_head is not Backbone.class_head
+
+    @property
+    def logit_scale(self) -> float | None:
+        """What cosines with texts were multiplied by in training; None without a text tower."""
+        return None
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Text features of a two-tower model, not normalized: C texts -> (C, E)."""
         raise ValueError(

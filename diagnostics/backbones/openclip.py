@@ -160,8 +160,11 @@ class OpenClipBackbone(Backbone):
         return tokens if self.visual.proj is None else tokens @ self.visual.proj
 
     @property
+    def has_text(self) -> bool:
+        return self.text is not None
+
+    @property
     def logit_scale(self) -> float | None:
-        """What cosines were multiplied with in training; None without a text tower."""
         return _logit_scale(self.model)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -206,8 +209,11 @@ class OpenClipTimmBackbone(Backbone):
         return self.head(self.tower.pool(tokens))
 
     @property
+    def has_text(self) -> bool:
+        return self.text is not None
+
+    @property
     def logit_scale(self) -> float | None:
-        """What cosines were multiplied with in training; None without a text tower."""
         return _logit_scale(self.model)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:

@@ -275,6 +275,10 @@ class TimmBackbone(Backbone):
         """The pooled feature, what enters the classifier: (B, D)."""
         return self.tower.pool(tokens, pre_logits=True)
 
+    @property
+    def has_classifier(self) -> bool:
+        return isinstance(self.tower.trunk.head, nn.Linear)
+
     def class_head(self) -> Tensor:
         """Rows of the classifier, bias left out: (C, D). The mean of both heads for a distilled model.
 
@@ -282,7 +286,7 @@ class TimmBackbone(Backbone):
         their rows are no classes.
         """
         trunk = self.tower.trunk
-        if not isinstance(trunk.head, nn.Linear):
+        if not self.has_classifier:
             return super().class_head()
         if self.tower.distilled:
             return (trunk.head.weight + trunk.head_dist.weight) / 2

@@ -383,11 +383,9 @@ def _classifiers(
     """What says an image's class: `head`, if the model has one, and `named`, among the classes that are named."""
     classifiers: dict[str, Classifier] = {}
     rows = 0
-    try:
+    if backbone.has_classifier:  # without one the column is nan
         rows = len(backbone.class_head())
         classifiers["head"] = lambda tokens: backbone.pool(tokens).argmax(dim=-1)
-    except ValueError:
-        pass  # no classifier: the column is nan
     if isinstance(classes, Mapping):
         if not rows:
             raise ValueError(f"`{backbone.spec}` has no classifier whose rows `classes` could name; give names alone.")

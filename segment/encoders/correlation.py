@@ -20,7 +20,7 @@ from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import resolve_layer
 from segment.encoders.kernels import kernel_mix
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
-from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
+from segment.method import Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 Similarity = Literal["cosine", "inner-product"]
 Joining = Literal["heads", "concatenated"]
@@ -97,6 +97,10 @@ class Correlation(Encoder):
     raw_maps: bool = False
     detector: Detector = LofRelease()
     purifier: Purifier = Keep()
+
+    @property
+    def purification(self) -> Purification:
+        return Purification(self.detector, self.purify_at_layer)
 
     def __post_init__(self) -> None:
         check_words(self)

@@ -19,7 +19,7 @@ from diagnostics.taps import Recorder, chain
 from segment.encoders.kernels import PAIRS, Combine, check_kernel, kernel_mix, kernel_terms
 from segment.encoders.layerwise import fitted_layerwise
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
-from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
+from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 # What attention of a block is made of, besides the block's input: recorded, it need not be made again.
 PARTS = ("normed", "query", "key", "value")
@@ -54,6 +54,10 @@ class DualPath(Encoder):
     early: Literal["stock", "identity"] = "stock"
     detector: Detector = LofRelease()
     purifier: Purifier = Keep()
+
+    @property
+    def purification(self) -> Purification:
+        return Purification(self.detector, LAST_BUT_ONE)
 
     def __post_init__(self) -> None:
         check_words(self)

@@ -16,7 +16,7 @@ from diagnostics.purifiers.keep import Keep
 from segment.encoders.gaussian import distance_bias
 from segment.encoders.kernels import Combine, check_kernel, kernel_mix
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
-from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
+from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,10 @@ class LastBlock(Encoder):
     alpha: float = 1.0
     detector: Detector = LofRelease()
     purifier: Purifier = Keep()
+
+    @property
+    def purification(self) -> Purification:
+        return Purification(self.detector, LAST_BUT_ONE)
 
     def __post_init__(self) -> None:
         check_words(self)

@@ -19,7 +19,7 @@ from segment.encoders.kernels import Combine
 from segment.encoders.last_block import LastBlock
 from segment.encoders.panoptic_cut import REMAINDER, Earlier, panoptic_cut
 from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, in_patches
-from segment.method import Activations, Encoder, Encoding, TapSite, check_words
+from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,10 @@ class LazyGrounding(Encoder):
     earlier: Earlier = "removed"
     detector: Detector = LofRelease()
     purifier: Purifier = Keep()
+
+    @property
+    def purification(self) -> Purification:
+        return Purification(self.detector, LAST_BUT_ONE)
 
     def __post_init__(self) -> None:
         check_words(self)

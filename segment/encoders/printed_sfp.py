@@ -21,7 +21,7 @@ from segment.encoders.fusion import sinkhorn
 from segment.encoders.kernels import Combine, check_kernel, kernel_mix
 from segment.encoders.layerwise import fitted_layerwise
 from segment.encoders.purification import purification_unsupported_reason
-from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
+from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 Values = Literal["tokens", "projected"]
 NormAt = Literal["after", "before"]
@@ -92,6 +92,10 @@ class PrintedSfp(Encoder):
     map_heads: MapHeads = "mean"  # our choice: the paper writes one map a layer
     iterations: int = 6  # our choice: the paper gives none; a compiled file left in the release normalizes 6 times
     norm_at: NormAt = "after"  # our choice: the mix comes first, then norm and projection, as in the release
+
+    @property
+    def purification(self) -> Purification:
+        return Purification(self.detector, LAST_BUT_ONE)
 
     def __post_init__(self) -> None:
         check_words(self)

@@ -18,7 +18,7 @@ from diagnostics.purifiers.keep import Keep
 from segment.encoders.fusion import masked_softmax_rows
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
 from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, onto_grid
-from segment.method import Activations, Encoder, Encoding, TapSite
+from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite
 
 # Entries of the attention matrix that are made at once, over all images: 256 MB in fp32. Our choice.
 ENTRIES = 2**26
@@ -64,6 +64,10 @@ class Proxy(Encoder):
     vfm_purifier: Purifier = Keep()
     detector: Detector = LofRelease()
     purifier: Purifier = Keep()
+
+    @property
+    def purification(self) -> Purification:
+        return Purification(self.detector, LAST_BUT_ONE)
 
     def __post_init__(self) -> None:
         if not self.gamma >= 0:

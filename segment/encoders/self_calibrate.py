@@ -20,7 +20,7 @@ from diagnostics.taps import resolve_layer
 from segment.encoders.fusion import aggregate, apply_attention, masked_softmax, similarity, thresholded
 from segment.encoders.kernels import check_kernel, kernel_mix, kernel_terms
 from segment.encoders.purification import find_outliers, purification_needs, purification_unsupported_reason
-from segment.method import Activations, Encoder, Encoding, TapSite, check_words, encoding
+from segment.method import Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 DepthRule = Literal["line", "fixed"]
 Terms = Literal["mean", "sum"]
@@ -100,6 +100,10 @@ class SelfCalibrated(Encoder):
     fuse_step: int = 1
     class_share: float = 0.3  # SuleBai/SC-CLIP 0417ba9; its setting for L/14 is 0.1
     depth_rule: DepthRule = "line"
+
+    @property
+    def purification(self) -> Purification:
+        return Purification(self.detector, self.purify_at_layer)
 
     def __post_init__(self) -> None:
         check_words(self)

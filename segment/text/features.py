@@ -91,7 +91,7 @@ def text_features(
     [0, 0, 1]
     """
     vocabulary = Vocabulary.parse(vocabulary)
-    if type(backbone).encode_text is Backbone.encode_text:
+    if not backbone.has_text and backbone.has_classifier:
         features, owners = class_rows(backbone, vocabulary, mapping=rows, combine=combine)
         return _text(vocabulary, features, owners)
     if rows is not None:
@@ -109,7 +109,7 @@ def text_features(
     if missing:
         known |= _encode(backbone, missing, sentences, path, key, progress=progress)
     features = torch.stack([known[word] for word in vocabulary.queries]).to(backbone.device)
-    return _text(vocabulary, features, vocabulary.owners, getattr(backbone, "logit_scale", None))
+    return _text(vocabulary, features, vocabulary.owners, backbone.logit_scale)
 
 
 def _text(

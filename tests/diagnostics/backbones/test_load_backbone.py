@@ -92,3 +92,24 @@ def test_importing_the_package_imports_no_model_library():
     code = "import diagnostics.backbones, sys; print([name for name in ('open_clip', 'timm') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "spec, text, classifier",
+    [
+        ("pocket", True, False),
+        ("tiny", True, False),
+        ("tiny:registers=2", False, True),
+        ("tiny:class_token=false", False, True),
+    ],
+)
+def test_a_backbone_declares_its_text_tower_and_its_classifier(spec, text, classifier):
+    backbone = load_backbone(spec)
+    assert (backbone.has_text, backbone.has_classifier) == (text, classifier)
+    assert (backbone.logit_scale is not None) == text
+    for present, call in ((text, lambda: backbone.encode_text(["a zebra"])), (classifier, backbone.class_head)):
+        if present:
+            assert len(call()) >= 1
+        else:
+            with pytest.raises(ValueError, match="has no"):
+                call()

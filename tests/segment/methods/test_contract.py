@@ -22,7 +22,7 @@ from diagnostics.purifiers import PURIFIERS
 from diagnostics.registry import _REGISTRIES, UnknownName, parse_spec
 from segment.decoding.masks import MASKS
 from segment.encoders.encode_many import encode_many, stock_forward
-from segment.method import Encoding, Method, TextFeatures
+from segment.method import Encoder, Encoding, Method, TextFeatures
 from segment.methods import METHODS
 
 # Settings with which a method runs without a download: its second backbone is a small one of random weights.
@@ -358,12 +358,24 @@ def test_a_method_says_what_it_is_and_where_it_comes_from(name):
     assert "\n" not in chosen.summary
     assert chosen.paper.title
     assert re.search(r"\b20\d\d$", chosen.paper.venue)
-    assert chosen.departures  # each release and each print leaves something that is settled otherwise here
+    # Each release and each print leaves something that is settled otherwise here; a method of our own needs none.
+    assert chosen.departures or not (chosen.paper.code or name.endswith("-paper"))
     assert all(line == line.strip() != "" for line in chosen.departures)
     assert re.fullmatch(r"\d{4}\.\d{5}|", chosen.paper.arxiv)
-    if not name.endswith("-paper"):  # the plain name is the released code, at a commit
+    if chosen.paper.code:  # released code, at a commit
         assert re.match(r"[\w-]+/[\w-]+ [0-9a-f]{7}", chosen.paper.code)
     assert METHODS.describe()[name] == chosen.summary
+
+
+@every
+def test_a_method_declares_by_what_it_purifies_and_whether_it_learns(name):
+    for detector, learns in (("norm-topk", False), ("register-neuron", True)):
+        chosen = method(name, detector=detector)
+        if chosen.encoder.purification is not None:
+            assert chosen.encoder.purification.detector == DETECTORS.build(detector)
+        # An encoder that makes more ready than one layer's detector always has something to learn.
+        own = type(chosen.encoder).fitted is not Encoder.fitted
+        assert chosen.learns == (learns or own)
 
 
 def test_an_unknown_method_is_refused_with_the_near_one():
