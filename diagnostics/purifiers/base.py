@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
@@ -15,7 +15,15 @@ class Purifier(ABC):
 
     A part derives from this interface. Patches where the mask is False come back bit for bit. It works for grids that
     are not square, for clusters of marked patches, and where every patch is marked.
+
+    A part declares where it differs from most: `reads_marked`, what a marked patch held is part of its own result;
+    `keeps_fully_marked`, an image whose patches are all marked comes back as it is; `by_place`, equal candidates are
+    told apart, or drawn, by their places, so that a mirrored image need not give a mirrored result.
     """
+
+    reads_marked: ClassVar[bool] = False
+    keeps_fully_marked: ClassVar[bool] = True
+    by_place: ClassVar[bool] = False
 
     def unsupported_reason(self, layout: Layout) -> str | None:
         """Why this purifier can't run on such tokens (no class token), or None if it can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ class ClassToken(Purifier):
 
     Raises ValueError on a model without a class token, or where none is given. Source: ours, as a comparison.
     """
+
+    keeps_fully_marked: ClassVar[bool] = False
 
     def unsupported_reason(self, layout: Layout) -> str | None:
         return None if layout.has_class_token else "there is no class token"

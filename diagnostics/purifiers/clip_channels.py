@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ class ClipChannels(Purifier):
     marked patch stays in its place and has no part in the choice.
     Source: RF-CLIP, arXiv:2511.16170, purifies outliers in dominant channels only; rule and bound are ours.
     """
+
+    reads_marked: ClassVar[bool] = True
 
     ratio: float = 5.0  # our choice: normal values of 200 patches reach about 4 × their median
 

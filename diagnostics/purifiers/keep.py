@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from diagnostics.purifiers.checks import check_inputs
 @dataclass(frozen=True, kw_only=True)
 class Keep(Purifier):
     """Keeps every patch, marked or not: the baseline. A copy, so that it may be changed as the others' results."""
+
+    reads_marked: ClassVar[bool] = True
 
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
         check_inputs(patches, mask, layout)

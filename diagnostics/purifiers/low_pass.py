@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ class LowPass(Purifier):
     center nan.
     Source: RF-CLIP, arXiv:2511.16170, reports that a low-pass filter collapses; window and kernels are our choice.
     """
+
+    reads_marked: ClassVar[bool] = True
+    keeps_fully_marked: ClassVar[bool] = False
 
     size: int = 3  # patches along each side, our choice: the window of SC-CLIP's interpolations
     kernel: Kernel = "box"  # our choice

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class NeighborNearest(Purifier):
     `isolated` says what happens where there is none: see `fill_from_neighbors`.
     Source: SC-CLIP, Table 6, names it without a formula; distance and ties are our reading.
     """
+
+    by_place: ClassVar[bool] = True
 
     isolated: Isolated = "keep"  # SC-CLIP's release
     ties: Ties = "first"  # our choice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,8 @@ class SfpSum(Purifier):
     Source: SFP (Jin et al., ICCV 2025), Eq 5. Its text speaks of the average and its release divides by the true
     number: that is `neighbor-mean` with `isolated=zero`.
     """
+
+    keeps_fully_marked: ClassVar[bool] = False
 
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
         return fill_from_neighbors(patches, mask, layout, _eighth, isolated="zero")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class Shuffle(Purifier):
     and on any device, and images with equal masks take from the same places. An image whose patches are all marked
     is kept. Source: ours, as a control.
     """
+
+    by_place: ClassVar[bool] = True
 
     seed: int = 0
 

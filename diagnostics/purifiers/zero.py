@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from diagnostics.purifiers.checks import check_inputs
 @dataclass(frozen=True, kw_only=True)
 class Zero(Purifier):
     """Replaces marked patches by zeros. Source: ours, as a comparison."""
+
+    keeps_fully_marked: ClassVar[bool] = False
 
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
         check_inputs(patches, mask, layout)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diagnostics.layout import Grid, Layout
-from diagnostics.purifiers import PURIFIERS
+from diagnostics.purifiers import PURIFIERS, Purifier
 
 GRIDS = [Grid(4, 6), Grid(1, 7), Grid(5, 1), Grid(1, 1)]
 SPECS = [
@@ -15,15 +15,13 @@ SPECS = [
     *(f"neighbor-{name}:isolated={isolated}" for name in ("mean", "nearest") for isolated in ("zero", "grow")),
     "low-pass:kernel=gaussian,size=5",
 ]
-# Purifiers whose result is made of the marked patches themselves, by definition.
-READS_MARKED = ("keep", "clip-channels", "low-pass")
-# Patches of a fully marked image come back as they are; the others replace them by something known without the rest.
-KEEPS_WHEN_ALL_ARE_MARKED = [
-    spec for spec in SPECS if spec.split(":")[0] not in ("zero", "sfp-sum", "class-token", "low-pass")
-]
 
-# Of equally near neighbors the first row by row is copied, and the control draws by place.
-BOUND_TO_PLACES = ("neighbor-nearest", "shuffle")
+
+def part(spec: str) -> type[Purifier]:
+    return PURIFIERS[spec.split(":")[0]]
+
+
+KEEPS_WHEN_ALL_ARE_MARKED = [spec for spec in SPECS if part(spec).keeps_fully_marked]
 
 every = pytest.mark.parametrize("spec", SPECS)
 
@@ -98,7 +96,7 @@ def test_a_batch_equals_its_images_one_by_one(spec):
 
 
 @pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)], ids=["rows", "columns", "both"])
-@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.split(":")[0] not in BOUND_TO_PLACES])
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if not part(spec).by_place])
 def test_the_result_follows_a_flip_of_the_grid(spec, axes):
     patches, mask, token, layout = inputs(Grid(4, 6))
     purifier = PURIFIERS.build(spec)
@@ -110,7 +108,7 @@ def test_the_result_follows_a_flip_of_the_grid(spec, axes):
     torch.testing.assert_close(found, flipped(purifier(patches, mask, layout, class_token=token)))
 
 
-@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.split(":")[0] not in READS_MARKED])
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if not part(spec).reads_marked])
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, -1e30])
 def test_what_a_marked_patch_held_has_no_part_in_the_result(spec, poison):
     patches, mask, token, layout = inputs(Grid(4, 6))
