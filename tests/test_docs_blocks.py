@@ -296,6 +296,9 @@ def check_segment(names):
 
 def check_tour(names):
     assert names["first"] == 6
+    assert set(names["outliers"]["layer"]) == {8}
+    assert names["attention"].shape == names["maps"].shape[1:3]
+    assert names["rows"].shape == (12 * 14 * 14, names["maps"].shape[-1])
     scores = [json.loads(path.read_text())["miou"] for path in sorted(Path("results/tour/cells").glob("*.json"))]
     plain, purified = sorted(scores)
     assert plain < 0.25

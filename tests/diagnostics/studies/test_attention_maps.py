@@ -1,4 +1,4 @@
-"""Attention of one image as an array, against softmax(q·kᵀ/√d) written out and the attention that a tap sees."""
+"""Attention of one image as an array, against softmax(q·kᵀ/√d) written out and the attention at the tap."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_the_matrix_is_that_of_the_head_written_out(spec, image, recorded):
 def test_a_token_has_a_map_over_the_patches(spec, image):
     backbone = load_backbone(spec)
     matrix = attention(backbone, image, layer=9, head=1, size="native")
-    seen = attention(backbone, image, layer=9, head=1, query=(2, 5), size="native")
+    of_patch = attention(backbone, image, layer=9, head=1, query=(2, 5), size="native")
     prefix = backbone.prefix
     for row in range(4):
         for col in range(6):
-            assert seen[row, col] == pytest.approx(matrix[prefix + 2 * 6 + 5, prefix + row * 6 + col], abs=1e-6)
+            assert of_patch[row, col] == pytest.approx(matrix[prefix + 2 * 6 + 5, prefix + row * 6 + col], abs=1e-6)
     if backbone.class_index is None:
         with pytest.raises(ValueError, match="no class token"):
             attention(backbone, image, layer=9, query="class", size="native")

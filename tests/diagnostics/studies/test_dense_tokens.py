@@ -126,16 +126,16 @@ def test_broken_images_are_left_out_and_reported(tiny, folder):
 
 
 @pytest.mark.parametrize(
-    "wrong, said",
+    "wrong, message",
     [
         ({"tap": "atention"}, "Did you mean `attention`"),
         ({"tap": "key", "project": True}, "block_out"),
         ({"layer": 0, "tap": "key"}, "embedding"),
     ],
 )
-def test_a_wrong_setting_leaves_nothing_in_the_way_of_the_right_one(tiny, folder, wrong, said):
+def test_a_wrong_setting_leaves_nothing_in_the_way_of_the_right_one(tiny, folder, wrong, message):
     out = folder / "features.safetensors"
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         encode(tiny, folder / "images", out=out, **wrong)
     assert not (folder / "features.safetensors.parts").exists()
     encode(tiny, folder / "images", out=out)

@@ -28,32 +28,32 @@ PLANTED = pd.DataFrame(
 
 
 def test_every_table_has_its_sentence():
-    said = " ".join(findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "planted": PLANTED}))
-    assert "b at 3; a at 8" in said
-    assert "never mark half the images: c" in said
-    assert "a and b agree most (Jaccard 0.90" in said
-    assert "a and c least (0.10)" in said
-    assert "Against planted outliers, b ranks patches best (AUC 0.965), a worst (0.695)" in said
-    assert "costs b the most: F1 0.10 at layer 8 where 7 would reach 0.80" in said
-    assert "a goes blind as clustered outliers grow in number: AUC 0.99 with 1, 0.40 with 35" in said
-    assert "b goes blind" not in said
+    text = " ".join(findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "planted": PLANTED}))
+    assert "b at 3; a at 8" in text
+    assert "never mark half the images: c" in text
+    assert "a and b agree most (Jaccard 0.90" in text
+    assert "a and c least (0.10)" in text
+    assert "Against planted outliers, b ranks patches best (AUC 0.965), a worst (0.695)" in text
+    assert "costs b the most: F1 0.10 at layer 8 where 7 would reach 0.80" in text
+    assert "a goes blind as clustered outliers grow in number: AUC 0.99 with 1, 0.40 with 35" in text
+    assert "b goes blind" not in text
 
 
 def test_two_detectors_alone_agree_neither_most_nor_least():
-    said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT.iloc[:1]})[-1]
-    assert said == "a and b mark the same tokens with a Jaccard of 0.90, mean over layers."
+    text = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT.iloc[:1]})[-1]
+    assert text == "a and b mark the same tokens with a Jaccard of 0.90, mean over layers."
 
 
 def test_other_numbers_make_other_sentences():
     other = PLANTED.assign(auc=[0.99, 0.98, 0.5, 0.5])
-    said = " ".join(findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "planted": other}))
-    assert "a ranks patches best (AUC 0.985)" in said
-    assert "goes blind" not in said
+    text = " ".join(findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "planted": other}))
+    assert "a ranks patches best (AUC 0.985)" in text
+    assert "goes blind" not in text
 
 
 def test_what_was_not_asked_is_not_said():
-    said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT.assign(jaccard=float("nan"))})
-    assert not [sentence for sentence in said if "agree" in sentence or "Against" in sentence]
+    text = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT.assign(jaccard=float("nan"))})
+    assert not [sentence for sentence in text if "agree" in sentence or "Against" in sentence]
 
 
 def test_what_purifying_does_is_reported_beside_its_control():
@@ -68,10 +68,10 @@ def test_what_purifying_does_is_reported_beside_its_control():
         }
     )
     tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT}
-    said = findings({**tables, "purification": purification})[-1]
-    assert "layer 11 with neighbor-mean changes its same-class AUC by +0.025 [+0.020, +0.030]" in said
-    assert "the control, other patches of the image, by +0.017" in said
-    assert "chance" not in said
+    text = findings({**tables, "purification": purification})[-1]
+    assert "layer 11 with neighbor-mean changes its same-class AUC by +0.025 [+0.020, +0.030]" in text
+    assert "the control, other patches of the image, by +0.017" in text
+    assert "chance" not in text
     assert "chance" in findings({**tables, "purification": purification.assign(low=-0.1)})[-1]
     assert (
         "Purifying what som marks at layer 11 with"
@@ -91,8 +91,8 @@ def test_of_many_layers_purifying_is_reported_of_the_best_and_the_last_and_of_no
             "high": 0.1,
         }
     )
-    said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "purification": purification})
-    sentences = [sentence for sentence in said if "Purifying" in sentence]
+    text = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "purification": purification})
+    sentences = [sentence for sentence in text if "Purifying" in sentence]
     assert len(sentences) == 2
     assert "layer 7" in sentences[0]
     assert "layer 9" in sentences[1]
@@ -108,9 +108,9 @@ def test_tokens_that_keep_to_the_grid_are_named():
             "jaccard_grid": [0.9, 0.2, 0.7, 0.4],
         }
     )
-    said = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "stability": stability})[-2:]
-    assert said[0] == "After a shift by one patch, b marks the same content most often (Jaccard 0.80)."
-    assert said[1].startswith(
+    text = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "stability": stability})[-2:]
+    assert text[0] == "After a shift by one patch, b marks the same content most often (Jaccard 0.80)."
+    assert text[1].startswith(
         "These keep to places of the grid, whatever is there: a (Jaccard 0.80 with the grid, 0.05"
     )
     moved = stability.assign(jaccard_grid=0.0)
@@ -128,8 +128,8 @@ def test_the_detector_whose_tokens_lie_furthest_from_the_base_rate_is_named():
         }
     )
     tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT}
-    said = findings({**tables, "location": location})[-1]
-    assert said == "Of the 400 labeled tokens that b marks at layer 11, 90% lie on background, and of all patches 60%."
+    text = findings({**tables, "location": location})[-1]
+    assert text == "Of the 400 labeled tokens that b marks at layer 11, 90% lie on background, and of all patches 60%."
     unlabeled = location.drop(columns=["labeled", "background", "background_all"])
     assert "background" not in findings({**tables, "location": unlabeled})[-1]
 
@@ -146,6 +146,6 @@ def test_what_purifying_does_to_the_accuracy_is_reported():
         }
     )
     tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT}
-    said = findings({**tables, "purification": purification})[-1]
-    assert "accuracy is 0.700; purifying layer 11 with keep makes it 0.700, layer 8 with zero 0.400" in said
+    text = findings({**tables, "purification": purification})[-1]
+    assert "accuracy is 0.700; purifying layer 11 with keep makes it 0.700, layer 8 with zero 0.400" in text
     assert "accuracy" not in findings({**tables, "purification": purification.assign(accuracy_after=float("nan"))})[-1]

@@ -328,7 +328,7 @@ def _measured(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         ({"size": "96"}, "size"),
         ({"layers": [1, 2]}, "layers"),
@@ -337,12 +337,12 @@ def _measured(path: Path) -> int:
         ({"labels": "labels"}, "labels"),
     ],
 )
-def test_other_settings_in_the_same_store_are_refused(tiny, folder, change, said):
+def test_other_settings_in_the_same_store_are_refused(tiny, folder, change, message):
     out = folder / "run.zarr"
     probe(tiny, folder / "images", out=out, measures=["norms", "peak"])
     if "labels" in change:
         change = {"labels": folder / "labels"}
-    with pytest.raises(OtherRun, match=said):
+    with pytest.raises(OtherRun, match=message):
         probe(tiny, folder / "images", out=out, **{"measures": ["norms", "peak"], **change})
 
 

@@ -54,7 +54,7 @@ def test_features_are_those_of_purifying_each_image_by_hand(spec, purify_at, hal
         assert np.allclose(maps, tokens[0, backbone.prefix :].reshape(*grid, backbone.width).numpy(), **CLOSE)
     assert any(marked.any() for marked in result.marked)
     only = features(backbone, half_plain, layer=8, purify=purification, purify_at=purify_at, **NATIVE)
-    assert all(np.array_equal(one, other) for one, other in zip(only, result.features, strict=True))
+    assert all(map(np.array_equal, only, result.features))
 
 
 def test_later_blocks_see_propagated_patches_and_not_those_purified_in_place(half_plain):

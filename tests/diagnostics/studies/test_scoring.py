@@ -86,7 +86,7 @@ def test_images_of_several_shapes_have_their_own_patches(tiny):
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         ({"detectors": ["lov"]}, "Did you mean `lof`"),
         ({"detectors": []}, "at least one"),
@@ -95,9 +95,9 @@ def test_images_of_several_shapes_have_their_own_patches(tiny):
         ({"layers": [0]}, "1…12"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(tiny, images, change, said):
+def test_what_cannot_be_compared_is_refused(tiny, images, change, message):
     settings = {"detectors": ["norm"], "layers": [1], **change}
-    with pytest.raises((ValueError, UnknownName), match=said):
+    with pytest.raises((ValueError, UnknownName), match=message):
         score_images(tiny, images, settings["detectors"], layers=settings["layers"], size="96x64")
 
 
