@@ -275,7 +275,7 @@ def test_a_register_enters_as_a_token_without_position(spec):
 
 
 @pytest.mark.parametrize(
-    "make, said",
+    "make, message",
     [
         (lambda: EDITS["mute-channels"](tap="atention"), "Did you mean"),
         (lambda: EDITS["mute-channels"](to="one"), "`zero` or `mean`"),
@@ -284,8 +284,8 @@ def test_a_register_enters_as_a_token_without_position(spec):
         (lambda: EDITS["plant"](vector=(1.0,), count=-1), "0 or more"),
     ],
 )
-def test_bad_settings_are_refused_by_name(make, said):
-    with pytest.raises((ValueError, UnknownName), match=said):
+def test_bad_settings_are_refused_by_name(make, message):
+    with pytest.raises((ValueError, UnknownName), match=message):
         make()
 
 

@@ -29,8 +29,8 @@ def image(tmp_path):
 
 
 def looked(backbone, image, *detectors, **options):
-    (found,) = ImageReports(backbone, [image], detectors or [DETECTOR], size="80x48", **options)
-    return found
+    (report,) = ImageReports(backbone, [image], detectors or [DETECTOR], size="80x48", **options)
+    return report
 
 
 def recorded(backbone, photo):
@@ -41,89 +41,89 @@ def recorded(backbone, photo):
 
 
 def test_norms_attention_and_similarity_are_those_of_the_forward_pass(backbone, image):
-    found = looked(backbone, image)
+    report = looked(backbone, image)
     recorder, layout = recorded(backbone, image)
-    assert found.layout == layout
+    assert report.layout == layout
     assert tuple(layout.grid) == (3, 5)
-    assert found.layers == tuple(range(1, 13))
-    np.testing.assert_allclose(found.norms, recorder.recording.stack("block_out")[:, 0].norm(dim=-1), rtol=1e-5)
+    assert report.layers == tuple(range(1, 13))
+    np.testing.assert_allclose(report.norms, recorder.recording.stack("block_out")[:, 0].norm(dim=-1), rtol=1e-5)
     attention = recorder.recording.stack("attention")[:, 0]
-    np.testing.assert_allclose(found.attention, attention, atol=6e-4)
-    np.testing.assert_allclose(found.mean_attention, attention.mean(1), atol=6e-4)
-    for place, layer in enumerate(found.layers):
+    np.testing.assert_allclose(report.attention, attention, atol=6e-4)
+    np.testing.assert_allclose(report.mean_attention, attention.mean(1), atol=6e-4)
+    for place, layer in enumerate(report.layers):
         patches = layout.patches(recorder["block_out", layer])[0]
         cosines = torch.nn.functional.cosine_similarity(patches[:, None], patches[None], dim=-1)
-        np.testing.assert_allclose(found.similarity[place], cosines, atol=6e-4)
+        np.testing.assert_allclose(report.similarity[place], cosines, atol=6e-4)
 
 
 def test_scores_and_marks_are_the_detectors_own(backbone, image):
-    found = looked(backbone, image, DETECTOR, "relative-norm:threshold=1.2")
+    report = looked(backbone, image, DETECTOR, "relative-norm:threshold=1.2")
     recorder, layout = recorded(backbone, image)
-    assert list(found.scored) == [DETECTOR, "relative-norm:threshold=1.2"]
-    for spec, scored in found.scored.items():
+    assert list(report.scored) == [DETECTOR, "relative-norm:threshold=1.2"]
+    for spec, scored in report.scored.items():
         detector = DETECTORS.build(spec)
-        for place, layer in enumerate(found.layers):
+        for place, layer in enumerate(report.layers):
             outliers = detector(recorder.recording.at(layer), layout)
             np.testing.assert_allclose(scored.scores[place], outliers.scores[0], rtol=1e-5)
             assert np.array_equal(scored.marked[place], outliers.mask[0])
         assert scored.published == detector.published
-    assert found.scored["relative-norm:threshold=1.2"].threshold == 1.2
+    assert report.scored["relative-norm:threshold=1.2"].threshold == 1.2
 
 
 def test_a_rule_that_is_no_threshold_has_none(image):
     specs = ["norm-topk", "som-release", "lof-release", "adaptive", "norm:threshold=5"]
-    (found,) = ImageReports(load_backbone("tiny"), [image], specs, size="96", layers=[6])
-    assert [found.scored[spec].threshold for spec in specs] == [None, None, None, None, 5.0]
+    (report,) = ImageReports(load_backbone("tiny"), [image], specs, size="96", layers=[6])
+    assert [report.scored[spec].threshold for spec in specs] == [None, None, None, None, 5.0]
 
 
 def test_only_what_was_marked_is_purified(backbone, image):
-    found = looked(backbone, image, "random:count=2", DETECTOR, purifier="zero", purified_by=DETECTOR)
-    marked = found.scored[DETECTOR].marked
-    norms = found.norms[1:, backbone.prefix :]
-    assert (found.purified_norms[marked] == 0).all()
-    np.testing.assert_allclose(found.purified_norms[~marked], norms[~marked], rtol=1e-6)
+    report = looked(backbone, image, "random:count=2", DETECTOR, purifier="zero", purified_by=DETECTOR)
+    marked = report.scored[DETECTOR].marked
+    norms = report.norms[1:, backbone.prefix :]
+    assert (report.purified_norms[marked] == 0).all()
+    np.testing.assert_allclose(report.purified_norms[~marked], norms[~marked], rtol=1e-6)
     both = ~marked[:, :, None] & ~marked[:, None]
-    assert np.array_equal(found.purified_similarity[both], found.similarity[both])
-    assert (found.purified_similarity[~both] == 0).all()
-    assert (found.purifier, found.purified_by) == ("zero", DETECTOR)
+    assert np.array_equal(report.purified_similarity[both], report.similarity[both])
+    assert (report.purified_similarity[~both] == 0).all()
+    assert (report.purifier, report.purified_by) == ("zero", DETECTOR)
 
 
 def test_keeping_changes_nothing(backbone, image):
-    found = looked(backbone, image, purifier="keep")
-    assert np.array_equal(found.purified_similarity, found.similarity)
-    assert np.array_equal(found.purified_components, found.components)
+    report = looked(backbone, image, purifier="keep")
+    assert np.array_equal(report.purified_similarity, report.similarity)
+    assert np.array_equal(report.purified_components, report.components)
 
 
 def test_components_are_the_principal_ones_of_the_purified_patches(backbone, image):
-    found = looked(backbone, image, purifier="keep", layers=[-1])
+    report = looked(backbone, image, purifier="keep", layers=[-1])
     recorder, layout = recorded(backbone, image)
     expected = principal_components(layout.patches(recorder["block_out", -1]).double()).scores[0]
-    np.testing.assert_allclose(np.abs(found.components[0]), expected.abs(), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.abs(report.components[0]), expected.abs(), rtol=1e-3, atol=1e-3)
 
 
 def test_layers_and_heads_are_those_asked_for(backbone, image):
-    found = looked(backbone, image, layers=[-1, 3], heads="mean")
+    report = looked(backbone, image, layers=[-1, 3], heads="mean")
     whole = looked(backbone, image)
-    assert found.layers == (3, 12)
-    assert found.attention is None
+    assert report.layers == (3, 12)
+    assert report.attention is None
     # Not to the last digit: where no matrix is wanted, attention is fused.
-    np.testing.assert_allclose(found.mean_attention, whole.mean_attention[[2, 11]], atol=1e-3)
-    np.testing.assert_allclose(found.norms, whole.norms, rtol=1e-5)
+    np.testing.assert_allclose(report.mean_attention, whole.mean_attention[[2, 11]], atol=1e-3)
+    np.testing.assert_allclose(report.norms, whole.norms, rtol=1e-5)
 
 
 def test_a_padded_image_lies_inside_its_frame(image):
-    (found,) = ImageReports(load_backbone("tiny"), [image], [DETECTOR], size="native")
-    assert tuple(found.layout.grid) == (4, 6)  # 50 x 90 in patches of 16
-    assert found.inset == pytest.approx((7 / 64, 3 / 96, 50 / 64, 90 / 96))
-    assert found.aspect == pytest.approx(96 / 64)
-    assert found.image.shape == (50, 90, 3)
+    (report,) = ImageReports(load_backbone("tiny"), [image], [DETECTOR], size="native")
+    assert tuple(report.layout.grid) == (4, 6)  # 50 x 90 in patches of 16
+    assert report.inset == pytest.approx((7 / 64, 3 / 96, 50 / 64, 90 / 96))
+    assert report.aspect == pytest.approx(96 / 64)
+    assert report.image.shape == (50, 90, 3)
 
 
 def test_a_stretched_image_keeps_its_own_proportions(backbone, image):
-    (found,) = ImageReports(backbone, [image], [DETECTOR], size="64")
-    assert tuple(found.layout.grid) == (4, 4)
-    assert found.aspect == pytest.approx(90 / 50)
-    assert found.inset == (0, 0, 1, 1)
+    (report,) = ImageReports(backbone, [image], [DETECTOR], size="64")
+    assert tuple(report.layout.grid) == (4, 4)
+    assert report.aspect == pytest.approx(90 / 50)
+    assert report.inset == (0, 0, 1, 1)
 
 
 def test_images_that_cannot_be_read_are_named(image):

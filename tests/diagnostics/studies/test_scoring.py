@@ -320,8 +320,8 @@ def test_what_looks_before_the_planted_outliers_has_no_number_there(tiny, images
 def test_what_is_planted_is_the_model_s_own_outlier_where_it_has_some():
     outlying = load_backbone("tiny:outliers=true")
     images = [np.full((32, 32, 3), (123, 117, 104), np.uint8)]  # the mean color: plain patches become outliers
-    own = np.abs(planted_vector(outlying, images, 8))
-    assert set(own.argsort()[-2:]) == {17, 44}
+    vector = np.abs(planted_vector(outlying, images, 8))
+    assert set(vector.argsort()[-2:]) == {17, 44}
     made_up = np.array(planted_vector(outlying, images, 2))
     assert (made_up != 0).sum() == 2
 
