@@ -78,21 +78,10 @@ def figure(
     if name == LIST:
         _print_list(show)
         return
-    from attention_outliers.papers.figures import PAPER_FIGURES, paper_figure
-
-    entry = paper_figure(name)
-    if second is not None and not entry.pair:
-        pairs = ", ".join(other for other in PAPER_FIGURES if PAPER_FIGURES[other].pair)
-        raise ValueError(f"`{name}` is drawn from one backbone, so --second has no place in it. Two stand in {pairs}.")
     if bool(images) == bool(scenes):
         raise ValueError("give either images, or --scenes N for drawn ones.")
-    lacking = {"words": classes is None and classes_file is None, "labels": labels is None}
-    missing = [] if scenes else [need for need in entry.needs if lacking[need]]
-    if missing:
-        raise ValueError(
-            f"`{name}` needs {' and '.join(missing)}; give {' and '.join(OPTIONS[need] for need in missing)}, or "
-            "--scenes 24 for drawn scenes that bring both."
-        )
+    present = {"words": bool(classes or classes_file or scenes), "labels": bool(labels or scenes)}
+    entry = _entry(name, {need for need in present if present[need]}, pair=second is not None)
     check_inputs(images or (), labels=labels, classes_file=classes_file, class_embeddings=embeddings)
     from attention_outliers.papers.claims import claim_lines
     from attention_outliers.papers.inputs import images_of, scenes_of, with_words
@@ -111,6 +100,23 @@ def figure(
     for line in lines:
         show.result(line)
     show.path("figures", out)
+
+
+def _entry(name: str, present: set[str], *, pair: bool) -> PaperFigure:
+    """The figure; ValueError where it needs what is not present, or where a second backbone has no place in it."""
+    from attention_outliers.papers.figures import PAPER_FIGURES, paper_figure
+
+    entry = paper_figure(name)
+    if pair and not entry.pair:
+        pairs = ", ".join(other for other in PAPER_FIGURES if PAPER_FIGURES[other].pair)
+        raise ValueError(f"`{name}` is drawn from one backbone, so --second has no place in it. Two stand in {pairs}.")
+    missing = [need for need in entry.needs if need not in present]
+    if missing:
+        raise ValueError(
+            f"`{name}` needs {' and '.join(missing)}; give {' and '.join(OPTIONS[need] for need in missing)}, or "
+            "--scenes 24 for drawn scenes that bring both."
+        )
+    return entry
 
 
 def _write(name: str, entry: PaperFigure, inputs: FigureInputs, out: Path, each: int) -> None:
