@@ -193,7 +193,7 @@ def test_the_bound_is_reached_where_a_bin_hides_an_order():
     assert found.error == pytest.approx((best - worst) / 2)
 
 
-def test_a_coarse_pooled_auc_is_told():
+def test_a_coarse_pooled_auc_is_reported():
     assert coarse(TOLERANCE) is None
     assert coarse(float("nan")) is None
     assert "off by 0.002" in coarse(0.002)

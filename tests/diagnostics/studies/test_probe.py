@@ -237,7 +237,7 @@ def test_ignored_labels_take_no_part(tiny, folder):
     assert (less["auc_pooled"] != everything["auc_pooled"]).all()
 
 
-def test_bins_that_are_too_coarse_for_the_pooled_auc_are_told(tiny, folder):
+def test_bins_that_are_too_coarse_for_the_pooled_auc_are_reported(tiny, folder):
     with pytest.warns(UserWarning, match=r"layer \d+: the pooled AUC may be off by .*auc:pair_bins="):
         probe(tiny, folder / "images", labels=folder / "labels", measures=["auc:pair_bins=20"])
 
