@@ -88,10 +88,10 @@ def draw_all(folder: Path, names: list[str]) -> None:
     for name in names:
         started = time.perf_counter()
         for spec, file in drawings(name).items():
-            given = inputs[spec]
+            chosen = inputs[spec]
             if PAPER_FIGURES[name].pair:
-                given = replace(given, second=inputs[PLANTED].backbone)
-            draw_one(PAPER_FIGURES[name], given, folder / file)
+                chosen = replace(chosen, second=inputs[PLANTED].backbone)
+            draw_one(PAPER_FIGURES[name], chosen, folder / file)
         print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
 
 

@@ -79,4 +79,4 @@ def _public_names(package: ModuleType) -> list[str]:
 def _plain(text: str) -> str:
     """A line of a docstring as reStructuredText: backticks hold code, and nothing else is markup."""
     pieces = text.split("`")
-    return "".join(f"``{one}``" if at % 2 else one.replace("*", r"\*") for at, one in enumerate(pieces) if one)
+    return "".join(f"``{piece}``" if at % 2 else piece.replace("*", r"\*") for at, piece in enumerate(pieces) if piece)

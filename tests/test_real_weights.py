@@ -83,9 +83,9 @@ def without(shared):
 
 
 @pytest.mark.parametrize("rule", ["otsu", "mad", "mixture", "knee"])
-def test_adaptive_rules_mark_the_outliers_of_one_model_and_next_to_none_in_another_without(rule, told, without):
+def test_adaptive_rules_mark_the_outliers_of_one_model_and_next_to_none_in_another_without(rule, measured, without):
     detector = DETECTORS.build(f"adaptive:detector=relative-norm,rule={rule}")
-    norms = told["norm"].sel(layer=slice(JUMP, None))
+    norms = measured["norm"].sel(layer=slice(JUMP, None))
     flat = torch.from_numpy(norms.values.reshape(-1, norms.sizes["row"] * norms.sizes["col"]))
     relative = flat / flat.quantile(0.5, dim=1, keepdim=True)
     marked = detector.mark(relative)
