@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -105,13 +106,17 @@ def _names(module: str) -> dict[str, ast.AST | _Import]:
             names |= {target.id: node.value for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             names[node.target.id] = node.value
-        elif isinstance(node, ast.ImportFrom):
-            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
-            source = ".".join(piece for piece in (base, node.module or "") if piece)
-            names |= {alias.asname or alias.name: _Import(source, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {alias.asname: _Import(alias.name, "") for alias in node.names if alias.asname}
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= _imports(node, package)
     return names
+
+
+def _imports(node: ast.Import | ast.ImportFrom, package: str) -> dict[str, _Import]:
+    if isinstance(node, ast.Import):
+        return {alias.asname: _Import(alias.name, "") for alias in node.names if alias.asname}
+    base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+    source = ".".join(piece for piece in (base, node.module or "") if piece)
+    return {alias.asname or alias.name: _Import(source, alias.name) for alias in node.names}
 
 
 def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -186,35 +191,58 @@ _UNREADABLE = object()
 
 def _value(module: str, node: ast.AST, steps: int) -> Any:
     """The value of an expression of constants; a call with keywords becomes their dictionary."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name) and steps:
-        try:
-            place, definition = _resolved(module, node.id)
-        except NotInSource:
-            return _UNREADABLE
-        return _value(place, definition, steps - 1)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        number = _value(module, node.operand, steps)
-        return -number if isinstance(number, (int, float)) else _UNREADABLE
-    if isinstance(node, (ast.Tuple, ast.List)):
-        values = [_value(module, item, steps) for item in node.elts]
-        return _UNREADABLE if any(value is _UNREADABLE for value in values) else tuple(values)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        left, right = (_value(module, side, steps) for side in (node.left, node.right))
-        return left + right if isinstance(left, str) and isinstance(right, str) else _UNREADABLE
-    if isinstance(node, ast.JoinedStr):
-        pieces = [
-            _value(module, piece.value if isinstance(piece, ast.FormattedValue) else piece, steps)
-            for piece in node.values
-        ]
-        return "".join(pieces) if all(isinstance(piece, str) for piece in pieces) else _UNREADABLE
-    if isinstance(node, ast.Call):
-        values_of = {word.arg: _value(module, word.value, steps) for word in node.keywords if word.arg}
-        return (
-            {name: value for name, value in values_of.items() if value is not _UNREADABLE} if values_of else _UNREADABLE
-        )
+    for kind, read in _READERS.items():
+        if isinstance(node, kind):
+            return read(module, node, steps)
     return _UNREADABLE
+
+
+def _name(module: str, node: ast.Name, steps: int) -> Any:
+    if not steps:
+        return _UNREADABLE
+    try:
+        place, definition = _resolved(module, node.id)
+    except NotInSource:
+        return _UNREADABLE
+    return _value(place, definition, steps - 1)
+
+
+def _negative(module: str, node: ast.UnaryOp, steps: int) -> Any:
+    number = _value(module, node.operand, steps) if isinstance(node.op, ast.USub) else _UNREADABLE
+    return -number if isinstance(number, (int, float)) else _UNREADABLE
+
+
+def _sequence(module: str, node: ast.Tuple | ast.List, steps: int) -> Any:
+    values = [_value(module, item, steps) for item in node.elts]
+    return _UNREADABLE if any(value is _UNREADABLE for value in values) else tuple(values)
+
+
+def _sum(module: str, node: ast.BinOp, steps: int) -> Any:
+    left, right = (_value(module, side, steps) for side in (node.left, node.right))
+    texts = isinstance(node.op, ast.Add) and isinstance(left, str) and isinstance(right, str)
+    return left + right if texts else _UNREADABLE
+
+
+def _formatted(module: str, node: ast.JoinedStr, steps: int) -> Any:
+    parts = [piece.value if isinstance(piece, ast.FormattedValue) else piece for piece in node.values]
+    pieces = [_value(module, part, steps) for part in parts]
+    return "".join(pieces) if all(isinstance(piece, str) for piece in pieces) else _UNREADABLE
+
+
+def _keywords(module: str, node: ast.Call, steps: int) -> Any:
+    values = {word.arg: _value(module, word.value, steps) for word in node.keywords if word.arg}
+    return {name: value for name, value in values.items() if value is not _UNREADABLE} if values else _UNREADABLE
+
+
+_READERS: dict[Any, Callable[[str, Any, int], Any]] = {
+    ast.Constant: lambda module, node, steps: node.value,
+    ast.Name: _name,
+    ast.UnaryOp: _negative,
+    (ast.Tuple, ast.List): _sequence,
+    ast.BinOp: _sum,
+    ast.JoinedStr: _formatted,
+    ast.Call: _keywords,
+}
 
 
 def first_line(doc: str | None) -> str:

@@ -79,6 +79,7 @@ TEXTS = [
     "l'été à São Paulo — naïve façade",
     "数字 12345 and ひらがな",
     "emoji 😀👍🏽 and ™ ½",
+    "a < b, then &amp;lt; and &amp;eacute;",
     "schÃ¶n broken, &amp;lt; twice, &eacute;",
     "supercalifragilisticexpialidocious antidisestablishmentarianism aaaaaaaaaaaaaaaaaaaa",
     "<start_of_text> in the text <end_of_text>",
