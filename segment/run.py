@@ -11,7 +11,8 @@ from typing import Any
 
 from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images import ImageError, read_size
-from diagnostics.images.feed import image_paths, progress_bar, trace
+from diagnostics.images.content import file_content, joined
+from diagnostics.images.feed import image_paths, progress_bar
 from diagnostics.studies.store import OtherRun
 from segment.decoding.label_files import write_json, write_label_map
 from segment.segmenter import Segmentation, Segmenter, check_specs
@@ -121,7 +122,7 @@ class SegmentRun:
 
     def _file(self, name: str) -> str:
         """Tells an image's file from another one of the same name."""
-        return hashlib.sha256(trace(self.paths[name])).hexdigest()[:16]
+        return joined([file_content(self.paths[name])])
 
     def _check_done(self) -> None:
         """Refuses a folder with the label map of another image of the same name."""

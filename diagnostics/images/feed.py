@@ -7,7 +7,6 @@ the reasons of those left out; `opened_ahead` does so in blocks. `in_batches` st
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -33,13 +32,12 @@ from diagnostics.images import (
     resize,
     to_tensor,
 )
+from diagnostics.images.content import array_content, file_contents, joined
 from diagnostics.images.label_maps import LabelError, find_label, patch_labels, read_labels, resize_labels
 from diagnostics.images.read_ahead import read_ahead
 from diagnostics.layout import grid_of
 from diagnostics.measures.base import UNLABELED
 
-# Bytes at a file's end that tell it from another of the same length. Our choice: one block of a disk.
-TRACE_BYTES = 4096
 NO_IMAGES = "`images` should name at least one image, folder or glob; got none."
 
 Opened = TypeVar("Opened")
@@ -225,26 +223,29 @@ def _looked_at(image: ListedImage, size: Size, *, strict: bool) -> ListedImage:
 
 
 def digest(images: Sequence[ListedImage]) -> str:
-    """Tells lists of images apart: names, sizes, length and end of each file, or the values of each array."""
-    hashed = hashlib.sha256()
-    for image in images:
-        hashed.update(f"{image.name} {image.original} ".encode())
-        if isinstance(image.source, Path):
-            hashed.update(trace(image.source))
-        else:
-            hashed.update(np.asarray(image.source).tobytes())
-    return f"{len(images)} images, {hashed.hexdigest()[:16]}"
+    """Tells lists of images apart: names, sizes, and all bytes of each file or all values of each array."""
+    files = iter(file_contents(image.source for image in images if isinstance(image.source, Path)))
+    contents = [
+        f"{image.name} {image.original} ".encode()
+        + (next(files) if isinstance(image.source, Path) else array_content(np.asarray(image.source)))
+        for image in images
+    ]
+    return f"{len(images)} images, {joined(contents)}"
 
 
-def trace(path: Path) -> bytes:
-    """Length and end of a file: PNG has a checksum of all pixels there, and JPEG what depends on those before."""
+def labels_digest(labels: Any, images: Sequence[ListedImage]) -> str:
+    """Tells the label maps of a run apart, as `label_source` takes them: all bytes of each file, or all values."""
+    if not isinstance(labels, (str, Path)):
+        return joined(map(array_content, labels))
+    return joined(file_contents(_label_or_folder(image, Path(labels)) for image in images))
+
+
+def _label_or_folder(image: ListedImage, folder: Path) -> Path:
+    """The label map of an image; the folder itself, which is no file, where there is none."""
     try:
-        with path.open("rb") as file:
-            length = file.seek(0, os.SEEK_END)
-            file.seek(max(0, length - TRACE_BYTES))
-            return str(length).encode() + file.read()
-    except OSError:  # such as a link that leads nowhere: the run names it among those left out
-        return b"can't be opened"
+        return find_label(image.source, folder) if isinstance(image.source, Path) else folder
+    except LabelError:
+        return folder
 
 
 def label_source(labels: Any, images: Sequence[ListedImage]) -> LabelSource | None:

@@ -16,7 +16,16 @@ from torch import Tensor
 from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images import Size
-from diagnostics.images.feed import ListedImage, Loaded, Loader, digest, label_source, list_images, stacked
+from diagnostics.images.feed import (
+    ListedImage,
+    Loaded,
+    Loader,
+    digest,
+    label_source,
+    labels_digest,
+    list_images,
+    stacked,
+)
 from diagnostics.layout import Grid, Layout, grid_of
 from diagnostics.measures import DEFAULT_MEASURES, MEASURES, AcrossLayers, LayerView, measures_of
 from diagnostics.measures.auc import POINTS, POOLED, RATES, coarse, pooled
@@ -467,5 +476,6 @@ def _settings(
     }
     if labels is not None:
         settings["labels"] = Path(labels).absolute().as_posix() if isinstance(labels, (str, Path)) else "arrays"
+        settings["label maps"] = labels_digest(labels, images)
         settings["ignore"] = sorted(ignore)
     return settings

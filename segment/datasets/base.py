@@ -8,6 +8,8 @@ from typing import NamedTuple, final
 
 import numpy as np
 
+from diagnostics.images.content import UNREADABLE, array_content
+
 
 class Sample(NamedTuple):
     """One labeled image. image: (h, w, 3) uint8, RGB; labels: (h, w) integers; name: unique within the data set."""
@@ -39,6 +41,18 @@ class Dataset(ABC):
     @abstractmethod
     def read(self, index: int) -> Sample:
         """The sample at 0 <= index < len."""
+
+    def content(self, index: int) -> bytes:
+        """What tells the sample at 0 <= index < len from another of its name: two with equal bytes are the same.
+
+        Here a hash of the image and the labels as they are read. One that knows a shorter way, such as a hash of its
+        files, overrides it; a sample that can't be read has some bytes as well.
+        """
+        try:
+            sample = self.read(index)
+        except (ValueError, OSError):
+            return UNREADABLE
+        return array_content(sample.image) + array_content(sample.labels)
 
     @final
     def __getitem__(self, index: int) -> Sample:

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.io
 
 from diagnostics.images import as_image, open_image, read_file
+from diagnostics.images.content import file_content
 from diagnostics.images.label_maps import LabelError, read_labels
 from segment.datasets.arrangement import Arrangement, Listing
 from segment.datasets.base import Dataset, Sample
@@ -54,6 +55,10 @@ class OnDisk(Dataset):
         variable = self.listing.variable
         raw = _matlab(pair.mask, variable) if variable else read_labels(pair.mask)
         return self.listing.codes.decode(raw, pair.mask)
+
+    def content(self, index: int) -> bytes:
+        pair = self.listing.pairs[index]
+        return file_content(pair.image) + file_content(pair.mask)
 
     def read(self, index: int) -> Sample:
         pair = self.listing.pairs[index]

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from diagnostics.images import FileError
+from diagnostics.images.content import file_content, joined
 from diagnostics.images.feed import progress_bar
 from diagnostics.studies.store import named_disk_errors
 from segment.datasets import open_dataset
 from segment.datasets.arrangement import Arrangement, DatasetError
 from segment.datasets.on_disk import OnDisk
-from segment.decoding.label_files import write_label_map
+from segment.decoding.label_files import described_as, write_label_map
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = Fa
     """Writes the converted label maps of `spec` (coco-object, coco-stuff, cityscapes, context60) below `out`.
 
     `out` is afterwards a root of its own: images are linked, not copied, and the list of ids comes along. It may be
-    `root` itself. Each file appears only when it is whole, and files that are there stay, so a run that was stopped
-    goes on; at the end the files are counted. Values are the labels of the data set, 255 where nothing is scored.
+    `root` itself. Each file appears only when it is whole, and files that are there stay unless they were made of
+    other label maps, so an interrupted run resumes; at the end the files are counted. Values are the labels of the
+    data set, 255 where nothing is scored.
     ValueError for a data set without a converted form; DatasetError where `root` holds that form already, or does not
     hold the data set.
     """
@@ -61,14 +63,15 @@ def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = Fa
     with progress_bar(f"prepare {spec}", len(dataset), shown=progress) as bar:
         for number, pair in enumerate(listing.pairs):
             path = folder / target.masks / f"{pair.name}{target.mask_suffix}"
-            if path.is_file():
+            about = f"{dataset.title}; made of {joined([file_content(pair.mask), repr(listing.codes).encode()])}"
+            if described_as(path) == about:
                 existing += 1
             else:
                 try:
                     labels = dataset.labels(number).astype(np.int32)
                     if dataset.ignore is not None:
                         labels[labels == dataset.ignore] = -1
-                    write_label_map(path, labels, dataset.names, background=dataset.background, about=dataset.title)
+                    write_label_map(path, labels, dataset.names, background=dataset.background, about=about)
                     written += 1
                 except FileError as error:
                     left_out[pair.name] = str(error)

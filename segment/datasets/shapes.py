@@ -216,6 +216,9 @@ class Shapes(Dataset):
     def sample_name(self, index: int) -> str:
         return f"shapes-{self.seed}-{index:06d}"
 
+    def content(self, index: int) -> bytes:
+        return f"{self} {index}".encode()  # the settings decide every pixel
+
     def read(self, index: int) -> Sample:
         scene = self.scene(index)
         labels = scene.labels

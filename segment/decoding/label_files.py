@@ -41,6 +41,17 @@ def write_label_map(
     _whole(path, lambda file: image.save(file, format="PNG", pnginfo=text))
 
 
+def described_as(path: Path) -> str | None:
+    """What `about` of `write_label_map` said of a label map; None for a file that is missing, damaged or of others."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            text = image.info.get("Description")
+            image.verify()  # holds the content against its checksums
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return str(text) if text else None
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file, which appears only when it is whole."""
     encoded = json.dumps(content, indent=1, ensure_ascii=False).encode()

@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -15,6 +17,7 @@ import torch
 
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.backbones.fingerprint import fingerprint
+from diagnostics.images.content import READERS, joined
 from diagnostics.images.feed import progress_bar
 from diagnostics.options import RunOptions
 from diagnostics.registry import parse_spec, split_specs
@@ -31,6 +34,7 @@ from segment.evaluation.shards import FOLDER, Shard, cut, finished, read_shard, 
 from segment.evaluation.storage import Storage, storage_at
 from segment.evaluation.tallies import Total, final_matrix, matching_of, resampled
 from segment.method import TextFeatures
+from segment.text.class_head import row_map
 from segment.text.features import text_features
 
 NOTE, WORDS = "run.json", "words.npz"
@@ -177,7 +181,14 @@ class _ScoredData:
             "has": len(self.names),
             "images": self.images,
             "list": hashlib.sha256("\n".join(self.names[: self.images]).encode()).hexdigest()[:16],
+            "contents": self.contents,
         }
+
+    @cached_property
+    def contents(self) -> str:
+        """A hash of all images and label maps that are scored."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return joined(pool.map(self.dataset.content, range(self.images)))
 
 
 def _scored_data(
@@ -239,7 +250,7 @@ def _prepared(
         "precision": options.precision,
         "dataset": data.settings,
         "protocol": {"name": protocol.name, "hash": protocol.hash(vocabulary), **protocol.content(vocabulary)},
-        "rows": None if options.rows is None else str(options.rows),
+        "rows": None if options.rows is None else row_map(options.rows),
         "shard": shards[0].stop,
         "threads": options.threads,
         "boundary": options.boundary,

@@ -56,7 +56,7 @@ def rows_of(words: Iterable[str], rows: int, *, mapping: RowMap | str | Path | N
     the word as a name; rows with a name that ends in the word (`bottle`: beer bottle, wine bottle). The last three need
     a head of ImageNet. ValueError with the near names for a word that is nowhere.
     """
-    mapped = {_plain(word): entries for word, entries in _mapping(mapping).items()}
+    mapped = {_plain(word): entries for word, entries in row_map(mapping).items()}
     return {word: _rows(word, rows, mapped) for word in words}
 
 
@@ -166,12 +166,13 @@ def _unknown(word: str, names: HeadNames) -> list[int]:
     )
 
 
-def _mapping(source: RowMap | str | Path | None) -> RowMap:
+def row_map(source: RowMap | str | Path | None) -> RowMap:
+    """Word -> its rows, from a mapping or a JSON file of one; empty for None. ValueError for a file of another form."""
     if source is None or isinstance(source, Mapping):
         return source or {}
     path = Path(source).expanduser()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"rows `{path}` can't be read ({error}); they should be JSON: {{'cat': [281, 282]}}."

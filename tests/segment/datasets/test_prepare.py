@@ -90,3 +90,16 @@ def test_what_is_converted_already_is_reported(miniature, tmp_path):
     root = miniature("context60").root
     with pytest.raises(ValueError, match="converted label maps already"):
         prepare("context60", root, tmp_path / "out")
+
+
+def test_a_label_map_whose_source_was_corrected_is_converted_again(miniature, tmp_path):
+    root, out = miniature("cityscapes").root, tmp_path / "out"
+    prepare("cityscapes", root, out)
+    source = sorted((root / "gtFine").rglob("*_labelIds.png"))[0]
+    kept = [path.stat().st_mtime_ns for path in sorted((out / "gtFine").rglob("*.png"))[1:]]
+    Image.fromarray(np.full_like(np.array(Image.open(source)), 26)).save(source)  # a car everywhere
+    done = prepare("cityscapes", root, out)
+    assert (done.written, done.existing) == (1, 2)
+    converted = sorted((out / "gtFine").rglob("*.png"))
+    assert np.unique(Image.open(converted[0])).tolist() == [13]  # the train id of a car
+    assert [path.stat().st_mtime_ns for path in converted[1:]] == kept
