@@ -604,7 +604,7 @@ function drawLayer() {
   layerCards.class.figure.firstChild.textContent = `class token looks at · ${headName(state.head, "mean")}`;
 }
 
-const headName = (head, mean = "mean of heads") => (head === "mean" ? mean : `head ${head + 1}`);
+const headName = (head, mean = "mean of heads") => (head === "mean" ? mean : `head ${head}`);
 
 function drawStrips() {
   const paint = ({ button, canvas }, values, pressed) => {
@@ -749,7 +749,7 @@ function labelAt(labels) {
 function drawReadout() {
   const place = state.layer;
   const norms = MAPS.norm(place);
-  const parts = [make("b", { textContent: `row ${Math.floor(state.patch / shown.cols) + 1}, column ${(state.patch % shown.cols) + 1}` })];
+  const parts = [make("b", { textContent: `row ${Math.floor(state.patch / shown.cols)}, column ${state.patch % shown.cols}` })];
   parts.push(`${state.held ? " (held)" : ""} · norm ${number(norms[state.patch])}, ${number(norms[state.patch] / median(norms))} × the median`);
   const found = attentionRows(place, state.head);
   if (found && shown.prefix) {
@@ -783,14 +783,14 @@ function build() {
   $("layer").max = shown.layers.length - 1;
   const heads = headsHeld() ? Array.from({ length: headCount() }, (_, head) => head) : [];
   if (!heads.includes(state.head)) state.head = "mean";
-  $("head").replaceChildren(...["mean", ...heads].map((head) => make("option", { value: head, textContent: head === "mean" ? "mean" : head + 1 })));
+  $("head").replaceChildren(...["mean", ...heads].map((head) => make("option", { value: head, textContent: head })));
   $("head").disabled = !heads.length;
   const over = { ...OVER, ...Object.fromEntries(shown.labels.map(({ name }) => [`labels ${name}`, `labels of ${name}`])) };
   if (shown.class_index === null) delete over.class;
   if (!(state.over in over)) state.over = "attention";
   $("over").replaceChildren(...Object.entries(over).map(([value, textContent]) => make("option", { value, textContent })));
 
-  headButtons = ["mean", ...heads].map((head) => ({ head, ...stripButton(head === "mean" ? "mean" : String(head + 1), headName(head), () => setHead(head)) }));
+  headButtons = ["mean", ...heads].map((head) => ({ head, ...stripButton(String(head), headName(head), () => setHead(head)) }));
   $("heads").replaceChildren(...headButtons.map((one) => one.button));
   $("heads").parentElement.hidden = !heads.length;
   layerButtons = shown.layers.map((layer, place) => stripButton(String(layer), `layer ${layer}`, () => setLayer(place)));

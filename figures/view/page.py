@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from figures.look import BLUE, GREEN, MAP_COLORS, ORANGE, PURPLE, SKY, VERMILION
 from figures.view.packing import pack, pack_rows
 
 FOLDER = Path(__file__).parent
+FILES = {"style": "page.css", "script": "page.js"}
 LIMIT = 15_000_000  # bytes of the page
 
 # Pixels of the longer side, and the quality of the JPEG: our choice, sharp enough on a wide screen, some 60 kB each.
@@ -106,12 +108,15 @@ def left_out(level: int) -> list[str]:
 
 def _shell(title: str) -> tuple[str, str]:
     """The page before its data and after."""
-    text = (FOLDER / "page.html").read_text(encoding="utf-8")
-    text = text.replace("{{title}}", html.escape(title))
-    for place, name in (("{{style}}", "page.css"), ("{{script}}", "page.js")):
-        text = text.replace(place, (FOLDER / name).read_text(encoding="utf-8"))
-    before, _, after = text.partition("{{data}}")
-    return before, after
+    parts = {name: (FOLDER / file).read_text(encoding="utf-8") for name, file in FILES.items()}
+    parts["title"] = html.escape(title)
+    before, _, after = (FOLDER / "page.html").read_text(encoding="utf-8").partition("{{data}}")
+    return _filled(before, parts), _filled(after, parts)
+
+
+def _filled(template: str, parts: Mapping[str, str]) -> str:
+    """The template with its words replaced in one go: a part that holds such a word itself is left as it is."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
 def _common(note: str, level: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.linalg import eigh
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
 # Above so many nodes the eigenvector is iterated for, which is as exact and far faster, for at most so many restarts; a
@@ -67,8 +67,8 @@ def _leading(weights: Tensor, known: Tensor) -> tuple[Tensor, float]:
                 maxiter=RESTARTS,
             )
             return torch.from_numpy(vectors[:, 0].copy()).to(weights), float(values[0])
-        except ArpackNoConvergence:
-            pass  # many nearly equal eigenvalues: the whole decomposition settles it
+        except ArpackError:
+            pass  # many nearly equal eigenvalues, or none but 0: the whole decomposition settles it
     matrix = (weights - known[:, None] * known).cpu().numpy()
     values, vectors = eigh(matrix, subset_by_index=[count - 1, count - 1])
     return torch.from_numpy(vectors[:, 0].copy()).to(weights), float(values[0])

@@ -183,3 +183,12 @@ def test_specs_become_names_that_file_systems_take():
     long, other = (file_name("sc-clip:" + "beta=0.4," * 40 + last) for last in "ab")
     assert long != other
     assert len(long) < 200
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_lavg_labels_an_image_whose_patches_are_all_alike(tiny, text, tmp_path, value):
+    Image.fromarray(np.full((224, 224, 3), value, np.uint8)).save(tmp_path / "plain.png")
+    segmenter = Segmenter(tiny, ["lavg:vfm=tiny"], text)
+    ((segmentation,),) = SegmentRun(segmenter, tmp_path / "plain.png", tmp_path / "out")
+    assert (segmentation.labels >= 0).all()
+    assert segmentation.labels.shape == (224, 224)

@@ -143,7 +143,7 @@ def test_pointing_at_another_patch_changes_the_maps(opened):
     assert opened.state("patch") == 11
     assert opened.pixels(ATTENTION) != before
     assert opened.page.locator("#readout").inner_text() != said
-    assert "row 3, column 4" in opened.page.locator("#readout").inner_text()
+    assert "row 2, column 3" in opened.page.locator("#readout").inner_text()
 
 
 def test_small_maps_can_be_pointed_at_as_well(opened):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -196,3 +197,19 @@ def test_the_same_images_give_the_same_page(images):
 def test_a_page_without_images_is_refused():
     with pytest.raises(ValueError, match="at least one image"):
         page([])
+
+
+@pytest.mark.parametrize("word", ["{{data}}", "{{script}}", "{{title}}", "{{none}}", r"\1 \g<0>", "</script><b>"])
+def test_words_of_the_template_in_a_title_or_a_name_change_nothing(images, word):
+    plain = page(images)
+    text = page(images, title=word, note=word)
+    assert data_of(text) == data_of(plain) | {"note": word}
+    assert f"<title>{html.escape(word)}</title>" in text
+    assert Reader(text).ids == Reader(plain).ids
+
+
+def test_heads_rows_and_columns_are_numbered_from_0_as_in_the_data(images):
+    text = page(images)
+    assert "Rows, columns and heads are numbered from 0, as in the data; layers from 1." in text
+    names = re.findall(r"`head \$\{(.+?)\}`", text) + re.findall(r"`row \$\{(.+?)\}, column \$\{(.+?)\}`", text)
+    assert names == ["head", ("Math.floor(state.patch / shown.cols)", "state.patch % shown.cols")]

@@ -87,3 +87,20 @@ def test_a_cut_goes_through_the_weakest_links_of_a_chain():
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_nothing_is_cut_off_where_all_nodes_are_linked_alike(count):
     assert cut_off(torch.ones(count, count, dtype=torch.float64)) is None
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.25, 1e-5])
+@pytest.mark.parametrize("count", [65, 100, 144, 196, 400])
+def test_a_large_graph_whose_nodes_are_linked_alike_is_not_cut(count, weight):
+    links = torch.full((count, count), weight, dtype=torch.float64)
+    # W / d has the eigenvalues 1 and 0 alone, so that every λ but the first is 1.
+    assert second_eigenvector(links)[1] == pytest.approx(1.0, abs=1e-9)
+    assert cut_off(links) is None
+
+
+@pytest.mark.parametrize("alone", [0, 100])
+def test_one_patch_that_is_linked_to_none_is_cut_off_a_large_graph_of_alike_ones(alone):
+    links = torch.ones(101, 101, dtype=torch.float64)
+    links[alone] = links[:, alone] = 1e-5
+    links[alone, alone] = 1
+    assert cut_off(links).nonzero().flatten().tolist() == [alone]
