@@ -88,7 +88,7 @@ def encoding(
 
     Parameters
     ----------
-    stock : Activations
+    activations : Activations
         The stock forward pass, as an encoder gets it.
     tokens : Tensor (B, T, D) or (B, N, D)
         All tokens, prefix first, or patches alone.
@@ -108,8 +108,8 @@ def encoding(
     >>> class Middle(ao.Encoder):
     ...     def needs(self, depth):
     ...         return [("block_out", depth // 2)]
-    ...     def __call__(self, stock):
-    ...         return ao.encoding(stock, stock.tokens(stock.depth // 2))
+    ...     def __call__(self, activations):
+    ...         return ao.encoding(activations, activations.tokens(activations.depth // 2))
     >>> issubclass(Middle, ao.Encoder)
     True
     """
