@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import math
 import re
 import sys
 import types
@@ -20,6 +21,8 @@ from diagnostics.sources import NotInSource, facts_of, first_line
 
 P = TypeVar("P")
 T = TypeVar("T")
+# Beyond it, whole numbers don't fit into the 64 bits that torch and numpy have for them.
+LARGEST_WHOLE = 2**63
 
 # How the groups of entry points begin: [project.entry-points."attention_outliers.detectors"].
 GROUP = "attention_outliers"
@@ -69,18 +72,27 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
     """`lof:neighbors=20,contamination=0.1` -> ("lof", {"neighbors": "20", "contamination": "0.1"}).
 
     A field that is itself a part may carry its own settings in brackets: `sc-clip:detector=lof(neighbors=20)`. As a
-    field's value, `lof(neighbors=20)` is read like `lof:neighbors=20`.
+    field's value, `lof(neighbors=20)` is read like `lof:neighbors=20`. ValueError for a bracket that is not closed, a
+    setting named twice, and a value with a second `=`, before which a comma is missing.
     """
     spec = spec.strip()
+    _pieces(spec)  # refuses brackets that are not closed, wherever they are
     if re.fullmatch(r"[^:()]+\(.*\)", spec):
         spec = f"{spec.partition('(')[0]}:{spec.partition('(')[2][:-1]}"
     name, _, rest = spec.partition(":")
+    if "(" in name:
+        raise ValueError(f"`{spec}` should read name:field=value or name(field=value), nothing behind the bracket.")
     fields: dict[str, str] = {}
     for piece in _pieces(rest):
         key, equals, value = piece.partition("=")
         if not equals or not key.strip():
             raise ValueError(f"`{spec}` should read name:field=value,field=value; `{piece}` has no `field=value` form.")
-        fields[key.strip().replace("-", "_")] = value.strip()
+        if re.match(r"[^:(/\\=]*=", value):
+            raise ValueError(f"`{spec}` has two `=` in `{piece}`; put a comma between two settings.")
+        field = key.strip().replace("-", "_")
+        if field in fields:
+            raise ValueError(f"`{spec}` sets `{field}` twice, to {fields[field]} and {value.strip()}; take one out.")
+        fields[field] = value.strip()
     return name.strip(), fields
 
 
@@ -122,10 +134,8 @@ def convert(text: str, kind: Any, where: str) -> Any:
             if text.lower() in ("false", "no", "off", "0"):
                 return False
         elif origin is int or origin is float:
-            try:
-                return origin(text)
-            except ValueError:
-                continue
+            if (number := _number(text, origin, where)) is not None:
+                return number
         elif origin is str or origin is Any:
             return text
         elif origin is typing.Literal and text in map(str, typing.get_args(option)):
@@ -139,6 +149,17 @@ def convert(text: str, kind: Any, where: str) -> Any:
     literal = any(typing.get_origin(option) is typing.Literal for option in options)
     wanted = f"one of {', '.join(choices)}" if literal else getattr(kind, "__name__", str(kind))
     raise ValueError(f"{where} should be {wanted}; got `{text}`.")
+
+
+def _number(text: str, kind: type[int] | type[float], where: str) -> float | None:
+    """The number that a text holds, or None; ValueError for NaN, infinity, and what 64 bits can't hold."""
+    try:
+        number = kind(text)
+    except ValueError:
+        return None
+    if not (abs(number) < LARGEST_WHOLE if kind is int else math.isfinite(number)):
+        raise ValueError(f"{where} should be a finite number; got `{text[:40]}`.")
+    return number
 
 
 class Value:
@@ -389,6 +410,16 @@ class Registry(MutableMapping[str, P]):
             if key not in parameters:
                 raise unknown_name(f"setting of {self.kind} `{name}`", key, parameters)
             settings[key] = convert(text, hints.get(key, str), f"`{key}` of {self.kind} `{name}`")
+        missing = [
+            key
+            for key, parameter in parameters.items()
+            if parameter.default is parameter.empty and key not in settings and key not in values
+        ]
+        if missing:
+            raise ValueError(
+                f"{self.kind} `{name}` should be given {', '.join(f'`{key}`' for key in missing)}: "
+                f"{name}:{','.join(f'{key}=…' for key in missing)}, or as a value in Python."
+            )
         return part(**settings, **values)
 
     # What is listed without loading anything

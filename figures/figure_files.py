@@ -8,6 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from diagnostics.below import below
+from diagnostics.local_path import local_path
+from diagnostics.studies.store import named_disk_errors
 from figures.look import style
 
 DPI = 200
@@ -49,12 +52,11 @@ def write(figure: Figure, path: str | Path, *, metadata: Mapping[str, object] | 
     ...     [path.name for path in ao.write_figure(Figure(), f"{folder}/empty")]
     ['empty.png', 'empty.pdf']
     """
-    path = Path(path)
+    path = local_path(path)
     known = path.suffix.lower() in SUFFIXES
     targets = [path] if known else [path.with_name(path.name + suffix) for suffix in SUFFIXES]
     texts = {str(key): str(value) for key, value in (metadata or {}).items()}
     title = next((texts.pop(key) for key in list(texts) if key.lower() == "title"), figure.get_suptitle())
-    path.parent.mkdir(parents=True, exist_ok=True)
     for target in targets:
         if target.suffix.lower() == ".png":
             written: dict[str, str | None] = {"Title": title, **texts}
@@ -64,9 +66,10 @@ def write(figure: Figure, path: str | Path, *, metadata: Mapping[str, object] | 
             written = {"Title": title, "Subject": subject, "CreationDate": None}
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            with style():
+            with style(), named_disk_errors(str(target)):
+                path.parent.mkdir(parents=True, exist_ok=True)
                 figure.savefig(part, format=target.suffix.lower().lstrip("."), dpi=DPI, metadata=written)
-            part.replace(target)
+                part.replace(target)
         finally:
             part.unlink(missing_ok=True)
     return targets
@@ -78,6 +81,6 @@ def write_figures(figures: Iterable[tuple[str, Figure]], folder: Path, *, source
     for name, figure in figures:
         # With the suffix: the name of a PNG image would pass for that of a finished file.
         for suffix in SUFFIXES:
-            write(figure, folder / f"{name}{suffix}", metadata={"Title": name, "Source": source})
+            write(figure, below(local_path(folder), f"{name}{suffix}"), metadata={"Title": name, "Source": source})
         count += 1
     return count

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diagnostics.backbones.base import QKV, Backbone
+from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import Detector
 from diagnostics.layout import Layout, Padding, padding_to_patches
 from diagnostics.registry import Value, convert, unknown_name
@@ -234,6 +235,10 @@ class Cosine(Scorer):
         return Scores(encoding.layout.to_map(cosines).permute(0, 3, 1, 2))
 
 
+# Our choice: CLIP learned 100 at most; from here on the softmax of any two cosines that fp32 tells apart is 0 or 1.
+LARGEST_SCALE = 1e8
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decode:
     """From averaged scores to labels.
@@ -249,8 +254,7 @@ class Decode:
     smallest_area: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"`scale` should be above 0, such as 40; got {self.scale}.")
+        check_positive("scale", self.scale, LARGEST_SCALE, hint="such as 40")
         for name in ("threshold", "smallest_area"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` should lie in [0, 1); got {getattr(self, name)}.")

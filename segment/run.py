@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from diagnostics.backbones.fingerprint import fingerprint
-from diagnostics.images import ImageError, read_size
+from diagnostics.below import below
+from diagnostics.images import ImageError, find_images, read_size
 from diagnostics.images.content import file_content, joined
-from diagnostics.images.feed import image_paths, progress_bar
+from diagnostics.images.feed import named, progress_bar
+from diagnostics.json_object import json_object
+from diagnostics.local_path import local_path
 from diagnostics.studies.store import OtherRun
 from segment.decoding.label_files import write_json, write_label_map
 from segment.segmenter import Segmentation, Segmenter, check_specs
@@ -27,7 +33,8 @@ class SegmentRun:
     OUT/METHOD/NAME.labels.png and .json for each image and method; NAME is the part of the path below the folder that
     all images share. OUT/settings.json says what made them: a folder of other settings is refused. Iterating does
     the work and yields, for each image not yet done, its segmentations; an image counts as done once its last JSON
-    is there, so whoever iterates writes its own files (an overlay) before asking for the next one.
+    is there, so whoever iterates writes its own files (an overlay) before asking for the next one. A label map or JSON
+    that is lost or damaged is made again. Images that lie below OUT are left out: they may be label maps.
 
     Images whose windows have one shape come together, so that batches are full where the shapes differ. Detectors
     that learn are fitted on the first images of all, done or not: a resumed run ends as an uninterrupted one. `about`
@@ -45,27 +52,42 @@ class SegmentRun:
         progress: bool = False,
     ) -> None:
         check_specs(segmenter.methods)
-        self.segmenter, self.out, self.progress = segmenter, Path(out), progress
+        self.segmenter, self.out, self.progress = segmenter, local_path(out), progress
         self.left_out: dict[str, str] = {}
-        self.paths = image_paths(images)
+        self.paths = self._outside(images)
         self.stems = _stems(self.paths)
         self.settings = run_settings(segmenter) | dict(json.loads(json.dumps(about or {})))
         self._claim()
         self._check_done()
 
+    def _outside(self, images: Any) -> dict[str, Path]:
+        """The images by name, without what lies below the folder of the run: its label maps are none of them."""
+        paths = find_images(images)
+        out = Path(os.path.realpath(self.out))
+        kept = [path for path in paths if out not in Path(os.path.realpath(path)).parents]
+        if not kept:
+            raise ValueError(
+                f"all {len(paths)} images lie in `{self.out}`, where the label maps are to go; give --out the name "
+                "of a folder of its own, such as one inside."
+            )
+        return named(kept)
+
     @property
     def waiting(self) -> list[str]:
         """Names of the images that are not done."""
-        return [name for name in self.paths if not all(self._note(name, method).exists() for method in self.methods)]
+        return [name for name in self.paths if not all(self._is_done(name, method) for method in self.methods)]
 
     @property
     def methods(self) -> list[str]:
         """The specs of the methods."""
         return [method.spec for method in self.segmenter.methods]
 
-    def folder(self, method: str) -> Path:
-        """Where a method's files go."""
-        return self.out / file_name(method)
+    def file(self, method: str, ending: str) -> Path:
+        """Where a method's file goes, by its ending behind the method's folder: `NAME.overlay.png`.
+
+        Raises LeadsOut where that is no place below the folder of the run.
+        """
+        return below(self.out, f"{file_name(method)}/{ending}")
 
     def __iter__(self) -> Iterator[tuple[Segmentation, ...]]:
         waiting = self.waiting
@@ -104,7 +126,7 @@ class SegmentRun:
             return None  # reported when its turn comes
 
     def _write(self, segmentation: Segmentation) -> None:
-        path = self.folder(segmentation.method) / f"{self.stems[segmentation.name]}.labels.png"
+        path = self._labels(segmentation.name, segmentation.method)
         write_label_map(
             path,
             segmentation.labels,
@@ -124,28 +146,45 @@ class SegmentRun:
         """Tells an image's file from another one of the same name."""
         return joined([file_content(self.paths[name])])
 
+    def _is_done(self, name: str, method: str) -> bool:
+        """Whether a label map and its description are there and whole."""
+        labels, note = self._labels(name, method), self._note(name, method)
+        try:
+            json_object(note.read_bytes(), note, "")
+            with Image.open(labels, formats=["PNG"]) as image:
+                image.verify()  # holds the content against its checksums
+        except Exception:  # lost, cut short, of another form: all in many ways
+            return False
+        return True
+
+    def _described(self, name: str, method: str) -> dict[str, Any]:
+        note = self._note(name, method)
+        return json_object(note.read_bytes(), note, "Delete it and run again.")
+
     def _check_done(self) -> None:
         """Refuses a folder with the label map of another image of the same name."""
         waiting = set(self.waiting)
         for name in self.paths:
             if name in waiting:
                 continue
-            note = self._note(name, self.methods[-1])
-            if json.loads(note.read_text(encoding="utf-8")).get("file") != self._file(name):
+            if self._described(name, self.methods[-1]).get("file") != self._file(name):
                 raise OtherRun(
-                    f"`{note}` describes another image, or an older one, than `{self.paths[name]}`. Choose another "
-                    "--out, or delete it."
+                    f"`{self._note(name, self.methods[-1])}` describes another image, or an older one, than "
+                    f"`{self.paths[name]}`. Choose another --out, or delete it."
                 )
 
     def _note(self, name: str, method: str) -> Path:
-        return self.folder(method) / f"{self.stems[name]}.json"
+        return self.file(method, f"{self.stems[name]}.json")
+
+    def _labels(self, name: str, method: str) -> Path:
+        return self.file(method, f"{self.stems[name]}.labels.png")
 
     def _claim(self) -> None:
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"`{self.out}` is a file; give --out the name of a folder, which may be new.")
         note = self.out / "settings.json"
         if note.exists():
-            known = json.loads(note.read_text(encoding="utf-8"))
+            known = json_object(note.read_bytes(), note, "Choose another --out, or delete the folder.")
             other = [key for key in self.settings if known.get(key) != self.settings[key]]
             if other:
                 raise OtherRun(

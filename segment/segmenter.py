@@ -174,6 +174,7 @@ class Segmenter:
         """Everything that shapes the result but the images and words, as values that JSON has."""
         return {
             "backbone": self.backbone.spec,
+            **self.backbone.origin,
             "precision": str(self.backbone.dtype).removeprefix("torch."),
             "methods": {
                 method.spec: {key: _plain(value) for key, value in method.settings().items()}

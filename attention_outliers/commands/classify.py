@@ -29,6 +29,7 @@ from attention_outliers.commands.words import (
     vocabulary_of,
     words_of,
 )
+from diagnostics.local_path import local_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +89,7 @@ def classify(
     """
     check_names(classes, file)
     check_inputs(images, truth=truth, class_embeddings=embeddings)
-    chosen = layers_of(layers)
+    chosen, out = layers_of(layers), None if out is None else local_path(out)
     from diagnostics.images.image_classes import read_classes
     from segment.classify import accuracy_table
     from segment.classify import classify as run

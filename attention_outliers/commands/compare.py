@@ -24,6 +24,7 @@ from attention_outliers.commands.options import (
     specs_of,
 )
 from attention_outliers.commands.output import Output
+from diagnostics.local_path import local_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +103,7 @@ def compare(
         "stability": stability,
         "truth_norm": known.truth_norm,
     }
-    chosen = layers_of(layers)
+    chosen, out = layers_of(layers), local_path(out)
     from diagnostics.studies.detector_study import DetectorStudy, Questions
 
     backbone = model.load(show)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attention_outliers.commands.output import Output
+from diagnostics.local_path import local_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ def demo(
     def show_table(table: pd.DataFrame, title: str) -> None:
         show.table(title, table, title)
 
-    page, view = demo_page(out / "demo", scenes, show_table, progress=show.progress)
+    page, view = demo_page(local_path(out) / "demo", scenes, show_table, progress=show.progress)
     show.path("page", page)
     show.path("point at patches", view)
     show.say(f"{time.monotonic() - start:.0f} s")

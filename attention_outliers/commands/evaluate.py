@@ -145,10 +145,14 @@ def evaluate(
 
 def settings_of(texts: list[str]) -> dict[str, str]:
     """["threshold=0.2"] -> {"threshold": "0.2"}."""
-    settings = {}
+    settings: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise ValueError(f"`--set` should read name=value, such as threshold=0.2; got `{text}`.")
-        settings[name.strip()] = value.strip()
+        if (field := name.strip().replace("-", "_")) in settings:
+            raise ValueError(
+                f"`--set` sets `{field}` twice, to {settings[field]} and {value.strip()}; give one of them."
+            )
+        settings[field] = value.strip()
     return settings

@@ -24,6 +24,7 @@ from attention_outliers.commands.segment import segment
 from attention_outliers.commands.table import table
 from attention_outliers.commands.tables import bold
 from attention_outliers.commands.view import view
+from diagnostics.printable import printable
 
 # What typer exits with on ctrl-C: 128 and the number of the signal.
 INTERRUPTED = 130
@@ -126,4 +127,4 @@ def of_resources(error: BaseException) -> str:
 def report(message: str) -> None:
     """An error line on standard error."""
     styled = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    typer.echo(f"{bold('error:', styled)} {message}", err=True)
+    typer.echo(f"{bold('error:', styled)} {printable(message)}", err=True)

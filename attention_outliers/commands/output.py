@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from attention_outliers.commands.tables import Table, bold, is_styled
+from diagnostics.printable import printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -77,9 +78,10 @@ class Output:
 
     def left_out(self, reasons: Mapping[str, str]) -> None:
         """The images that were left out, or whose label map was: on standard error with --json or --quiet."""
-        self.record["left_out"] = dict(reasons)
+        self.record["left_out"] = {name: printable(reason) for name, reason in reasons.items()}
         if reasons:
-            lines = [bold(f"left out ({len(reasons)}):", is_styled()), *(f"  {reason}" for reason in reasons.values())]
+            lines = [f"  {printable(reason)}" for reason in reasons.values()]
+            lines.insert(0, bold(f"left out ({len(reasons)}):", is_styled()))
             typer.echo("\n".join(lines), err=self.json or self.quiet)
 
 

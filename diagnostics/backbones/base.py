@@ -114,11 +114,12 @@ class Backbone(ABC):
     `native_size` are (height, width) in pixels. `prefix` counts class token and registers; `class_index` is the class
     token's place among them, or None. `mean` and `std` normalize RGB in [0, 1]. `positions` names the interpolation of
     the position table for other sizes. Images whose size is no multiple of the patch are padded with zeros (the mean
-    color), evenly on both sides.
+    color), evenly on both sides. `revision` is the commit on the hub that the weights come from, "" for others.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    revision: str = ""
 
     def __init__(
         self,
@@ -213,6 +214,11 @@ class Backbone(ABC):
     @property
     def heads(self) -> int:
         return self.blocks[0].heads
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the settings of a run tell of where the weights come from: the commit on the hub, if there is one."""
+        return {"revision": self.revision} if self.revision else {}
 
     @property
     def native_grid(self) -> Grid:

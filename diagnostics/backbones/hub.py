@@ -17,21 +17,35 @@ TIMM_CONFIG = "config.json"
 
 
 def load_hub(argument: str) -> Backbone:
-    """ViTs on the Hugging Face hub, of open_clip or timm, through the hub's cache: hf-hub:org/name
+    """ViTs on the Hugging Face hub, of open_clip or timm, through its cache: hf-hub:org/name, hf-hub:org/name@REVISION
 
     A repository with `open_clip_config.json` is loaded with its text tower by open_clip; one with a `config.json` that
-    names an `architecture`, by timm. Raises ValueError where the repository holds neither, is unknown, or cannot be
-    reached and is not in the cache.
+    names an `architecture`, by timm. REVISION is a commit, branch or tag of the repository, the newest by default; the
+    commit that was used is the backbone's `revision`. (In `open_clip:` and `timm:` what follows the `@` is a file.)
+    Raises ValueError where the repository holds neither, is unknown, has no such revision, or cannot be reached and is
+    not in the cache.
     """
     spec = f"hf-hub:{argument}"
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", argument):
-        raise ValueError(f"`{spec}` should read hf-hub:org/name, the hub's own name of the repository.")
-    path, unreachable = _fetch(argument, OPEN_CLIP_CONFIG)
+    parsed = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(\w[\w./-]*))?", argument)
+    if parsed is None or ".." in argument:
+        raise ValueError(
+            f"`{spec}` should read hf-hub:org/name, the hub's own name of the repository, or hf-hub:org/name@REVISION "
+            "with a commit, branch or tag of it. For a weight file: open_clip:ARCHITECTURE@FILE, timm:NAME@FILE."
+        )
+    repository, revision = parsed[1], parsed[2]
+    path, unreachable = _fetch(repository, OPEN_CLIP_CONFIG, revision)
     if path is not None:
-        return _from_open_clip(spec, _json(path))
-    path, _ = _fetch(argument, TIMM_CONFIG, cached=bool(unreachable))
+        if revision is None:
+            backbone = _from_open_clip(spec, _json(path))
+        else:
+            backbone = _from_open_clip(spec, _json(path), load_from=f"local-dir:{_snapshot(repository, path, spec)}")
+        backbone.revision = _commit(path)
+        return backbone
+    path, _ = _fetch(repository, TIMM_CONFIG, revision, cached=bool(unreachable))
     if path is not None:
-        return _from_timm(spec, _json(path))
+        backbone = _from_timm(spec, _json(path))
+        backbone.revision = _commit(path)
+        return backbone
     raise _unreachable(spec, unreachable) if unreachable else _neither(spec)
 
 
@@ -50,13 +64,20 @@ def load_folder(argument: str) -> Backbone:
     raise _neither(spec)
 
 
-def _fetch(repository: str, filename: str, *, cached: bool = False) -> tuple[Path | None, str]:
+def _fetch(
+    repository: str, filename: str, revision: str | None = None, *, cached: bool = False
+) -> tuple[Path | None, str]:
     """A file of the repository, or None and, where the hub could not be asked, the reason. `cached` asks no hub."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
-        return Path(hf_hub_download(repository, filename, local_files_only=cached)), ""
+        return Path(hf_hub_download(repository, filename, revision=revision, local_files_only=cached)), ""
     except LocalEntryNotFoundError as error:
         return None, first_line(error)
     except EntryNotFoundError:
@@ -65,8 +86,37 @@ def _fetch(repository: str, filename: str, *, cached: bool = False) -> tuple[Pat
         raise ValueError(
             f"the hub has no repository `{repository}`, or it is private: check the name, or log in: `hf auth login`."
         ) from error
+    except RevisionNotFoundError as error:
+        raise ValueError(
+            f"the repository `{repository}` has no revision `{revision}`: name a commit, branch or tag of it."
+        ) from error
     except Exception as error:  # gated repositories, proxies, disks: each with a class of its own
         raise _unreachable(f"hf-hub:{repository}", first_line(error)) from error
+
+
+def _commit(path: Path) -> str:
+    """The commit that a file in the hub's cache belongs to, which the cache names its folder after."""
+    return path.parent.name
+
+
+def _snapshot(repository: str, config: Path, spec: str) -> Path:
+    """The folder with weights and vocabulary of the commit that `config` belongs to; open_clip knows no revisions."""
+    from huggingface_hub import snapshot_download
+
+    commit = _commit(config)
+    for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"):
+        path, unreachable = _fetch(repository, name, commit)
+        if path is not None:
+            break
+    else:
+        raise _unreachable(spec, unreachable or "it holds no weights of open_clip")
+    if config.parent != path.parent:
+        raise _unreachable(spec, f"weights and {OPEN_CLIP_CONFIG} come from two commits")
+    try:
+        snapshot_download(repository, revision=commit, allow_patterns=["*.json", "*.txt", "*.model"])
+    except Exception as error:  # network, hub and disk fail in many ways
+        raise _unreachable(spec, first_line(error)) from error
+    return path.parent
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -76,7 +126,8 @@ def _json(path: Path) -> dict[str, Any]:
         raise ValueError(f"`{path}` should be a JSON object: {first_line(error)}. Fetch it again.") from error
 
 
-def _from_open_clip(spec: str, config: dict[str, Any]) -> Backbone:
+def _from_open_clip(spec: str, config: dict[str, Any], *, load_from: str = "") -> Backbone:
+    """The backbone `spec`; `load_from` is what open_clip is to load where that is not the spec itself."""
     import open_clip
 
     model_config = config.get("model_cfg", {})
@@ -87,7 +138,7 @@ def _from_open_clip(spec: str, config: dict[str, Any]) -> Backbone:
         )
     check_config(model_config, spec)
     try:
-        model = open_clip.create_model(spec, require_pretrained=True)
+        model = open_clip.create_model(load_from or spec, require_pretrained=True)
     except Exception as error:  # network, hub, disk and file formats fail in many ways
         raise _unreachable(spec, first_line(error)) from error
     preprocess = open_clip.get_model_preprocess_cfg(model)
@@ -96,7 +147,7 @@ def _from_open_clip(spec: str, config: dict[str, Any]) -> Backbone:
         spec=spec,
         mean=preprocess["mean"],
         std=preprocess["std"],
-        make_tokenizer=lambda: open_clip.get_tokenizer(spec),
+        make_tokenizer=lambda: open_clip.get_tokenizer(load_from or spec),
     )
 
 

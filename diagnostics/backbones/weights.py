@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from diagnostics.backbones.torchscript import NeedsCode, read_torchscript
 
 # Where training scripts put the weights inside a checkpoint: open_clip and most others; DeiT and MAE.
 WRAPPERS = ("state_dict", "model")
@@ -25,9 +26,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Name -> tensor of a weight file, on the CPU, in the stored precision.
 
     Reads `.safetensors`, `.npz`, and `.pt`, `.pth`, `.bin` as a checkpoint or as a TorchScript archive, of which only
-    the weights are taken. A checkpoint's inner `state_dict` or `model` is unwrapped, what is no tensor is left out,
-    and a `module.` before every name is dropped. Raises ValueError for a file that is missing, no weight file, cut
-    short, or empty, and for one that holds pickled objects: these could run any code, so they are never loaded.
+    the weights are taken, as data: no code in it is run. A checkpoint's inner `state_dict` or `model` is unwrapped,
+    what is no tensor is left out, and a `module.` before every name is dropped. Raises ValueError for a file that is
+    missing, no weight file, cut short, damaged (checksums are looked at where a file has them), or empty, and for one
+    that holds pickled objects: these could run any code, so they are never loaded.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -43,38 +45,55 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except Exception as error:  # SafetensorError; and kinds of numbers that this torch lacks
         raise _broken(path, error) from error
 
 
 def _read_npz(path: Path) -> Mapping[str, Any]:
     if not zipfile.is_zipfile(path):
         raise _broken(path, "no zip archive")
+    weights = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise _broken(path, error) from error
-    except ValueError as error:
+            for name in archive.files:
+                array = archive[name]
+                if not isinstance(array, np.ndarray):
+                    raise ValueError(f"`{name}` is no array")
+                if array.dtype.kind in "fiub":
+                    weights[name] = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except Exception as error:  # a damaged archive fails in as many ways as zip files have kinds of content
         raise _pickled(path) if "allow_pickle" in str(error) else _broken(path, error) from error
-    return {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind in "fiub"}
+    return weights
 
 
 def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            # torch deprecates TorchScript, but OpenAI's published files are such archives; and it warns of pickles
-            # that it then refuses.
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # torch warns of pickles that it then refuses
             if _is_torchscript(path):
-                return torch.jit.load(str(path), map_location="cpu").state_dict()
+                return read_torchscript(path)
+            _check_sums(path)
             return torch.load(path, map_location="cpu", weights_only=True)
+    except NeedsCode as error:
+        raise ValueError(
+            f"weight file `{path}` is a TorchScript archive in which {error}; code in weight files is never run. "
+            "Export the state dict alone, best as .safetensors."
+        ) from error
     except pickle.UnpicklingError as error:
         # torch names the refused class or operation; any other reason is a file that never was a checkpoint.
         refused = any(word in str(error) for word in ("GLOBAL", "Unsupported operand"))
         raise _pickled(path) if refused else _broken(path, error) from error
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # damaged archives fail in as many ways as their formats have parts
         raise _broken(path, error) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Refuses a zip archive in which a member is not what its checksum says; torch itself does not look."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} does not fit")
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -131,19 +150,24 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
 def fill(model: nn.Module, weights: Mapping[str, Tensor], *, spec: str, instead: str) -> None:
     """Puts the weights into the model, every one in its place, cast to the model's precision.
 
-    Raises ValueError that names the first missing, unknown and misshapen weights of `spec` and ends with `instead`,
-    the next step.
+    Raises ValueError that names the first missing, unknown and misshapen weights of `spec`, and those that are whole
+    numbers or truth values where fractions belong, as quantized weights are; it ends with `instead`, the next step.
     """
     slots = model.state_dict()
-    misshapen = [
-        f"{name} {tuple(weights[name].shape)} where {tuple(slot.shape)} is expected"
-        for name, slot in slots.items()
-        if name in weights and weights[name].shape != slot.shape
-    ]
+    common = {name: (weights[name], slot) for name, slot in slots.items() if name in weights}
     wrong = {
         "missing": [name for name in slots if name not in weights],
         "unexpected": [name for name in weights if name not in slots],
-        "of another shape": misshapen,
+        "of another shape": [
+            f"{name} {tuple(weight.shape)} where {tuple(slot.shape)} is expected"
+            for name, (weight, slot) in common.items()
+            if weight.shape != slot.shape
+        ],
+        "of another kind": [
+            f"{name} {weight.dtype} where {slot.dtype} is expected"
+            for name, (weight, slot) in common.items()
+            if slot.is_floating_point() and not weight.is_floating_point()
+        ],
     }
     if any(wrong.values()):
         found = "; ".join(f"{len(names)} {kind}: {some(names)}" for kind, names in wrong.items() if names)

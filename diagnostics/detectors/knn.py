@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.features import TokenTap, over_median
 from diagnostics.detectors.neighbors import NeighborDetector, nearest_others
@@ -44,8 +45,7 @@ class KNearest(NeighborDetector, ThresholdDetector):
         super().__post_init__()
         if self.distance not in ("mean", "largest"):
             raise ValueError(f"`distance` should be mean or largest; got `{self.distance}`.")
-        if not self.threshold > 0:
-            raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 2; got {self.threshold}.")
+        check_positive("threshold", self.threshold, hint="where 1 is ordinary, such as 2")
 
     def score_features(self, features: Tensor) -> Tensor:
         return over_median(neighbor_distance(features, neighbors=self.neighbors, distance=self.distance))

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.features import TokenTap
 from diagnostics.detectors.neighbors import NeighborDetector, nearest_others
@@ -52,8 +53,7 @@ class LocalOutlierFactor(NeighborDetector, ThresholdDetector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.threshold > 0:
-            raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 1.5; got {self.threshold}.")
+        check_positive("threshold", self.threshold, hint="where 1 is ordinary, such as 1.5")
 
     def score_features(self, features: Tensor) -> Tensor:
         return local_outlier_factor(features, neighbors=self.neighbors)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.features import TokenTap, over_median, patch_features, score_whole
 from diagnostics.layout import Layout
@@ -80,8 +81,7 @@ class Mahalanobis(ThresholdDetector):
     def __post_init__(self) -> None:
         if not 0 < self.kept <= 1:
             raise ValueError(f"`kept` should be a share of the patches above 0, at most 1; got {self.kept}.")
-        if not self.threshold > 0:
-            raise ValueError(f"`threshold` should be above 0, where 1 is ordinary, such as 8; got {self.threshold}.")
+        check_positive("threshold", self.threshold, hint="where 1 is ordinary, such as 8")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.layout import Layout
 from diagnostics.measures.channels import channel_peaks
@@ -42,11 +43,8 @@ class Massive(ThresholdDetector):
 
     def __post_init__(self) -> None:
         # Above 0, since the score divides by it.
-        if not (self.absolute > 0 and self.ratio > 0):
-            raise ValueError(
-                f"`absolute` and `ratio` should be above 0, in the paper 100 and 1000; "
-                f"got {self.absolute} and {self.ratio}."
-            )
+        check_positive("absolute", self.absolute, hint="in the paper 100")
+        check_positive("ratio", self.ratio, hint="in the paper 1000")
         if self.tokens not in ("all", "patches"):
             raise ValueError(f"`tokens` should be `all` (prefix tokens included) or `patches`; got `{self.tokens}`.")
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
+from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.features import patch_features, score_whole
 from diagnostics.layout import Layout
@@ -86,8 +87,7 @@ class RegisterNeuron(ThresholdDetector):
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"`threshold` should be a share of the votes from 0 to 1; got {self.threshold}.")
         for name, limit in {"ratio": self.ratio, "norm": 1.0 if self.norm is None else self.norm}.items():
-            if not limit > 0:
-                raise ValueError(f"`{name}` should be above 0; got {limit}.")
+            check_positive(name, limit)
         if len(self.levels) != len(self.neurons):
             raise ValueError(
                 f"`levels` should be two numbers for each of the {len(self.neurons)} neurons; got {len(self.levels)} "

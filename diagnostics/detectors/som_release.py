@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import ThresholdDetector, largest
 from diagnostics.layout import Layout
 from diagnostics.measures.attention import attention_statistics, class_row
@@ -39,8 +40,7 @@ class SomRelease(ThresholdDetector):
     most: int = 10  # Kimsure/SFP 2804f5b
 
     def __post_init__(self) -> None:
-        if not self.factor > 0:
-            raise ValueError(f"`factor` should be above 0, in the released code 1.5; got {self.factor}.")
+        check_positive("factor", self.factor, hint="in the released code 1.5")
         if self.most < 1:
             raise ValueError(f"`most` should be at least 1, the number of patches to keep; got {self.most}.")
 

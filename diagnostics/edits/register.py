@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
+from diagnostics.check_numbers import check_finite_number
 from diagnostics.edits.base import Edit
 from diagnostics.layout import Layout
 
@@ -44,6 +45,7 @@ class TestTimeRegister(Edit):
             raise ValueError(
                 "`neurons` should name at least one (layer, hidden unit); find them with `register-neuron`."
             )
+        check_finite_number("scale", self.scale)
         if self.maximum not in ("scalar", "neuron"):
             raise ValueError(f"`maximum` should be `scalar` or `neuron`; got `{self.maximum}`.")
         if self.patches not in ("zero", "mean", "keep"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from diagnostics.check_numbers import check_finite_number
 from diagnostics.edits.base import Edit
 
 
@@ -18,6 +19,9 @@ class ScaleResidual(Edit):
 
     alpha: float = 1.0
     layers: tuple[int, ...] | None = (-1,)
+
+    def __post_init__(self) -> None:
+        check_finite_number("alpha", self.alpha)
 
     def wants(self, name: str, layer: int) -> bool:
         return name == "attn_out" and self.active(layer)

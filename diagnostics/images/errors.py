@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diagnostics.printable import printable
+
 
 class FileError(ValueError):
     """A file that can't be used: `path` names it, `reason` says what is wrong, `advice` what to do."""
@@ -13,7 +15,7 @@ class FileError(ValueError):
         self.path, self.reason, self.advice = Path(path), reason, advice
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}. {self.advice}."
+        return printable(f"{self.path}: {self.reason}. {self.advice}.")
 
 
 class ImageError(FileError):

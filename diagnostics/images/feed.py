@@ -37,6 +37,7 @@ from diagnostics.images.label_maps import LabelError, find_label, patch_labels, 
 from diagnostics.images.read_ahead import read_ahead
 from diagnostics.layout import grid_of
 from diagnostics.measures.base import UNLABELED
+from diagnostics.printable import printable
 
 NO_IMAGES = "`images` should name at least one image, folder or glob; got none."
 
@@ -204,10 +205,10 @@ def image_paths(sources: Any) -> dict[str, Path]:
 
 
 def named(paths: Iterable[Path]) -> dict[str, Path]:
-    """Name in a run -> path: the part below the folder that all paths share."""
+    """Name in a run -> path: the part below the folder that all paths share; bytes that are no UTF-8 as %FF."""
     absolute = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     shared = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
-    return {path.relative_to(shared).as_posix(): path for path in absolute}
+    return {printable(path.relative_to(shared).as_posix()): path for path in absolute}
 
 
 def _looked_at(image: ListedImage, size: Size, *, strict: bool) -> ListedImage:

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from diagnostics.check_numbers import check_not_negative, check_positive
 from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
 from diagnostics.measures.tokens import Tokens, chosen_tokens
@@ -206,11 +207,8 @@ class MassiveCount(Measure):
     tokens: Tokens = "all"
 
     def __post_init__(self) -> None:
-        if not (self.absolute >= 0 and self.ratio > 0):
-            raise ValueError(
-                f"`absolute` should be at least 0 and `ratio` above 0, in the paper 100 and 1000; "
-                f"got {self.absolute} and {self.ratio}."
-            )
+        check_not_negative("absolute", self.absolute, hint="in the paper 100")
+        check_positive("ratio", self.ratio, hint="in the paper 1000")
 
     @property
     def variables(self) -> tuple[Variable, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diagnostics.check_numbers import check_positive
 from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
 from diagnostics.measures.lengths import vector_norm
@@ -89,8 +90,7 @@ class Norms(Measure):
     ratio: float = 3.0  # our choice: the sources draw absolute lines, which differ from model to model
 
     def __post_init__(self) -> None:
-        if not self.ratio > 0:
-            raise ValueError(f"`ratio` should be above 0, a multiple of the median norm such as 3; got {self.ratio}.")
+        check_positive("ratio", self.ratio, hint="a multiple of the median norm such as 3")
 
     @property
     def variables(self) -> tuple[Variable, ...]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from diagnostics.check_numbers import check_positive
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.checks import check_inputs, computing_dtype
@@ -29,8 +30,7 @@ class ClipChannels(Purifier):
     ratio: float = 5.0  # our choice: normal values of 200 patches reach about 4 × their median
 
     def __post_init__(self) -> None:
-        if not self.ratio > 0:
-            raise ValueError(f"`ratio` should be above 0, as 5; got {self.ratio}.")
+        check_positive("ratio", self.ratio, hint="such as 5")
 
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
         check_inputs(patches, mask, layout)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from diagnostics.check_numbers import check_positive
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.checks import check_choice, check_inputs, computing_dtype
@@ -38,8 +39,7 @@ class LowPass(Purifier):
         check_choice("kernel", self.kernel, Kernel)
         if self.size < 1 or self.size % 2 == 0:
             raise ValueError(f"`size` should be an odd number of patches, as 3; got {self.size}.")
-        if not self.sigma > 0:
-            raise ValueError(f"`sigma` should be above 0 patches, as 1; got {self.sigma}.")
+        check_positive("sigma", self.sigma, hint="in patches, such as 1")
 
     def __call__(self, patches: Tensor, mask: Tensor, layout: Layout, *, class_token: Tensor | None = None) -> Tensor:
         check_inputs(patches, mask, layout)

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.images.feed import ListedImage, Loaded, Loader, digest, list_images, stacked
+from diagnostics.json_object import json_object
+from diagnostics.local_path import local_path
+from diagnostics.lock import held
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.studies.blocks import BlockResults, none_readable, reasons_of, work_on_blocks
 from diagnostics.studies.store import OtherRun, named_disk_errors
@@ -124,7 +127,8 @@ def encode(
     also NAME/prefix, in the backbone's precision. Its metadata have backbone, layer, tap, size, and what was left out.
     With `features`, these are written in place of a tap's tokens, and `layer`, `tap` and `project` have no part in it.
     Parts are kept in OUT.parts until the run is complete: memory does not grow with the number of images, and an
-    interrupted run resumes. An existing file is refused, and so are parts of a run with other settings.
+    interrupted run resumes. An existing file is refused, and so are parts of a run with other settings, or of another
+    process that writes them now.
 
     Options of the run: `size`, `batch`, `positions`, `strict`, `progress`.
 
@@ -177,48 +181,49 @@ def encode(
     2
     """
     options = run_options("encode", options, keywords, uses=("size", "batch", "positions", "strict", "progress"))
-    out = _free_file(Path(out))
-    _, layer = _recorder(backbone, layer, tap, project)
-    listed = list_images(images, options.size_for(backbone.native_size), strict=options.strict)
-    settings = _settings(backbone, options, listed) | {
-        "layer": str(layer),
-        "tap": tap,
-        "project": str(project).lower(),
-        "prefix": str(prefix).lower(),
-        "features": features.name if features else "tap",
-    }
-    parts = _parts_folder(out, settings)
-    blocks = options.blocks(len(listed))
-    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=options.strict)
+    out = local_path(out)
+    with held(out):
+        _check_free(out)
+        _, layer = _recorder(backbone, layer, tap, project)
+        listed = list_images(images, options.size_for(backbone.native_size), strict=options.strict)
+        settings = _settings(backbone, options, listed) | {
+            "layer": str(layer),
+            "tap": tap,
+            "project": str(project).lower(),
+            "prefix": str(prefix).lower(),
+            "features": features.name if features else "tap",
+        }
+        parts = _parts_folder(out, settings)
+        blocks = options.blocks(len(listed))
+        loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=options.strict)
 
-    def work(batch: list[Loaded]) -> tuple[Tensor, Tensor]:
-        pixels = stacked(batch)
-        if features:
-            maps, special = features.make(pixels)
-        else:
-            maps, special = dense_tokens(
-                backbone, pixels, layer=layer, tap=tap, project=project, positions=options.positions
-            )
-        return maps.cpu(), special.cpu()
+        def work(batch: list[Loaded]) -> tuple[Tensor, Tensor]:
+            pixels = stacked(batch)
+            if features:
+                maps, special = features.make(pixels)
+            else:
+                maps, special = dense_tokens(
+                    backbone, pixels, layer=layer, tap=tap, project=project, positions=options.positions
+                )
+            return maps.cpu(), special.cpu()
 
-    waiting = [block for block in blocks if not _part(parts, block).exists()]
-    title, advice = f"encode {backbone.spec}", "choose a smaller --size"
-    with named_disk_errors(str(out)):
-        for block in work_on_blocks(loader, work, options, title=title, blocks=waiting, advice=advice):
-            left_out = json.dumps(reasons_of(block.images, listed))
-            _save_whole(_named_tensors(block, listed, prefix), _part(parts, block.numbers), {"skipped": left_out})
-        reasons = _join([_part(parts, block) for block in blocks], out, settings)
-    shutil.rmtree(parts)
-    return reasons
+        waiting = [block for block in blocks if not _is_whole(_part(parts, block))]
+        title, advice = f"encode {backbone.spec}", "choose a smaller --size"
+        with named_disk_errors(str(out)):
+            for block in work_on_blocks(loader, work, options, title=title, blocks=waiting, advice=advice):
+                left_out = json.dumps(reasons_of(block.images, listed))
+                _save_whole(_named_tensors(block, listed, prefix), _part(parts, block.numbers), {"skipped": left_out})
+            reasons = _join([_part(parts, block) for block in blocks], out, settings)
+        shutil.rmtree(parts)
+        return reasons
 
 
-def _free_file(out: Path) -> Path:
-    """The path, if no file or directory is there; ValueError otherwise."""
+def _check_free(out: Path) -> None:
+    """Refuses a path where a file or directory is."""
     if out.is_dir():
         raise ValueError(f"`{out}` is a directory; give --out the name of a file, such as features.safetensors.")
     if out.exists():
         raise ValueError(f"`{out}` exists; delete it or choose another --out.")
-    return out
 
 
 def _settings(backbone: Backbone, options: RunOptions, listed: Sequence[ListedImage]) -> dict[str, str]:
@@ -226,6 +231,7 @@ def _settings(backbone: Backbone, options: RunOptions, listed: Sequence[ListedIm
     return {
         "backbone": backbone.spec,
         "weights": fingerprint(backbone.model),
+        **backbone.origin,
         "precision": str(backbone.dtype).removeprefix("torch."),
         "positions": options.positions or backbone.positions,
         "size": str(options.size_for(backbone.native_size)),
@@ -258,7 +264,7 @@ def _parts_folder(out: Path, settings: Mapping[str, str]) -> Path:
     parts.mkdir(parents=True, exist_ok=True)
     # Without a finished part there is nothing to mix up: a run that failed at its start leaves no trace.
     if note.exists() and any(parts.glob("*.safetensors")):
-        known = json.loads(note.read_text(encoding="utf-8"))
+        known = json_object(note.read_bytes(), note, f"Choose another --out, or delete `{parts}`.")
         other = [key for key in settings if known.get(key) != settings[key]]
         if other:
             changes = "; ".join(f"{key}: {known.get(key)} there, {settings[key]} now" for key in other)
@@ -276,10 +282,26 @@ def _part(parts: Path, block: range) -> Path:
     return parts / f"{block.start:08d}.safetensors"
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether a part is there, with all the bytes that its header speaks of."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                return False
+            header = json_object(file.read(length), path, "")
+        json.loads(header.pop("__metadata__")["skipped"])
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+        return path.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return False
+
+
 def _save_whole(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Written beside and renamed, so that a part is either whole or not there."""
     growing = path.with_suffix(".new")
-    save_file(dict(tensors), growing, metadata=dict(metadata))
+    # Written here and not by the library, whose errors don't say that a disk is full.
+    growing.write_bytes(save(dict(tensors), metadata=dict(metadata)))
     growing.replace(path)
 
 

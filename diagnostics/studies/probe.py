@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -27,6 +28,8 @@ from diagnostics.images.feed import (
     stacked,
 )
 from diagnostics.layout import Grid, Layout, grid_of
+from diagnostics.local_path import local_path
+from diagnostics.lock import held
 from diagnostics.measures import DEFAULT_MEASURES, MEASURES, AcrossLayers, LayerView, measures_of
 from diagnostics.measures.auc import POINTS, POOLED, RATES, coarse, pooled
 from diagnostics.measures.base import Variable
@@ -197,14 +200,14 @@ def probe(
     `images`: files, folders, globs, PIL images or arrays (h, w, 3), one or many. `measures`: specs such as
     `norms`; all that need no whole maps by default. `labels`: a folder of label maps with the images' names, or arrays
     (h, w), for the measure `auc`, which leaves out the classes in `ignore`. `out`: a zarr store; a run that was
-    interrupted resumes, and a store of another run raises. Without it the run is in memory.
+    interrupted resumes, and a store of another run, or one that another process writes to, raises. Without it the run
+    is in memory.
 
     An image that can't be read is left out, and so is a label map: the store keeps the reason (`left_out`), a run in
     memory warns. Where the network's own numbers overflow, the image stays in and the reason is kept likewise: its
     measures are NaN from that layer on, -1 for counts. `strict` raises instead, and so does a run in which no image
     can be read. The data set has dims image, layer (1…L), head, row, col, channel, stream…; images of several sizes
-    share one grid, filled with NaN
-    beyond each image's own `rows` and `cols`.
+    share one grid, filled with NaN beyond each image's own `rows` and `cols`.
 
     Options of the run: `layers`, `size`, `batch`, `positions`, `strict`, `progress`; see RunOptions.
 
@@ -254,14 +257,32 @@ def probe(
     ('image', 'layer', 'row', 'col')
     """
     options = run_options("probe", options, keywords, uses=PROBE_OPTIONS)
+    listed = list_images(images, options.size_for(backbone.native_size), strict=options.strict)
+    out = None if out is None else local_path(out)
+    with nullcontext() if out is None else held(out):
+        store = _measured(backbone, listed, measures, labels, ignore, out, options)
+        _report_left_out(store, listed, silent=out is not None)
+        dataset = store.dataset()
+        return dataset.load() if out is None else dataset
+
+
+def _measured(
+    backbone: Backbone,
+    listed: list[ListedImage],
+    measures: Iterable[Any] | None,
+    labels: str | Path | Sequence[np.ndarray] | None,
+    ignore: Collection[int],
+    out: Path | None,
+    options: RunOptions,
+) -> RunStore:
+    """The finished store of a run; no other process writes to `out`."""
     size = options.size_for(backbone.native_size)
-    listed = list_images(images, size, strict=options.strict)
     layers = block_layers(options.layers, backbone.depth)
     grids = {grid_of(image.size, backbone.patch_size) for image in listed if not image.reason}
     parts = _applicable(backbone, measures, grids, labeled=labels is not None)
     variables = _variables(parts)
     store = RunStore.open(
-        Path(out) if out is not None else None,
+        out,
         settings=_settings(backbone, listed, parts, layers, size, labels, ignore, options.positions),
         variables=variables,
         sizes=_sizes(backbone, parts, layers, grids, variables),
@@ -273,19 +294,18 @@ def probe(
     )
 
     work = partial(_measure_batch, backbone, parts, layers, options.positions)
-    title = f"probe {backbone.spec}"
-    for block in work_on_blocks(loader, work, options, title=title, blocks=store.pending()):
+    title, blocks = f"probe {backbone.spec}", store.pending()
+    for block in work_on_blocks(loader, work, options, title=title, blocks=blocks):
         damages = _damages(block, listed, backbone, parts)
         if damages and options.strict:
             raise ValueError(f"{next(iter(damages.values()))}. Without `strict` the run goes on.")
         arrays, status, reasons = _as_arrays(block, variables, store)
         reasons = [reason or damages.get(number, "") for number, reason in zip(block.numbers, reasons, strict=True)]
         store.write(block.numbers, arrays, status, reasons)
-    if any(variable.name == "pair_histogram" for variable in variables):
-        _write_pooled(store)
-    _report_left_out(store, listed, silent=out is not None)
-    dataset = store.dataset()
-    return dataset.load() if out is None else dataset
+    if blocks or not store.finished:
+        pooled_too = any(variable.name == "pair_histogram" for variable in variables)
+        store.finish(_write_pooled(store) if pooled_too else ())
+    return store
 
 
 def _measure_batch(
@@ -354,20 +374,24 @@ def _as_arrays(
     return arrays, status, [image.reason for image in block.images]
 
 
-def _write_pooled(store: RunStore) -> None:
-    """AUC and ROC over the pairs of all images, from the summed histogram. Warns where its bins were too coarse."""
+def _write_pooled(store: RunStore) -> list[str]:
+    """AUC and ROC over the pairs of all images, from the summed histogram; returns the names of what was written.
+
+    Warns where the histogram's bins were too coarse.
+    """
     total: np.ndarray | None = None
     for counts in store.sums_of("pair_histogram"):
         total = counts if total is None else total + counts
     if total is None:
-        return
+        return []
     values = pooled(total)
     for variable in POOLED:
         store.write_whole(variable, values[variable.name].astype(variable.dtype))
     errors = values["auc_pooled_error"]
     if np.isfinite(errors).any() and (reason := coarse(float(np.nanmax(errors)))):
         layer = np.asarray(store.array("layer")[:])[int(np.nanargmax(errors))]
-        warnings.warn(f"layer {layer}: {reason}.", stacklevel=3)
+        warnings.warn(f"layer {layer}: {reason}.", stacklevel=4)
+    return [variable.name for variable in POOLED]
 
 
 def _applicable(
@@ -465,6 +489,7 @@ def _settings(
     settings: dict[str, Any] = {
         "backbone": backbone.spec,
         "weights": fingerprint(backbone.model),
+        **backbone.origin,
         "precision": str(backbone.dtype).removeprefix("torch."),
         "positions": positions or backbone.positions,
         "size": str(size),

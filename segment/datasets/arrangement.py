@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from diagnostics.below import leads_out
 from diagnostics.images import FileError
 from segment.datasets.codes import Codes
 
@@ -70,7 +71,10 @@ class Arrangement:
         return (self.masks, self.mask_suffix) == (other.masks, other.mask_suffix)
 
     def at(self, base: Path) -> Listing:
-        """What is there below `base`. DatasetError for a list that is missing, empty or names an id twice."""
+        """What is there below `base`.
+
+        DatasetError for a list that is missing or empty, names an id twice, or one that leads out of the folders.
+        """
         masks_at, images_at = base / self.masks, base / self.images
         masks = set(self._ids(masks_at, self.mask_suffix))
         images = set(self._ids(images_at, self.image_suffix))
@@ -109,6 +113,10 @@ class Arrangement:
         ids = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
         if not ids:
             raise DatasetError(path, "is empty; it should name the images, one a line", "Fetch it again")
+        for name in ids:
+            if reason := leads_out(name):
+                advice = "Take it out: the list names images below the folders of the data set, without suffix"
+                raise DatasetError(path, f"names `{name}`, which {reason}", advice)
         if len(set(ids)) < len(ids):
             twice = next(name for number, name in enumerate(ids) if name in ids[:number])
             raise DatasetError(path, f"names `{twice}` twice", "Take one out: an image counts once")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diagnostics.below import below
 from diagnostics.images import FileError
 from diagnostics.images.content import file_content, joined
 from diagnostics.images.feed import progress_bar
@@ -62,7 +63,7 @@ def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = Fa
     written, existing, left_out = 0, 0, {}
     with progress_bar(f"prepare {spec}", len(dataset), shown=progress) as bar:
         for number, pair in enumerate(listing.pairs):
-            path = folder / target.masks / f"{pair.name}{target.mask_suffix}"
+            path = below(folder, f"{target.masks}/{pair.name}{target.mask_suffix}")
             about = f"{dataset.title}; made of {joined([file_content(pair.mask), repr(listing.codes).encode()])}"
             if described_as(path) == about:
                 existing += 1

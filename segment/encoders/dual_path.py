@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.backbones.base import QKV, Backbone, attend
+from diagnostics.check_numbers import check_iterations, check_positive
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
@@ -64,15 +65,14 @@ class DualPath(Encoder):
         check_kernel(self.kernel, self.combine)
         if self.blocks < 1:
             raise ValueError(f"`blocks` should be at least 1, such as 6; got {self.blocks}.")
-        if self.iterations < 0:
-            raise ValueError(f"`iterations` should be 0 or more; got {self.iterations}.")
+        check_iterations("iterations", self.iterations)
         if isinstance(self.inverse_temperature, str):
             if self.inverse_temperature not in ("width", "norms"):
                 raise ValueError(
                     f"`inverse_temperature` should be width, norms or a number; got `{self.inverse_temperature}`."
                 )
-        elif not self.inverse_temperature > 0:
-            raise ValueError(f"`inverse_temperature` should be above 0; got {self.inverse_temperature}.")
+        else:
+            check_positive("inverse_temperature", self.inverse_temperature)
 
     def needs(self, depth: int) -> list[TapSite]:
         if self._own_first_stream(depth):

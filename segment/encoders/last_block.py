@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from diagnostics.backbones.base import QKV, Backbone
+from diagnostics.check_numbers import check_finite_number, check_not_negative
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
@@ -49,10 +50,8 @@ class LastBlock(Encoder):
     def __post_init__(self) -> None:
         check_words(self)
         check_kernel(self.kernel, self.combine)
-        if self.gaussian < 0:
-            raise ValueError(
-                f"`gaussian` should be a standard deviation in patches, or 0 for none; got {self.gaussian}."
-            )
+        check_not_negative("gaussian", self.gaussian, hint="a standard deviation in patches, or 0 for none")
+        check_finite_number("alpha", self.alpha)
 
     def needs(self, depth: int) -> list[TapSite]:
         return purification_needs(self.detector, self.purifier, -2)

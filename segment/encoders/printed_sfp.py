@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone, Block
+from diagnostics.check_numbers import check_iterations
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.som import Som
 from diagnostics.edits.purify_at import PurifyAt
@@ -100,8 +101,7 @@ class PrintedSfp(Encoder):
     def __post_init__(self) -> None:
         check_words(self)
         check_kernel(self.kernel, self.combine)
-        if self.iterations < 0:
-            raise ValueError(f"`iterations` should be at least 0, which sums without norm; got {self.iterations}.")
+        check_iterations("iterations", self.iterations, hint="where 0 sums without norm")
 
     def needs(self, depth: int) -> list[TapSite]:
         return [("block_out", 0)]

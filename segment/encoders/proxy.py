@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone, join_heads, split_heads
+from diagnostics.check_numbers import check_finite_number, check_not_negative
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout, padding_to_patches
@@ -70,8 +71,8 @@ class Proxy(Encoder):
         return Purification(self.detector, LAST_BUT_ONE)
 
     def __post_init__(self) -> None:
-        if not self.gamma >= 0:
-            raise ValueError(f"`gamma` should be at least 0 (0 attends to all patches alike); got {self.gamma}.")
+        check_finite_number("beta", self.beta)
+        check_not_negative("gamma", self.gamma, hint="where 0 attends to all patches alike")
         _ = self.second  # checks its settings
 
     @property

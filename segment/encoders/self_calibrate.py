@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone, Block
+from diagnostics.check_numbers import check_finite_number, check_not_negative
 from diagnostics.detectors.base import Detector, largest
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
@@ -110,12 +111,9 @@ class SelfCalibrated(Encoder):
         check_kernel(self.kernel, "sum")
         if not 0 <= self.beta < 1:
             raise ValueError(f"`beta` should be a cosine in [0, 1) below which nothing is similar; got {self.beta}.")
-        if not self.similarity_weight >= 0:
-            raise ValueError(
-                f"`similarity_weight` should be at least 0, which leaves the term out; got {self.similarity_weight}."
-            )
-        if not self.gate_scale >= 0:
-            raise ValueError(f"`gate_scale` should be at least 0, in the released code 3; got {self.gate_scale}.")
+        check_not_negative("similarity_weight", self.similarity_weight, hint="where 0 leaves the term out")
+        check_finite_number("gate_shift", self.gate_shift, hint="in the released code 1")
+        check_not_negative("gate_scale", self.gate_scale, hint="in the released code 3")
         if self.fuse_step < 1:
             raise ValueError(f"`fuse_step` should be at least 1, which fuses every layer; got {self.fuse_step}.")
         if self.count is not None and self.count < 1:

@@ -17,8 +17,10 @@ import torch
 
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.backbones.fingerprint import fingerprint
+from diagnostics.below import leads_out
 from diagnostics.images.content import READERS, joined
 from diagnostics.images.feed import progress_bar
+from diagnostics.json_object import DamagedFile, json_object
 from diagnostics.options import RunOptions
 from diagnostics.registry import parse_spec, split_specs
 from diagnostics.studies.store import OtherRun
@@ -38,7 +40,7 @@ from segment.text.class_head import row_map
 from segment.text.features import text_features
 
 NOTE, WORDS = "run.json", "words.npz"
-FORMAT = 1
+FORMAT = 2
 # What stands for a data set that is given as a value and not by name.
 OWN = "folder"
 
@@ -207,6 +209,12 @@ def _scored_data(
     names = [dataset.sample_name(number) for number in range(len(dataset))]
     if len(set(names)) < len(names):
         raise ValueError(f"names of images should be unique within a data set; `{spec}` has some twice.")
+    outside = next((name for name in names if leads_out(name)), None) if options.export else None
+    if outside is not None:
+        raise ValueError(
+            f"data set `{spec}` names an image `{outside}`, which {leads_out(outside)}: its label map would be "
+            "exported out of the folder. Rename it, or leave --export away."
+        )
     images = min(len(names), options.limit or len(names))
     if not images:
         raise ValueError(f"data set `{spec}` has no images.")
@@ -247,6 +255,7 @@ def _prepared(
         "format": FORMAT,
         "backbone": backbone.spec,
         "weights": fingerprint(backbone.model),
+        **backbone.origin,
         "precision": options.precision,
         "dataset": data.settings,
         "protocol": {"name": protocol.name, "hash": protocol.hash(vocabulary), **protocol.content(vocabulary)},
@@ -258,11 +267,13 @@ def _prepared(
     # A backbone without text tower leaves templates aside; its own head's rows are words' features.
     loaded = backbone
     text = _words(storage, settings, lambda: text_features(loaded, vocabulary, protocol.templates, rows=options.rows))
+    settings["features"] = _fingerprint_of(text)
     segmenter = segmenter_of(backbone, [spec.method(protocol) for spec in specs], text, protocol, batch=options.batch)
     settings["methods"] = segmenter.settings()["methods"]
     settings = json.loads(json.dumps(settings))
     run = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     _claim(storage, settings)
+    _keep_words(storage, text)
     job = Job(
         backbone=backbone.spec,
         options=options,
@@ -288,32 +299,74 @@ def _with_fields(dataset: str, protocol: Protocol) -> str:
 
 
 def _words(storage: Storage, settings: Mapping[str, Any], make: Callable[[], TextFeatures]) -> TextFeatures:
-    """The words' features of the run: those that it started with, so that a run that resumes has the very same."""
-    if storage.exists(NOTE) and storage.exists(WORDS):
-        known = json.loads(storage.read(NOTE))
-        if all(known.get(key) == json.loads(json.dumps(value)) for key, value in settings.items()):
-            with np.load(io.BytesIO(storage.read(WORDS)), allow_pickle=False) as arrays:
-                return TextFeatures(
-                    features=torch.from_numpy(arrays["features"]),
-                    owners=torch.from_numpy(arrays["owners"]),
-                    names=tuple(json.loads(arrays["about"].tobytes())["names"]),
-                    background=settings["dataset"]["background"],
-                    logit_scale=float(arrays["logit_scale"]),
-                )
+    """The words' features of the run: those that it started with, so that a run that resumes has the very same.
+
+    Made again where their file is lost, damaged, or not what the run's note says.
+    """
+    known = _note(storage)
+    if all(known.get(key) == json.loads(json.dumps(value)) for key, value in settings.items()):
+        kept = _kept_words(storage, settings["dataset"]["background"])
+        if kept is not None and _fingerprint_of(kept) == known.get("features"):
+            return kept
     _refuse_other(storage, settings)
-    text = make()
+    return make()
+
+
+def _kept_words(storage: Storage, background: int | None) -> TextFeatures | None:
+    """The features in the run's file; None where there is none that can be read."""
+    try:
+        with np.load(io.BytesIO(storage.read(WORDS)), allow_pickle=False) as arrays:
+            return TextFeatures(
+                features=torch.from_numpy(arrays["features"]),
+                owners=torch.from_numpy(arrays["owners"]),
+                names=tuple(json.loads(arrays["about"].tobytes())["names"]),
+                background=background,
+                logit_scale=float(arrays["logit_scale"]),
+            )
+    except Exception:  # a lost or damaged archive fails in as many ways as zip, npy and JSON have parts
+        return None
+
+
+def _keep_words(storage: Storage, text: TextFeatures) -> None:
+    """Writes the features beside the run's note, unless they are there."""
+    kept = _kept_words(storage, text.background)
+    if kept is not None and _fingerprint_of(kept) == _fingerprint_of(text):
+        return
+    arrays = packed(text)
     file = io.BytesIO()
-    about = json.dumps({"names": text.names}).encode()
-    arrays_of = packed(text)
     np.savez_compressed(
         file,
-        features=arrays_of["features"],
-        owners=arrays_of["owners"],
+        features=arrays["features"],
+        owners=arrays["owners"],
         logit_scale=np.float64(text.logit_scale),
-        about=np.frombuffer(about, np.uint8),
+        about=np.frombuffer(json.dumps({"names": text.names}).encode(), np.uint8),
     )
     storage.write(WORDS, file.getvalue())
-    return text
+
+
+def _fingerprint_of(text: TextFeatures) -> str:
+    """Tells words' features apart, to the last bit."""
+    arrays = packed(text)
+    hashed = hashlib.sha256(json.dumps([*text.names, text.background, float(text.logit_scale)]).encode())
+    hashed.update(np.ascontiguousarray(arrays["features"]).tobytes())
+    hashed.update(np.ascontiguousarray(arrays["owners"]).astype(np.int64).tobytes())
+    return hashed.hexdigest()[:16]
+
+
+def _note(storage: Storage) -> dict[str, Any]:
+    """The run's note; empty where there is none, or a damaged one and nothing that depends on it."""
+    if not storage.exists(NOTE):
+        return {}
+    try:
+        return json_object(
+            storage.read(NOTE),
+            f"{storage.place}/{NOTE}",
+            "It says which run the shards beside it are of: choose another --out, or delete the folder.",
+        )
+    except DamagedFile:
+        if storage.list(FOLDER):
+            raise
+        return {}
 
 
 def _refuse_other(storage: Storage, settings: Mapping[str, Any]) -> None:
@@ -323,8 +376,7 @@ def _refuse_other(storage: Storage, settings: Mapping[str, Any]) -> None:
     """
     if not storage.exists(NOTE) or not storage.list(FOLDER):
         return
-    known = json.loads(storage.read(NOTE))
-    changed = _differences(known, json.loads(json.dumps(settings)))
+    changed = _differences(_note(storage), json.loads(json.dumps(settings)))
     if changed:
         raise OtherRun(
             f"`{storage.place}` holds an evaluation with other settings ({', '.join(changed)}). Choose another --out, "
@@ -334,7 +386,7 @@ def _refuse_other(storage: Storage, settings: Mapping[str, Any]) -> None:
 
 def _claim(storage: Storage, settings: dict[str, Any]) -> None:
     _refuse_other(storage, settings)
-    if not storage.exists(NOTE) or json.loads(storage.read(NOTE)) != settings:
+    if _note(storage) != settings:
         storage.write(NOTE, json.dumps(settings, indent=1, ensure_ascii=False).encode())
 
 

@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from diagnostics.json_object import DamagedFile, json_object
 from segment.evaluation.metrics import Convention, Counts, Interval, Summary, summarize
 from segment.evaluation.metrics.summary import class_iou
 from segment.evaluation.storage import Storage
 from segment.run import file_name
 
+AGAIN = "Run the same `outliers evaluate` again: it writes its cells anew from the shards."
+SHARES = ("miou", "low", "high", "macc", "pacc", "fwiou", "boundary_iou")
 FOLDER, TABLE = "cells", "cells.parquet"
 PACKAGES = ("attention-outliers", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow", "scipy")
 
@@ -126,24 +129,34 @@ def write_cells(storage: Storage, cells: Sequence[ResultCell]) -> None:
 def read_cells(place: str | Path) -> list[ResultCell]:
     """All cells below a folder, of one run or of many in sub-folders, or of one run at a URL.
 
-    ValueError where there are none.
+    ValueError where there are none, and for a file that is no cell.
     """
     text = str(place)
-    contents: Iterator[tuple[str, bytes]]
+    contents: Iterator[tuple[str, str, bytes]]
     if "://" in text:
         from segment.evaluation.storage import storage_at
 
         storage = storage_at(text)
-        contents = ((text, storage.read(f"{FOLDER}/{name}")) for name in storage.list(FOLDER))
+        contents = (
+            (text, f"{text}/{FOLDER}/{name}", storage.read(f"{FOLDER}/{name}")) for name in storage.list(FOLDER)
+        )
     else:
         paths = sorted(Path(place).expanduser().glob(f"**/{FOLDER}/*.json"))
-        contents = ((str(path.parent.parent), path.read_bytes()) for path in paths)
+        contents = ((str(path.parent.parent), str(path), path.read_bytes()) for path in paths)
     cells = []
-    for where, content in contents:
-        values = json.loads(content)
-        for key in ("departures", "never_predicted", "classes"):
-            values[key] = tuple(values[key])
-        cells.append(ResultCell(**values, place=where))
+    for where, file, content in contents:
+        values = json_object(content, file, AGAIN)
+        try:
+            for key in ("departures", "never_predicted", "classes"):
+                values[key] = tuple(values[key])
+            cell = ResultCell(**{**values, "place": where})
+            shares = {key: getattr(cell, key) for key in SHARES}
+            wrong = [key for key, share in shares.items() if share is not None and not 0 <= share <= 1]
+        except (KeyError, TypeError) as error:
+            raise DamagedFile(f"`{file}` is no cell of `outliers evaluate` ({error}). {AGAIN}") from error
+        if wrong:
+            raise DamagedFile(f"`{file}`: {', '.join(wrong)} should be shares in [0, 1], or null. {AGAIN}")
+        cells.append(cell)
     if not cells:
         raise ValueError(
             f"`{place}` has no results of `outliers evaluate`: give the folder that --out named, or one above. A run "

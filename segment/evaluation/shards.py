@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -158,26 +157,39 @@ def encode_shard(result: ShardResult) -> bytes:
 
 
 def decode_shard(content: bytes) -> ShardResult:
-    """The shard of a file. DamagedShard for one that is cut short, or whose parts don't add up."""
+    """The shard of a file. DamagedShard for one that is cut short, of another form, or whose parts don't add up."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            about = json.loads(arrays["about"].tobytes())
-            tallies = {method: _tally(arrays, number) for number, method in enumerate(about["methods"])}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        return _decoded(content)
+    except DamagedShard:
+        raise
+    except Exception as error:  # a damaged archive fails in as many ways as zip, npy and JSON have parts
         raise DamagedShard(f"a shard's file can't be read ({type(error).__name__}: {error}).") from error
+
+
+def _decoded(content: bytes) -> ShardResult:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        about = json.loads(arrays["about"].tobytes())
+        tallies = {method: _tally(arrays, number) for number, method in enumerate(about["methods"])}
     result = ShardResult(
         shard=Shard(**about["shard"]),
         run=about["run"],
-        names=about["names"],
-        broken=about["broken"],
+        names=list(about["names"]),
+        broken=dict(about["broken"]),
         tallies=tallies,
-        seconds=about["seconds"],
+        seconds=float(about["seconds"]),
         exported=about["exported"],
-        skipped=about["skipped"],
+        skipped=list(about["skipped"]),
     )
+    if not all(isinstance(name, str) for name in (*result.images, *result.broken.values(), result.exported)):
+        raise DamagedShard(f"shard {result.shard.number}: names and reasons should be texts.")
     for method, tally in tallies.items():
+        classes = len(tally.matrix)
+        if tally.matrix.shape != (classes, classes) or tally.boundary.shape != (3, classes):
+            raise DamagedShard(f"shard {result.shard.number}: the matrix of `{method}` is {tally.matrix.shape}.")
         total = np.zeros_like(tally.matrix)
         for image in tally.images:
+            if min(image.truth.min(initial=0), image.predicted.min(initial=0)) < 0:
+                raise DamagedShard(f"shard {result.shard.number}: `{method}` has classes below 0.")
             total[image.truth, image.predicted] += image.pixels
         if len(tally.images) != len(result.names) or not np.array_equal(total, tally.matrix):
             raise DamagedShard(f"shard {result.shard.number}: the images of `{method}` don't add up to its matrix.")

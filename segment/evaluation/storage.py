@@ -8,13 +8,15 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+from diagnostics.below import LeadsOut, below, leads_out
 from diagnostics.studies.store import named_disk_errors
 
 
 class Storage(ABC):
     """Small files by name; a name may have folders in it, `shards/00001.npz`.
 
-    A file appears whole or not at all, even if the process is killed. `place` is the text that `storage_at` takes.
+    A file appears whole or not at all, even if the process is killed. A name that leads out of the place, as `..` and
+    links may, is refused with LeadsOut. `place` is the text that `storage_at` takes.
     """
 
     place: str
@@ -48,10 +50,10 @@ class Folder(Storage):
         self.place = str(self.root.absolute())
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        return below(self.root, name).read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
-        path = self.root / name
+        path = below(self.root, name)
         part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
         try:
             with named_disk_errors(str(path)):
@@ -103,6 +105,8 @@ class Remote(Storage):
         return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
 
     def _path(self, name: str) -> str:
+        if reason := leads_out(name):
+            raise LeadsOut(f"the name `{name}` {reason}, so it would lead out of `{self.place}`; give it another name.")
         return f"{self.base.rstrip('/')}/{name}"
 
 

@@ -211,7 +211,7 @@ def test_help_teaches_the_form_of_what_it_takes():
         (["-d", "norm", "--layers", "13"], "0…12"),
         (["-d", "norm", "--layers", "0"], "1…12"),
         (["-d", "norm:threshold=high"], "`threshold` of detector `norm` should be float; got `high`"),
-        (["-d", "norm:threshold=nan"], "should be a number; got nan"),
+        (["-d", "norm:threshold=nan"], "should be a finite number; got `nan`"),
         (["-d", "nrom"], "Did you mean `norm`"),
         (["-d", "norm", "--plant", "k=a"], "--plant"),
         (["-d", "norm", "--plant", "k=17"], "from 1 to the 16 patches"),

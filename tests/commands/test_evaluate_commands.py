@@ -7,6 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from attention_outliers.commands.evaluate import settings_of
 from attention_outliers.commands.main import app
 
 runner = CliRunner()
@@ -71,3 +72,9 @@ def test_list_shows_the_protocols():
     output = ran("list", "protocols")
     assert "ours" in output
     assert "sc-clip" in output
+
+
+def test_a_setting_of_the_protocol_given_twice_is_refused():
+    assert settings_of(["smallest-area=0.1", "scale = 2"]) == {"smallest_area": "0.1", "scale": "2"}
+    with pytest.raises(ValueError, match=r"`--set` sets `smallest_area` twice, to 0.1 and 0.2"):
+        settings_of(["smallest-area=0.1", "smallest_area=0.2"])

@@ -164,3 +164,14 @@ def test_a_run_whose_rest_cannot_be_read_ends_well_when_given_again(folder):
 @pytest.mark.parametrize("what", ["methods", "windows", "refiners", "templates", "datasets"])
 def test_every_list_of_segmentation_has_lines(what):
     assert len(ran("list", what).splitlines()) > 2
+
+
+def test_brackets_in_names_of_classes_and_images_are_printed_as_they_are(folder):
+    (folder / "in" / "0.png").rename(folder / "in" / "[red]0.png")
+    shared = ["-b", "tiny", "-c", "[wooden] chair, [/b]"]
+    output = ran("segment", folder / "in", *shared, "-M", "clip", "--no-overlays", "--out", folder / "out")
+    assert "[wooden] chair" in output or "[/b]" in output
+    output = ran("classify", folder / "in", *shared, "-d", "norm-topk", "-p", "zero")
+    assert "[red]0.png" in output
+    assert "[wooden] chair" in output
+    assert "[/b]" in output

@@ -386,3 +386,49 @@ def test_a_broken_entry_point_is_listed_with_its_error_and_breaks_no_other(tmp_p
     assert "has no attribute 'Absent'" in said
     assert "RuntimeError: needs a licence" in said
     assert "usable ['part', 'good'] 2" in said
+
+
+@pytest.mark.parametrize(
+    "spec", ["part(", "part(count=2", "part:count=2)", "part)", "outer:inner=part(count=2", "part(count=2)x", "part()("]
+)
+def test_brackets_that_do_not_fit_are_refused_wherever_they_are(spec):
+    with pytest.raises(ValueError, match="bracket"):
+        parse_spec(spec)
+    assert parse_spec("part()") == parse_spec("part") == ("part", {})
+
+
+@pytest.mark.parametrize("spec", ["part:count=1,count=2", "part(share=0.1,count=1,count=1)", "part:on-top=1,on_top=2"])
+def test_a_setting_given_twice_is_refused(spec):
+    with pytest.raises(ValueError, match=r"sets `(count|on_top)` twice, to 1 and"):
+        parse_spec(spec)
+
+
+@pytest.mark.parametrize(
+    "spec", ["part:name=a kind=b", "part:name=akind=b", "part:count=3,name=x on=true", "part:name=a==b"]
+)
+def test_a_lost_comma_is_refused(spec):
+    with pytest.raises(ValueError, match=r"has two `=` in .* comma"):
+        PARTS.build(spec)
+
+
+@pytest.mark.parametrize("value", ["timm:vit@/data/a=b.pt", "/data/a=b", "part(count=2)", "part:count=2"])
+def test_an_equals_sign_inside_a_path_or_a_part_stays(value):
+    assert parse_spec(f"part:name={value}") == ("part", {"name": value})
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e999"])
+def test_numbers_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match=f"`share` of part `part` should be a finite number; got `{text}`"):
+        PARTS.build(f"part:share={text}")
+    with pytest.raises(ValueError, match="`count` of part `part` should be a finite number"):
+        PARTS.build(f"part:count={10**400}")
+
+
+def test_a_setting_that_is_required_is_named():
+    def part(place: str, count: int = 2, *, root: str) -> str:
+        return f"{root}/{place}" * count
+
+    registry = Registry("kind", {"part": part})
+    with pytest.raises(ValueError, match="kind `part` should be given `place`, `root`: part:place=…,root=…"):
+        registry.build("part")
+    assert registry.build("part:place=a", root="b") == "b/ab/a"

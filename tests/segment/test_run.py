@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import segment.segmenter as module
+from diagnostics.below import LeadsOut
 from diagnostics.studies.store import OtherRun
 from segment.encoders.encode_many import encode_many
 from segment.method import TextFeatures
@@ -192,3 +193,55 @@ def test_lavg_labels_an_image_whose_patches_are_all_alike(tiny, text, tmp_path, 
     ((segmentation,),) = SegmentRun(segmenter, tmp_path / "plain.png", tmp_path / "out")
     assert (segmentation.labels >= 0).all()
     assert segmentation.labels.shape == (224, 224)
+
+
+def test_nothing_is_written_through_a_link_out_of_the_folder(segmenter, folder, tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (out / "clip").mkdir(parents=True)
+    (out / "clip" / "deep").symlink_to(elsewhere)
+    with pytest.raises(LeadsOut, match=r"clip/deep/a\.labels\.png` would be written to"):
+        list(SegmentRun(segmenter, folder, out))
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["clip/a.labels.png", "clip/a.json", "clearclip-residual=true/deep/a.labels.png"])
+@pytest.mark.parametrize("damage", ["lost", "empty", "cut", "flipped"])
+def test_what_is_lost_or_damaged_is_made_again_and_nothing_else(segmenter, folder, tmp_path, name, damage):
+    out = tmp_path / "out"
+    list(SegmentRun(segmenter, folder, out))
+    whole = files_of(out)
+    content = whole[name]
+    if damage == "lost":
+        (out / name).unlink()
+    elif name.endswith(".json"):
+        (out / name).write_bytes({"empty": b"", "cut": content[:-3], "flipped": b"null"}[damage])
+    else:
+        place = len(content) // 2
+        flipped = content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+        (out / name).write_bytes({"empty": b"", "cut": content[:-20], "flipped": flipped}[damage])
+    again = list(SegmentRun(segmenter, folder, out))
+    assert [pair[0].name for pair in again] == ["deep/a.png" if "deep" in name else "a.png"]
+    assert files_of(out) == whole
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[1]", ""])
+def test_settings_of_another_form_are_reported_with_their_file(segmenter, folder, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "settings.json").write_text(content)
+    with pytest.raises(ValueError, match=r"out/settings\.json` is damaged: .*Choose another --out, or delete"):
+        SegmentRun(segmenter, folder, tmp_path / "out")
+
+
+def test_label_maps_below_the_images_are_not_segmented_by_the_next_run(segmenter, folder):
+    out = folder / "results"
+    first = list(SegmentRun(segmenter, folder, out))
+    before = files_of(out)
+    assert len(first) == 3
+    assert list(SegmentRun(segmenter, folder, out)) == []
+    assert files_of(out) == before
+
+
+def test_the_folder_of_the_images_itself_is_no_place_for_label_maps(segmenter, folder):
+    with pytest.raises(ValueError, match=r"all 3 images lie in .* such as one inside"):
+        SegmentRun(segmenter, folder, folder)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diagnostics.check_numbers import check_positive
 from segment.decoding.masks.base import NOWHERE, Clusters, PatchMasks, check_resizing, extra
 from segment.method import Encoding, check_words
 
@@ -51,8 +52,8 @@ class Dbscan(PatchMasks):
 
     def __post_init__(self) -> None:
         check_words(self)
-        if self.eps is not None and not self.eps > 0:
-            raise ValueError(f"`eps` should be a distance above 0, or none for the released one; got {self.eps}.")
+        if self.eps is not None:
+            check_positive("eps", self.eps, hint="a distance, or none for the released one")
         if self.min_samples is not None and self.min_samples < 1:
             raise ValueError(
                 f"`min_samples` should be at least 1, or none for the released one; got {self.min_samples}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -62,8 +63,9 @@ def regions_by_points(
 class SamMasks(MaskSource):
     """SAM's masks: each cluster's patches are points inside, those of the other clusters points outside.
 
-    `model` is a SAM on the Hugging Face hub or a folder with one, read by transformers' SamModel; `clusters` are where
-    points come from, denoised before. Where masks overlap, the surest wins; pixels in none keep their own label.
+    `model` is a SAM on the Hugging Face hub, `org/name` or `org/name@REVISION` with a commit, branch or tag, or a
+    folder with one, read by transformers' SamModel; `clusters` are where points come from, denoised before. Where masks
+    overlap, the surest wins; pixels in none keep their own label.
     Needs the library transformers. Source: CLIPtrase (Shao et al., ECCV 2024), §4.4 and §5.3; not in the released code.
     """
 
@@ -85,6 +87,12 @@ class SamMasks(MaskSource):
         return torch.stack([regions_by_points(image, clusters, grid, segmenter, size) for image, clusters in each])
 
 
+def hub_name(model: str) -> tuple[str, str]:
+    """`org/name@REVISION` -> name and revision, `main` where none is named; a folder that is there stays as it is."""
+    name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
+    return name, revision or "main"
+
+
 class TransformersSam:
     """SAM of the library transformers as a PointSegmenter. Raises ValueError where the library is missing."""
 
@@ -94,8 +102,9 @@ class TransformersSam:
         except ImportError as error:
             raise ValueError(f"`masks=sam` can't run here: {MISSING}.") from error
         try:
-            loaded: Any = SamModel.from_pretrained(model)
-            self.processor: Any = SamProcessor.from_pretrained(model)
+            name, revision = hub_name(model)
+            loaded: Any = SamModel.from_pretrained(name, revision=revision)
+            self.processor: Any = SamProcessor.from_pretrained(name, revision=revision)
         except OSError as error:
             raise OSError(
                 f"SAM could not be loaded from `{model}` ({type(error).__name__}: {error}). Name a SAM on the Hugging "

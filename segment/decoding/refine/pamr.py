@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diagnostics.check_numbers import check_iterations
 from segment.decoding.merge import TILE_BYTES, ScoreMaps, ScoreTile
 from segment.decoding.refine.base import Canvas, Refiner
 
@@ -101,8 +102,7 @@ def pamr(images: Tensor, maps: Tensor, *, iterations: int = 10, dilations: Seque
 
 
 def _check(iterations: int, dilations: Sequence[int]) -> None:
-    if iterations < 0:
-        raise ValueError(f"`iterations` of pamr should be 0 or more, such as 10; got {iterations}.")
+    check_iterations("iterations", iterations, hint="such as 10 for pamr")
     if not dilations or min(dilations) < 1:
         raise ValueError(f"`dilations` of pamr should be distances of at least 1 pixel, such as 8+16; got {dilations}.")
 

@@ -20,9 +20,10 @@ class SamRefiner(Refiner):
     """Labels follow the outlines that SAM finds: a grid of points, each class's own inside, those of others outside.
 
     `points` is how many there are along the longer side. Each pixel takes the class whose mask is surest there; pixels
-    in no mask keep their label. `model` is a SAM on the Hugging Face hub or a folder with one; needs the library
-    transformers. The way to prompt is CLIPtrase's for its clusters (Shao et al., ECCV 2024, §5.3); with the final
-    labels of a whole image in place of clusters, it is our choice. Confidence stays that of each pixel's own label.
+    in no mask keep their label. `model` is a SAM on the Hugging Face hub, `org/name` or `org/name@REVISION`, or a
+    folder with one; needs the library transformers. The way to prompt is CLIPtrase's for its clusters (Shao et al.,
+    ECCV 2024, §5.3); with the final labels of a whole image in place of clusters, it is our choice. Confidence stays
+    that of each pixel's own label.
     """
 
     model: str = "facebook/sam-vit-base"  # our choice

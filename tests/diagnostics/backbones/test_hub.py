@@ -1,6 +1,7 @@
 import json
 
 import huggingface_hub
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from diagnostics.backbones import load_backbone
 from diagnostics.backbones.tiny import randomize
+from diagnostics.studies.probe import probe
 
 CLIP = {
     "embed_dim": 40,
@@ -26,12 +28,11 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
 
-    def put(repository, **files):
+    def put(repository, *, branch="main", commit="0123abc", **files):
         folder = tmp_path / f"models--{repository.replace('/', '--')}"
-        snapshot = folder / "snapshots" / "0123abc"
-        fill(snapshot, **files)
-        (folder / "refs").mkdir()
-        (folder / "refs" / "main").write_text("0123abc")
+        fill(folder / "snapshots" / commit, **files)
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "refs" / branch).write_text(commit)
 
     return put
 
@@ -107,6 +108,39 @@ def test_a_repository_of_timm_comes_with_its_classifier(hub, vit):
     assert backbone.spec == "hf-hub:org/vit"
 
 
+@pytest.mark.parametrize("named", ["old", "4" * 40])
+def test_a_revision_is_loaded_with_its_own_weights(hub, clip, vit, named):
+    newer, newer_vit = open_clip.CLIP(**CLIP).eval(), timm.create_model("test_vit", num_classes=10).eval()
+    for repository, files, new in (
+        ("org/clip", clip_files(clip), clip_files(newer)),
+        ("org/vit", vit_files(vit), vit_files(newer_vit)),
+    ):
+        hub(repository, commit="8" * 40, **new)
+        hub(repository, branch="old", commit="4" * 40, **files)
+    backbone = load_backbone(f"hf-hub:org/clip@{named}")
+    is_the_clip(backbone, clip)
+    assert (backbone.spec, backbone.revision) == (f"hf-hub:org/clip@{named}", "4" * 40)
+    backbone = load_backbone(f"hf-hub:org/vit@{named}")
+    is_the_vit(backbone, vit)
+    assert backbone.revision == "4" * 40
+    with pytest.raises(AssertionError):
+        is_the_clip(load_backbone("hf-hub:org/clip"), clip)
+    assert load_backbone("hf-hub:org/vit").revision == "8" * 40
+
+
+def test_the_commit_is_among_the_settings_of_a_run(hub, vit):
+    hub("org/vit", commit="8" * 40, **vit_files(vit))
+    run = probe(load_backbone("hf-hub:org/vit"), np.zeros((160, 160, 3), np.uint8), measures=["norms"], layers=[1])
+    assert run.attrs["revision"] == "8" * 40
+    assert "revision" not in probe(load_backbone("tiny"), np.zeros((9, 9, 3), np.uint8), measures=["norms"]).attrs
+
+
+def test_a_revision_that_is_not_there_is_reported(hub, vit):
+    hub("org/vit", **vit_files(vit))
+    with pytest.raises(ValueError, match="`hf-hub:org/vit@none` are not here"):
+        load_backbone("hf-hub:org/vit@none")
+
+
 def test_a_repository_of_both_is_taken_with_the_text_tower(hub, clip, vit):
     hub("org/both", **clip_files(clip), **vit_files(vit))
     is_the_clip(load_backbone("hf-hub:org/both"), clip)
@@ -175,7 +209,9 @@ def test_a_damaged_description_is_named(hub):
         load_backbone("hf-hub:org/empty")
 
 
-@pytest.mark.parametrize("spec", ["hf-hub:clip", "hf-hub:", "hf-hub:a/b/c"])
+@pytest.mark.parametrize(
+    "spec", ["hf-hub:clip", "hf-hub:", "hf-hub:a/b/c", "hf-hub:a/b@", "hf-hub:a/b@../c", "hf-hub:a/b@c@d"]
+)
 def test_what_is_no_repository_name_is_refused(spec):
     with pytest.raises(ValueError, match="should read hf-hub:org/name"):
         load_backbone(spec)

@@ -1,5 +1,6 @@
 import fractions
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -143,3 +144,51 @@ def test_some_stops_after_a_few_names():
     assert some(["a", "b"]) == "a, b"
     assert some("abcdef") == "a, b, c, d, …"
     assert some([]) == "none"
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.int64])
+def test_whole_numbers_where_fractions_belong_are_refused(dtype):
+    weights = {"weight": torch.ones(2, 3).to(dtype), "bias": torch.ones(2)}
+    with pytest.raises(ValueError, match=r"`mine`. 1 of another kind: weight torch\.\w+ where torch\.float32"):
+        fill(torch.nn.Linear(3, 2), weights, spec="mine", instead="")
+
+
+def test_whole_numbers_fill_what_counts():
+    norm = torch.nn.BatchNorm1d(2)
+    fill(norm, {**norm.state_dict(), "num_batches_tracked": torch.tensor(7, dtype=torch.int32)}, spec="", instead="")
+    assert norm.num_batches_tracked == 7
+
+
+def test_a_value_changed_in_a_checkpoint_is_found_by_its_checksum(tmp_path):
+    path = write(tmp_path / "w.pt", {"a": torch.full((1000,), 0.25)})
+    content = path.read_bytes()
+    number = np.float32(0.25).tobytes()
+    path.write_bytes(content.replace(number * 1000, number * 999 + np.float32(9).tobytes()))
+    assert torch.load(path)["a"][-1] == 9  # torch takes it
+    with pytest.raises(ValueError, match=r"w\.pt` is damaged.*checksum of .*data/0"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("damage", ["no array", "compression", "encrypted", "deflate"])
+def test_odd_members_of_an_npz_are_named_with_the_file(tmp_path, damage):
+    path = tmp_path / "w.npz"
+    np.savez_compressed(path, a=np.arange(1000.0))
+    content = bytearray(path.read_bytes())
+    central = content.find(b"PK\x01\x02")
+    if damage == "no array":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.npy", b"x" * 100)
+    elif damage == "deflate":
+        content[60:64] = b"\xff" * 4
+        path.write_bytes(content)
+    else:
+        local, place, value = {"compression": (8, 10, 99), "encrypted": (6, 8, 1)}[damage]
+        content[local] = content[central + place] = value
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"w\.npz` is damaged"):
+        read_weights(path)
+
+
+def test_an_npz_of_the_other_byte_order_is_read(tmp_path):
+    np.savez(tmp_path / "w.npz", a=np.arange(3, dtype=">f4"))
+    assert read_weights(tmp_path / "w.npz")["a"].tolist() == [0, 1, 2]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from safetensors.torch import load_file
 
 from diagnostics import Recorder, dense_tokens, encode, load_backbone
 from diagnostics.images import load_image
-from diagnostics.studies.store import OtherRun
+from diagnostics.lock import InUse, held
+from diagnostics.studies.store import DiskFull, OtherRun
 
 
 @pytest.fixture
@@ -179,3 +182,47 @@ def test_a_folder_of_broken_images_only_is_an_error_and_no_file(tiny, tmp_path):
     with pytest.raises(ValueError, match=r"none of the 1 images.*a\.png"):
         encode(tiny, tmp_path / "a.png", out=tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.fixture
+def stopped(tiny, folder, monkeypatch):
+    """The folder of parts of a run that was stopped before they were joined."""
+    module = importlib.import_module("diagnostics.studies.dense_tokens")
+    monkeypatch.setattr(module, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        encode(tiny, folder / "images", out=folder / "f.safetensors", size="64", batch=2)
+    monkeypatch.undo()
+    return folder / "f.safetensors.parts"
+
+
+@pytest.mark.parametrize("length", [0, 5, 40, -1])
+def test_a_part_that_was_cut_short_is_made_again(tiny, folder, stopped, length):
+    encode(tiny, folder / "images", out=folder / "whole.safetensors", size="64", batch=2)
+    part = sorted(stopped.glob("*.safetensors"))[1]
+    part.write_bytes(part.read_bytes()[:length])
+    encode(tiny, folder / "images", out=folder / "f.safetensors", size="64", batch=2)
+    assert (folder / "f.safetensors").read_bytes() == (folder / "whole.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[1]", ""])
+def test_settings_of_another_form_are_reported_with_their_file(tiny, folder, stopped, content):
+    (stopped / "settings.json").write_text(content)
+    with pytest.raises(ValueError, match=r"parts/settings\.json` is damaged: .*Choose another --out, or delete"):
+        encode(tiny, folder / "images", out=folder / "f.safetensors", size="64", batch=2)
+
+
+def test_a_full_disk_is_named_and_loses_nothing(tiny, folder, monkeypatch):
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskFull, match=r"no space left for `.*f\.safetensors`"):
+        encode(tiny, folder / "images", out=folder / "f.safetensors", size="64")
+    monkeypatch.undo()
+    assert encode(tiny, folder / "images", out=folder / "f.safetensors", size="64") == {}
+
+
+def test_a_second_process_is_refused_by_name(tiny, folder):
+    with held(folder / "f.safetensors"), pytest.raises(InUse, match=r"f\.safetensors` is being written by process"):
+        encode(tiny, folder / "images", out=folder / "f.safetensors", size="64")
+    assert encode(tiny, folder / "images", out=folder / "f.safetensors", size="64") == {}

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from segment.datasets import DATASETS, OnDisk, needs_root, open_dataset
+from segment.datasets.arrangement import DatasetError
 from segment.datasets.coco_layout import UNUSED
 from segment.datasets.context_layout import FREQUENT
 
@@ -144,6 +145,19 @@ def test_a_missing_label_map_is_reported_when_its_image_is_read(name, miniature)
     assert len(data) == 3
     with pytest.raises(ValueError, match=f"{re.escape(pair.mask)}: is missing: the image .* has no label map"):
         data[1]
+
+
+@pytest.mark.parametrize("name", ["voc20", "voc21", "context59", "context60", "context459", "coco-stuff-27"])
+@pytest.mark.parametrize("led", ["../../mine/victim", "/mine/victim", "a/../../victim"])
+def test_an_id_in_a_list_that_leads_out_of_the_data_set_is_refused_by_name(name, led, miniature):
+    mini = miniature(name)
+    arrangement, base = open_dataset(name, mini.root).listing.arrangement, open_dataset(name, mini.root).listing.base
+    listed = next(base / place for place in arrangement.lists if (base / place).is_file())
+    listed.write_text(f"{listed.read_text()}{led}\n")
+    with pytest.raises(
+        DatasetError, match=rf"{re.escape(str(listed))}: names `{re.escape(led)}`, which (has|is an abs)"
+    ):
+        open_dataset(name, mini.root)
 
 
 @pytest.mark.parametrize("name", ON_DISK)

@@ -254,7 +254,7 @@ def test_what_the_embedding_lacks_can_not_be_looked_for_there(tiny, images):
     "settings,message",
     [
         ({"blocks": 0}, "`blocks` should be at least 1"),
-        ({"iterations": -1}, "`iterations` should be 0 or more"),
+        ({"iterations": -1}, "`iterations` should be at least 0"),
         ({"inverse_temperature": 0.0}, "`inverse_temperature` should be above 0"),
         ({"inverse_temperature": "cold"}, "should be width, norms or a number; got `cold`"),
         ({"kernel": "vq"}, "no attention kernel `vq`"),

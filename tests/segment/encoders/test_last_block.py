@@ -192,7 +192,7 @@ def test_the_stock_pass_stops_before_the_block_that_is_replaced(tiny, images):
 
 
 def test_a_negative_spread_and_an_unknown_kernel_are_refused():
-    with pytest.raises(ValueError, match=r"`gaussian` should be a standard deviation in patches.*got -1"):
+    with pytest.raises(ValueError, match=r"`gaussian` should be at least 0 .*a standard deviation in patches.*got -1"):
         LastBlock(gaussian=-1)
     with pytest.raises(ValueError, match="no attention kernel `kq`"):
         METHODS.build("clip:kernel=kq")

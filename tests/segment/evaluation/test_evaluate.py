@@ -1,7 +1,11 @@
 """Evaluations in this process: right numbers, each image once, and what is told when something is wrong."""
 
 import errno
+import importlib
+import io
 import json
+import random
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,13 +16,14 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 from diagnostics.backbones import load_backbone
 from diagnostics.studies.store import DiskFull, OtherRun
+from segment.datasets.shapes import Shapes
 from segment.evaluation.engines import Local
 from segment.evaluation.evaluate import evaluate
 from segment.evaluation.job import is_empty, segmenter_of
 from segment.evaluation.options import EvaluationOptions
 from segment.evaluation.protocols import protocol_for, vocabulary_for
 from segment.evaluation.results import read_cells
-from segment.evaluation.shards import Shard, cut, read_shard, shard_size
+from segment.evaluation.shards import DamagedShard, Shard, cut, decode_shard, encode_shard, read_shard, shard_size
 from segment.evaluation.storage import storage_at
 from segment.text.features import text_features
 
@@ -26,13 +31,13 @@ HERE = Local(workers=1)
 
 
 @pytest.fixture
-def here(run):
+def scored(run):
     return lambda *args, **settings: run(*args, engine=HERE, **settings)
 
 
-def test_counts_are_those_of_a_plain_loop_and_scikit_learn(faulty, here, tmp_path):
+def test_counts_are_those_of_a_plain_loop_and_scikit_learn(faulty, scored, tmp_path):
     dataset = faulty(scenes=5)
-    found = here(dataset)
+    found = scored(dataset)
     protocol = protocol_for("ours", "folder")
     tiny = load_backbone("tiny")
     text = text_features(tiny, vocabulary_for("ours", "folder", dataset), progress=False)
@@ -72,8 +77,8 @@ def test_the_size_of_shards_changes_no_count(faulty, tmp_path):
     assert cells[0].low == cells[1].low == cells[2].low
 
 
-def test_results_are_files_that_can_be_read_again(faulty, here, tmp_path):
-    found = here(faulty(scenes=3))
+def test_results_are_files_that_can_be_read_again(faulty, scored, tmp_path):
+    found = scored(faulty(scenes=3))
     assert [cell.method for cell in read_cells(tmp_path)] == ["clearclip", "clip"]
     note = json.loads((tmp_path / "out" / "cells" / "clip.json").read_text())
     assert note["hash"] == found.cells[0].hash
@@ -83,21 +88,21 @@ def test_results_are_files_that_can_be_read_again(faulty, here, tmp_path):
     assert rows["miou"].tolist() == [cell.miou for cell in found.cells]
 
 
-def test_a_broken_image_is_named_and_the_others_count(faulty, here, counts):
-    found = here(faulty(scenes=5, broken=(1, 2)))
+def test_a_broken_image_is_named_and_the_others_count(faulty, scored, counts):
+    found = scored(faulty(scenes=5, broken=(1, 2)))
     assert found.broken.keys() == {"scene-1", "scene-2"}
     assert "is damaged" in found.broken["scene-1"]
     assert found.cells[0].images == {"scored": 3, "broken": 2, "skipped": 0, "asked": 5, "has": 5}
     assert not found.cells[0].whole
-    whole = here(faulty(scenes=5), out="whole")
+    whole = scored(faulty(scenes=5), out="whole")
     pixels = 48 * 64
     assert sum(entry["true"] for entry in found.cells[0].classes) == 3 * pixels
     assert sum(entry["true"] for entry in whole.cells[0].classes) == 5 * pixels
 
 
-def test_a_run_without_any_readable_image_says_why(faulty, here):
+def test_a_run_without_any_readable_image_says_why(faulty, scored):
     with pytest.raises(ValueError, match=r"none of the 2 images can be scored.*is damaged"):
-        here(faulty(scenes=2, broken=(0, 1)))
+        scored(faulty(scenes=2, broken=(0, 1)))
 
 
 @pytest.fixture
@@ -115,10 +120,10 @@ def with_background(faulty):
     return make
 
 
-def test_images_of_background_alone_are_skipped_where_the_protocol_says_so(with_background, here, counts):
+def test_images_of_background_alone_are_skipped_where_the_protocol_says_so(with_background, scored, counts):
     skipping = {"empty": "skipped"}
-    every = here(with_background(3), out="every").cells[0]
-    found = here(with_background(3), settings=skipping).cells[0]
+    every = scored(with_background(3), out="every").cells[0]
+    found = scored(with_background(3), settings=skipping).cells[0]
     assert found.images == {"scored": 2, "broken": 0, "skipped": 1, "asked": 3, "has": 3}
     assert found.whole
     pixels = 48 * 64
@@ -126,13 +131,13 @@ def test_images_of_background_alone_are_skipped_where_the_protocol_says_so(with_
     assert sum(entry["true"] for entry in found.classes) == 2 * pixels
     assert every.classes[15]["true"] - found.classes[15]["true"] == pixels
     before = counts()
-    assert here(with_background(3), settings=skipping).cells[0].images == found.images  # nothing to be done
+    assert scored(with_background(3), settings=skipping).cells[0].images == found.images  # nothing to be done
     assert counts() == before
 
 
-def test_a_run_of_skipped_images_alone_says_so(with_background, here):
+def test_a_run_of_skipped_images_alone_says_so(with_background, scored):
     with pytest.raises(ValueError, match=r"`scene-0` shows nothing but background, which empty=skipped leaves out"):
-        here(with_background(2, only=(0, 1)), settings={"empty": "skipped"})
+        scored(with_background(2, only=(0, 1)), settings={"empty": "skipped"})
 
 
 def test_what_is_empty_depends_on_whether_there_is_a_background(faulty):
@@ -144,19 +149,19 @@ def test_what_is_empty_depends_on_whether_there_is_a_background(faulty):
     assert not is_empty(ones, faulty())
 
 
-def test_a_label_map_of_another_encoding_is_a_broken_image(faulty, here):
+def test_a_label_map_of_another_encoding_is_a_broken_image(faulty, scored):
     class Odd(faulty):
         def read(self, index):
             sample = super().read(index)
             return sample._replace(labels=sample.labels + (100 if index == 1 else 0))
 
-    found = here(Odd(scenes=3))
+    found = scored(Odd(scenes=3))
     assert list(found.broken) == ["scene-1"]
     assert "another encoding" in found.broken["scene-1"]
 
 
-def test_a_full_disk_stops_the_run_and_loses_nothing(faulty, here, counts, monkeypatch):
-    here(faulty(), out="whole")
+def test_a_full_disk_stops_the_run_and_loses_nothing(faulty, scored, counts, monkeypatch):
+    scored(faulty(), out="whole")
     import segment.evaluation.storage as storage
 
     writes = iter(range(100))
@@ -169,40 +174,40 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(faulty, here, counts, monke
 
     monkeypatch.setattr(storage.os, "fsync", full)
     with pytest.raises(DiskFull, match="free some space"):
-        here(faulty())
+        scored(faulty())
     assert len(counts()) == 2
     monkeypatch.undo()
     before = counts()
-    here(faulty())
+    scored(faulty())
     assert counts() == {**counts("whole")}
     assert before.items() <= counts().items()
 
 
-def test_a_run_goes_on_and_does_only_what_is_missing(faulty, here, counts, tmp_path):
-    whole = here(faulty())
+def test_a_run_goes_on_and_does_only_what_is_missing(faulty, scored, counts, tmp_path):
+    whole = scored(faulty())
     kept = counts()
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "shards").iterdir()}
     (tmp_path / "out" / "shards" / "000002.npz").unlink()
     cut_short = tmp_path / "out" / "shards" / "000004.npz"
     cut_short.write_bytes(cut_short.read_bytes()[:200])
-    again = here(faulty())
+    again = scored(faulty())
     assert counts() == kept
     assert [cell.miou for cell in again.cells] == [cell.miou for cell in whole.cells]
     new = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "shards").iterdir()}
     assert {name for name in times if times[name] != new[name]} == {"000002.npz", "000004.npz"}
 
 
-def test_a_folder_of_other_settings_is_refused_by_name(faulty, here):
-    here(faulty(scenes=2))
+def test_a_folder_of_other_settings_is_refused_by_name(faulty, scored):
+    scored(faulty(scenes=2))
     with pytest.raises(OtherRun, match=r"protocol.hash, protocol.scale"):
-        here(faulty(scenes=2), settings={"scale": "41"})
+        scored(faulty(scenes=2), settings={"scale": "41"})
     with pytest.raises(OtherRun, match=r"dataset.has"):
-        here(faulty(scenes=3))
+        scored(faulty(scenes=3))
     with pytest.raises(OtherRun, match=r"other settings \(threads\)"):
-        here(faulty(scenes=2), threads=2)
+        scored(faulty(scenes=2), threads=2)
 
 
-def test_settings_of_a_run_that_never_got_to_a_shard_may_be_corrected(faulty, here, monkeypatch):
+def test_settings_of_a_run_that_never_got_to_a_shard_may_be_corrected(faulty, scored, monkeypatch):
     import segment.evaluation.job as module
 
     def stopped(*_):
@@ -210,24 +215,24 @@ def test_settings_of_a_run_that_never_got_to_a_shard_may_be_corrected(faulty, he
 
     monkeypatch.setattr(module.Worker, "run", stopped)
     with pytest.raises(KeyboardInterrupt):
-        here(faulty(scenes=2))
+        scored(faulty(scenes=2))
     monkeypatch.undo()
-    found = here(faulty(scenes=2), settings={"scale": "41"})
+    found = scored(faulty(scenes=2), settings={"scale": "41"})
     assert found.cells[0].settings["protocol"]["scale"] == 41
 
 
-def test_an_object_store_gives_the_same(faulty, here, counts):
-    here(faulty(scenes=4))
-    here(faulty(scenes=4), out="memory://run/one")
-    here(faulty(scenes=4), out="memory://run/one")
+def test_an_object_store_gives_the_same(faulty, scored, counts):
+    scored(faulty(scenes=4))
+    scored(faulty(scenes=4), out="memory://run/one")
+    scored(faulty(scenes=4), out="memory://run/one")
     assert counts("memory://run/one") == counts()
     assert [cell.method for cell in read_cells("memory://run/one")] == ["clearclip", "clip"]
 
 
-def test_a_device_out_of_memory_gets_smaller_batches_and_goes_on(faulty, here, counts, monkeypatch):
+def test_a_device_out_of_memory_gets_smaller_batches_and_goes_on(faulty, scored, counts, monkeypatch):
     import segment.segmenter as module
 
-    here(faulty(scenes=4), out="whole")
+    scored(faulty(scenes=4), out="whole")
     real, sizes = module.encode_many, []
 
     def small(backbone, images, *args, **settings):
@@ -237,7 +242,7 @@ def test_a_device_out_of_memory_gets_smaller_batches_and_goes_on(faulty, here, c
         return real(backbone, images, *args, **settings)
 
     monkeypatch.setattr(module, "encode_many", small)
-    here(faulty(scenes=4))
+    scored(faulty(scenes=4))
     assert max(sizes) > 2
     assert counts() == counts("whole")
 
@@ -251,9 +256,9 @@ def test_detectors_that_learn_see_the_runs_first_images_in_every_shard(faulty, t
     assert cells[0].classes == cells[1].classes
 
 
-def test_clusters_are_given_to_classes_in_the_unsupervised_setting(faulty, here):
-    plain = here(faulty(scenes=4), out="plain").cells[0]
-    found = here(faulty(scenes=4), settings={"matching": "hungarian"}).cells[0]
+def test_clusters_are_given_to_classes_in_the_unsupervised_setting(faulty, scored):
+    plain = scored(faulty(scenes=4), out="plain").cells[0]
+    found = scored(faulty(scenes=4), settings={"matching": "hungarian"}).cells[0]
     assert plain.matching is None
     assert sorted(found.matching.values()) == sorted(faulty().names)
     assert found.pacc >= plain.pacc
@@ -261,9 +266,9 @@ def test_clusters_are_given_to_classes_in_the_unsupervised_setting(faulty, here)
     assert found.boundary_iou is None
 
 
-def test_label_maps_are_exported_in_the_encoding_of_the_data_set(faulty, here, tmp_path, tiny):
-    here(faulty(scenes=2))
-    here(faulty(scenes=2), export=tmp_path / "maps")  # a finished run writes them too
+def test_label_maps_are_exported_in_the_encoding_of_the_data_set(faulty, scored, tmp_path, tiny):
+    scored(faulty(scenes=2))
+    scored(faulty(scenes=2), export=tmp_path / "maps")  # a finished run writes them too
     with Image.open(tmp_path / "maps" / "clip" / "scene-1.png") as image:
         values = np.asarray(image)
     assert values.shape == (48, 64)
@@ -271,17 +276,32 @@ def test_label_maps_are_exported_in_the_encoding_of_the_data_set(faulty, here, t
     assert np.unique(values).tolist() == np.unique(shard.tallies["clip"].images[1].predicted).tolist()
 
 
+class Misnamed(Shapes):
+    """Drawn scenes, the second of which is named as a file of somebody else."""
+
+    def sample_name(self, index):
+        return "../../mine/victim" if index == 1 else super().sample_name(index)
+
+
+def test_label_maps_are_not_exported_out_of_the_folder(scored, tmp_path):
+    data = Misnamed(scenes=2, height=48, width=64)
+    with pytest.raises(ValueError, match=r"names an image `\.\./\.\./mine/victim`, which has `\.\.` in it"):
+        scored(data, export=tmp_path / "deep" / "maps")
+    assert not (tmp_path / "mine").exists()
+    assert len(scored(data).cells) == 2  # without --export such names harm nobody
+
+
 @pytest.mark.parametrize(
     "settings, said",
     [({"limit": 0}, "at least 1 image"), ({"threads": 0}, "`threads`"), ({"settings": {"a": "b"}}, "no setting")],
 )
-def test_wrong_arguments_say_what_was_expected(faulty, here, settings, said):
+def test_wrong_arguments_say_what_was_expected(faulty, scored, settings, said):
     with pytest.raises(ValueError, match=said):
-        here(faulty(scenes=1), **settings)
+        scored(faulty(scenes=1), **settings)
 
 
-def test_the_first_images_are_taken_up_to_the_limit(faulty, here):
-    found = here(faulty(scenes=6), limit=3)
+def test_the_first_images_are_taken_up_to_the_limit(faulty, scored):
+    found = scored(faulty(scenes=6), limit=3)
     assert found.cells[0].images == {"scored": 3, "broken": 0, "skipped": 0, "asked": 3, "has": 6}
 
 
@@ -307,3 +327,128 @@ def test_options_as_one_value_and_as_keywords_give_the_same(faulty, tmp_path):
     assert as_value.cells[0].run == as_keywords.cells[0].run
     assert as_value.cells[0].images["scored"] == 2
     assert as_value.cells[0].miou == as_keywords.cells[0].miou
+
+
+def test_no_flipped_bit_of_a_shard_is_read_as_other_counts(faulty, scored, tmp_path):
+    scored(faulty(scenes=2))
+    whole = (tmp_path / "out" / "shards" / "000000.npz").read_bytes()
+    expected, draw, damaged = encode_shard(decode_shard(whole)), random.Random(0), 0
+    for _ in range(400):
+        bit = draw.randrange(len(whole) * 8)
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        try:
+            read = decode_shard(bytes(content))
+        except DamagedShard:
+            damaged += 1
+        else:
+            assert encode_shard(read) == expected
+    assert damaged > 200
+
+
+def rewritten(content, **changes):
+    """A shard's file with other arrays."""
+    with np.load(io.BytesIO(content)) as arrays:
+        read = {name: arrays[name] for name in arrays.files}
+    about = json.loads(read["about"].tobytes())
+    for key, value in changes.items():
+        if key in read:
+            read[key] = value
+        else:
+            about[key] = value
+    read["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, **read)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shard": None},
+        {"shard": {"number": 0}},
+        {"names": None},
+        {"names": [1, 2]},
+        {"broken": []},
+        {"methods": ["clip"] * 9},
+        {"seconds": "long"},
+        {"0/truth": np.full(3, 10**6, np.int32)},
+        {"0/predicted": np.full(3, -1, np.int32)},
+        {"0/matrix": np.zeros((2, 3), np.int64)},
+        {"0/boundary": np.zeros(3, np.int64)},
+    ],
+    ids=str,
+)
+def test_a_shard_of_another_form_counts_as_missing(faulty, scored, tmp_path, counts, changes):
+    whole = scored(faulty(scenes=2))
+    kept, path = counts(), tmp_path / "out" / "shards" / "000000.npz"
+    content = path.read_bytes()
+    assert decode_shard(rewritten(content)).names == decode_shard(content).names
+    path.write_bytes(rewritten(content, **changes))
+    if changes != {"broken": []}:  # a list of no pairs is a dict of none
+        with pytest.raises(DamagedShard):
+            decode_shard(path.read_bytes())
+    again = scored(faulty(scenes=2))
+    assert counts() == kept
+    assert [cell.miou for cell in again.cells] == [cell.miou for cell in whole.cells]
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[1]", ""])
+def test_a_note_or_a_cell_of_another_form_is_reported_with_its_file(faulty, scored, tmp_path, content):
+    scored(faulty(scenes=2))
+    cell = tmp_path / "out" / "cells" / "clip.json"
+    cell.write_text(content)
+    with pytest.raises(ValueError, match=r"cells/clip\.json` is damaged: .*outliers evaluate` again"):
+        read_cells(tmp_path / "out")
+    scored(faulty(scenes=2))
+    assert len(read_cells(tmp_path / "out")) == 2
+    (tmp_path / "out" / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=r"out/run\.json` is damaged: .*choose another --out, or delete the folder"):
+        scored(faulty(scenes=2))
+
+
+@pytest.mark.parametrize("change", [{"miou": 5}, {"miou": float("nan")}, {"low": "x"}, {"surprise": 1}, {"run": None}])
+def test_a_cell_with_impossible_values_is_reported_with_its_file(faulty, scored, tmp_path, change):
+    scored(faulty(scenes=2))
+    cell = tmp_path / "out" / "cells" / "clip.json"
+    content = json.loads(cell.read_text()) | change
+    if change == {"run": None}:
+        content.pop("run")
+    cell.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"cells/clip\.json`.*outliers evaluate` again"):
+        read_cells(tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "swapped"])
+def test_words_that_are_not_those_of_the_run_are_made_again(faulty, scored, tmp_path, damage):
+    whole, path = scored(faulty(scenes=4)), tmp_path / "out" / "words.npz"
+    content = path.read_bytes()
+    if damage == "lost":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(content[:-30])
+    else:
+        with np.load(path) as arrays:
+            read = {name: arrays[name] for name in arrays.files}
+        read["features"] = read["features"][::-1].copy()
+        np.savez_compressed(path, **read)
+    (tmp_path / "out" / "shards" / "000001.npz").unlink()
+    again = scored(faulty(scenes=4))
+    assert [cell.miou for cell in again.cells] == [cell.miou for cell in whole.cells]
+    with np.load(path) as arrays, np.load(io.BytesIO(content)) as before:
+        assert all(np.array_equal(arrays[name], before[name]) for name in before.files)
+
+
+def test_other_words_than_those_of_the_run_are_refused(faulty, scored, tmp_path, monkeypatch):
+    scored(faulty(scenes=2))
+    (tmp_path / "out" / "words.npz").unlink()
+    module = importlib.import_module("segment.evaluation.evaluate")
+    make = module.text_features
+
+    def other(*args, **settings):
+        text = make(*args, **settings)
+        return replace(text, features=text.features.flip(0))
+
+    monkeypatch.setattr(module, "text_features", other)
+    with pytest.raises(OtherRun, match=r"other settings \(features\)"):
+        scored(faulty(scenes=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -57,6 +58,22 @@ def test_points_can_only_come_from_clusters_of_patches():
     with pytest.raises(ValueError, match="`clusters` should be a mask source that clusters patches"):
         SamMasks(clusters=SamMasks())
     assert MASKS.build("sam(clusters=dbscan(eps=0.5))") == SamMasks(clusters=Dbscan(eps=0.5))
+
+
+def test_a_revision_of_sam_is_asked_for_by_name(monkeypatch, tmp_path):
+    asked = []
+
+    class Part:
+        @classmethod
+        def from_pretrained(cls, name, *, revision):
+            asked.append((name, revision))
+            return torch.nn.Identity()
+
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(SamModel=Part, SamProcessor=Part))
+    (tmp_path / "sam@here").mkdir()
+    for model in ("org/sam", "org/sam@4f2a", f"{tmp_path}/sam@here"):
+        TransformersSam(model, "cpu")
+    assert asked[::2] == asked[1::2] == [("org/sam", "main"), ("org/sam", "4f2a"), (f"{tmp_path}/sam@here", "main")]
 
 
 @pytest.fixture(scope="module")
