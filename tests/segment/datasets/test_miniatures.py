@@ -160,6 +160,23 @@ def test_an_id_in_a_list_that_leads_out_of_the_data_set_is_refused_by_name(name,
         open_dataset(name, mini.root)
 
 
+def test_folders_that_are_links_out_of_the_root_are_read(miniature, tmp_path):
+    mini = miniature("voc21")
+    data = open_dataset("voc21", mini.root)
+    expected = [data[number] for number in range(len(data))]
+    base, arrangement = data.listing.base, data.listing.arrangement
+    for folder in (arrangement.images, arrangement.masks):
+        elsewhere = tmp_path / "elsewhere" / folder
+        elsewhere.parent.mkdir(parents=True, exist_ok=True)
+        (base / folder).rename(elsewhere)
+        (base / folder).symlink_to(elsewhere)
+    data = open_dataset("voc21", mini.root)
+    assert len(data) == len(expected)
+    for sample, before in zip((data[number] for number in range(len(data))), expected, strict=True):
+        assert np.array_equal(sample.image, before.image)
+        assert np.array_equal(sample.labels, before.labels)
+
+
 @pytest.mark.parametrize("name", ON_DISK)
 def test_images_without_any_annotation_are_reported(name, miniature):
     mini = miniature(name)
