@@ -127,28 +127,36 @@ def convert(text: str, kind: Any, where: str) -> Any:
     if type(None) in options and text.lower() == "none":
         return None
     for option in options:
-        origin = typing.get_origin(option) or option
-        if origin is bool:
-            if text.lower() in ("true", "yes", "on", "1"):
-                return True
-            if text.lower() in ("false", "no", "off", "0"):
-                return False
-        elif origin is int or origin is float:
-            if (number := _number(text, origin, where)) is not None:
-                return number
-        elif origin is str or origin is Any:
-            return text
-        elif origin is typing.Literal and text in map(str, typing.get_args(option)):
-            return next(value for value in typing.get_args(option) if str(value) == text)
-        elif isinstance(origin, type) and (registry := registry_of(origin)) is not None:
-            return registry.build(text)
-        elif origin is tuple:
-            inner = (typing.get_args(option) or (str,))[0]
-            return tuple(convert(piece, inner, where) for piece in text.split("+"))
+        value = _as_option(text, option, where)
+        if value is not _NO_FIT:
+            return value
     choices = [str(value) for option in options for value in typing.get_args(option)]
     literal = any(typing.get_origin(option) is typing.Literal for option in options)
     wanted = f"one of {', '.join(choices)}" if literal else getattr(kind, "__name__", str(kind))
     raise ValueError(f"{where} should be {wanted}; got `{text}`.")
+
+
+_NO_FIT = object()
+_BOOLS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _as_option(text: str, option: Any, where: str) -> Any:
+    """The text as one of the types that an annotation allows; `_NO_FIT` where it is none of its values."""
+    origin = typing.get_origin(option) or option
+    if origin is bool:
+        return _BOOLS.get(text.lower(), _NO_FIT)
+    if origin is int or origin is float:
+        number = _number(text, origin, where)
+        return _NO_FIT if number is None else number
+    if origin is str or origin is Any:
+        return text
+    if origin is typing.Literal:
+        return next((value for value in typing.get_args(option) if str(value) == text), _NO_FIT)
+    if origin is tuple:
+        inner = (typing.get_args(option) or (str,))[0]
+        return tuple(convert(piece, inner, where) for piece in text.split("+"))
+    registry = registry_of(origin) if isinstance(origin, type) else None
+    return _NO_FIT if registry is None else registry.build(text)
 
 
 def _number(text: str, kind: type[int] | type[float], where: str) -> float | None:
