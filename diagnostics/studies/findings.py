@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,11 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     >>> len(ao.findings(tables)) > 0
     True
     """
-    sentences = _first_layers(tables["thresholds"]) + _agreement(tables["agreement"])
+    silent = _silent(tables["thresholds"])
+    if len(silent) == tables["thresholds"]["detector"].nunique():
+        sentences = ["Nothing was marked: by their own thresholds the detectors mark no token in any layer."]
+    else:
+        sentences = _first_layers(tables["thresholds"], silent) + _agreement(tables["agreement"], silent)
     for name, against in (("truth", "the outliers named as truth"), ("planted", "planted outliers")):
         if name in tables:
             sentences += _against(tables[name], against)
@@ -59,29 +63,44 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         for detector in purification["detector"].unique() if "detector" in purification else [""]:
             table = purification[purification["detector"] == detector] if detector else purification
             whose = f"what {detector} marks at " if detector else ""
+            if not table["marked"].any():
+                sentences.append(f"Nothing was purified: {detector or 'the detector'} marks no token in these layers.")
+                continue
             sentences += _purification(table, whose) + _accuracy(table, whose)
     return sentences
 
 
-def _first_layers(thresholds: pd.DataFrame) -> list[str]:
+def _silent(thresholds: pd.DataFrame) -> list[str]:
+    """Detectors that mark no token of any layer by their own thresholds."""
+    marked = thresholds[thresholds["own"]].groupby("detector", sort=False)["tokens"].sum()
+    return [str(name) for name in marked.index[marked == 0]]
+
+
+def _first_layers(thresholds: pd.DataFrame, silent: Collection[str]) -> list[str]:
     first_layer = thresholds[thresholds["own"]].drop_duplicates("detector").set_index("detector")["first_layer"]
-    fires, silent = first_layer.dropna(), first_layer[first_layer.isna()]
+    fires, rare = first_layer.dropna(), first_layer[first_layer.isna()].drop(list(silent), errors="ignore")
     sentences = []
     if not fires.empty:
         layers = "; ".join(f"{', '.join(names.index)} at {int(layer)}" for layer, names in fires.groupby(fires))
         sentences.append(f"First layer at which half the images have a marked token: {layers}.")
-    if not silent.empty:
-        sentences.append(f"By their own thresholds these never mark half the images: {', '.join(silent.index)}.")
+    if not rare.empty:
+        sentences.append(f"By their own thresholds these never mark half the images: {', '.join(rare.index)}.")
+    if silent:
+        sentences.append(f"By their own thresholds these mark nothing in any layer: {', '.join(silent)}.")
     return sentences
 
 
-def _agreement(agreement: pd.DataFrame) -> list[str]:
-    complete = agreement.dropna(subset=["jaccard"])
+def _agreement(agreement: pd.DataFrame, silent: Collection[str]) -> list[str]:
+    """Who marks the same tokens, among the detectors that mark any; no sentence where fewer than two do."""
+    active = ~(agreement["detector"].isin(silent) | agreement["other"].isin(silent))
+    complete = agreement[active].dropna(subset=["jaccard"])
     if complete.empty:
         return []
     mean = complete.groupby(["detector", "other"])["jaccard"].mean()
     pairs = [" and ".join(map(str, pair)) for pair in mean.index.tolist()]
     most, least = pairs[int(mean.argmax())], pairs[int(mean.argmin())]
+    if mean.max() == 0:
+        return ["No two detectors mark a token in common."]
     if len(pairs) == 1:
         return [f"{most} mark the same tokens with a Jaccard of {mean.max():.2f}, mean over layers."]
     return [f"{most} agree most (Jaccard {mean.max():.2f}, mean over layers), {least} least ({mean.min():.2f})."]
@@ -133,10 +152,13 @@ def _stability(stability: pd.DataFrame) -> list[str]:
         return []
     stay = means[means["jaccard_grid"] - means["jaccard"] > STAYS]
     most = int(means["jaccard"].to_numpy().argmax())
-    sentences = [
-        f"After a shift by one patch, {means.index[most]} marks the same content most often (Jaccard "
-        f"{means['jaccard'].iloc[most]:.2f})."
-    ]
+    if means["jaccard"].iloc[most] == 0:
+        sentences = ["After a shift by one patch no detector marks any of the same content."]
+    else:
+        sentences = [
+            f"After a shift by one patch, {means.index[most]} marks the same content most often (Jaccard "
+            f"{means['jaccard'].iloc[most]:.2f})."
+        ]
     if not stay.empty:
         grid, content = stay["jaccard_grid"].mean(), stay["jaccard"].mean()
         sentences.append(
@@ -187,7 +209,7 @@ def _purification(purification: pd.DataFrame, whose: str) -> list[str]:
 def _accuracy(purification: pd.DataFrame, whose: str) -> list[str]:
     if "accuracy_after" not in purification:
         return []
-    complete = purification.dropna(subset=["accuracy_before", "accuracy_after"])
+    complete = purification[purification["marked"] > 0].dropna(subset=["accuracy_before", "accuracy_after"])
     if complete.empty:
         return []
     best = complete.sort_values("accuracy_after", kind="stable").iloc[-1]

@@ -8,11 +8,15 @@ import pandas as pd
 
 
 def short_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Title -> marked tokens by layer, how that stands against what is known, and what purifying does."""
+    """Title -> marked tokens by layer, how that stands against what is known, and what purifying does.
+
+    Layers in which a detector marks nothing have no column in its purification tables, since nothing changes there;
+    a detector that marks nothing at all has none of these tables.
+    """
     thresholds = tables["thresholds"]
     by_layer = thresholds[thresholds["own"]].pivot_table("tokens", "detector", "layer", sort=False)
     short = {"tokens marked by the own threshold, mean of an image, by layer": by_layer}
-    if "truth" in tables:
+    if "truth" in tables and tables["truth"]["auc"].notna().any():
         short["ROC-AUC against patches of large norm, by layer"] = judged_by(tables["truth"], ["layer"])
     if "planted" in tables:
         for clustered, table in tables["planted"].groupby("clustered"):
@@ -52,7 +56,7 @@ def purified_by(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
     numbers: dict[str, pd.DataFrame] = {}
     for title, (mode, column) in columns.items():
-        rows = table[(table["mode"] == mode) & table[column].notna()]
+        rows = table[(table["mode"] == mode) & table[column].notna() & (table["marked"] > 0)]
         if rows.empty:
             continue
         before = rows["accuracy_before"].iloc[0]

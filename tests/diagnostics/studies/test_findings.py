@@ -5,9 +5,17 @@ from __future__ import annotations
 import pandas as pd
 
 from diagnostics.studies.findings import findings
+from diagnostics.studies.short_tables import short_tables
 
 THRESHOLDS = pd.DataFrame(
-    {"detector": ["a", "b", "c"], "own": True, "first_layer": [8.0, 3.0, None], "layer": 8, "threshold": 1.0}
+    {
+        "detector": ["a", "b", "c"],
+        "own": True,
+        "first_layer": [8.0, 3.0, None],
+        "layer": 8,
+        "threshold": 1.0,
+        "tokens": [4.0, 2.0, 0.25],
+    }
 )
 AGREEMENT = pd.DataFrame(
     {"detector": ["a", "a", "b"], "other": ["b", "c", "c"], "layer": 8, "jaccard": [0.9, 0.1, 0.5], "spearman": 0.0}
@@ -62,6 +70,7 @@ def test_what_purifying_does_is_reported_beside_its_control():
             "layer": 11,
             "mode": "in place",
             "purifier": ["neighbor-mean", "shuffle", "keep"],
+            "marked": 4.0,
             "delta_auc": [0.025, 0.017, 0.0],
             "low": [0.02, 0.01, 0.0],
             "high": [0.03, 0.02, 0.0],
@@ -86,6 +95,7 @@ def test_of_many_layers_purifying_is_reported_of_the_best_and_the_last_and_of_no
             "layer": list(change),
             "mode": "in place",
             "purifier": "zero",
+            "marked": [4.0, 4.0, 4.0, 4.0, 0.0],
             "delta_auc": list(change.values()),
             "low": -0.1,
             "high": 0.1,
@@ -140,6 +150,7 @@ def test_what_purifying_does_to_the_accuracy_is_reported():
             "layer": [8, 11],
             "mode": "propagated",
             "purifier": ["zero", "keep"],
+            "marked": 4.0,
             "delta_auc": float("nan"),
             "accuracy_before": 0.7,
             "accuracy_after": [0.4, 0.7],
@@ -149,3 +160,42 @@ def test_what_purifying_does_to_the_accuracy_is_reported():
     text = findings({**tables, "purification": purification})[-1]
     assert "accuracy is 0.700; purifying layer 11 with keep makes it 0.700, layer 8 with zero 0.400" in text
     assert "accuracy" not in findings({**tables, "purification": purification.assign(accuracy_after=float("nan"))})[-1]
+
+
+def test_where_nothing_is_marked_that_is_all_that_is_reported():
+    thresholds = THRESHOLDS.assign(first_layer=float("nan"), tokens=0.0)
+    agreement = AGREEMENT.assign(jaccard=float("nan"))
+    assert findings({"thresholds": thresholds, "agreement": agreement}) == [
+        "Nothing was marked: by their own thresholds the detectors mark no token in any layer."
+    ]
+
+
+def test_a_detector_that_marks_nothing_agrees_with_nobody():
+    thresholds = THRESHOLDS.assign(tokens=[4.0, 2.0, 0.0])
+    sentences = findings({"thresholds": thresholds, "agreement": AGREEMENT.assign(jaccard=[0.0, 0.0, 0.0])})
+    assert "By their own thresholds these mark nothing in any layer: c." in sentences
+    assert "No two detectors mark a token in common." in sentences
+    assert not [sentence for sentence in sentences if "agree most" in sentence or "never mark half" in sentence]
+    # Only a and b are left, so that a pair with c is neither the best nor the worst.
+    assert (
+        findings({"thresholds": thresholds, "agreement": AGREEMENT.assign(jaccard=[0.5, 0.0, 0.9])})[-1]
+        == "a and b mark the same tokens with a Jaccard of 0.50, mean over layers."
+    )
+
+
+def test_purification_of_nothing_has_no_numbers():
+    numbers = {
+        "layer": [8, 11], "mode": "propagated", "purifier": "zero", "marked": [0.0, 0.5], "delta_auc": float("nan"),
+        "delta_auc_last": [0.0, 0.01], "class_cosine": [1.0, 0.9], "accuracy_before": 0.7, "accuracy_after": [0.7, 0.6],
+        "detector": "som",
+    }  # fmt: skip
+    table = pd.DataFrame(numbers)
+    tables = {"thresholds": THRESHOLDS, "agreement": AGREEMENT, "purification": table}
+    short = short_tables(tables)
+    cosine = short["cosine of the class token, purifying what som marks, by layer"]
+    assert list(cosine.columns) == [11]
+    assert cosine.loc["zero", 11] == 0.9
+    assert "layer 8" not in findings(tables)[-1]
+    tables["purification"] = table.assign(marked=0.0)
+    assert not [title for title in short_tables(tables) if "purifying" in title]
+    assert findings(tables)[-1] == "Nothing was purified: som marks no token in these layers."
