@@ -287,7 +287,7 @@ def reproduce(
     import pandas as pd
 
     from attention_outliers.papers import experiments
-    from attention_outliers.papers.plan import Choice
+    from attention_outliers.papers.plan import Choice, missing_data_set
     from attention_outliers.papers.reproduce import How
     from attention_outliers.papers.reproduce import reproduce as run
     from diagnostics.registry import unknown_name
@@ -301,7 +301,7 @@ def reproduce(
             raise unknown_name("row", row, [one.name for one in experiment.rows])
     for name in data_sets:
         if name not in experiment.data_sets:
-            raise unknown_name("data set", name, experiment.data_sets)
+            raise missing_data_set(name, [experiment])
     experiment = experiment.only(list(rows)) if rows else experiment
     roots = root if isinstance(root, Mapping) else {} if root is None else {"": root}
     settings = How(device=device, precision=precision, batch=batch, threads=threads, engine=engine, progress=progress)

@@ -49,7 +49,7 @@ class Part:
     ] = ""
     rows: Annotated[
         list[str] | None,
-        typer.Option("--rows", help="Only this row, by its name or a part of it: --rows SC-CLIP. Repeat."),
+        typer.Option("--rows", help="Only this row, by its name or whole words of it: --rows SC-CLIP. Repeat."),
     ] = None
     offline: Annotated[
         bool, typer.Option("--offline", help="Drawn scenes for every data set and, unless --backbone, pocket for all.")

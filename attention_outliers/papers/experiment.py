@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from diagnostics.registry import parse_spec, unknown_name
+
+# The backbone that rows of a table of several backbones begin with.
+BACKBONE = re.compile(r"^ViT-\w+/\d+\s+", re.IGNORECASE)
 
 Kind = Literal["segment", "classify", "cost"]
 Settings = tuple[tuple[str, str], ...]
@@ -78,14 +82,18 @@ class Experiment:
         return tuple(dict.fromkeys(parse_spec(column.dataset)[0] for column in self.columns if column.dataset))
 
     def rows_named(self, text: str) -> list[str]:
-        """Names of the rows that a text means: the one of that name or, without, those that have it in theirs.
+        """Names of the rows that a text means, none if it means none.
 
-        Upper or lower case is the same.
+        The row of that name; without, the first one that has it behind its backbone (`CLIP` is `ViT-B/16 CLIP`); and
+        without, those with its words side by side in theirs. `SC-CLIP` is one word, `SCR+D` two. Upper or lower case
+        is the same.
         """
-        asked = text.strip().casefold()
-        names = [row.name for row in self.rows]
-        same = [name for name in names if name.casefold() == asked]
-        return same or [name for name in names if asked and asked in name.casefold()]
+        names, words = [row.name for row in self.rows], _words(text)
+        whole = [name for name in names if name.casefold() == text.strip().casefold()]
+        if whole or not words:
+            return whole
+        bare = [name for name in names if BACKBONE.sub("", name).casefold() == text.strip().casefold()]
+        return bare[:1] or [name for name in names if _contains(_words(name), words)]
 
     def only(self, texts: Sequence[str]) -> Experiment:
         """The table with only the rows that some texts mean, in its own order. UnknownName where a text means none."""
@@ -122,3 +130,15 @@ class Experiment:
         if not column.mean_of or any(name not in values for name in column.mean_of):
             return None
         return sum(values[name] for name in column.mean_of) / len(column.mean_of)
+
+
+def _words(text: str) -> list[str]:
+    """Words of a row's name: between blanks and pluses, without the brackets and commas around them."""
+    words = (word.strip("(){}[],;:") for word in re.split(r"[\s+]+", text.casefold()))
+    return [word for word in words if word]
+
+
+def _contains(words: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether the wanted words stand side by side among the words."""
+    starts = range(len(words) - len(wanted) + 1)
+    return any(list(words[start : start + len(wanted)]) == list(wanted) for start in starts)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attention_outliers.papers.experiment import Experiment, Place, Settings
+from attention_outliers.papers.experiment_list import experiments
 from diagnostics.images import FileError
 from diagnostics.registry import parse_spec, unknown_name
 from segment.datasets import DatasetError, needs_root, open_dataset
@@ -97,8 +98,7 @@ def groups(experiment: Experiment, choice: Choice) -> tuple[dict[Group, list[Pla
     """
     for name in choice.data_sets:
         if name not in experiment.data_sets:
-            known = ", ".join(sorted(experiment.data_sets))
-            raise ValueError(f"`{experiment.key}` has no data set `{name}`; it has {known}.")
+            raise missing_data_set(name, [experiment])
     found: dict[Group, list[Place]] = {}
     left_out: dict[tuple[str, str], str] = {}
     for place in experiment.places():
@@ -118,6 +118,21 @@ def groups(experiment: Experiment, choice: Choice) -> tuple[dict[Group, list[Pla
             row = replace(place.row, method=choice.method_of(place))
             found.setdefault(group, []).append(place._replace(row=row))
     return found, left_out
+
+
+def missing_data_set(name: str, tables: Sequence[Experiment]) -> ValueError:
+    """The error for a data set that none of some tables has: says which other table has it, the same paper's first."""
+    known = {column for table in tables for column in table.data_sets}
+    papers = {table.key.partition("/")[0] for table in tables}
+    others = [key for key, table in experiments().items() if name in table.data_sets]
+    near = [key for key in others if key.partition("/")[0] in papers] or others
+    if not near:
+        return unknown_name("data set", name, known)
+    what = f"`{tables[0].key}` has" if len(tables) == 1 else "these tables have"
+    return ValueError(
+        f"{what} no data set `{name}`, only {', '.join(sorted(known))}; {', '.join(f'`{key}`' for key in near)} "
+        f"{'has' if len(near) == 1 else 'have'} it."
+    )
 
 
 def methods_of(places: Sequence[Place]) -> list[str]:
@@ -171,7 +186,7 @@ def narrowed(
             raise unknown_name("row", row, {one.name for table in tables for one in table.rows})
     for data_set in data_sets:
         if not any(data_set in table.data_sets for table in tables):
-            raise unknown_name("data set", data_set, {name for table in tables for name in table.data_sets})
+            raise missing_data_set(data_set, tables)
     found = []
     for table in tables:
         own = [row for row in rows if table.rows_named(row)]

@@ -63,6 +63,12 @@ def openai_architecture(backbone: str) -> str | None:
     return f"ViT-{found[1].upper()}/{found[2]}" if found and openai else None
 
 
+def same_weights(ours: str, theirs: str) -> bool:
+    """Whether two specs of backbones name the same weights, as far as specs can: equal, or both OpenAI's of a size."""
+    architecture = openai_architecture(ours)
+    return ours == theirs or (architecture is not None and architecture == openai_architecture(theirs))
+
+
 def row_of(source: str, name: str) -> dict[str, float]:
     """Data set -> mean IoU in percent, as the row `name` of one source has it: `sfp/table-1`, `clip`."""
     return dict(_sources()[source]["rows"][name])

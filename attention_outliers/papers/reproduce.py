@@ -137,36 +137,49 @@ class _Bench:
         methods = [method for method in missing if method not in refused]
         if not methods:
             return [], refused
-        folder = group.folder([*methods, fingerprint(backbone.model), self.how.precision], self.choice.limit)
         try:
-            result = evaluate(
-                backbone,
-                methods,
-                group.dataset,
-                group.protocol,
-                out=f"{self.out}/{RUNS}/{folder}",
-                root=root,
-                settings=dict(group.settings),
-                limit=self.choice.limit,
-                engine=self.how.engine,
-                device=self.how.device,
-                precision=self.how.precision,
-                batch=self.how.batch,
-                threads=self.how.threads,
-                boundary=False,
-                progress=self.how.progress,
-            )
+            return self._evaluated(group, backbone, methods, root), refused
         except ValueError as error:
-            return [], refused | dict.fromkeys(methods, str(error))
-        return result.cells, refused
+            if len(methods) == 1:
+                return [], refused | {methods[0]: str(error)}
+        cells = []
+        for method in methods:  # which of them can't run shows when each runs alone
+            try:
+                cells += self._evaluated(group, backbone, [method], root)
+            except ValueError as error:
+                refused[method] = str(error)
+        return cells, refused
+
+    def _evaluated(self, group: Group, backbone: Backbone, methods: list[str], root: Path | None) -> list[ResultCell]:
+        """Cells of methods that share one run. ValueError where one of them, or the data, stops it."""
+        folder = group.folder([*methods, fingerprint(backbone.model), self.how.precision], self.choice.limit)
+        return evaluate(
+            backbone,
+            methods,
+            group.dataset,
+            group.protocol,
+            out=f"{self.out}/{RUNS}/{folder}",
+            root=root,
+            settings=dict(group.settings),
+            limit=self.choice.limit,
+            engine=self.how.engine,
+            device=self.how.device,
+            precision=self.how.precision,
+            batch=self.how.batch,
+            threads=self.how.threads,
+            boundary=False,
+            progress=self.how.progress,
+        ).cells
 
     def _refused(self, backbone: Backbone, methods: list[str], group: Group) -> dict[str, str]:
         """Why methods can't run, by what they say to one window; asked once for each size of windows."""
         window = windows_of(group.protocol_value(), backbone.native_size).window
-        new = [method for method in methods if (group.backbone, method, window) not in self._tried]
+        # By what the protocol makes of a method: another protocol may set other layers for the same spec.
+        keys = {method: (group.backbone, group.named(method), window) for method in methods}
+        new = [method for method in methods if keys[method] not in self._tried]
         trial = try_methods(backbone, new, group)
-        self._tried |= {(group.backbone, method, window): trial.refused.get(method, "") for method in new}
-        reasons = {method: self._tried[group.backbone, method, window] for method in methods}
+        self._tried |= {keys[method]: trial.refused.get(method, "") for method in new}
+        reasons = {method: self._tried[keys[method]] for method in methods}
         return {method: reason for method, reason in reasons.items() if reason}
 
     def _known(self, group: Group, backbone: Backbone | str) -> dict[str, ResultCell]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from attention_outliers.papers import Published, published
+from attention_outliers.papers.printed import openai_architecture
 from diagnostics.registry import unknown_name
 from segment.evaluation.protocols.base import CHANGED
 from segment.evaluation.results import ResultCell
@@ -17,6 +18,8 @@ Form = Literal["text", "markdown", "latex", "csv"]
 FORMS: tuple[str, ...] = get_args(Form)
 
 PARTLY, ELSEWHERE = "*", "~"
+# Every data set and method that a paper has numbers of is there with this one.
+PAPERS_BACKBONE = "ViT-B/16"
 
 
 @dataclass(frozen=True)
@@ -32,30 +35,60 @@ class Sheet:
 def sheets(cells: Sequence[ResultCell]) -> list[Sheet]:
     """A sheet for each backbone and protocol, with all that was changed in it.
 
-    mIoU in percent with the ends of its 95 % interval; where the very cell was published, that number and the
-    difference. `*` marks runs on a part of the data set, `~` numbers that were published under another protocol. Of
-    several runs of one cell the one with the most images counts.
+    Protocols of several names are one where their hashes are the same on every data set that both were run on, and
+    there is such a data set. mIoU in percent with the ends of its 95 % interval; where the very cell was published,
+    that number and the difference. `*` marks runs on a part of the data set, `~` numbers that were published under
+    another protocol. Of several runs of one cell the one with the most images counts.
     """
-    groups: dict[tuple[str, str, str], list[ResultCell]] = {}
+    groups: dict[tuple[str, str], list[ResultCell]] = {}
     for cell in cells:
-        changed = ", ".join(one.removeprefix(CHANGED) for one in cell.departures if one.startswith(CHANGED))
-        groups.setdefault((cell.backbone, cell.protocol, changed), []).append(cell)
-    return [_sheet(*key, _largest(some)) for key, some in sorted(groups.items())]
+        groups.setdefault((cell.backbone, _protocol_name(cell)), []).append(cell)
+    merged: list[list[ResultCell]] = []
+    for _, group in sorted(groups.items()):
+        place, cells_of_one = len(merged), list(group)
+        for number in range(len(merged) - 1, -1, -1):
+            if _is_one_protocol(merged[number], cells_of_one):
+                place, cells_of_one = number, merged.pop(number) + cells_of_one
+        merged.insert(place, cells_of_one)
+    return [_sheet(group) for group in merged]
+
+
+def _protocol_name(cell: ResultCell) -> str:
+    """The protocol's name, with what was changed in it."""
+    changed = ", ".join(one.removeprefix(CHANGED) for one in cell.departures if one.startswith(CHANGED))
+    return cell.protocol + (f" ({changed})" if changed else "")
+
+
+def _is_one_protocol(first: Sequence[ResultCell], second: Sequence[ResultCell]) -> bool:
+    """Whether two groups of cells, each of one backbone, were made under the same settings."""
+    hashes: list[dict[str, set[str]]] = [{}, {}]
+    for by_data_set, cells in zip(hashes, (first, second), strict=True):
+        for cell in cells:
+            by_data_set.setdefault(cell.dataset, set()).add(cell.hash)
+    common = hashes[0].keys() & hashes[1].keys()
+    return (
+        first[0].backbone == second[0].backbone
+        and bool(common)
+        and all(hashes[0][name] == hashes[1][name] for name in common)
+    )
 
 
 def _largest(cells: Sequence[ResultCell]) -> dict[tuple[str, str], ResultCell]:
     """(method, data set) -> the cell with the most images."""
-    found: dict[tuple[str, str], ResultCell] = {}
+    largest: dict[tuple[str, str], ResultCell] = {}
     for cell in sorted(cells, key=lambda one: one.images["scored"]):
-        found[cell.method, cell.dataset] = cell
-    return found
+        largest[cell.method, cell.dataset] = cell
+    return largest
 
 
-def _sheet(backbone: str, protocol: str, changed: str, cells: dict[tuple[str, str], ResultCell]) -> Sheet:
+def _sheet(group: Sequence[ResultCell]) -> Sheet:
+    """The sheet of cells of one backbone and one protocol, whatever names that has."""
+    cells, backbone = _largest(group), group[0].backbone
+    protocols = list(dict.fromkeys(cell.protocol for cell in group))
     methods = list(dict.fromkeys(method for method, _ in sorted(cells)))
     datasets = list(dict.fromkeys(dataset for _, dataset in sorted(cells, key=lambda pair: pair[1])))
-    printed = {key: next(iter(published(*key, backbone, protocol)), None) for key in cells}
-    compared = {dataset for (_, dataset), found in printed.items() if found}
+    printed = {key: _published(*key, backbone, protocols) for key in cells}
+    compared = {dataset for (_, dataset), number in printed.items() if number}
     header = ["method"]
     for dataset in datasets:
         header += [dataset, "published", "difference"] if dataset in compared else [dataset]
@@ -68,8 +101,21 @@ def _sheet(backbone: str, protocol: str, changed: str, cells: dict[tuple[str, st
             if dataset in compared:
                 row += _beside(cell, number)
         rows.append(tuple(row))
-    title = f"mIoU, {backbone}, protocol {protocol}" + (f" ({changed})" if changed else "")
-    return Sheet(title, tuple(header), tuple(rows), _notes(datasets, cells, printed))
+    return Sheet(_title(group, cells), tuple(header), tuple(rows), _notes(datasets, cells, printed))
+
+
+def _published(method: str, dataset: str, backbone: str, protocols: Sequence[str]) -> Published | None:
+    """What was printed for a cell, under one of the protocol's names if there is any."""
+    numbers = [number for name in protocols for number in published(method, dataset, backbone, name)]
+    return next((number for number in numbers if number.same_protocol), next(iter(numbers), None))
+
+
+def _title(group: Sequence[ResultCell], cells: Collection[tuple[str, str]]) -> str:
+    backbone, names = group[0].backbone, list(dict.fromkeys(map(_protocol_name, group)))
+    title = f"mIoU, {backbone}, protocol{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    if openai_architecture(backbone) is None and any(published(*key, PAPERS_BACKBONE) for key in cells):
+        title += "; other weights than the papers', so no published number"
+    return title
 
 
 def _score(cell: ResultCell | None) -> str:
@@ -89,21 +135,32 @@ def _beside(cell: ResultCell | None, number: Published | None) -> list[str]:
 def _notes(
     datasets: Sequence[str], cells: dict[tuple[str, str], ResultCell], printed: dict[tuple[str, str], Published | None]
 ) -> tuple[str, ...]:
-    notes = []
+    notes: list[str] = []
     for dataset in datasets:
-        some = [cell for (_, place), cell in cells.items() if place == dataset]
-        for key in sorted({cell.hash for cell in some}):
-            notes.append(f"{dataset}: protocol {key}, {_images([cell for cell in some if cell.hash == key])}")
-        for departure in dict.fromkeys(one for cell in some for one in cell.departures if not one.startswith(CHANGED)):
-            notes.append(f"{dataset}: {departure}")
+        notes += _data_set_notes(dataset, [cell for (_, place), cell in cells.items() if place == dataset])
     if any(not cell.whole for cell in cells.values()):
         notes.append(f"{PARTLY} not all images of the data set")
-    if any(found and not found.same_protocol for found in printed.values()):
+    return (*notes, *_source_notes([number for number in printed.values() if number]))
+
+
+def _data_set_notes(dataset: str, cells: Sequence[ResultCell]) -> list[str]:
+    """The hashes of the protocol on a data set with how many images, and what departs from it."""
+    hashes = [
+        f"{dataset}: protocol {key}, {_images([cell for cell in cells if cell.hash == key])}"
+        for key in sorted({cell.hash for cell in cells})
+    ]
+    departures = dict.fromkeys(one for cell in cells for one in cell.departures if not one.startswith(CHANGED))
+    return hashes + [f"{dataset}: {departure}" for departure in departures]
+
+
+def _source_notes(numbers: Sequence[Published]) -> list[str]:
+    """Where published numbers stand, each source once."""
+    notes = []
+    if any(not number.same_protocol for number in numbers):
         notes.append(f"{ELSEWHERE} published under another protocol, or quoted from elsewhere")
-    sources = {found.key: found for found in printed.values() if found}
-    for key, found in sorted(sources.items()):
-        notes.append(f"published, {key}: {found.source}" + (f"; {found.note}" if found.note else ""))
-    return tuple(notes)
+    for key, number in sorted({number.key: number for number in numbers}.items()):
+        notes.append(f"published, {key}: {number.source}" + (f"; {number.note}" if number.note else ""))
+    return notes
 
 
 def _images(cells: Sequence[ResultCell]) -> str:

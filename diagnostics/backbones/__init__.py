@@ -100,6 +100,8 @@ def load_backbone(
     """
     import torch
 
+    from diagnostics.backbones.hub import quiet_client
+
     family, _, argument = spec.strip().partition(":")
     load = BACKBONES[family]
     if precision not in PRECISIONS:
@@ -107,7 +109,7 @@ def load_backbone(
     place = _device(device)
     if positions is not None:
         POSITIONS[positions]  # an unknown name is refused before the weights are read
-    with torch.random.fork_rng(devices=[]):  # stock constructors draw weights that are then replaced
+    with quiet_client(), torch.random.fork_rng(devices=[]):  # stock constructors draw weights that are then replaced
         backbone = load(argument)
     if positions is not None:
         backbone.positions = positions

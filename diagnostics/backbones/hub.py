@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,28 @@ from diagnostics.backbones.openclip import check_config, clip_backbone, first_li
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 TIMM_CONFIG = "config.json"
+
+
+# Whose warnings tell of each try of the hub's client.
+CLIENT = "huggingface_hub.utils._http"
+
+
+@contextmanager
+def quiet_client() -> Iterator[None]:
+    """Within it, the hub's client says once that the hub does not answer, and not at each of its tries."""
+    logger, asked_again = logging.getLogger(CLIENT), False
+
+    def once(record: logging.LogRecord) -> bool:
+        nonlocal asked_again
+        shown, asked_again = not asked_again, True
+        record.msg, record.args = "The Hugging Face hub does not answer; trying again for some seconds.", ()
+        return shown
+
+    logger.addFilter(once)
+    try:
+        yield
+    finally:
+        logger.removeFilter(once)
 
 
 def load_hub(argument: str) -> Backbone:

@@ -187,7 +187,7 @@ def test_a_paper_names_all_its_tables_and_a_wrong_name_is_reported():
         experiments_named("scclip/table-3")
 
 
-def test_rows_are_chosen_by_their_name_or_a_part_of_it():
+def test_rows_are_chosen_by_their_name_or_whole_words_of_it():
     table = experiments()["cliptrase/table-3"]
     assert [row.name for row in table.only(["sam", "CLIP"]).rows] == ["CLIP", "SCR+D+SAM"]
     assert [row.name for row in table.only(["scr"]).rows] == ["SCR+PC+D", "SCR+D+SAM"]
@@ -195,6 +195,46 @@ def test_rows_are_chosen_by_their_name_or_a_part_of_it():
     assert len(groups(table.only(["CLIP"]), Choice())[0]) == 9
     with pytest.raises(UnknownName, match=r"no row of `cliptrase/table-3` `DINO`.*Known: CLIP, SCR"):
         table.only(["CLIP", "DINO"])
+    with pytest.raises(UnknownName, match="Did you mean `SCR"):
+        table.only(["SCR+P"])  # a part of a word is no word
+
+
+@pytest.mark.parametrize(
+    "key, asked, rows",
+    [
+        ("sc-clip/table-1", "CLIP", ["ViT-B/16 CLIP"]),
+        ("sc-clip/table-1", "vit-l/14 clip", ["ViT-L/14 CLIP"]),
+        ("sc-clip/table-1", "SC-CLIP", ["ViT-B/16 SC-CLIP"]),
+        ("sc-clip/table-1", "Surgery", ["ViT-B/16 CLIP Surgery", "ViT-L/14 CLIP Surgery"]),
+        ("sc-clip/table-9", "CLIP", ["CLIP"]),
+        ("sc-clip/table-3", "10", ["resolve (10)"]),
+        ("sc-clip/table-5", "{5, 9}", ["{5, 9}"]),
+        ("clearclip/figure-6", "q-q, α = 1", ["q-q, α = 1"]),
+        ("sc-clip/table-1", "NACL", []),
+        ("sc-clip/table-1", " ", []),
+    ],
+)
+def test_a_name_of_a_row_means_no_row_that_only_contains_its_letters(key, asked, rows):
+    assert experiments()[key].rows_named(asked) == rows
+
+
+def test_a_word_of_many_rows_means_all_of_them():
+    table = experiments()["clearclip/figure-6"]
+    assert table.rows_named("q-k") == [row.name for row in table.rows if row.name.startswith("q-k,")]
+    assert len(table.rows_named("q-k")) == 6
+    assert len(table.rows_named("α = 1")) == 5  # not α = 10 and 100
+
+
+def test_a_data_set_of_another_table_is_named_with_that_table():
+    table = experiments()["sc-clip/table-3"]
+    with pytest.raises(
+        ValueError, match=r"`sc-clip/table-3` has no data set `voc20`, only .*; `sc-clip/table-1` has it"
+    ):
+        groups(table, Choice(data_sets=("voc20",)))
+    with pytest.raises(ValueError, match=r"`cliptrase/table-8` has it"):  # no table of SC-CLIP has it
+        groups(table, Choice(data_sets=("coco-stuff-27",)))
+    with pytest.raises(ValueError, match=r"`sc-clip/table-3` has no data set `cifar100`.*`sfp/classification` has it"):
+        groups(table, Choice(data_sets=("cifar100",)))
 
 
 def test_offline_the_second_backbone_is_the_first():
@@ -213,5 +253,5 @@ def test_rows_of_one_setting_share_a_run():
     assert len(groups(table, Choice(offline=True))[0]) == 1
     only = groups(table, Choice(data_sets=("voc21",)))[0]
     assert [group.dataset for group in only] == ["voc21"]
-    with pytest.raises(ValueError, match="has no data set `camvid`"):
+    with pytest.raises(ValueError, match="no data set `camvid`"):
         groups(table, Choice(data_sets=("camvid",)))

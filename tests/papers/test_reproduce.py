@@ -90,7 +90,7 @@ def test_numbers_of_other_images_or_weights_are_not_taken(found, kept, monkeypat
 
     monkeypatch.setattr(module, "evaluate", watched)
     again = reproduce(TABLE, choice, out=kept, how=HOW)
-    assert len(asked) == 4
+    assert set(asked) == {row.method for row in TABLE.rows}
     assert not again.ours
     assert set(again.reasons.values()) == {"stopped here"}
 
@@ -108,6 +108,30 @@ def test_a_method_that_can_not_run_is_reported_and_the_others_go_on(tmp_path, mo
     assert "not run, neither (VOC20, Context59, Stuff, Cityscapes, ADE20k): it will not" in rendered(
         side_by_side(found)
     )
+
+
+def test_a_method_that_stops_a_run_does_not_stop_its_neighbors(tmp_path, monkeypatch):
+    def stopped(backbone, methods, *arguments, **settings):
+        if "clearclip" in methods:
+            raise ValueError("clearclip stops in its third image")
+        return evaluate(backbone, methods, *arguments, **settings)
+
+    monkeypatch.setattr(module, "evaluate", stopped)
+    found = reproduce(TABLE, OFFLINE, out=tmp_path, how=HOW)
+    assert {row for row, _ in found.ours} == {"with RC and FFN", "RC, no FFN", "FFN, no RC"}
+    assert {row: why for (row, _), why in found.reasons.items()} == {"neither": "clearclip stops in its third image"}
+
+
+def test_a_row_that_a_protocol_gives_a_layer_too_many_leaves_its_neighbors_running(voc, tmp_path):
+    # `sc-clip` runs in the table's first rows; sc-clip-l14 gives the same spec fuse_to=19, which 12 blocks don't have.
+    table = experiments()["sc-clip/table-1"].only(
+        ["ViT-B/16 SC-CLIP", "ViT-L/14 CLIP", "ViT-L/14 MaskCLIP", "ViT-L/14 SC-CLIP"]
+    )
+    choice = Choice(backbone="tiny", data_sets=("voc21",), limit=1)
+    found = reproduce(table, choice, out=tmp_path / "out", roots={"": voc}, how=HOW)
+    assert {row for row, _ in found.ours} == {"ViT-B/16 SC-CLIP", "ViT-L/14 CLIP", "ViT-L/14 MaskCLIP"}
+    (why,) = found.reasons.values()
+    assert "`fuse_to=19` is no layer of 12 blocks" in why
 
 
 def test_data_and_weights_that_are_not_there_are_reported(tmp_path):
@@ -157,6 +181,30 @@ def test_drawn_scenes_have_no_difference_to_a_paper():
     sheet = side_by_side(hand_made(offline=True))
     assert "difference" not in sheet.header
     assert any("drawn scenes" in note for note in sheet.notes)
+
+
+def test_other_weights_than_the_papers_have_no_difference_to_it():
+    sheet = side_by_side(hand_made(backbone="tiny"))
+    assert sheet.header == ("method", "VOC21", "printed", "ADE", "printed", "Avg", "printed")
+    assert sheet.title.endswith(
+        "; ours with tiny, not the weights of the paper (open_clip:ViT-B-16/openai): no difference to it"
+    )
+    assert {row[0]: row[1:3] for row in sheet.rows}["+ HAI"] == ("62.00", "63.9")
+
+
+def test_rows_of_the_papers_own_weights_keep_their_difference():
+    table = experiments()["sc-clip/table-1"].only(["ViT-B/16 CLIP", "ViT-L/14 CLIP"])
+    # The same weights by another loader.
+    found = Reproduction(experiment=table, choice=Choice(backbone="openai:ViT-B-16.pt", data_sets=("voc21",)))
+    found.ours.update({("ViT-B/16 CLIP", "VOC21"): 18.0, ("ViT-L/14 CLIP", "VOC21"): 11.0})
+    sheet = side_by_side(found)
+    assert sheet.header == ("method", "VOC21", "printed", "difference")
+    differences = {row[0]: row[-1] for row in sheet.rows}
+    assert differences["ViT-L/14 CLIP"] == "–"
+    assert differences["ViT-B/16 CLIP"] == f"{18.0 - table.rows[0].printed['VOC21']:+.2f}"
+    assert "not the weights of the paper (open_clip:ViT-L-14/openai)" in sheet.title
+    found = replace(found, choice=Choice(data_sets=("voc21",)))
+    assert side_by_side(found).title == "sc-clip/table-1: Eight data sets, two backbones"
 
 
 def test_columns_that_nobody_measures_show_what_is_printed():

@@ -8,7 +8,7 @@ import pytest
 from attention_outliers.papers.results_table import rendered, sheets
 from segment.evaluation.engines import Local
 from segment.evaluation.evaluate import evaluate
-from segment.evaluation.paired import paired_differences
+from segment.evaluation.paired import compared_by, paired_differences
 from segment.evaluation.results import ResultCell, read_cells
 
 EMPTY = ResultCell(
@@ -51,12 +51,33 @@ def test_images_that_a_protocol_skips_are_reported_and_not_missed():
 
 
 def test_changed_protocols_and_other_backbones_have_sheets_of_their_own():
-    found = sheets([cell(), cell(departures=("set: scale=41",)), cell(backbone="pocket")])
+    found = sheets([cell(), cell(departures=("set: scale=41",), hash="def"), cell(backbone="pocket")])
     assert [sheet.title for sheet in found] == [
         "mIoU, open_clip:ViT-B-16/openai, protocol sfp",
         "mIoU, open_clip:ViT-B-16/openai, protocol sfp (scale=41)",
-        "mIoU, pocket, protocol sfp",
+        "mIoU, pocket, protocol sfp; other weights than the papers', so no published number",
     ]
+    assert found[2].header == ("method", "voc21")
+
+
+def test_one_protocol_under_several_names_is_one_sheet():
+    quoted = cell(method="clip", protocol="naclip", departures=("set: refine=none",))
+    apart = cell(method="clip", protocol="ours", dataset="ade150", hash="xyz")
+    other = cell(method="clip", protocol="sclip", hash="abc")
+    elsewhere = cell(method="clip", protocol="sc-clip", dataset="ade150", hash="uvw")
+    found = sheets([cell(), quoted, apart, other, elsewhere, cell(dataset="ade150", hash="xyz")])
+    assert [sheet.title for sheet in found] == [
+        # sfp is naclip and sclip on voc21, and ours on ade150; sc-clip has another ade150.
+        "mIoU, open_clip:ViT-B-16/openai, protocols naclip (refine=none), sclip, ours, sfp",
+        "mIoU, open_clip:ViT-B-16/openai, protocol sc-clip",
+    ]
+    assert [row[0] for row in found[0].rows] == ["clip", "sfp"]
+
+
+def test_a_number_of_the_same_protocol_under_another_name_is_not_marked():
+    (sheet,) = sheets([cell(protocol="aaa", published=False), cell(method="clip")])
+    assert sheet.title.endswith("protocols aaa, sfp")
+    assert sheet.rows[1][2] == "63.9"  # SFP's own number, and its own protocol, which `aaa` is by its hash
 
 
 def test_of_several_runs_of_a_cell_the_one_with_most_images_counts():
@@ -105,6 +126,49 @@ def test_methods_without_a_cell_in_common_are_refused(place):
     apart = [dataclasses.replace(one, hash=one.method) for one in cells]
     with pytest.raises(ValueError, match="in common"):
         paired_differences(apart, "clip", "clearclip")
+
+
+def miou_by_hand(cells, name):
+    return next(one.miou for one in cells if name in (one.method, one.backbone, one.place))
+
+
+def test_two_backbones_are_compared_under_one_protocol(place, tmp_path):
+    evaluate(
+        "tiny:seed=1", "clip", "shapes:scenes=8,height=48,width=64", out=tmp_path / "b", engine=Local(workers=1),
+        settings={"matching": "hungarian"},
+    )  # fmt: skip
+    cells = [one for one in (*read_cells(place), *read_cells(tmp_path)) if one.method == "clip"]
+    assert compared_by(cells, ["tiny", "tiny:seed=1"]) == "backbone"
+    (pair,) = paired_differences(cells, "tiny", "tiny:seed=1", by="backbone")
+    assert pair.difference == pytest.approx(miou_by_hand(cells, "tiny:seed=1") - miou_by_hand(cells, "tiny"))
+    with pytest.raises(ValueError, match=r"no result of backbone `pocket` here; there are tiny, tiny:seed=1"):
+        paired_differences(cells, "tiny", "pocket", by="backbone")
+
+
+def test_two_settings_of_a_method_are_compared_across_folders(place, tmp_path):
+    data, engine = "shapes:scenes=8,height=48,width=64", Local(workers=1)
+    evaluate("tiny", "clearclip:kernel=qk", data, out=tmp_path / "b", engine=engine, settings={"matching": "hungarian"})
+    evaluate(
+        "tiny", "clip", data, out=tmp_path / "c", engine=engine, settings={"size": "short:96", "matching": "hungarian"}
+    )
+    folders = [str(place / "a"), str(tmp_path / "b"), str(tmp_path / "c")]
+    cells = [one for folder in folders for one in read_cells(folder)]
+    assert compared_by(cells, folders) == "folder"
+    (pair,) = paired_differences(cells, *folders[:2], by="folder")  # one clearclip in each, of other settings
+    assert (pair.first.method, pair.second.method) == ("clearclip", "clearclip:kernel=qk")
+    assert pair.difference == pytest.approx(pair.second.miou - pair.first.miou)
+    (pair,) = paired_differences(cells, folders[0], folders[2], by="folder")  # one spec, protocols of other sizes
+    assert (pair.first.method, pair.second.method) == ("clip", "clip")
+    assert pair.first.hash != pair.second.hash
+    with pytest.raises(ValueError, match=r"no data set, method, backbone and number of images in common"):
+        paired_differences(cells, folders[1], folders[2], by="folder")
+
+
+def test_results_scored_another_way_are_not_compared(place, tmp_path):
+    evaluate("tiny", "clip", "shapes:scenes=8,height=48,width=64", out=tmp_path / "b", engine=Local(workers=1))
+    cells = [*read_cells(place), *read_cells(tmp_path)]
+    with pytest.raises(ValueError, match="in common"):  # the first folder's clusters were matched to classes
+        paired_differences(cells, str(place / "a"), str(tmp_path / "b"), by="folder")
 
 
 def test_a_folder_without_results_says_what_it_should_be(tmp_path):

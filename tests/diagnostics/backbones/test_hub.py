@@ -1,4 +1,5 @@
 import json
+import logging
 
 import huggingface_hub
 import numpy as np
@@ -8,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from diagnostics.backbones import load_backbone
+from diagnostics.backbones import BACKBONES, load_backbone
 from diagnostics.backbones.tiny import randomize
 from diagnostics.studies.probe import probe
 
@@ -227,3 +228,22 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def test_hub_names_under_another_family_are_put_right():
     with pytest.raises(ValueError, match="should read `hf-hub:org/name`"):
         load_backbone("open_clip:hf-hub:org/name")
+
+
+def test_a_hub_that_does_not_answer_is_named_in_one_line(monkeypatch, caplog):
+    client = logging.getLogger("huggingface_hub.utils._http")
+
+    def unanswered(argument):
+        for number in range(5):
+            client.warning(f"'no such host' thrown while requesting HEAD {argument}")
+            client.warning(f"Retrying in 1s [Retry {number}/5].")
+        raise OSError("no hub")
+
+    monkeypatch.setitem(BACKBONES._loaded, "hf-hub", unanswered)
+    with caplog.at_level(logging.WARNING), pytest.raises(OSError, match="no hub"):
+        load_backbone("hf-hub:org/name")
+    assert [record.getMessage() for record in caplog.records] == [
+        "The Hugging Face hub does not answer; trying again for some seconds."
+    ]
+    client.warning("another %s", "warning")  # outside, the client speaks as it does
+    assert caplog.records[-1].getMessage() == "another warning"
