@@ -59,10 +59,10 @@ def paired_differences(
         if not any(_named(cell, name, by) for cell in cells):
             known = ", ".join(dict.fromkeys(_name(cell, by) for cell in cells))
             raise ValueError(f"no result of {by} `{name}` here; there are {known}.")
-    sides = [[cell for cell in cells if _named(cell, name, by)] for name in (first, second)]
-    pairs = _pairs(*sides, lambda cell: _alike(cell, by, cell.method))
+    of_first, of_second = ([cell for cell in cells if _named(cell, name, by)] for name in (first, second))
+    pairs = _pairs(of_first, of_second, lambda cell: _alike(cell, by, cell.method))
     if not pairs and by == "folder":
-        pairs = _pairs(*sides, lambda cell: _alike(cell, by, spec_name(cell.method)))
+        pairs = _pairs(of_first, of_second, lambda cell: _alike(cell, by, spec_name(cell.method)))
     if not pairs:
         raise ValueError(f"`{first}` and `{second}` have no {COMMON[by]} in common. {ADVICE[by]}")
     return pairs
