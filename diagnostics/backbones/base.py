@@ -198,6 +198,14 @@ class Backbone(ABC):
             "or the rows of its own classifier: backbone.class_head()."
         )
 
+    def text_tokens(self, texts: Sequence[str]) -> list[list[int]] | None:
+        """The numbers that the text tower reads for each text; None where it does not show them."""
+        return None
+
+    def cut_texts(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is longer than the text tower reads; False where it does not show its tokens."""
+        return [False] * len(texts)
+
     def class_head(self) -> Tensor:
         """Rows of the model's own classifier: (C, E)."""
         raise ValueError(

@@ -72,6 +72,10 @@ class OpenClipBlock(Block):
         return self.block.ls_2(self.block.mlp.c_proj(self.hidden_norm(hidden)))
 
 
+# Times the context within which a text is looked at to see whether it is cut. Our choice.
+LONGER = 4
+
+
 @final
 class TextTower:
     """The stock text tower behind its tokenizer, which is made at the first call, since it may need a download."""
@@ -86,11 +90,34 @@ class TextTower:
             raise TypeError(f"`texts` should be a list of strings; got {texts!r}. Wrap a single text: [text].")
         if not texts:
             raise ValueError("`texts` should hold at least one text; got none.")
-        if self._tokenizer is None:
-            self._tokenizer = self._make_tokenizer()
-        tokens = self._tokenizer(list(texts)).to(device)
+        tokens = self.tokenizer(list(texts)).to(device)
         # CoCa normalizes unless told otherwise; the others do not.
         return torch.cat([self.model.encode_text(part, normalize=False) for part in tokens.split(TEXT_BATCH)])
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """C texts -> the numbers of each, as many as the context is long."""
+        return self._pieces(texts)
+
+    def are_cut(self, texts: Sequence[str]) -> list[bool]:
+        """Whether a longer context gives a text other numbers: where it is cut, the end moves."""
+        rows = self.tokens(texts)
+        try:
+            whole = self._pieces(texts, context_length=LONGER * len(rows[0]))
+        except TypeError:  # a tokenizer of somebody's own, which has one length
+            return [False] * len(texts)
+        return [row != longer[: len(row)] for row, longer in zip(rows, whole, strict=True)]
+
+    def _pieces(self, texts: Sequence[str], **context: int) -> list[list[int]]:
+        """Tokens by which texts are told apart: the tokenizer's, unless it has others for that."""
+        pieces = getattr(self.tokenizer, "pieces", self.tokenizer)
+        return list(pieces(list(texts), **context).tolist())
+
+    @property
+    def tokenizer(self) -> Any:
+        """Texts to tokens; made when it is asked for first."""
+        if self._tokenizer is None:
+            self._tokenizer = self._make_tokenizer()
+        return self._tokenizer
 
     def _make_tokenizer(self) -> Any:
         try:
@@ -170,6 +197,12 @@ class OpenClipBackbone(Backbone):
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         return _encode_text(self.text, texts, self)
 
+    def text_tokens(self, texts: Sequence[str]) -> list[list[int]] | None:
+        return None if self.text is None else self.text.tokens(texts)
+
+    def cut_texts(self, texts: Sequence[str]) -> list[bool]:
+        return [False] * len(texts) if self.text is None else self.text.are_cut(texts)
+
 
 @final
 class OpenClipTimmBackbone(Backbone):
@@ -218,6 +251,12 @@ class OpenClipTimmBackbone(Backbone):
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         return _encode_text(self.text, texts, self)
+
+    def text_tokens(self, texts: Sequence[str]) -> list[list[int]] | None:
+        return None if self.text is None else self.text.tokens(texts)
+
+    def cut_texts(self, texts: Sequence[str]) -> list[bool]:
+        return [False] * len(texts) if self.text is None else self.text.are_cut(texts)
 
 
 def _logit_scale(model: Any) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from segment.text.vocabulary import Vocabulary
 RowMap = Mapping[str, Sequence[int | str]]
 Combine = Literal["mean", "each"]
 
+MOST_NAMED = 8  # class embeddings in a message
 NUMBER = re.compile(r"n\d{8}")
 RANGE = re.compile(r"(n\d{8})-(n\d{8})")
 
@@ -121,7 +123,15 @@ def _rows(word: str, count: int, mapped: RowMap) -> list[int]:
             f"21841, 21842 and 21843 are). Say which rows stand for `{word}`: rows={{'{word}': [0, …]}}, or the path "
             "of a JSON file of that form."
         )
-    return _named_rows(plain, names) or _unknown(word, names)
+    rows = _named_rows(plain, names) or _unknown(word, names)
+    if len(rows) > 1 and plain not in _our_words() and any(plain in names.names[row] for row in rows):
+        entries = ", ".join(f"{row} ({names.numbers[row]}: {', '.join(names.names[row])})" for row in rows[:MOST_NAMED])
+        warnings.warn(
+            f"`{word}` is the name of {len(rows)} class embeddings, which may show different things: {entries}. To take "
+            f"some of them, name them: rows={{'{word}': [{rows[0]}]}}, or --class-embeddings FILE.",
+            stacklevel=2,
+        )
+    return rows
 
 
 def _named_rows(plain: str, names: HeadNames) -> list[int]:

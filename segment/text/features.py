@@ -18,6 +18,7 @@ from diagnostics.images.feed import progress_bar
 from segment.method import TextFeatures
 from segment.text.cache import cache_file, cache_folder, read_rows, write_rows
 from segment.text.class_head import Combine, RowMap, class_rows
+from segment.text.same_words import check_distinct
 from segment.text.templates import fill_templates, load_templates
 from segment.text.vocabulary import Vocabulary
 
@@ -76,7 +77,8 @@ def text_features(
     Raises
     ------
     ValueError
-        For a word in two classes, and for words that a classifier does not know.
+        For a word in two classes, for words of two classes that are one text to the text tower, and for words that a
+        classifier does not know.
 
     Source
     ------
@@ -100,6 +102,8 @@ def text_features(
             "words themselves; leave `rows` out."
         )
     sentences = load_templates(templates)
+    if vocabulary.distinct:
+        check_distinct(backbone, vocabulary, sentences)
     known: dict[str, Tensor] = {}
     path, key = None, _key(backbone, sentences) if cache is not None else {}
     if cache is not None:

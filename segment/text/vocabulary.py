@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
+
+from segment.text.class_file import SUFFIXES, check_lines, check_words, json_classes
 
 # Between the synonyms of one line, in the order in which they are looked for. Source: the files of ProxyCLIP; of
 # SCLIP, NACLIP, SC-CLIP and SFP; of ClearCLIP. Names may hold commas where "; " stands between them.
@@ -19,11 +21,13 @@ class Vocabulary:
     """Classes in the order of their numbers, each with its synonyms; a synonym is one query to the text tower.
 
     `background` is the number of the class that stands for the rest, or None. Queries are kept exactly as they came:
-    with upper case, and with blanks at the end.
+    with upper case, and with blanks at the end. `distinct`: words that are one text to a model's text tower are
+    refused like equal ones (segment.text.same_words); `parse` and `read` set it, unless `repeats` allows equal words.
     """
 
     classes: tuple[tuple[str, ...], ...]
     background: int | None = None
+    distinct: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -50,15 +54,20 @@ class Vocabulary:
     ) -> Vocabulary:
         """A vocabulary from whatever names one; a Vocabulary comes back as it is.
 
-        A text holds one word a class between commas, `cat, dog, grass`. A Path, or a text that ends in `.txt`, is a
-        class-name file (see `read`). A list holds for each class a word or the list of its synonyms. `repeats` lets the
-        same word stand in several classes, or twice in one, as in some released files; ValueError otherwise, unless one
-        of the classes is the background.
+        A text holds one word a class between commas, `cat, dog, grass`. A Path, or a text that ends like a file
+        (`.txt`, `.json`, `.csv` …), is a class-name file (see `read`). A list holds for each class a word or the list
+        of its synonyms. `repeats` lets the same word stand in several classes, or twice in one, as in some released
+        files; ValueError otherwise, unless one of the classes is the background.
         """
         if isinstance(source, Vocabulary):
             return source
-        if isinstance(source, Path) or (isinstance(source, str) and source.strip().endswith(".txt")):
-            return cls.read(Path(source), separator=separator, background=background, repeats=repeats)
+        if isinstance(source, Path) or (isinstance(source, str) and _is_file(source)):
+            return cls.read(
+                Path(source if isinstance(source, Path) else source.strip()),
+                separator=separator,
+                background=background,
+                repeats=repeats,
+            )
         classes: list[tuple[str, ...]]
         if isinstance(source, str):
             classes = [(word,) for word in split_words(source)]
@@ -69,7 +78,7 @@ class Vocabulary:
                 "a vocabulary should be a text ('cat, dog'), a list of words or of lists of synonyms, or the path of a "
                 f"class-name file; got {type(source).__name__}."
             )
-        return cls(tuple(classes), background)._checked(between=repeats, within=repeats)
+        return cls(tuple(classes), background, not repeats)._checked(between=repeats, within=repeats)
 
     @classmethod
     def read(
@@ -79,8 +88,10 @@ class Vocabulary:
 
         `auto` takes the first of `"; "`, `", "`, `","` that the file holds, for all of its lines; where a comma is part
         of a name, give the separator. Nothing is stripped but the ends of lines: a blank before one stays in the query,
-        as in the released code. The file may end in a newline. Raises ValueError for an empty file, a blank line, an
-        empty synonym and a repeated word (`repeats` as in `parse`), with the line.
+        as in the released code. The file may end in a newline. A JSON file holds a list of names or of lists of
+        synonyms, or an object of numbers and names. Raises ValueError for an empty file, a blank line, an empty synonym
+        and a repeated word (`repeats` as in `parse`), with the line; and for numbered lines, tables, comments and other
+        separators (segment.text.class_file).
         """
         path = Path(path).expanduser()
         try:
@@ -91,7 +102,11 @@ class Vocabulary:
             ) from error
         if not text.strip():
             raise ValueError(f"class-name file `{path}` is empty; it should have a line for each class.")
+        if (listed := json_classes(text, path)) is not None:
+            vocabulary = cls(tuple(map(tuple, listed)), background, not repeats)
+            return vocabulary._checked(between=repeats, within=repeats, where=str(path))
         lines = text.removesuffix("\n").split("\n")
+        check_lines(lines, path, separator=separator)
         between = _separator(lines, separator, path)
         classes = []
         for number, line in enumerate(lines, start=1):
@@ -109,7 +124,8 @@ class Vocabulary:
                     f"', ' in this file: {line!r}. Say which it is: separator=', ' or separator=',' (--separator)."
                 )
             classes.append(words)
-        return cls(tuple(classes), background)._checked(between=repeats, within=repeats, where=str(path))
+        vocabulary = cls(tuple(classes), background, not repeats)
+        return vocabulary._checked(between=repeats, within=repeats, where=str(path))
 
     def with_background(self, words: str | Sequence[str], *, place: Literal["first", "last"] = "first") -> Vocabulary:
         """The vocabulary with one more class for the rest, whose synonyms are `words` (`sky, wall`, or a list).
@@ -183,10 +199,17 @@ def split_words(text: str) -> tuple[str, ...]:
             f"words should stand in one line, between commas; got {text!r}. A line for each class makes a class-name "
             "file: Vocabulary.read(path)."
         )
+    check_words(text)
     words = tuple(word.strip() for word in text.split(","))
     if not all(words):
         raise ValueError(f"words should stand between commas, none of them empty, as in 'cat, dog'; got {text!r}.")
     return words
+
+
+def _is_file(text: str) -> bool:
+    """Whether a text is the path of a class-name file: it ends like one, or names a file in a folder."""
+    text = text.strip()
+    return text.lower().endswith(SUFFIXES) or ("/" in text and "," not in text and Path(text).expanduser().is_file())
 
 
 def _words(item: Any, place: object) -> tuple[str, ...]:

@@ -45,6 +45,10 @@ class PocketTokenizer:
         """Rows of one text without start and end."""
         return [self.rows.get(piece, UNKNOWN) for piece in self.stock.encode(text)]
 
+    def pieces(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        """The same in CLIP's own numbers, where unknown words stay apart: a warning names those when they are read."""
+        return self.stock(texts, context_length or self.context_length)
+
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
         """C texts -> (C, context_length) integers; longer texts are cut, as in open_clip."""
         texts = [texts] if isinstance(texts, str) else list(texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from segment.datasets.base import Dataset
@@ -9,6 +10,8 @@ from segment.datasets.words import load_words
 from segment.text.vocabulary import Vocabulary
 
 OURS = "ours"
+# Data whose names are the user's: words that are one text to a text tower are refused; released lists are as they are.
+OWN = "folder"
 # Words for «none of the others» in the protocol `ours`. Source: the list that SCLIP, NACLIP, SC-CLIP, SFP and ProxyCLIP
 # have for VOC21; that it stands for every background is our choice.
 BACKGROUND_OF = ("sclip", "voc21")
@@ -18,13 +21,13 @@ def vocabulary_for(words: str, name: str, dataset: Dataset) -> Vocabulary:
     """The vocabulary that `words` stands for on data set `name`, a class for each of its labels, in their order.
 
     A name of segment.datasets.words: that list, or the data set's own `names`. `ours`: the names, written as people do
-    (blanks for - and _), and for the background one list of words on every data set. A file that ends in `.txt`: see
-    Vocabulary.read. ValueError where the number of classes is not the data set's.
+    (blanks for - and _), and for the background one list of words on every data set. A file that ends in `.txt` or
+    `.json`: see Vocabulary.read. ValueError where the number of classes is not the data set's.
     """
     if words == OURS:
-        return _ours(dataset)
-    if not words.endswith(".txt"):
-        return load_words(words, name, dataset)
+        return replace(_ours(dataset), distinct=name == OWN)
+    if not words.endswith((".txt", ".json")):
+        return replace(load_words(words, name, dataset), distinct=name == OWN)
     vocabulary = Vocabulary.read(Path(words), background=dataset.background, repeats=True)
     if len(vocabulary) != len(dataset.names):
         raise ValueError(

@@ -126,3 +126,16 @@ def test_synonyms_share_rows_but_classes_do_not(imagenet):
 def test_an_unknown_way_to_combine_rows_is_refused(imagenet):
     with pytest.raises(ValueError, match="mean or each"):
         text_features(imagenet, "cat", combine="sum")
+
+
+def test_a_word_that_names_several_class_embeddings_says_which():
+    with pytest.warns(
+        UserWarning, match=r"`crane` is the name of 2 .*134 \(n02012849: crane\), 517 \(n03126707: crane\)"
+    ):
+        assert rows_of(["crane"], 1000) == {"crane": [134, 517]}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_word_is_not_ambiguous_where_its_embeddings_are_chosen_or_it_names_a_branch():
+    assert rows_of(["crane"], 1000, mapping={"crane": [134]}) == {"crane": [134]}
+    assert len(rows_of(["dog", "bottle"], 1000)["dog"]) > 1

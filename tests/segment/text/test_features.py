@@ -29,6 +29,9 @@ class Counting:
         self.texts += texts
         return self.tower(texts, device)
 
+    def __getattr__(self, name):
+        return getattr(self.tower, name)
+
 
 @pytest.fixture
 def tower(tiny, monkeypatch) -> Counting:
