@@ -127,8 +127,8 @@ def _rows(word: str, count: int, mapped: RowMap) -> list[int]:
     if len(rows) > 1 and plain not in _our_words() and any(plain in names.names[row] for row in rows):
         entries = ", ".join(f"{row} ({names.numbers[row]}: {', '.join(names.names[row])})" for row in rows[:MOST_NAMED])
         warnings.warn(
-            f"`{word}` is the name of {len(rows)} class embeddings, which may show different things: {entries}. To take "
-            f"some of them, name them: rows={{'{word}': [{rows[0]}]}}, or --class-embeddings FILE.",
+            f"`{word}` is the name of {len(rows)} class embeddings, which may show different things: {entries}. To "
+            f"take some of them, name them: rows={{'{word}': [{rows[0]}]}}, or --class-embeddings FILE.",
             stacklevel=2,
         )
     return rows

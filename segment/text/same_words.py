@@ -35,8 +35,8 @@ def check_distinct(backbone: Backbone, vocabulary: Vocabulary, sentences: Sequen
         if theirs != number and _all_alike(backbone, word, other, sentences):
             raise ValueError(
                 f"`{_short(other)}` (class {theirs}) and `{_short(word)}` (class {number}) are one text to the text "
-                f"tower of `{backbone.spec}`, so that only the first could ever win. Write one of them in another way, take "
-                "it out, or say that words may repeat: repeats=True (--repeats)."
+                f"tower of `{backbone.spec}`, so that only the first could ever win. Write one of them in another "
+                "way, take it out, or say that words may repeat: repeats=True (--repeats)."
             )
 
 
