@@ -211,6 +211,7 @@ def reproduce(
     backbone: str = "",
     limit: int | None = None,
     offline: bool = False,
+    settings: Mapping[str, str] | None = None,
     engine: Engine | None = None,
     batch: int = 8,
     device: str = "auto",
@@ -233,7 +234,7 @@ def reproduce(
         The folder that holds the data sets, or one for each: `{"voc21": "/data/VOCdevkit"}`; under `""` that of all
         others.
     rows : list of str
-        Only these rows, by name or part of it; all by default.
+        Only these rows, by name or whole words of it; all by default.
     data_sets : list of str
         Only the columns of these data sets, such as `["voc21"]`; all by default.
     backbone : str
@@ -243,6 +244,8 @@ def reproduce(
     offline : bool
         Drawn scenes for every data set and, unless `backbone` is given, the embedded model for every row: shows that
         the table runs, not the paper's numbers.
+    settings : dict of str to str, or None
+        Fields of every row's protocol that are changed: `{"windows": "whole"}`.
     engine : Engine or None
         Who works: `ao.Local(workers=2)`, `ao.RayCluster()`. None starts a process for each GPU, or core.
     batch : int
@@ -260,7 +263,8 @@ def reproduce(
     -------
     pandas.DataFrame
         A row for each cell: `row` and `column` as in the paper; `ours` and `printed` in the paper's unit (mostly per
-        cent), NaN where there is none; `difference`, ours - printed, NaN where offline; `complete`, whether all
+        cent), NaN where there is none; `difference`, ours - printed, NaN where offline and
+        with other weights or settings than the paper's; `complete`, whether all
         images of the data set were scored; `reason` why there is no number of ours, empty where there is.
 
     Raises
@@ -290,6 +294,7 @@ def reproduce(
     from attention_outliers.papers.plan import Choice, missing_data_set
     from attention_outliers.papers.reproduce import How
     from attention_outliers.papers.reproduce import reproduce as run
+    from attention_outliers.papers.side_by_side import is_comparable
     from diagnostics.registry import unknown_name
 
     known = experiments()
@@ -304,16 +309,17 @@ def reproduce(
             raise missing_data_set(name, [experiment])
     experiment = experiment.only(list(rows)) if rows else experiment
     roots = root if isinstance(root, Mapping) else {} if root is None else {"": root}
-    settings = How(device=device, precision=precision, batch=batch, threads=threads, engine=engine, progress=progress)
-    choice = Choice(data_sets=tuple(data_sets), backbone=backbone, offline=offline, limit=limit)
-    result = run(experiment, choice, out=out, roots={name: Path(place) for name, place in roots.items()}, how=settings)
+    how = How(device=device, precision=precision, batch=batch, threads=threads, engine=engine, progress=progress)
+    changed = tuple(sorted((settings or {}).items()))
+    choice = Choice(data_sets=tuple(data_sets), backbone=backbone, offline=offline, settings=changed, limit=limit)
+    result = run(experiment, choice, out=out, roots={name: Path(place) for name, place in roots.items()}, how=how)
     cells: list[dict[str, Any]] = []
     for place in experiment.places():
         if not choice.wants(place):
             continue
         where = (place.row.name, place.column.name)
         ours, printed = result.ours.get(where), place.printed
-        comparable = ours is not None and printed is not None and not offline
+        comparable = ours is not None and printed is not None and is_comparable(choice, place.row)
         cells.append(
             {
                 "row": place.row.name,

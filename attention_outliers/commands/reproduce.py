@@ -51,18 +51,24 @@ class Part:
         list[str] | None,
         typer.Option("--rows", help="Only this row, by its name or whole words of it: --rows SC-CLIP. Repeat."),
     ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Changes one setting of every row's protocol: --set windows=whole. Repeat."),
+    ] = None
     offline: Annotated[
         bool, typer.Option("--offline", help="Drawn scenes for every data set and, unless --backbone, pocket for all.")
     ] = False
 
     def of(self, name: str) -> list[tuple[Experiment, Choice]]:
         """The tables of that name, with the rows and data sets asked for."""
+        from attention_outliers.commands.evaluate import settings_of
         from attention_outliers.papers import experiments_named
         from attention_outliers.papers.plan import Choice, narrowed
 
+        settings = tuple(sorted(settings_of(self.settings or []).items()))
         columns = [text.strip() for text in self.data_sets.split(",") if text.strip()]
         return [
-            (table, Choice(data_sets=names, **keywords(self, "backbone", "offline", "limit")))
+            (table, Choice(data_sets=names, settings=settings, **keywords(self, "backbone", "offline", "limit")))
             for table, names in narrowed(experiments_named(name), self.rows or [], columns)
         ]
 

@@ -164,6 +164,11 @@ class FigureInputs:
         return self.text
 
     @property
+    def scored_as(self) -> str:
+        """The settings under which `scored` sees images, as `--set` of `outliers reproduce` takes them."""
+        return ", ".join(f"{name}={value}" for name, value in self.whole.items())
+
+    @property
     def whole(self) -> dict[str, Any]:
         """Options of segmentation: the image whole, in its own shape, its short side as the backbone's."""
         return {"windows": "whole", "size": f"short:{min(self.backbone.native_size)}"}

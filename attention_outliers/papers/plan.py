@@ -36,13 +36,14 @@ class Choice:
 
     `data_sets`: only the columns of these, all if empty. `backbone` stands for every row's own. `offline` puts drawn
     scenes in the place of every data set, the pocket model in that of every backbone unless `backbone` names one, and
-    the first backbone in that of a second.
-    `limit` takes the first images only.
+    the first backbone in that of a second. `settings` change fields of every row's protocol. `limit` takes the first
+    images only.
     """
 
     data_sets: tuple[str, ...] = ()
     backbone: str = ""
     offline: bool = False
+    settings: Settings = ()
     limit: int | None = None
 
     def backbone_of(self, place: Place) -> str:
@@ -104,7 +105,7 @@ def groups(experiment: Experiment, choice: Choice) -> tuple[dict[Group, list[Pla
     for place in experiment.places():
         if not choice.wants(place):
             continue
-        settings = dict(place.row.settings) | dict(place.column.settings)
+        settings = dict(place.row.settings) | dict(place.column.settings) | dict(choice.settings)
         group = Group(
             choice.backbone_of(place), choice.dataset_of(place), place.row.protocol, tuple(sorted(settings.items()))
         )

@@ -28,4 +28,4 @@ def scores_beside_printed(
     ours = pd.DataFrame([scores[list(methods)]], index=[f"{len(inputs.images)} images"])
     theirs = pd.DataFrame({method: rows[method] for method in methods}).rename(index=data_set_name)
     ours, theirs = (table.rename(columns=method_name) for table in (ours, theirs))
-    return bar_panels({inputs.model: ours, printed: theirs}, ylabel="mIoU, per cent")
+    return bar_panels({inputs.model: ours, printed: theirs}, ylabel=f"mIoU, per cent\n(ours: {inputs.scored_as})")

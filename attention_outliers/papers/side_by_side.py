@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from attention_outliers.papers.experiment import Column, Experiment, Row
-from attention_outliers.papers.plan import DRAWN
+from attention_outliers.papers.plan import DRAWN, Choice
 from attention_outliers.papers.printed import same_weights
 from attention_outliers.papers.reproduce import Reproduction
 from attention_outliers.papers.results_table import Sheet
@@ -20,10 +20,10 @@ def side_by_side(found: Reproduction) -> Sheet:
     """Rows and columns as in the paper: our number, the printed one and the difference.
 
     Averages of ours are means of our own numbers. `*` marks numbers of a part of the images, `?` printed ones that
-    the sources contradict. There is no difference on drawn scenes, nor with other weights than the paper's.
+    the sources contradict. There is no difference on drawn scenes, nor with other weights or settings than the paper's.
     """
     experiment = found.experiment
-    comparable = any(_is_comparable(found, row) for row in experiment.rows)
+    comparable = any(is_comparable(found.choice, row) for row in experiment.rows)
     ours = {row.name: _with_averages(found, row) for row in experiment.rows}
     shown = [column for column in experiment.columns if _is_shown(column, found)]
     measured = {column.name for column in shown if any(column.name in values for values in ours.values())}
@@ -51,17 +51,23 @@ def side_by_side(found: Reproduction) -> Sheet:
 
 def _title(found: Reproduction) -> str:
     title = f"{found.experiment.key}: {found.experiment.title}"
-    others = [row.backbone for row in found.experiment.rows if row.method and not _is_comparable(found, row)]
-    if not others or found.choice.offline:  # a note says what drawn scenes are
+    chosen = found.choice
+    changed = ", ".join(f"{name}={value}" for name, value in chosen.settings)
+    if changed:
+        title += f"; ours with {changed}, not the paper's settings: no difference to it"
+    rows = [row for row in found.experiment.rows if row.method]
+    others = [row.backbone for row in rows if chosen.backbone and not same_weights(chosen.backbone, row.backbone)]
+    if not others or chosen.offline:  # a note says what drawn scenes are
         return title
     theirs = ", ".join(dict.fromkeys(others))
-    return f"{title}; ours with {found.choice.backbone}, not the weights of the paper ({theirs}): no difference to it"
+    return f"{title}; ours with {chosen.backbone}, not the weights of the paper ({theirs}): no difference to it"
 
 
-def _is_comparable(found: Reproduction, row: Row) -> bool:
-    """Whether our number of a row may be held against the paper's: its own data, and its own weights by their spec."""
-    chosen = found.choice
-    return not chosen.offline and (not chosen.backbone or same_weights(chosen.backbone, row.backbone))
+def is_comparable(chosen: Choice, row: Row) -> bool:
+    """Whether our number of a row may be held against the paper's: its data and settings, and weights by their spec."""
+    return not (chosen.offline or chosen.settings) and (
+        not chosen.backbone or same_weights(chosen.backbone, row.backbone)
+    )
 
 
 class Parts(NamedTuple):
@@ -86,7 +92,7 @@ def _cells(found: Reproduction, row: Row, column: Column, value: float | None, p
         doubt = DOUBTFUL if (row.name, column.name) in experiment.doubts else ""
         cells.append(NOTHING if printed is None else f"{printed:.{_printed_digits(experiment, column)}f}{doubt}")
     if part.difference:
-        missing = value is None or printed is None or not _is_comparable(found, row)
+        missing = value is None or printed is None or not is_comparable(found.choice, row)
         cells.append(NOTHING if missing else f"{value - printed:+.{_digits(column)}f}")  # type: ignore[operator]
     return cells
 

@@ -10,11 +10,14 @@ import pytest
 import attention_outliers.papers.needs as needs_module
 import attention_outliers.papers.reproduce as module
 from attention_outliers.papers import experiments
+from attention_outliers.papers.clearclip.figures import scaling_table
 from attention_outliers.papers.cost import cost_of
+from attention_outliers.papers.inputs import scenes_of, with_words
 from attention_outliers.papers.needs import needs
 from attention_outliers.papers.plan import Choice, Group, find_root
 from attention_outliers.papers.reproduce import How, Reproduction, reproduce
 from attention_outliers.papers.results_table import rendered
+from attention_outliers.papers.sc_clip.figures import steps
 from attention_outliers.papers.side_by_side import side_by_side
 from attention_outliers.papers.trial import try_methods, windows_of
 from diagnostics.backbones import Backbone
@@ -217,6 +220,36 @@ def test_a_sheet_has_three_forms():
     sheet = side_by_side(hand_made())
     assert "| + HAI | 62.00 | 63.9 | -1.90 |" in rendered(sheet, "markdown")
     assert r"+ HAI & 62.00 & 63.9 & -1.90" in rendered(sheet, "latex")
+
+
+# The same experiment as a figure
+
+
+@pytest.mark.parametrize("key", ["clearclip/figure-6", "sc-clip/table-2"])
+def test_a_figure_and_its_table_agree_to_the_last_digit(key, tmp_path):
+    backbone = module.load_backbone("pocket")
+    inputs = with_words(scenes_of(3, backbone), None, "openai-80", drawn=True)
+    settings = tuple(pair.split("=") for pair in inputs.scored_as.split(", "))
+    assert inputs.scored_as == "windows=whole, size=short:112"
+    choice = Choice(offline=True, limit=3, settings=tuple((name, value) for name, value in settings))
+    table = experiments()[key]
+    column = next(column.name for column in table.columns if column.dataset)
+    found = reproduce(table, choice, out=tmp_path, how=HOW)
+    methods = {row.name: row.method for row in table.rows}
+    scores = inputs.scored(list(methods.values()))
+    assert {row: found.ours[row, column] for row in methods} == {row: scores[spec] for row, spec in methods.items()}
+    assert len(set(scores.values())) > 3  # they differ, so that rows can't be mixed up
+    if key == "clearclip/figure-6":
+        drawn = scaling_table(inputs)
+        assert drawn["q-k"][0.5] == found.ours["q-k, α = 0.5", column]
+    else:
+        assert set(steps().values()) <= set(methods.values())
+
+
+def test_changed_settings_have_no_difference_to_a_paper():
+    sheet = side_by_side(hand_made(settings=(("windows", "whole"),)))
+    assert "difference" not in sheet.header
+    assert sheet.title.endswith("; ours with windows=whole, not the paper's settings: no difference to it")
 
 
 # Cost

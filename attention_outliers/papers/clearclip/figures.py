@@ -150,7 +150,7 @@ def architecture_table(
 
 def architectures(inputs: FigureInputs) -> Figure:
     panels = {inputs.models[model.spec]: architecture_table(inputs, model) for model in inputs.backbones}
-    return bar_panels(panels, xlabel="attention kind", ylabel="mIoU, per cent")
+    return bar_panels(panels, xlabel="attention kind", ylabel=f"mIoU, per cent\n({inputs.scored_as})")
 
 
 def scaling_table(inputs: FigureInputs) -> pd.DataFrame:
@@ -166,7 +166,9 @@ def scaling_table(inputs: FigureInputs) -> pd.DataFrame:
 
 def scaling(inputs: FigureInputs) -> Figure:
     xlabel = "alpha in X_res + alpha X_attn, FFN on (log scale)"
-    return setting_curves(scaling_table(inputs), xlabel=xlabel, ylabel="mIoU, per cent", title=inputs.model)
+    return setting_curves(
+        scaling_table(inputs), xlabel=xlabel, ylabel=f"mIoU, per cent\n({inputs.scored_as})", title=inputs.model
+    )
 
 
 def sheet(inputs: FigureInputs, methods: Sequence[str] | Mapping[str, str] = SHEET) -> Figure:
