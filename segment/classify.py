@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any, Unpack
 
 import pandas as pd
@@ -25,6 +24,7 @@ from diagnostics.images.feed import (
     progress_bar,
     stacked,
 )
+from diagnostics.images.image_classes import labels_by_image, spelled
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
@@ -58,7 +58,7 @@ def classify(
     head by the cosine, so biases and lengths of rows have no part in it.
     One row for each image, way (`stock`, and each purifier's spec) and rank 1…`top`: name, way, rank, class,
     probability (softmax of the trained scale times the cosine, best of a class's queries), and `right` where `truth`
-    knows the image: class names by the image's name in the run, its file's name, or that without suffix.
+    knows the image: class names by image, as diagnostics.images.image_classes.labels_by_image matches them.
     A purifier purifies what `detector` marks after the blocks `layers` (all by default), on the way, so later blocks
     see it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`. A detector that learns does so on
     the first images, layer by layer. Keywords, or `options`, are those of RunOptions: `size`, `batch`, `layers`,
@@ -181,22 +181,10 @@ def _rows(
             yield row
 
 
-MOST_NAMES = 10  # in an error
-
-
 def _answers(truth: Mapping[str, str], names: Sequence[str], images: Sequence[str]) -> dict[str, str]:
     """Image -> its class as `names` spell it, for the images that the truth knows."""
-    spelling = {name.casefold(): name for name in names}
-    first_names = ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
-    answers: dict[str, str] = {}
-    for image in images:
-        path = PurePosixPath(image)
-        answer = next((truth[name] for name in (image, path.name, path.stem) if name in truth), None)
-        if answer is None:
-            continue
-        if answer.casefold() not in spelling:
-            raise ValueError(f"the truth of `{image}` should be one of the classes {first_names}; got `{answer}`.")
-        answers[image] = spelling[answer.casefold()]
+    labels = labels_by_image(images, truth)
+    answers = {image: names[spelled(image, label, names)] for image, label in labels.items()}
     if not answers:
         example = f", such as `{next(iter(truth))}`" if truth else ""
         raise ValueError(

@@ -33,7 +33,14 @@ from diagnostics.images import (
     to_tensor,
 )
 from diagnostics.images.content import array_content, file_contents, joined
-from diagnostics.images.label_maps import LabelError, find_label, patch_labels, read_labels, resize_labels
+from diagnostics.images.label_maps import (
+    LabelError,
+    find_label,
+    patch_labels,
+    read_labels,
+    resize_labels,
+    shared_labels,
+)
 from diagnostics.images.read_ahead import read_ahead
 from diagnostics.layout import grid_of
 from diagnostics.measures.base import UNLABELED
@@ -262,7 +269,7 @@ def label_source(labels: Any, images: Sequence[ListedImage]) -> LabelSource | No
         if not folder.is_dir():
             raise ValueError(f"`labels` should be a folder of label maps; `{folder}` is not a directory.")
 
-        shared = _shared_labels(images, folder)
+        shared = shared_labels([image.source if isinstance(image.source, Path) else None for image in images], folder)
 
         def from_folder(number: int) -> np.ndarray:
             image = images[number]
@@ -272,7 +279,7 @@ def label_source(labels: Any, images: Sequence[ListedImage]) -> LabelSource | No
                 label, other = shared[number]
                 raise LabelError(
                     image.name,
-                    f"would share the label map {label} with {other}",
+                    f"would share the label map {label} with {images[other].name}",
                     f"Put each one's label map into sub-folders of {folder} that are named as the image's own",
                 )
             height, width = image.original
@@ -294,26 +301,6 @@ def label_source(labels: Any, images: Sequence[ListedImage]) -> LabelSource | No
         return array.astype(np.int64)
 
     return from_arrays
-
-
-def _shared_labels(images: Sequence[ListedImage], folder: Path) -> dict[int, tuple[Path, str]]:
-    """Number of each image that another one would share its label map with -> that map, and the other's name."""
-    namesakes: dict[str, list[int]] = {}
-    for number, image in enumerate(images):
-        if isinstance(image.source, Path):
-            namesakes.setdefault(image.source.stem, []).append(number)
-    users: dict[Path, list[int]] = {}
-    for number in itertools.chain.from_iterable(group for group in namesakes.values() if len(group) > 1):
-        try:
-            users.setdefault(find_label(images[number].source, folder), []).append(number)
-        except LabelError:
-            continue  # reported when its turn comes
-    return {
-        number: (label, next(images[other].name for other in group if other != number))
-        for label, group in users.items()
-        if len(group) > 1
-        for number in group
-    }
 
 
 @dataclass(frozen=True)

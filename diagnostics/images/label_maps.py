@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import unicodedata
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from diagnostics.images import MAX_PIXELS, FileError, ImageError, read_file, upright
+from diagnostics.images import MAX_PIXELS, read_file, upright
+from diagnostics.images.errors import ImageError
+from diagnostics.images.file_names import spellings
+from diagnostics.images.label_palette import LabelError, Palette
 from diagnostics.layout import pad_to_patches
 from diagnostics.measures.base import UNLABELED
 
@@ -22,10 +27,6 @@ LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 IGNORE = (255,)
 
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and the value of the second that turns grays round
-
-
-class LabelError(FileError):
-    """A label map that is not there, or can't be read as class numbers."""
 
 
 def find_label(image: str | Path, folder: str | Path) -> Path:
@@ -40,12 +41,12 @@ def find_label(image: str | Path, folder: str | Path) -> Path:
         raise LabelError(folder, f"is not a directory of label maps (asked for the one of {image})", "Check the path")
     parents = [part for part in image.parent.parts if part not in (image.anchor, "..")]
     for start in range(len(parents) + 1):
-        stem = folder.joinpath(*parents[start:], image.stem)
-        for suffix in LABEL_SUFFIXES:
-            for spelling in (suffix, suffix.upper()):
-                label = stem.with_name(stem.name + spelling)
-                if label.is_file() and not (image.exists() and label.samefile(image)):
-                    return label
+        for stem in spellings("/".join((*parents[start:], image.stem))):
+            for suffix in LABEL_SUFFIXES:
+                for spelling in (suffix, suffix.upper()):
+                    label = folder / f"{stem}{spelling}"
+                    if label.is_file() and not (image.exists() and label.samefile(image)):
+                        return label
     looked = ", ".join(LABEL_SUFFIXES)
     raise LabelError(
         folder,
@@ -55,19 +56,47 @@ def find_label(image: str | Path, folder: str | Path) -> Path:
     )
 
 
+def shared_labels(images: Sequence[Path | None], folder: Path) -> dict[int, tuple[Path, int]]:
+    """Number of each image that another one would share its label map with -> that map, and the other's number.
+
+    None stands for an image that is no file. A label map belongs to one image: none of these has it.
+    """
+    namesakes: dict[str, list[int]] = {}
+    for number, image in enumerate(images):
+        if image is not None:
+            namesakes.setdefault(unicodedata.normalize("NFC", image.stem), []).append(number)
+    users: dict[Path, list[int]] = {}
+    for number in (number for group in namesakes.values() if len(group) > 1 for number in group):
+        try:
+            users.setdefault(find_label(cast(Path, images[number]), folder), []).append(number)
+        except LabelError:
+            continue  # reported when its turn comes
+    return {
+        number: (label, next(other for other in group if other != number))
+        for label, group in users.items()
+        if len(group) > 1
+        for number in group
+    }
+
+
 def read_labels(
-    path: str | Path, *, expected_size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
+    path: str | Path,
+    *,
+    expected_size: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    palette: Palette | None = None,
 ) -> np.ndarray:
     """The class numbers of a label map: (h, w) int64, at least 0.
 
     Palette files give their indices; gray files of 1 to 32 bits their values as written. The map is taken as it is
-    displayed, so it belongs to the upright image. `expected_size` is the image's (width, height).
+    displayed, so it belongs to the upright image. `expected_size` is the image's (width, height). Maps that
+    show classes as colors need a `palette`, and so do grays in three equal channels.
     LabelError for another size, colors, alpha, fractions, negative values, lossy formats, several frames, damage.
     """
     path = Path(path)
     try:
         file = read_file(path, formats=LABEL_FORMATS, max_pixels=max_pixels)
-        step = _gray_step(file, path)
+        step = 1 if palette is not None else _gray_step(file, path)
         image = upright(file)
     except ImageError as error:
         reason, advice = error.reason, error.advice
@@ -81,6 +110,8 @@ def read_labels(
             advice = "Turn it by 90 degrees: images are turned as their EXIF says, and label maps belong to these"
         is_, should = ("x".join(map(str, size)) for size in (image.size, expected_size))
         raise LabelError(path, f"is {is_} (width x height), but its image is {should}", advice)
+    if palette is not None:
+        return palette.numbers(image, path)
     labels = np.asarray(image).astype(np.int64)
     if labels.min() < 0:
         raise LabelError(path, f"has negative class numbers, down to {labels.min()}", "Write 255 for ignored pixels")
@@ -93,7 +124,8 @@ def _gray_step(file: Image.Image, path: Path) -> int:
         raise LabelError(
             path,
             f"holds {'fractions' if file.mode == 'F' else 'colors or alpha'} (mode {file.mode}), not class numbers",
-            "Convert it to one channel of class numbers, or a palette PNG",
+            "Convert it to one channel of class numbers, or a palette PNG; or give the colors of the classes: "
+            "folder:palette=FILE, a color a line, or palette=gray for grays in three equal channels",
         )
     tags = getattr(file, "tag_v2", None)
     if tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:

@@ -148,6 +148,12 @@ def _orientation(file: Image.Image) -> int:
     return orientation if orientation in _TURNS else 1
 
 
+def orientation_of(path: str | Path) -> int:
+    """How EXIF says that a file's pixels must be turned to be upright, 1 for not at all; from its header alone."""
+    with _opened(Path(path), IMAGE_FORMATS, "first", MAX_PIXELS) as file:
+        return _orientation(file)
+
+
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF orientation says; without one, or with a damaged one, as it is."""
     with _QUIET:

@@ -110,7 +110,7 @@ class Arrangement:
         if not path.is_file():
             advice = "Unpack the data set again, or write the ids into it, one a line, without suffix"
             raise DatasetError(path, "is missing; it says which images are to be scored", advice)
-        ids = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
+        ids = [line.split()[0] for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
         if not ids:
             raise DatasetError(path, "is empty; it should name the images, one a line", "Fetch it again")
         for name in ids:

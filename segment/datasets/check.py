@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from diagnostics.images import FileError
 from diagnostics.images.feed import progress_bar
+from diagnostics.images.read import orientation_of
+from diagnostics.registry import parse_spec
 from segment.datasets import open_dataset
+from segment.datasets.base import Sample
 from segment.datasets.on_disk import OnDisk
 
 # Pairs that are opened unless all are asked for. Our choice: a few seconds' work.
@@ -65,15 +70,64 @@ def check(spec: str, root: str | Path, *, every: bool = False, progress: bool = 
         problems.append(f"{len(listing.orphans)} label maps have no image: {_some(listing.orphans)}")
     whole = [n for n, pair in enumerate(pairs) if os.path.isfile(pair.mask) and os.path.isfile(pair.image)]
     chosen = whole if every else _spread(whole, SAMPLE)
+    content = Content()
     with progress_bar(f"check {spec}", len(chosen), shown=progress) as bar:
         for number in chosen:
             try:
-                dataset.read(number)
+                content.add(dataset.read(number), pairs[number].image)
             except FileError as error:
                 problems.append(str(error))
             bar.update()
     notes.append(f"opened {len(chosen)} of {len(whole)} pairs")
+    notes += content.notes(dataset)
+    problems += content.problems(dataset, rule_said="exif" in parse_spec(spec)[1])
     return Check(spec, dataset.title, len(pairs), dataset.expected, len(chosen), tuple(notes), tuple(problems))
+
+
+class Content:
+    """What the opened pairs hold: labels that occur, and images that their EXIF turns."""
+
+    def __init__(self) -> None:
+        self.labels: set[int] = set()
+        self.turned: list[str] = []
+        self.opened = 0
+
+    def add(self, sample: Sample, image: str) -> None:
+        """Counts in a pair that was opened."""
+        self.opened += 1
+        self.labels |= set(np.unique(sample.labels).tolist())
+        if orientation_of(image) != 1:
+            self.turned.append(image)
+
+    def notes(self, dataset: OnDisk) -> list[str]:
+        """Which classes occur in no label map that was opened."""
+        absent = [f"{number} ({name})" for number, name in enumerate(dataset.names) if number not in self.labels]
+        if not absent or not self.opened:
+            return []
+        return [f"in none of the {self.opened} label maps opened: class {_some(absent)}"]
+
+    def problems(self, dataset: OnDisk, *, rule_said: bool) -> list[str]:
+        """Values that look like those of another rule, and turned images without a rule of the user's."""
+        last, occurs = len(dataset.names) - 1, self.labels - {dataset.ignore}
+        problems = []
+        if occurs == {0} and dataset.ignore in self.labels and last >= 1:
+            problems.append(
+                f"all {self.opened} label maps opened hold class 0 and {dataset.ignore}, which is not scored, and "
+                f"nothing else: of binary masks {dataset.ignore} is the foreground, which would never count. Say so "
+                f"with values=0+{dataset.ignore}, or write {last} for it"
+            )
+        elif last >= 2 and dataset.exif != "fit" and occurs == set(range(1, last + 1)):
+            problems.append(
+                f"the label maps opened hold the classes 1…{last}, but nowhere class 0 ({dataset.names[0]}): if their "
+                "values count from 1, say so with first=1, and check the class names"
+            )
+        if self.turned and not rule_said and dataset.exif != "fit":
+            problems.append(
+                f"{len(self.turned)} of the {self.opened} images opened are turned by their EXIF, and it is not said "
+                f"whether their label maps are: exif=upright, or exif=stored if they belong to the pixels as they are "
+                f"stored ({_some(self.turned)})"
+            )
+        return problems
 
 
 def _missing(paths: Sequence[str], what: str, first: str) -> list[str]:

@@ -20,11 +20,12 @@ _UNKNOWN = -1
 class Codes:
     """The values that a label map may hold, each with its label; any other value is an error.
 
-    `title` says in messages what the values are.
+    `title` says in messages what the values are, `advice` what to do about others.
     """
 
     title: str
     labels: Mapping[int, int]
+    advice: str = "Check that it is the label map of this data set, and neither converted nor resized"
 
     def decode(self, raw: np.ndarray, path: str | Path) -> np.ndarray:
         """Values as read (h, w) -> labels (h, w), uint8 or, where labels go past 255, uint16.
@@ -41,7 +42,7 @@ class Codes:
             raise LabelError(
                 path,
                 f"holds the values {shown}, but should hold {self.title}: {ranges(self.labels)}",
-                "Check that it is the label map of this data set, and neither converted nor resized",
+                self.advice,
             )
         return labels.astype(np.uint8 if max(self.labels.values()) <= IGNORE else np.uint16)
 

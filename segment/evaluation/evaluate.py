@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ NOTE, WORDS = "run.json", "words.npz"
 FORMAT = 2
 # What stands for a data set that is given as a value and not by name.
 OWN = "folder"
+MOST_NAMED = 5  # classes in a warning
 
 
 class Evaluation(NamedTuple):
@@ -148,7 +150,22 @@ def evaluate(
         raise ValueError(f"none of the {job.images} images can be scored. The first: {first}")
     cells = _cells(run, total)
     write_cells(storage, cells)
+    if job.dataset_name == OWN:
+        _warn_of_absent(cells[0])
     return Evaluation(cells, dict(total.broken))
+
+
+def _warn_of_absent(cell: ResultCell) -> None:
+    """Names the classes of a user's own set that occur in no label map scored: most often maps of another rule."""
+    absent = [f"{number} ({entry['name']})" for number, entry in enumerate(cell.classes) if not entry["true"]]
+    if absent:
+        more = f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else ""
+        warnings.warn(
+            f"in none of the {cell.images['scored']} label maps scored: class {', '.join(absent[:MOST_NAMED])}{more}. "
+            "`outliers datasets check` says what they hold; values=0+255 reads binary masks, first=1 maps that count "
+            "from 1.",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diagnostics.images.image_classes import classes_of, read_classes
+from diagnostics.images.image_classes import classes_of, labels_by_image, read_classes
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,39 @@ def test_missing_images_and_unknown_classes_are_reported():
         classes_of(["a.jpg", "b.jpg"], {"a.jpg": "cat"}, ["cat"])
     with pytest.raises(ValueError, match=r"no class for the image `a\.jpg` `caat`\. Did you mean `cat`"):
         classes_of(["a.jpg"], {"a.jpg": "caat"}, ["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("images", "row"),
+    [
+        (["x/a.png", "y/a.png", "b.png"], "a.png"),
+        (["x/a.png", "y/a.png"], "a"),
+        (["a.png", "a.jpg"], "a"),
+        (["1/x/a.png", "2/x/a.png"], "x\\a.png"),
+        (["a.png", "x/a.png"], "photos/x/a.png"),
+    ],
+)
+def test_a_row_that_fits_several_images_is_refused(images, row):
+    with pytest.raises(ValueError, match="fits 2 images"):
+        labels_by_image(images, {row: "cat"})
+
+
+@pytest.mark.parametrize(
+    "row", [r"C:\photos\x\é.png", r"x\é.png", "./x/é.png", "x/é", "é.png", "x/e\u0301.png", "/data/x/e\u0301.png"]
+)
+def test_a_row_may_be_written_as_other_systems_write_it(row):
+    images = ["x/e\u0301.png", "y/f.png"]
+    assert labels_by_image(images, {row: "cat"}) == {"x/e\u0301.png": "cat"}
+    assert labels_by_image(["x/é.png", "y/f.png"], {row: "cat"}) == {"x/é.png": "cat"}
+
+
+def test_rows_that_fit_no_image_are_named():
+    with pytest.warns(UserWarning, match=r"2 of the 3 rows of `truth` fit no image: `c\.png`, `y/a\.png`"):
+        assert labels_by_image(["x/a.png"], {"c.png": "cat", "x/a.png": "dog", "y/a.png": "cat"}) == {"x/a.png": "dog"}
+
+
+def test_rows_that_disagree_about_an_image_are_refused():
+    with pytest.raises(ValueError, match=r"several classes: `cat` as `a\.png\.tif`, `dog` as"):
+        labels_by_image(["x/a.png.tif"], {"a.png.tif": "cat", "x/a.png": "dog"})
+    with pytest.raises(ValueError, match="one image two classes"):
+        labels_by_image(["x/a.png"], {"x/a.png": "cat", "x\\a.png": "dog"})
