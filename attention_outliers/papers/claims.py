@@ -24,7 +24,7 @@ CLAIMS: dict[str, Callable[[FigureInputs], list[Check]]] = {
     f"{paper}/{name}": claim for paper, module in PAPERS.items() for name, claim in module.CLAIMS.items()
 }
 
-DIGITS = 3
+DIGITS = 4
 VERDICTS = {True: "yes", False: "no", None: ""}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +13,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from attention_outliers.papers.claim import verdict
 from attention_outliers.papers.claim_maps import (
     background_share,
     first_above,
     hottest,
+    labels_of,
     likeness,
     mean_over,
     on_objects,
@@ -32,7 +35,9 @@ from attention_outliers.papers.cliptrase import claims as cliptrase
 from attention_outliers.papers.figures import PAPER_FIGURES
 from attention_outliers.papers.inputs import scenes_of
 from attention_outliers.papers.report import PaperReport, gather, walk
+from attention_outliers.papers.sc_clip.figures import steps
 from diagnostics import load_backbone
+from diagnostics.measures import UNLABELED
 from segment.datasets.shapes import NAMES
 from segment.text.features import text_features
 
@@ -136,7 +141,7 @@ def test_a_table_has_a_pair_of_columns_for_each_backbone(monkeypatch, inputs, ba
     assert list(table.columns) == [
         ("", "the paper"), (first, "seen"), (first, "as claimed"), (second, "seen"), (second, "as claimed"),
     ]  # fmt: skip
-    assert table.loc["a"].tolist() == ["near 1", 0.988, "yes", 0.988, "yes"]
+    assert table.loc["a"].tolist() == ["near 1", 0.9877, "yes", 0.9877, "yes"]
     assert table.loc["b"].tolist() == ["", "q-q", "", "", ""]
 
 
@@ -250,3 +255,29 @@ def test_lines_of_claims_have_the_number_the_paper_and_the_verdict(monkeypatch, 
     lines = claim_lines("clearclip/fig-3", replace(inputs, text=None))
     assert lines[0].startswith("the paper: X_res is near 0")
     assert "--classes" in lines[1]
+
+
+@pytest.fixture(scope="module")
+def pocket_scenes():
+    return scenes_of(3, load_backbone("pocket"))
+
+
+def test_the_steps_of_sc_clips_figure_8_have_the_auc_of_all_pairs(pocket_scenes):
+    names, same = list(steps()), []
+    cosines: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for number in range(3):
+        labels = labels_of(pocket_scenes, number).numpy()
+        pairs = np.triu_indices(len(labels), 1)
+        known = (labels != UNLABELED)[pairs[0]] & (labels != UNLABELED)[pairs[1]]
+        same.append((labels[pairs[0]] == labels[pairs[1]])[known])
+        for name, encoding in zip(names, pocket_scenes.encoded(*steps().values(), number=number), strict=True):
+            patches = encoding.patches[0].double().numpy()
+            unit = patches / np.linalg.norm(patches, axis=1, keepdims=True)
+            cosines[name].append((unit @ unit.T)[pairs][known])
+    exact = [roc_auc_score(np.concatenate(same), np.concatenate(cosines[name])) for name in names]
+    checks = {
+        check.measured.removeprefix("same-class AUC: "): check for check in CLAIMS["sc-clip/fig-8"](pocket_scenes)
+    }
+    assert [checks[name].value for name in names] == pytest.approx(exact, abs=1e-4)
+    # Each is held against the step before it; the first against the last layer.
+    assert [checks[name].holds for name in names[1:]] == [after > before for before, after in pairwise(exact)]
