@@ -249,7 +249,7 @@ def test_lines_of_claims_have_the_number_the_paper_and_the_verdict(monkeypatch, 
     assert claim_lines("clearclip/fig-2", inputs) == [
         "the paper: mIoU follows the norm of X_attn",
         f"seen with {inputs.model}, 2 images:",
-        "  a: 0.988; the paper: near 1 (not as claimed)",
+        "  a: 0.9877; the paper: near 1 (not as claimed)",
         "  b: q-q",
     ]
     lines = claim_lines("clearclip/fig-3", replace(inputs, text=None))
