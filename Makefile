@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types bench docs clean help
+.PHONY: demo test lint types mutants bench docs clean help
 
 help:
 	@echo "make demo    measure, find, purify and segment with the embedded model, into results/"
 	@echo "make test    lint, types, and all tests"
 	@echo "make docs    the documents with gallery and reference, into docs/_build/html"
+	@echo "make mutants put known faults into a copy, one at a time, and see that tests catch them"
 	@echo "make bench   time the trunk and the measures against the stock forward"
 	@echo "make clean   remove the environment and what was drawn"
 
@@ -31,6 +32,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+mutants: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run

@@ -65,6 +65,38 @@ def test_probe_takes_measures_layers_and_sizes(folder):
     assert dataset["norm"].shape[2:] == (4, 6)
 
 
+def test_the_interpolation_of_positions_is_the_one_asked_for(folder):
+    arguments = ["probe", folder / "images", "-b", "tiny", "-m", "norms", "--layers", "2", "--size", "96x64"]
+    ran(*arguments, "-o", folder / "run.zarr", "--positions", "bilinear")
+    asked = diagnostics.open_run(folder / "run.zarr")["norm"]
+    backbone = diagnostics.load_backbone("tiny")
+    for positions, equal in (("bilinear", True), (None, False)):
+        norms = [
+            backbone.trunk(
+                diagnostics.load_image(path, size="96x64", mean=backbone.mean, std=backbone.std)[None],
+                stop=2,
+                positions=positions,
+            )[0, 1:].norm(dim=-1)
+            for path in sorted((folder / "images").iterdir())
+        ]
+        expected = np.stack([norm.reshape(4, 6).numpy() for norm in norms])
+        assert np.allclose(asked[:, 0], expected, atol=1e-3) == equal
+
+
+def test_ignored_labels_take_no_part_in_the_auc_of_probe(folder):
+    for number in range(3):
+        labels = np.random.default_rng(5 + number).integers(0, 3, (4, 4)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
+        Image.fromarray(labels).save(folder / "labels" / f"{number}.png")
+        Image.fromarray(np.where(labels == 2, 255, labels).astype(np.uint8)).save(folder / f"{number}.png")
+    arguments = ["probe", folder / "images", "-b", "tiny", "-m", "auc", "--labels", folder / "labels"]
+    ran(*arguments, "--ignore", "2", "-o", folder / "run.zarr")
+    unlabeled = [np.asarray(Image.open(folder / f"{number}.png")) for number in range(3)]
+    expected = diagnostics.probe(
+        diagnostics.load_backbone("tiny"), folder / "images", labels=unlabeled, measures=["auc"]
+    )
+    np.testing.assert_array_equal(diagnostics.open_run(folder / "run.zarr")["auc"], expected["auc"])
+
+
 def test_plots_come_as_png_and_pdf_whatever_the_images_are_called(folder):
     ran(
         "probe", folder / "images" / "0.png", "-b", "tiny", "-m", "norms", "-o", folder / "run.zarr",

@@ -167,6 +167,32 @@ def test_the_python_of_the_document_runs(folder, monkeypatch):
     assert set(table["planted"]) == {0, 2, 5}
 
 
+def test_ignored_labels_and_background_are_those_of_every_table(folder):
+    """Three classes, one of them ignored, another background: purification and locations as from Python."""
+    for number in range(3):
+        labels = np.random.default_rng(10 + number).integers(0, 3, (4, 4)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
+        Image.fromarray(labels).save(folder / "labels" / f"{number}.png")
+    ran(
+        folder, "-b", "tiny", "-d", "norm-topk:count=3", "--layers", "3", "--purify", "norm-topk:count=3",
+        "--purifiers", "zero", "--no-stability", "--no-plots", "--labels", folder / "labels", "--ignore", "1",
+        "--background", "2",
+    )  # fmt: skip
+    model, tables = load_backbone("tiny"), tables_of(folder)
+    settings = {"detector": "norm-topk:count=3", "purifiers": ["zero"], "layers": [3], "labels": folder / "labels"}
+    expected = purification_table(model, folder / "images", **settings, ignore=(1,))
+    columns = ["auc_before", "auc_after", "delta_auc", "delta_auc_last"]
+    pd.testing.assert_frame_equal(tables["purification"][columns], expected[columns])
+    default = purification_table(model, folder / "images", **settings)
+    assert (expected["auc_before"] - default["auc_before"]).abs().min() > 1e-3
+    patches = np.stack([np.asarray(Image.open(folder / "labels" / f"{n}.png"))[::16, ::16] for n in range(3)])
+    marked = score_images(model, folder / "images", ["norm-topk:count=3"], layers=[3])["marked"].values[0, :, 0]
+    labeled = marked & (patches != 1)
+    row = tables["location"].iloc[0]
+    assert row["labeled"] == labeled.sum()
+    assert row["background"] == pytest.approx((labeled & (patches == 2)).sum() / labeled.sum())
+    assert row["background_all"] == pytest.approx((patches == 2).sum() / (patches != 1).sum())
+
+
 def test_what_was_left_out_is_reported_at_the_end(folder):
     (folder / "images" / "bad.png").write_bytes(b"no image")
     (folder / "labels" / "1.png").unlink()

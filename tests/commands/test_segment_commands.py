@@ -13,8 +13,12 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from attention_outliers.commands.main import app
+from diagnostics import load_backbone
 from diagnostics.images import load_image
+from segment.datasets.shapes import NAMES
 from segment.encoders.encode_many import encode_many
+from segment.segmenter import Segmenter
+from segment.text.features import text_features
 
 runner = CliRunner()
 
@@ -53,6 +57,27 @@ def test_segment_writes_label_maps_overlays_descriptions_and_a_sheet(folder):
     assert (folder / "out" / "clip" / "0.overlay.png").exists()
     assert (folder / "out" / "sheets" / "1.png").exists()
     assert "mean share of the pixels over 2 images" in output
+
+
+def test_positions_asked_for_are_those_of_every_method(folder):
+    """Label maps as from the same method with the interpolation as its own setting, which the default is not."""
+    words = ", ".join(NAMES)
+    asked = ("segment", folder / "in", "--classes", words, "-b", "tiny", "--method", "clip,clearclip")
+    ran(*asked, "--templates", "plain", "--windows", "whole", "--size", "native", "--positions", "bilinear",
+        "--out", folder / "out", "--no-overlays")  # fmt: skip
+    backbone = load_backbone("tiny")
+    text = text_features(backbone, words, "plain", progress=False)
+    for method in ("clip", "clearclip"):
+        for number in range(2):
+            with Image.open(folder / "out" / method / f"{number}.labels.png") as image:
+                labels = np.asarray(image)
+            photo = folder / "in" / f"{number}.png"
+            specs = [f"{method}:positions=bilinear", method]
+            (expected,), (default,) = (
+                Segmenter(backbone, spec, text, windows="whole", size="native")([photo]) for spec in specs
+            )
+            assert np.array_equal(labels, expected.labels)
+            assert (expected.labels != default.labels).any()
 
 
 def test_segment_given_again_does_nothing_and_other_settings_are_refused(folder):

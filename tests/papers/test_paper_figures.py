@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from attention_outliers.commands.main import app
@@ -23,6 +25,7 @@ from attention_outliers.papers.names import method_name
 from attention_outliers.papers.sc_clip.figures import STEP_ROWS, adjusted, same_class_curves, steps
 from diagnostics import load_backbone
 from diagnostics.detectors.relative_norm import RelativeNorm
+from diagnostics.images.label_maps import patch_labels_at
 from figures.look import VERMILION
 from figures.maps.one_image import as_rgb
 from figures.maps.score_maps import outline
@@ -294,7 +297,9 @@ def test_adjusted_attention_is_equation_6(inputs):
     block = inputs.backbone.blocks[-1]
     with torch.no_grad():
         keys = block.qkv(parts.patches).k[0].double()  # (H, N, d)
-    for patch in (0, 7, 20):
+    unlike = int(similar.amin(dim=1).argmin())
+    assert similar[unlike].min() < -0.1, "some patch is unlike another, which the gate leaves out"
+    for patch in (0, 7, 20, unlike):
         rows = []
         for head in keys:
             products = torch.stack([head[patch] @ other for other in head]) / head.shape[-1] ** 0.5
@@ -384,3 +389,45 @@ def test_the_command_prints_what_is_seen_beside_what_the_paper_says(tmp_path):
     assert f"largest value of X_res, first layer: {first:.3g}" in result.output
     met = "as claimed" if last / first >= 10 else "not as claimed"
     assert f"the last over the first: {last / first:.3g}; the paper: about 90 (CLIP) ({met})" in result.output
+
+
+@pytest.mark.parametrize(
+    "depth, layers", [(12, [1, 5, 8, 9, 12]), (24, [2, 10, 16, 18, 24]), (6, [1, 2, 4, 6]), (40, [3, 17, 27, 30, 40])]
+)
+def test_layers_of_a_paper_of_twelve_blocks_move_with_the_depth(depth, layers, inputs):
+    assert replace(inputs, backbone=load_backbone(f"tiny:depth={depth}")).layers(1, 5, 8, 9, 12) == layers
+
+
+def test_curves_of_sc_clip_figure_8_pool_the_pairs_of_all_images_but_not_ignored_ones(inputs):
+    """scikit-learn's AUC of all pairs of both images in one list, from a forward of each."""
+    first, second = (labels.copy() for labels in inputs.labels)
+    first[:70], second[:, 90:] = 15, 15
+    changed = replace(inputs, labels=(first, second), ignore=15)
+    ((_, (fpr, tpr)),) = same_class_curves(changed, {}, ["last"]).items()
+    scores, truths = [], []
+    for number, labels in enumerate((first, second)):
+        patches = inputs.backbone.trunk(inputs.tensor(number))[0, 1:].double()
+        known = patch_labels_at(labels, (96, 96), inputs.backbone.patch_size, ignore=())[0].numpy()
+        for i, j in itertools.combinations(np.flatnonzero(known != 15), 2):
+            scores.append(torch.cosine_similarity(patches[i], patches[j], dim=0).item())
+            truths.append(known[i] == known[j])
+    assert len(scores) < 2 * 36 * 35 / 2
+    area = float((np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2).sum())
+    assert area == pytest.approx(roc_auc_score(truths, scores), abs=2e-4)
+
+
+def test_scores_of_a_figure_leave_out_pixels_of_the_ignored_label(inputs):
+    """mIoU by hand from the label maps of both images, the largest class ignored."""
+    ignored = int(np.bincount(inputs.labels[0].ravel()).argmax())
+    changed = replace(inputs, ignore=ignored)
+    (score,) = changed.scored(["clearclip"]).values()
+    maps = [inputs.label_maps("clearclip", number=number)["clearclip"] for number in range(2)]
+    truth, answers = (np.concatenate([part.ravel() for part in parts]) for parts in (inputs.labels, maps))
+    truth, answers = truth[truth != ignored], answers[truth != ignored]
+    shares = []
+    for number in range(len(NAMES)):
+        union = ((truth == number) | (answers == number)).sum()
+        if union:
+            shares.append(((truth == number) & (answers == number)).sum() / union)
+    assert score == pytest.approx(100 * np.mean(shares))
+    assert changed.scored(["clearclip"]) != replace(inputs, ignore=255).scored(["clearclip"])

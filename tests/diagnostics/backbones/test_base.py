@@ -81,6 +81,12 @@ def test_gradients_reach_the_image_though_the_weights_are_frozen(spec, images):
     assert all(weight.grad is None for weight in backbone.model.parameters())
 
 
+def test_positions_named_for_a_pass_are_those_of_a_backbone_loaded_with_them(tiny, images):
+    bilinear = load_backbone("tiny", positions="bilinear").trunk(images, stop=2)
+    torch.testing.assert_close(tiny.trunk(images, stop=2, positions="bilinear"), bilinear)
+    assert (tiny.trunk(images, stop=2) - bilinear).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 4, 64, 64), (1, 64, 64, 3)])
 def test_what_is_no_batch_of_images_is_refused(tiny, shape):
     with pytest.raises(ValueError, match=r"shape \(B, 3, h, w\); got"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -157,6 +159,28 @@ def test_places_depend_on_seed_and_image_alone(tiny, images):
     assert torch.equal(edit.places[0], planted_places(layout, 4, clustered=False, seed=(0, 5)))
     other = planted_places(layout, 4, clustered=False, seed=(1, 5))
     assert not torch.equal(edit.places[0], other)
+
+
+def test_the_seed_of_an_edit_moves_its_places(tiny, images):
+    edit = EDITS["plant"](vector=channel_vector(48, (3,), 9.0), images=(5, 0), seed=2)
+    tiny.trunk(images, tap=edit)
+    for places, number in zip(edit.places, (5, 0), strict=True):
+        assert torch.equal(places, planted_places(tiny.layout(images), 4, clustered=False, seed=(2, number)))
+
+
+@pytest.mark.parametrize("grid", [Grid(3, 16), Grid(16, 3), Grid(7, 9)])
+def test_a_cluster_holds_the_patches_nearest_to_its_middle(grid):
+    """By a plain loop: for some planted patch no other is nearer than the planted ones."""
+    for number in range(10):
+        places = planted_places(Layout(1, grid), 6, clustered=True, seed=(0, number)).reshape(tuple(grid)).tolist()
+        every = [(row, col) for row in range(grid.rows) for col in range(grid.cols)]
+        inside = [place for place in every if places[place[0]][place[1]]]
+        outside = [place for place in every if place not in inside]
+
+        assert any(
+            max(math.dist(middle, place) for place in inside) <= min(math.dist(middle, place) for place in outside)
+            for middle in inside
+        )
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 9, 35, 48])

@@ -15,9 +15,11 @@ def test_all_comes_in_order_and_no_more_is_begun_than_threads_ahead():
             begun.append(number)
         return number**2
 
+    results = []
     for number, found in read_ahead(range(20), work, 3):
-        assert found == number**2
+        results.append((number, found))
         assert len(begun) <= number + 4
+    assert results == [(number, number**2) for number in range(20)]
     assert sorted(begun) == list(range(20))
 
 

@@ -45,8 +45,9 @@ def test_a_class_token_that_is_missing_or_of_another_shape_is_refused():
 
 
 def test_the_image_mean_is_that_of_unmarked_patches():
-    cleaned = ImageMean()(column(1, 900, 2, 6, -900), marks(1, 4), LINE)
-    assert cleaned.flatten().tolist() == [1, 3, 2, 6, 3]
+    patches = torch.cat([column(1, 900, 2, 6, -300), column(70, 8, 20, 5, 9)])
+    cleaned = ImageMean()(patches, torch.cat([marks(1, 4), marks(0)]), LINE)
+    assert cleaned[..., 0].tolist() == [[1, 3, 2, 6, 3], [10.5, 8, 20, 5, 9]]
 
 
 def test_only_dominant_channels_are_clipped_and_keep_their_sign():

@@ -222,6 +222,27 @@ def test_the_auc_is_that_of_scikit_learn(tiny, folder):
     assert roc.sel(rate="fpr")[0].item() == roc.sel(rate="tpr")[0].item() == 1
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_every_pair_weighs_the_same_in_the_pooled_auc_whatever_its_image(tiny, batch):
+    """Images of 4, 24 and 60 patches with other shares of labels: scikit-learn's AUC of all their pairs in one list."""
+    generator = np.random.default_rng(1)
+    grids = [(2, 2), (4, 6), (10, 6), (2, 2), (4, 6)]
+    photos = [generator.integers(0, 256, (16 * rows, 16 * cols, 3), dtype=np.uint8) for rows, cols in grids]
+    patch_labels = [generator.choice([0, 1, 7], size, p=[0.6, 0.3, 0.1]) for size in grids]
+    maps = [labels.repeat(16, 0).repeat(16, 1) for labels in patch_labels]
+    dataset = probe(tiny, photos, labels=maps, measures=["auc"], layers=[4, 9], size="native", batch=batch, ignore=(7,))
+    for layer in (4, 9):
+        scores, truths = [], []
+        for photo, labels in zip(photos, patch_labels, strict=True):
+            image = load_image(photo, size="native", mean=tiny.mean, std=tiny.std)[None]
+            patches = tiny.trunk(image, stop=layer)[0, 1:].double()[torch.from_numpy(labels.reshape(-1) != 7)]
+            known = labels.reshape(-1)[labels.reshape(-1) != 7]
+            for i, j in itertools.combinations(range(len(patches)), 2):
+                scores.append(torch.cosine_similarity(patches[i], patches[j], dim=0).item())
+                truths.append(known[i] == known[j])
+        assert dataset["auc_pooled"].sel(layer=layer).item() == pytest.approx(roc_auc_score(truths, scores), abs=1e-4)
+
+
 def test_labels_may_be_arrays(tiny, folder):
     from_files = probe(tiny, folder / "images", labels=folder / "labels", measures=["auc"])
     arrays = [np.asarray(Image.open(folder / "labels" / f"{number}.png")) for number in range(5)]

@@ -363,3 +363,16 @@ def test_a_detector_of_ones_own_does_what_its_spec_does(tiny, photos, table):
     by_spec = table_of(tiny, photos, **wanted).drop(columns="detector", errors="ignore")
     by_object = table_of(tiny, photos, detector=DETECTORS.build(DETECTOR), **wanted)
     pd.testing.assert_frame_equal(by_object.drop(columns="detector", errors="ignore"), by_spec)
+
+
+def test_ignored_labels_take_no_part_in_the_auc(tiny, photos, maps):
+    """The same as maps in which those pixels have the label that is ignored by default."""
+    three = [labels.copy() for labels in maps]
+    for number, labels in enumerate(three):
+        labels[48 - 16 * (number % 2) :, : 32 + 16 * number] = 4
+    wanted = {"purifiers": ["zero"], "layers": [LAYER]}
+    ignored = table_of(tiny, photos, labels=three, ignore=(4, 255), **wanted)
+    unlabeled = table_of(tiny, photos, labels=[np.where(labels == 4, 255, labels) for labels in three], **wanted)
+    pd.testing.assert_frame_equal(ignored, unlabeled)
+    everything = table_of(tiny, photos, labels=three, **wanted)
+    assert (ignored["auc_before"] - everything["auc_before"]).abs().min() > 1e-3

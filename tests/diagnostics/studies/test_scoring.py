@@ -20,6 +20,7 @@ from diagnostics.detectors.lof import LocalOutlierFactor
 from diagnostics.detectors.received_attention import ReceivedAttention
 from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.edits import EDITS, channel_vector
+from diagnostics.edits.plant import planted_places
 from diagnostics.images import load_image
 from diagnostics.registry import UnknownName
 from diagnostics.studies.agreement import agreement_table
@@ -76,6 +77,27 @@ def test_planted_places_come_with_the_scores(tiny, images):
     assert np.array_equal(scores["marked"].sel(layer=6, detector="relative-norm"), scores["planted"])
     again = score_images(tiny, images[1:], ["relative-norm"], layers=[6], plant=plant, size="64")
     assert np.array_equal(again["planted"][0], scores["planted"][0]), "places follow the image's number"
+
+
+def test_planted_places_go_by_the_number_of_the_image_in_every_batch_and_size(tiny):
+    """Five images of two sizes in batches of two: what a forward of each image alone changes, planted as its number."""
+    shapes = [(64, 96), (96, 64), (64, 96), (64, 96), (96, 64)]
+    photos = [np.random.default_rng(n).integers(0, 256, (*shape, 3), dtype=np.uint8) for n, shape in enumerate(shapes)]
+    plant = EDITS["plant"](vector=channel_vector(48, (3,), 300.0), layers=(6,), count=3, seed=5)
+    scores = score_images(tiny, photos, ["relative-norm"], layers=[6], plant=plant, size="native", batch=2)
+    every = []
+    for number, (photo, shape) in enumerate(zip(photos, shapes, strict=True)):
+        image = load_image(photo, size="native", mean=tiny.mean, std=tiny.std)[None]
+        change = tiny.trunk(image, stop=6, tap=replace(plant, images=(number,))) - tiny.trunk(image, stop=6)
+        rows, cols = shape[0] // 16, shape[1] // 16
+        changed = (change[0, 1:].abs().amax(dim=-1) > 100).reshape(rows, cols).numpy()
+        by_number = planted_places(tiny.layout(image), 3, clustered=False, seed=(5, number)).reshape(rows, cols)
+        assert changed.sum() == 3
+        assert np.array_equal(changed, by_number)
+        assert np.array_equal(scores["planted"][number, :rows, :cols], changed)
+        assert scores["planted"][number].sum() == 3
+        every.append(changed.reshape(-1).tobytes())
+    assert len(set(every)) == 5, "no two images have the same places"
 
 
 def test_images_of_several_shapes_have_their_own_patches(tiny):
@@ -156,6 +178,51 @@ def test_agreement_by_hand():
     assert list(alone.columns) == list(nobody.columns)
 
 
+def test_jaccard_is_that_of_the_tokens_of_all_images_together():
+    """Images with very different numbers of marks, by Python's own sets of (image, row, col)."""
+    first = {(0, r, c) for r in range(3) for c in range(4)} | {(1, 0, 0), (2, 1, 2)}
+    second = {(0, r, c) for r in range(3) for c in range(3)} | {(1, 2, 3), (2, 0, 1), (2, 1, 2)}
+    marked = np.zeros((2, 3, 1, 3, 4), bool)
+    for detector, places in enumerate((first, second)):
+        for image, row, col in places:
+            marked[detector, image, 0, row, col] = True
+    score = np.random.default_rng(0).random(marked.shape)
+    table = agreement_table(made(score, marked, ["a", "b"]))
+    assert table["jaccard"].item() == pytest.approx(len(first & second) / len(first | second))
+    of_images = [
+        len({p for p in first & second if p[0] == n}) / len({p for p in first | second if p[0] == n}) for n in range(3)
+    ]
+    assert abs(np.mean(of_images) - table["jaccard"].item()) > 0.1
+
+
+def test_patches_outside_the_image_count_in_no_rate():
+    """Marks and truth outside the second, smaller image and at natural outliers; rates by a plain loop inside."""
+    generator = np.random.default_rng(3)
+    score, truth = generator.random((1, 2, 1, 3, 4)), generator.random((2, 3, 4)) < 0.4
+    inside = np.ones((2, 3, 4), bool)
+    inside[0, 0, 1] = inside[1, 2] = inside[1, :, 3] = False
+    truth[1, 2, 0], score[0, 1, 0, 2, 0] = True, 0.99
+    scores = made(score, score > 0.5, ["a"])
+    scores["inside"] = (("image", "row", "col"), inside)
+    planted = xr.DataArray(truth, dims=("image", "row", "col"))
+    hits = marks = outliers = 0
+    for place in np.ndindex(2, 3, 4):
+        if inside[place]:
+            marked = score[0, place[0], 0, place[1], place[2]] > 0.5
+            hits, marks, outliers = hits + (marked and truth[place]), marks + marked, outliers + truth[place]
+    table = threshold_table(scores, thresholds=[0.5], truth=planted)
+    for row in table.itertuples():
+        assert row.precision == pytest.approx(hits / marks)
+        assert row.recall == pytest.approx(hits / outliers)
+        assert row.f1 == pytest.approx(2 * hits / (marks + outliers))
+    row = truth_table(scores, planted).iloc[0]
+    assert (row["own_precision"], row["own_recall"]) == pytest.approx((hits / marks, hits / outliers))
+    assert row["outliers"] == outliers
+    assert row["auc"] == pytest.approx(roc_auc_score(truth[inside], score[0, :, 0][inside].astype(np.float32)))
+    everything = threshold_table(made(score, score > 0.5, ["a"]), thresholds=[0.5], truth=planted)
+    assert (everything["precision"] - table["precision"]).abs().min() > 0.01
+
+
 def test_truth_is_judged_as_scikit_learn_does():
     generator = np.random.default_rng(0)
     real = generator.random((3, 4, 5)) < 0.2
@@ -202,6 +269,29 @@ def test_lof_goes_blind_once_a_cluster_exceeds_its_neighbors():
     assert found[10][0] > 0.95
     assert found[35][0] < 0.7
     assert found[10][1] == found[35][1] == 1
+
+
+def test_natural_outliers_are_not_judged_beside_planted_ones(half_plain):
+    """Natural ones: norms above three times the median in a forward of each image alone, at any of the layers."""
+    backbone = load_backbone("tiny:outliers=true")
+    (plant, scores), (_, more) = planted_scores(
+        backbone, half_plain, ["relative-norm"], [2, 5], layers=[6, 8], size="native", batch=2
+    )
+    left_out = 0
+    for number, photo in enumerate(half_plain):
+        image = load_image(photo, size="native", mean=backbone.mean, std=backbone.std)[None]
+        grid = tuple(backbone.layout(image).grid)
+        natural = np.zeros(grid, bool)
+        for layer in (6, 8):
+            norms = backbone.trunk(image, stop=layer)[0, 1:].norm(dim=-1).numpy().reshape(grid)
+            natural |= norms > 3 * np.median(norms)
+        for planted in (scores, more):
+            patches = planted.isel(image=number, row=slice(grid[0]), col=slice(grid[1]))
+            assert np.array_equal(patches["inside"], ~natural | patches["planted"].values)
+            left_out += int((~patches["inside"]).sum())
+    assert left_out > 0
+    assert plant.count == 2
+    assert truth_table(more, more["planted"])["own_precision"].tolist() == [1, 1]
 
 
 def test_compare_gives_one_row_for_each_detector_layer_and_threshold(tiny, images):

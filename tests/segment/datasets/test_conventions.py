@@ -84,6 +84,19 @@ def test_cliptrase_has_the_background_of_context_last(miniature):
     assert (found[0], found[1], found[59]) == ("background", "aeroplane", "wood")
 
 
+def test_context59_leaves_the_background_out_and_begins_with_the_first_class(miniature):
+    mini = miniature("context59")
+    data = open_dataset("context59", mini.root)
+    assert (len(data.names), data.background) == (59, None)
+    named = names_of_values(data, mini)
+    assert named.keys() == {1, 59, 3, 17, 40}, "0 is not scored"
+    assert (named[1], named[59]) == ("aeroplane", "wood")
+    for sample in data:
+        raw = mini.raw[sample.name]
+        assert np.array_equal(sample.labels[raw > 0], raw[raw > 0] - 1)
+        assert (sample.labels[raw == 0] == data.ignore).all()
+
+
 def test_copies_moved_down_by_one_give_the_same_voc20(empty):
     empty.image("images_detectron2/val/a.jpg")
     empty.mask("annotations_detectron2/val/a.png", "a", {0, 19, 255})

@@ -41,6 +41,15 @@ def test_the_matrix_equals_scikit_learns(maps):
     assert np.array_equal(confusion_matrix(predicted, truth, CLASSES), expected)
 
 
+def test_every_ignored_label_counts_nowhere(maps):
+    predicted, truth = maps
+    truth = np.where(truth == 2, 77, truth)
+    for ignore in ((77, 255), (255, 77), (77, 0, 255)):
+        kept = ~np.isin(truth, ignore)
+        expected = sklearn_confusion(truth[kept], predicted[kept], labels=range(CLASSES))
+        assert np.array_equal(confusion_matrix(predicted, truth, CLASSES, ignore=ignore), expected)
+
+
 def test_unscored_pixels_count_nowhere(maps):
     predicted, truth = maps
     predicted = predicted.copy()
@@ -132,11 +141,17 @@ def test_boundary_iou_of_a_map_with_itself_is_one(maps):
 
 
 def test_matching_finds_the_best_of_all_permutations():
-    matrix = np.random.default_rng(2).integers(0, 100, (4, 4))
-    best = max(itertools.permutations(range(4)), key=lambda order: sum(matrix[c, k] for k, c in enumerate(order)))
-    assert best_matching(matrix).tolist() == list(best)
-    assert np.trace(matched(matrix)) == sum(matrix[c, k] for k, c in enumerate(best))
-    assert matched(matrix).sum() == matrix.sum()
+    back_and_forth = 0
+    for seed in range(8):
+        matrix = np.random.default_rng(seed).integers(0, 100, (5, 5))
+        best = max(
+            itertools.permutations(range(5)), key=lambda order, of=matrix: sum(of[c, k] for k, c in enumerate(order))
+        )
+        assert best_matching(matrix).tolist() == list(best)
+        assert np.trace(matched(matrix)) == sum(matrix[c, k] for k, c in enumerate(best))
+        assert matched(matrix).sum() == matrix.sum()
+        back_and_forth += all(best[best[k]] == k for k in range(5))
+    assert back_and_forth < 8, "some matching is not its own inverse, so that rows and columns can't be mixed up"
 
 
 def test_more_clusters_than_classes_are_refused():
