@@ -154,7 +154,7 @@ def _second_models(part: Any) -> list[str]:
     found = []
     for entry in dataclasses.fields(part):
         value = getattr(part, entry.name)
-        if entry.name == "vfm" and value != SELF:
+        if entry.name == "vfm" and value not in (None, SELF):
             found.append(re.sub(r"^([^:()]+)\((.*)\)$", r"\1:\2", value))
         elif isinstance(part, SamMasks) and entry.name == "model":
             found.append(f"hf-hub:{value}")

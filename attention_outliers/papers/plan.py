@@ -59,7 +59,7 @@ class Choice:
         spec = place.row.method
         if not self.offline or parse_spec(spec)[0] not in METHODS:
             return spec
-        if "vfm" in METHODS.build(spec).settings() and "vfm" not in parse_spec(spec)[1]:
+        if METHODS.build(spec).settings().get("vfm") is not None and "vfm" not in parse_spec(spec)[1]:
             return f"{spec}{',' if ':' in spec else ':'}vfm=self"
         return _SECOND.sub("vfm=self", spec)
 

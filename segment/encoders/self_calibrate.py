@@ -21,11 +21,12 @@ from diagnostics.taps import resolve_layer
 from segment.encoders.fusion import aggregate, apply_attention, masked_softmax, similarity, thresholded
 from segment.encoders.kernels import check_kernel, kernel_mix, kernel_terms
 from segment.encoders.purification import find_outliers, purification_needs, purification_unsupported_reason
+from segment.encoders.second_backbone import SecondBackbone, onto_grid
 from segment.method import Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 DepthRule = Literal["line", "fixed"]
 Terms = Literal["mean", "sum"]
-SecondBranch = Literal["full", "similarity", "direct", "none"]
+SecondBranch = Literal["full", "similarity", "direct", "dual-path", "none"]
 
 # Layers at 12 and at 24 blocks: SC-CLIP, arXiv:2411.15869, Sec 4.3 and supplement, Sec 6.
 PRE, POST, FUSE_FROM, FUSE_TO = (9, 17), (4, 7), (4, 9), (10, 20)
@@ -67,8 +68,12 @@ class SelfCalibrated(Encoder):
        class token of layer L-1.
     4. Second branch, from the sum of the layers `fuse_from`…`fuse_to` in steps of `fuse_step`: through the same
        attention (`full`), through softmax(S') alone (`similarity`), added as it is (`direct`), or `none`; with
-       `class_share` of the summed class token. Added to the first.
+       `class_share` of the summed class token. `dual-path`: each of these blocks is a decoder by itself, its input
+       through its own weights with the attention of step 3, and their outputs are summed. Added to the first.
     5. With `post`, means weighted by the cosine of `post_layer`, entries below `beta` 0.
+
+    `vfm` names a second backbone (`self` is the first one) whose last features stand for `pre_layer` and `post_layer`
+    in every similarity, read at the first one's patch centers.
 
     Layers that are None follow `layer_at` and `depth_rule`. A model without a class token does without its share.
     The encoding's class token is that of layer L-1. Extras: `outliers` (B, N), which were purified, and `affinity`
@@ -99,6 +104,7 @@ class SelfCalibrated(Encoder):
     fuse_from: int | None = None
     fuse_to: int | None = None
     fuse_step: int = 1
+    vfm: str | None = None
     class_share: float = 0.3  # SuleBai/SC-CLIP 0417ba9; its setting for L/14 is 0.1
     depth_rule: DepthRule = "line"
 
@@ -138,8 +144,12 @@ class SelfCalibrated(Encoder):
 
     def needs(self, depth: int) -> list[TapSite]:
         plan = self.plan(depth)
-        layers = [-2, *plan.fused, *([plan.pre] if self._compares else []), *([plan.post] if self.post else [])]
-        places: list[TapSite] = [("block_out", layer) for layer in layers]
+        # The dual path reads what enters the fused blocks.
+        fused = [layer - 1 for layer in plan.fused] if self.second_branch == "dual-path" else plan.fused
+        similar = [*([plan.pre] if self._compares else []), *([plan.post] if self.post else [])]
+        other = self._other
+        places: list[TapSite] = [("block_out", layer) for layer in (-2, *fused, *(similar if other is None else ()))]
+        places += other.needs(depth) if other is not None else []
         return (
             places
             if self._keeps
@@ -166,11 +176,9 @@ class SelfCalibrated(Encoder):
         mask = self._outliers(activations)
         extras = {"outliers": mask}
         patches = self._purified(activations, -2, mask)
-        weights = None
+        weights, others = None, self._other_patches(activations)
         if self._compares:
-            affinity = similarity(
-                self._purified(activations, plan.pre, mask) if self.purify_pre else activations.patches(plan.pre)
-            )
+            affinity = similarity(self._compared(activations, plan.pre, mask) if others is None else others)
             similar = thresholded(affinity, self.beta)
             extras["affinity"] = affinity
             if self._gates:
@@ -181,12 +189,33 @@ class SelfCalibrated(Encoder):
                 patches = aggregate(similar, patches)
         class_token = activations.class_token(-2)
         result = self._attended(block, patches, weights, class_token)
-        if plan.fused:
+        if plan.fused and self.second_branch == "dual-path":
+            result = result + self._dual_path(activations, plan.fused, weights)
+        elif plan.fused:
             result = result + self._second(block, _summed(activations, plan.fused), layout, weights)
         if self.post:
             # Both branches at once: the released codes aggregate one after the other and add, which is the same.
-            result = aggregate(thresholded(similarity(activations.patches(plan.post)), self.beta), result)
+            deep = activations.patches(plan.post) if others is None else others
+            result = aggregate(thresholded(similarity(deep), self.beta), result)
         return encoding(activations, result, class_token=class_token, extras=extras)
+
+    @property
+    def _other(self) -> SecondBackbone | None:
+        """The second backbone of `vfm`, where there is one that anything is compared by."""
+        if self.vfm is None or not (self._compares or self.post):
+            return None
+        # DINO's own interpolation of positions, as in ProxyCLIP.
+        return SecondBackbone(spec=self.vfm, positions="bicubic-offset", detector=LofRelease(), purifier=Keep())
+
+    def _other_patches(self, activations: Activations) -> Tensor | None:
+        """Features of the second backbone at the first one's patches: (B, N, D'); None without one."""
+        if self._other is None:
+            return None
+        second = self._other.activations(activations)
+        return onto_grid(self._other.features(second), second, activations)
+
+    def _compared(self, activations: Activations, layer: int, mask: Tensor) -> Tensor:
+        return self._purified(activations, layer, mask) if self.purify_pre else activations.patches(layer)
 
     @property
     def _keeps(self) -> bool:
@@ -231,6 +260,16 @@ class SelfCalibrated(Encoder):
         if self.terms == "mean":
             mixed = mixed / (len(kernel_terms(self.kernel)) + self.similarity_weight)
         return self._with_class(block.merge_heads(mixed, heads.normed), class_token)
+
+    def _dual_path(self, activations: Activations, layers: tuple[int, ...], weights: Tensor | None) -> Tensor:
+        """The sum of what each of some blocks gives as a decoder: (B, N, D).
+
+        SC-CLIP, Sec 4.4: CLIP Surgery's path, «modifying each layer as a decoder and summing up at the end»; that it
+        is modified as the last one is, and that the first branch is added, is our choice.
+        """
+        blocks = activations.backbone.blocks
+        parts = [self._attended(blocks[layer - 1], activations.patches(layer - 1), weights, None) for layer in layers]
+        return torch.stack(parts).sum(dim=0)
 
     def _second(self, block: Block, fused: Tensor, layout: Layout, weights: Tensor | None) -> Tensor:
         """What the second branch adds, from the summed layers: (B, T, D) -> (B, N, D)."""

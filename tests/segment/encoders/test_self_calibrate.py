@@ -248,6 +248,51 @@ def test_every_patch_gets_its_share_of_both_class_tokens(tiny, images):
     torch.testing.assert_close(with_share - without, 0.5 * class_tokens[:, None].expand_as(without), atol=1e-4, rtol=0)
 
 
+def test_the_dual_path_adds_each_block_as_a_decoder(images):
+    settings = {"pre": False, "post": False, "purifier": Keep(), "class_share": 0.0, "similarity_weight": 0.0}
+    backbone = load_backbone("tiny")
+    backbone.project = lambda tokens: tokens  # type: ignore[method-assign]
+    dual = SelfCalibrated(second_branch="dual-path", fuse_from=5, fuse_to=9, fuse_step=4, **settings)
+    expected = encoded(backbone, images, SelfCalibrated(second_branch="none", **settings)).patches
+    with torch.no_grad():
+        recorder = Recorder("block_out", layers=[4, 8])
+        backbone.trunk(images, tap=recorder, positions="bicubic-offset")
+        for layer in (5, 9):
+            block = backbone.blocks[layer - 1]
+            heads = block.qkv(backbone.layout(images).patches(recorder.recording["block_out", layer - 1]))
+            weights = torch.softmax(heads.k @ heads.k.mT / heads.k.shape[-1] ** 0.5, dim=-1)
+            expected = expected + block.merge_heads(weights @ heads.v, heads.normed)
+    torch.testing.assert_close(encoded(backbone, images, dual).patches, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("where", ["pre", "post", "both"])
+def test_the_similarity_of_a_second_backbone_stands_for_that_of_the_layers(images, where):
+    switches = {"pre": where != "post", "post": where != "pre"}
+    settings = {"purifier": Keep(), "class_share": 0.0, "similarity_weight": 0.0, "second_branch": "none", "beta": 0.2}
+    backbone, second = load_backbone("tiny"), load_backbone("tiny:seed=3")
+    backbone.project = lambda tokens: tokens  # type: ignore[method-assign]
+    found = encoded(backbone, images, SelfCalibrated(vfm="tiny(seed=3)", **switches, **settings)).patches
+    with torch.no_grad():
+        layout = backbone.layout(images)
+        deep = layout.patches(second.project(second.trunk(images, positions="bicubic-offset"))).double()
+        unit = deep / deep.norm(dim=-1, keepdim=True)
+        cosines = unit @ unit.mT
+        kept = torch.where(cosines < 0.2, 0.0, cosines)
+        means = kept / (kept.sum(dim=-1, keepdim=True) + 1e-6)
+        recorder = Recorder("block_out", layers=[11])
+        backbone.trunk(images, tap=recorder, positions="bicubic-offset")
+        patches = layout.patches(recorder.recording["block_out", 11])
+        patches = (means @ patches.double()).float() if switches["pre"] else patches
+        heads = backbone.blocks[-1].qkv(patches)
+        weights = torch.softmax(heads.k @ heads.k.mT / heads.k.shape[-1] ** 0.5, dim=-1)
+        expected = backbone.blocks[-1].merge_heads(weights @ heads.v, heads.normed)
+        expected = (means @ expected.double()).float() if switches["post"] else expected
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(
+        found, encoded(backbone, images, SelfCalibrated(**switches, **settings)).patches, atol=1e-2
+    )
+
+
 def test_the_direct_second_branch_adds_the_layers_themselves(images):
     settings = {"pre": False, "post": False, "purifier": Keep(), "class_share": 0.0}
     backbone = load_backbone("tiny")
@@ -399,7 +444,7 @@ def test_in_bf16_features_point_the_same_way(tiny, images):
         ("sc-clip:fuse_step=0", "`fuse_step` should be at least 1"),
         ("sc-clip:count=0", "`count` should be at least 1"),
         ("sc-clip:kernel=kq", "no attention kernel `kq`"),
-        ("sc-clip:second_branch=half", "should be one of full, similarity, direct, none"),
+        ("sc-clip:second_branch=half", "should be one of full, similarity, direct, dual-path, none"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(tiny, images, spec, message):
