@@ -25,6 +25,9 @@ from segment.segmenter import Segmentation, Segmenter, check_specs
 
 # Characters of a method's folder; file systems take 255. Our choice: room for what is put behind.
 LONGEST = 120
+# Bytes of an image's name in those of its files: room for `.overlay.png`, and for a dot, a number and `.part` of files
+# that are being written. Our choice.
+LONGEST_STEM = 200
 
 
 class SegmentRun:
@@ -246,11 +249,22 @@ def file_name(spec: str) -> str:
     return f"{name[:LONGEST]}-{hashlib.sha256(spec.encode()).hexdigest()[:8]}"
 
 
+def short_stem(name: str) -> str:
+    """A name below a folder whose last part leaves room for the endings that files get: cut, with its fingerprint."""
+    folder, slash, last = name.rpartition("/")
+    if len(os.fsencode(last)) <= LONGEST_STEM:
+        return name
+    kept = os.fsencode(last)[: LONGEST_STEM - 9].decode("utf-8", errors="ignore")
+    return f"{folder}{slash}{kept}-{hashlib.sha256(os.fsencode(last)).hexdigest()[:8]}"
+
+
 def _stems(paths: dict[str, Path]) -> dict[str, str]:
-    """Name -> the same without its suffix, where that is unique, and no other image's name."""
+    """Name -> the same without its suffix, where that is unique, and no other image's name; long ones are cut."""
     stems: dict[str, list[str]] = {}
     for name in paths:
         stems.setdefault(Path(name).with_suffix("").as_posix(), []).append(name)
     return {
-        name: stem if len(names) == 1 and stem not in paths else name for stem, names in stems.items() for name in names
+        name: short_stem(stem if len(names) == 1 and stem not in paths else name)
+        for stem, names in stems.items()
+        for name in names
     }

@@ -19,7 +19,7 @@ import diagnostics
 from diagnostics import Backbone, Layout, Recorder, Recording
 from diagnostics.images import ImageError, denormalize, open_image
 from diagnostics.images.feed import size_for
-from diagnostics.images.label_maps import find_label, read_labels
+from diagnostics.images.label_maps import find_label, read_labels, shared_labels
 from figures.lettering import backbone_name, backbone_names
 from segment.datasets.base import Dataset, Sample
 from segment.encoders.encode_many import encode_many
@@ -246,9 +246,13 @@ def images_of(
     opened: dict[str, np.ndarray] = {}
     maps: dict[str, np.ndarray] = {}
     left_out: dict[str, str] = {}
-    for name, path in paths.items():
+    shared = {} if labels is None else shared_labels(list(paths.values()), labels)
+    for number, (name, path) in enumerate(paths.items()):
         try:
             image = open_image(path)
+            if labels is not None and number in shared:
+                left_out[name] = f"{name}: would share the label map {shared[number][0]} with another image"
+                continue
             if labels is not None:
                 maps[name] = read_labels(find_label(path, labels), expected_size=image.size)
             opened[name] = np.asarray(image)
@@ -259,11 +263,17 @@ def images_of(
     inputs = FigureInputs(
         backbone=model,
         images=tuple(opened.values()),
-        names=tuple(re.sub(r"\.\w+$", "", name) for name in opened),
+        names=_short_names(list(opened)),
         labels=tuple(maps[name] for name in opened) if labels is not None else None,
         ignore=ignore,
     )
     return inputs, left_out
+
+
+def _short_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names without their suffixes, but for those that only these tell apart."""
+    stems = [re.sub(r"\.\w+$", "", name) for name in names]
+    return tuple(stem if stems.count(stem) == 1 else name for name, stem in zip(names, stems, strict=True))
 
 
 def with_words(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Sequence
+from itertools import product
 from pathlib import Path
 from typing import cast
 
@@ -32,6 +33,9 @@ _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and the value of
 def find_label(image: str | Path, folder: str | Path) -> Path:
     """The label map of an image: the same name with the suffix of a label map (png, tif, tiff, bmp).
 
+    The suffix stands in place of the image's own or, looked for first, behind it: `a.jpg.png`, where `a.png` is another
+    image.
+
     The image's own sub-folders come first: for `images/val/a.jpg` it looks for `folder/images/val/a.png`, then
     `folder/val/a.png` (as in ADE20K), then `folder/a.png` (as in PASCAL VOC). The image itself is never its label
     map. LabelError if there is none.
@@ -41,10 +45,9 @@ def find_label(image: str | Path, folder: str | Path) -> Path:
         raise LabelError(folder, f"is not a directory of label maps (asked for the one of {image})", "Check the path")
     parents = [part for part in image.parent.parts if part not in (image.anchor, "..")]
     for start in range(len(parents) + 1):
-        for stem in spellings("/".join((*parents[start:], image.stem))):
-            for suffix in LABEL_SUFFIXES:
-                for spelling in (suffix, suffix.upper()):
-                    label = folder / f"{stem}{spelling}"
+        for name in (image.name, image.stem):
+            for stem, suffix in product(spellings("/".join((*parents[start:], name))), LABEL_SUFFIXES):
+                for label in (folder / f"{stem}{suffix}", folder / f"{stem}{suffix.upper()}"):
                     if label.is_file() and not (image.exists() and label.samefile(image)):
                         return label
     looked = ", ".join(LABEL_SUFFIXES)

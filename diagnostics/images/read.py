@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -19,7 +20,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from diagnostics.images.errors import ImageError
 from diagnostics.registry import unknown_name
 
-IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
 # Our choice: the size at which Pillow itself refuses (twice its MAX_IMAGE_PIXELS), not the half where it only warns.
 MAX_PIXELS = 178_956_970
 # Our choice: what lies behind transparent pixels. Most viewers and web pages show white there; `convert("RGB")` would
@@ -99,6 +100,36 @@ def _named(path: Path) -> Iterator[None]:
         raise ImageError(path, reason, advice) from error
 
 
+# Brands of HEIF files with HEVC inside, which Pillow itself does not read. Source: ISO/IEC 23008-12, annex B.
+HEVC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+@cache
+def _has_heif() -> bool:
+    """Whether HEIC files can be read: pillow-heif is installed, and now known to Pillow."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _check_kind(path: Path) -> None:
+    """ImageError for files of formats that can't be read, by the name of the format."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return  # reported when it is opened
+    if start[4:8] == b"ftyp" and start[8:12] in HEVC_BRANDS and not _has_heif():
+        raise ImageError(
+            path, "is a HEIC file, which needs pillow-heif", "Install it: pip install 'attention-outliers[heic]'"
+        )
+    if start.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        raise ImageError(path, "is a JPEG XL file, which can't be read", "Convert it to PNG or JPEG")
+
+
 @contextmanager
 def _opened(path: Path, formats: Sequence[str], frames: Frames, max_pixels: int) -> Iterator[Image.Image]:
     """The file with its header read and checked, pixels not yet decoded."""
@@ -110,6 +141,7 @@ def _opened(path: Path, formats: Sequence[str], frames: Frames, max_pixels: int)
         raise ImageError(path, "does not exist, or is not an ordinary file", "Check the path")
     if path.stat().st_size == 0:
         raise ImageError(path, "is empty (0 bytes)", "Fetch or export it again, or leave it out")
+    _check_kind(path)
     with _QUIET, _named(path):
         Image.init()  # all plugins, so that a format this Pillow lacks is left out below and not tripped over
         with Image.open(path, formats=[name for name in formats if name in Image.OPEN]) as file:

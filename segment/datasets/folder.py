@@ -141,7 +141,8 @@ def _pairs(images: Path, masks: Path) -> tuple[LabeledImage, ...]:
         raise DatasetError(
             label,
             f"would be the label map of both {paths[number]} and {paths[other]}",
-            f"Give each image its own, in sub-folders of {masks} that are named as the image's, or rename one image",
+            f"Give each image its own, in sub-folders of {masks} that are named as the image's, or as "
+            f"{paths[number].name}.png",
         )
     stems = Counter(str(path.with_suffix("")) for path in below)
     pairs = []

@@ -27,7 +27,7 @@ from segment.evaluation.shards import Shard, ShardResult, Tally, encode_shard
 from segment.evaluation.storage import storage_at
 from segment.method import Method, TextFeatures
 from segment.methods import METHODS
-from segment.run import file_name
+from segment.run import file_name, short_stem
 from segment.segmenter import IMAGES_TO_FIT, Segmentation, Segmenter
 
 # Threads that count pixels. Our choice.
@@ -250,7 +250,7 @@ class Worker:
         job = self.job
         if job.export:
             content = label_png(encoded_labels(labels, job.dataset_name, job.dataset))
-            storage_at(job.export).write(f"{file_name(method)}/{name}.png", content)
+            storage_at(job.export).write(f"{file_name(method)}/{short_stem(name)}.png", content)
 
     def _readable(
         self, numbers: range, truths: dict[str, np.ndarray], broken: dict[str, str], skipped: list[str]

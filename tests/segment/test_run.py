@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 import segment.segmenter as module
+from attention_outliers.overlays import write_overlays
 from diagnostics.below import LeadsOut
 from diagnostics.studies.store import OtherRun
 from segment.encoders.encode_many import encode_many
 from segment.method import TextFeatures
 from segment.methods import METHODS
-from segment.run import SegmentRun, file_name
+from segment.run import SegmentRun, file_name, short_stem
 from segment.segmenter import Segmenter
 
 LEARNS = "clip:detector=register-neuron(ratio=1),purifier=neighbor-mean"
@@ -245,3 +246,29 @@ def test_label_maps_below_the_images_are_not_segmented_by_the_next_run(segmenter
 def test_the_folder_of_the_images_itself_is_no_place_for_label_maps(segmenter, folder):
     with pytest.raises(ValueError, match=r"all 3 images lie in .* such as one inside"):
         SegmentRun(segmenter, folder, folder)
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "語"])
+def test_a_name_as_long_as_file_systems_take_stops_nothing(tiny, text, tmp_path, letter):
+    room = (255 - len(".png")) // len(letter.encode())
+    names = [letter * (room - 1) + end for end in "xy" if len((letter * (room - 1) + end).encode()) <= 251]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / f"in/{name}.png")
+    segmenter = Segmenter(tiny, ["clip"], text, windows="whole", size=64)
+    run = SegmentRun(segmenter, tmp_path / "in", tmp_path / "out")
+    for segmentations in run:
+        write_overlays(run, segmentations)
+    assert len(list((tmp_path / "out/clip").glob("*.labels.png"))) == 2
+    again = SegmentRun(segmenter, tmp_path / "in", tmp_path / "out")
+    assert again.waiting == []
+    described = [json.loads(path.read_text())["image"] for path in (tmp_path / "out/clip").glob("*.json")]
+    assert sorted(described) == sorted(f"{name}.png" for name in names)
+
+
+def test_only_the_last_part_of_a_long_name_is_cut():
+    assert short_stem("x/" + "a" * 200) == "x/" + "a" * 200
+    cut = short_stem("x/" + "a" * 201)
+    assert cut.startswith("x/" + "a" * 191 + "-")
+    assert len(cut) == 202
+    assert cut != short_stem("x/" + "a" * 202)

@@ -306,10 +306,12 @@ def test_images_of_a_folder_that_differ_in_their_suffix_keep_it(empty):
     for place in ("images/a.jpg", "images/a.png", "images/b.jpg"):
         empty.image(place)
     empty.mask("masks/a.png", "a", {0})
+    empty.mask("masks/a.jpg.png", "a.jpg", {1})
     empty.mask("masks/b.png", "b", {1})
     empty.lines("classes.txt", ["cat", "dog"])
     data = open_dataset("folder", empty.root)
     assert [data.sample_name(number) for number in range(3)] == ["a.jpg", "a.png", "b"]
+    assert [np.unique(data.labels(number)).tolist() for number in range(3)] == [[1], [0], [1]]
 
 
 def test_codes_name_every_value_they_do_not_know():
