@@ -100,16 +100,16 @@ def test_numbers_of_other_images_or_weights_are_not_taken(found, kept, monkeypat
 
 def test_a_method_that_can_not_run_is_reported_and_the_others_go_on(tmp_path, monkeypatch):
     def grudging(backbone, methods, group):
-        found = try_methods(backbone, methods, group)
-        found.methods.pop("clearclip", None)
-        return found._replace(refused={"clearclip": "it will not"})
+        trial = try_methods(backbone, methods, group)
+        trial.methods.pop("clearclip", None)
+        return trial._replace(refused={"clearclip": "it will not"})
 
     monkeypatch.setattr(module, "try_methods", grudging)
-    found = reproduce(TABLE, OFFLINE, out=tmp_path, how=HOW)
-    assert {row for row, _ in found.ours} == {"with RC and FFN", "RC, no FFN", "FFN, no RC"}
-    assert {row: why for (row, _), why in found.reasons.items()} == {"neither": "it will not"}
+    reproduced = reproduce(TABLE, OFFLINE, out=tmp_path, how=HOW)
+    assert {row for row, _ in reproduced.ours} == {"with RC and FFN", "RC, no FFN", "FFN, no RC"}
+    assert {row: why for (row, _), why in reproduced.reasons.items()} == {"neither": "it will not"}
     assert "not run, neither (VOC20, Context59, Stuff, Cityscapes, ADE20k): it will not" in rendered(
-        side_by_side(found)
+        side_by_side(reproduced)
     )
 
 
@@ -120,9 +120,11 @@ def test_a_method_that_stops_a_run_does_not_stop_its_neighbors(tmp_path, monkeyp
         return evaluate(backbone, methods, *arguments, **settings)
 
     monkeypatch.setattr(module, "evaluate", stopped)
-    found = reproduce(TABLE, OFFLINE, out=tmp_path, how=HOW)
-    assert {row for row, _ in found.ours} == {"with RC and FFN", "RC, no FFN", "FFN, no RC"}
-    assert {row: why for (row, _), why in found.reasons.items()} == {"neither": "clearclip stops in its third image"}
+    reproduced = reproduce(TABLE, OFFLINE, out=tmp_path, how=HOW)
+    assert {row for row, _ in reproduced.ours} == {"with RC and FFN", "RC, no FFN", "FFN, no RC"}
+    assert {row: why for (row, _), why in reproduced.reasons.items()} == {
+        "neither": "clearclip stops in its third image"
+    }
 
 
 def test_a_row_that_a_protocol_gives_a_layer_too_many_leaves_its_neighbors_running(voc, tmp_path):
@@ -131,16 +133,16 @@ def test_a_row_that_a_protocol_gives_a_layer_too_many_leaves_its_neighbors_runni
         ["ViT-B/16 SC-CLIP", "ViT-L/14 CLIP", "ViT-L/14 MaskCLIP", "ViT-L/14 SC-CLIP"]
     )
     choice = Choice(backbone="tiny", data_sets=("voc21",), limit=1)
-    found = reproduce(table, choice, out=tmp_path / "out", roots={"": voc}, how=HOW)
-    assert {row for row, _ in found.ours} == {"ViT-B/16 SC-CLIP", "ViT-L/14 CLIP", "ViT-L/14 MaskCLIP"}
-    (why,) = found.reasons.values()
+    reproduced = reproduce(table, choice, out=tmp_path / "out", roots={"": voc}, how=HOW)
+    assert {row for row, _ in reproduced.ours} == {"ViT-B/16 SC-CLIP", "ViT-L/14 CLIP", "ViT-L/14 MaskCLIP"}
+    (why,) = reproduced.reasons.values()
     assert "`fuse_to=19` is no layer of 12 blocks" in why
 
 
 def test_data_and_weights_that_are_not_there_are_reported(tmp_path):
-    found = reproduce(TABLE, Choice(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=HOW)
-    assert not found.ours
-    assert all("holds no `" in why and "FOLDER" in why for why in found.reasons.values())
+    reproduced = reproduce(TABLE, Choice(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=HOW)
+    assert not reproduced.ours
+    assert all("holds no `" in why and "FOLDER" in why for why in reproduced.reasons.values())
     absent = reproduce(TABLE, Choice(backbone="openai:nowhere.pt", offline=True), out=tmp_path, how=HOW)
     assert not absent.ours
     assert all("nowhere.pt" in why for why in absent.reasons.values())
@@ -157,10 +159,10 @@ def test_trying_a_method_tells_why_it_refuses():
 
 
 def hand_made(**settings) -> Reproduction:
-    found = Reproduction(experiment=experiments()["sfp/modules"], choice=Choice(**settings))
-    found.ours.update({("+ HAI", "VOC21"): 62.0, ("+ HAI", "ADE"): 21.0, ("+ SAE", "VOC21"): 62.5})
-    found.partly.add(("+ HAI", "ADE"))
-    return found
+    reproduced = Reproduction(experiment=experiments()["sfp/modules"], choice=Choice(**settings))
+    reproduced.ours.update({("+ HAI", "VOC21"): 62.0, ("+ HAI", "ADE"): 21.0, ("+ SAE", "VOC21"): 62.5})
+    reproduced.partly.add(("+ HAI", "ADE"))
+    return reproduced
 
 
 def test_ours_stands_beside_theirs_with_the_difference():
@@ -198,16 +200,16 @@ def test_other_weights_than_the_papers_have_no_difference_to_it():
 def test_rows_of_the_papers_own_weights_keep_their_difference():
     table = experiments()["sc-clip/table-1"].only(["ViT-B/16 CLIP", "ViT-L/14 CLIP"])
     # The same weights by another loader.
-    found = Reproduction(experiment=table, choice=Choice(backbone="openai:ViT-B-16.pt", data_sets=("voc21",)))
-    found.ours.update({("ViT-B/16 CLIP", "VOC21"): 18.0, ("ViT-L/14 CLIP", "VOC21"): 11.0})
-    sheet = side_by_side(found)
+    reproduced = Reproduction(experiment=table, choice=Choice(backbone="openai:ViT-B-16.pt", data_sets=("voc21",)))
+    reproduced.ours.update({("ViT-B/16 CLIP", "VOC21"): 18.0, ("ViT-L/14 CLIP", "VOC21"): 11.0})
+    sheet = side_by_side(reproduced)
     assert sheet.header == ("method", "VOC21", "printed", "difference")
     differences = {row[0]: row[-1] for row in sheet.rows}
     assert differences["ViT-L/14 CLIP"] == "–"
     assert differences["ViT-B/16 CLIP"] == f"{18.0 - table.rows[0].printed['VOC21']:+.2f}"
     assert "not the weights of the paper (open_clip:ViT-L-14/openai)" in sheet.title
-    found = replace(found, choice=Choice(data_sets=("voc21",)))
-    assert side_by_side(found).title == "sc-clip/table-1: Eight data sets, two backbones"
+    reproduced = replace(reproduced, choice=Choice(data_sets=("voc21",)))
+    assert side_by_side(reproduced).title == "sc-clip/table-1: Eight data sets, two backbones"
 
 
 def test_columns_that_nobody_measures_show_what_is_printed():
@@ -234,14 +236,16 @@ def test_a_figure_and_its_table_agree_to_the_last_digit(key, tmp_path):
     choice = Choice(offline=True, limit=3, settings=tuple((name, value) for name, value in settings))
     table = experiments()[key]
     column = next(column.name for column in table.columns if column.dataset)
-    found = reproduce(table, choice, out=tmp_path, how=HOW)
+    reproduced = reproduce(table, choice, out=tmp_path, how=HOW)
     methods = {row.name: row.method for row in table.rows}
     scores = inputs.scored(list(methods.values()))
-    assert {row: found.ours[row, column] for row in methods} == {row: scores[spec] for row, spec in methods.items()}
+    assert {row: reproduced.ours[row, column] for row in methods} == {
+        row: scores[spec] for row, spec in methods.items()
+    }
     assert len(set(scores.values())) > 3  # they differ, so that rows can't be mixed up
     if key == "clearclip/figure-6":
         drawn = scaling_table(inputs)
-        assert drawn["q-k"][0.5] == found.ours["q-k, α = 0.5", column]
+        assert drawn["q-k"][0.5] == reproduced.ours["q-k, α = 0.5", column]
     else:
         assert set(steps().values()) <= set(methods.values())
 

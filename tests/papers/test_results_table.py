@@ -65,13 +65,13 @@ def test_one_protocol_under_several_names_is_one_sheet():
     apart = cell(method="clip", protocol="ours", dataset="ade150", hash="xyz")
     other = cell(method="clip", protocol="sclip", hash="abc")
     elsewhere = cell(method="clip", protocol="sc-clip", dataset="ade150", hash="uvw")
-    found = sheets([cell(), quoted, apart, other, elsewhere, cell(dataset="ade150", hash="xyz")])
-    assert [sheet.title for sheet in found] == [
+    tables = sheets([cell(), quoted, apart, other, elsewhere, cell(dataset="ade150", hash="xyz")])
+    assert [sheet.title for sheet in tables] == [
         # sfp is naclip and sclip on voc21, and ours on ade150; sc-clip has another ade150.
         "mIoU, open_clip:ViT-B-16/openai, protocols naclip (refine=none), sclip, ours, sfp",
         "mIoU, open_clip:ViT-B-16/openai, protocol sc-clip",
     ]
-    assert [row[0] for row in found[0].rows] == ["clip", "sfp"]
+    assert [row[0] for row in tables[0].rows] == ["clip", "sfp"]
 
 
 def test_a_number_of_the_same_protocol_under_another_name_is_not_marked():
@@ -129,7 +129,7 @@ def test_methods_without_a_cell_in_common_are_refused(place):
 
 
 def miou_by_hand(cells, name):
-    return next(one.miou for one in cells if name in (one.method, one.backbone, one.place))
+    return next(result.miou for result in cells if name in (result.method, result.backbone, result.place))
 
 
 def test_two_backbones_are_compared_under_one_protocol(place, tmp_path):
@@ -137,7 +137,7 @@ def test_two_backbones_are_compared_under_one_protocol(place, tmp_path):
         "tiny:seed=1", "clip", "shapes:scenes=8,height=48,width=64", out=tmp_path / "b", engine=Local(workers=1),
         settings={"matching": "hungarian"},
     )  # fmt: skip
-    cells = [one for one in (*read_cells(place), *read_cells(tmp_path)) if one.method == "clip"]
+    cells = [result for result in (*read_cells(place), *read_cells(tmp_path)) if result.method == "clip"]
     assert compared_by(cells, ["tiny", "tiny:seed=1"]) == "backbone"
     (pair,) = paired_differences(cells, "tiny", "tiny:seed=1", by="backbone")
     assert pair.difference == pytest.approx(miou_by_hand(cells, "tiny:seed=1") - miou_by_hand(cells, "tiny"))
@@ -152,7 +152,7 @@ def test_two_settings_of_a_method_are_compared_across_folders(place, tmp_path):
         "tiny", "clip", data, out=tmp_path / "c", engine=engine, settings={"size": "short:96", "matching": "hungarian"}
     )
     folders = [str(place / "a"), str(tmp_path / "b"), str(tmp_path / "c")]
-    cells = [one for folder in folders for one in read_cells(folder)]
+    cells = [result for folder in folders for result in read_cells(folder)]
     assert compared_by(cells, folders) == "folder"
     (pair,) = paired_differences(cells, *folders[:2], by="folder")  # one clearclip in each, of other settings
     assert (pair.first.method, pair.second.method) == ("clearclip", "clearclip:kernel=qk")

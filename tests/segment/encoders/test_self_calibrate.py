@@ -271,7 +271,7 @@ def test_the_similarity_of_a_second_backbone_stands_for_that_of_the_layers(image
     settings = {"purifier": Keep(), "class_share": 0.0, "similarity_weight": 0.0, "second_branch": "none", "beta": 0.2}
     backbone, second = load_backbone("tiny"), load_backbone("tiny:seed=3")
     backbone.project = lambda tokens: tokens  # type: ignore[method-assign]
-    found = encoded(backbone, images, SelfCalibrated(vfm="tiny(seed=3)", **switches, **settings)).patches
+    similar = encoded(backbone, images, SelfCalibrated(vfm="tiny(seed=3)", **switches, **settings)).patches
     with torch.no_grad():
         layout = backbone.layout(images)
         deep = layout.patches(second.project(second.trunk(images, positions="bicubic-offset"))).double()
@@ -287,9 +287,9 @@ def test_the_similarity_of_a_second_backbone_stands_for_that_of_the_layers(image
         weights = torch.softmax(heads.k @ heads.k.mT / heads.k.shape[-1] ** 0.5, dim=-1)
         expected = backbone.blocks[-1].merge_heads(weights @ heads.v, heads.normed)
         expected = (means @ expected.double()).float() if switches["post"] else expected
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(similar, expected, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(
-        found, encoded(backbone, images, SelfCalibrated(**switches, **settings)).patches, atol=1e-2
+        similar, encoded(backbone, images, SelfCalibrated(**switches, **settings)).patches, atol=1e-2
     )
 
 
