@@ -1,0 +1,1 @@
+"""Tables of bad input with their right outcomes, and what runs them."""
