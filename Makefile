@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types mutants bench docs clean help
+.PHONY: demo test abuse lint types mutants bench docs clean help
 
 help:
 	@echo "make demo    measure, find, purify and segment with the embedded model, into results/"
 	@echo "make test    lint, types, and all tests"
+	@echo "make abuse   bad input of every kind, and runs killed and resumed (KILLS=100 of each; 20 by default)"
 	@echo "make docs    the documents with gallery and reference, into docs/_build/html"
 	@echo "make mutants put known faults into a copy, one at a time, and see that tests catch them"
 	@echo "make bench   time the trunk and the measures against the stock forward"
@@ -25,6 +26,9 @@ demo: $(READY)
 
 test: lint types
 	$(BIN)/python -m pytest -n 2
+
+abuse: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "abuse or not abuse" tests/abuse
 
 lint: $(READY)
 	$(BIN)/ruff check .

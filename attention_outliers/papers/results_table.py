@@ -203,9 +203,14 @@ def _piped(values: Sequence[str]) -> str:
 
 
 def _latex(sheet: Sheet) -> str:
-    lines = [f"% {sheet.title}", rf"\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}", r"\toprule"]
+    lines = [_comment(sheet.title), rf"\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}", r"\toprule"]
     lines += [_row(sheet.header), r"\midrule", *map(_row, sheet.rows), r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, *(f"% {note}" for note in sheet.notes)])
+    return "\n".join([*lines, *map(_comment, sheet.notes)])
+
+
+def _comment(text: str) -> str:
+    """A comment of one line, whatever the text holds."""
+    return f"% {' '.join(text.split())}"
 
 
 def _row(values: Sequence[str]) -> str:

@@ -32,7 +32,7 @@ def read_classes(path: str | Path) -> dict[str, str]:
     if path.suffix.lower() == ".json":
         try:
             content = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"`{path}` is no JSON: {error}. {advice}") from error
         if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
             raise ValueError(f"`{path}` should hold one object with a text for each image. {advice}")

@@ -46,7 +46,7 @@ def names_beside(root: str | Path, places: Sequence[str], *, count: int, advice:
         text = path.read_text("utf-8-sig")
         lines = json.loads(text) if path.suffix == ".json" else text.splitlines()
         lines = list(lines.values()) if isinstance(lines, dict) else list(lines)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(path, f"can't be read as a list of names ({error})", advice) from error
     names = tuple(name for line in lines if (name := re.sub(r"^\s*\d+\s*[:\t]\s*", "", str(line)).strip()))
     # The label files of PASCAL Context may begin with «0: background», which is no class of the 459.

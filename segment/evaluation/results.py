@@ -152,6 +152,7 @@ def read_cells(place: str | Path) -> list[ResultCell]:
             cell = ResultCell(**{**values, "place": where})
             shares = {key: getattr(cell, key) for key in SHARES}
             wrong = [key for key, share in shares.items() if share is not None and not 0 <= share <= 1]
+            _check_kinds(cell)
         except (KeyError, TypeError) as error:
             raise DamagedFile(f"`{file}` is no cell of `outliers evaluate` ({error}). {AGAIN}") from error
         if wrong:
@@ -163,6 +164,24 @@ def read_cells(place: str | Path) -> list[ResultCell]:
             "writes them when its last shard is done."
         )
     return cells
+
+
+# What a cell's fields hold; None besides for the shares and for `matching`.
+KINDS: dict[type, tuple[str, ...]] = {
+    str: ("method", "dataset", "backbone", "protocol", "hash", "run"),
+    dict: ("images", "broken", "settings", "versions"),
+}
+
+
+def _check_kinds(cell: ResultCell) -> None:
+    """TypeError for a field of another kind."""
+    for kind, fields in KINDS.items():
+        for field in fields:
+            if not isinstance(value := getattr(cell, field), kind):
+                raise TypeError(f"`{field}` should be {kind.__name__}, not {type(value).__name__}")
+    lacking = [key for key in ("scored", "skipped", "has") if not isinstance(cell.images.get(key), int)]
+    if lacking:
+        raise TypeError(f"`images` should count {', '.join(lacking)}")
 
 
 COLUMNS = ("method", "dataset", "backbone", "protocol", "hash", "miou", "low", "high", "macc", "pacc", "fwiou")

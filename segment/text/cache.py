@@ -51,7 +51,7 @@ def read_rows(path: Path) -> dict[str, Tensor]:
         words = json.loads(notes["words"])
         if notes["digest"] != _digest(words, features):
             raise ValueError("its checksum is not that of its content")
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         warnings.warn(f"cache file `{path}` can't be used and is made again ({error}).", UserWarning, stacklevel=2)
         return {}
     return dict(zip(words, features, strict=True))

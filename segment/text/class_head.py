@@ -183,7 +183,7 @@ def row_map(source: RowMap | str | Path | None) -> RowMap:
     path = Path(source).expanduser()
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"rows `{path}` can't be read ({error}); they should be JSON: {{'cat': [281, 282]}}."
         ) from error

@@ -100,6 +100,8 @@ class Vocabulary:
             raise ValueError(
                 f"class-name file `{path}` can't be read ({error}); it should be text in UTF-8, a line for each class."
             ) from error
+        if "\0" in text:
+            raise ValueError(f"class-name file `{path}` holds zero bytes; it should be text, a line for each class.")
         if not text.strip():
             raise ValueError(f"class-name file `{path}` is empty; it should have a line for each class.")
         if (listed := json_classes(text, path)) is not None:

@@ -20,8 +20,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         kinds = ("traceback", "hang", "crash", "silent", "wrong")
         faults = ", ".join(f"{outcomes[kind]} {kind}" for kind in kinds)
         terminalreporter.write_line(
-            f"bad input: {sum(outcomes.values())} cases: {outcomes['works']} work, {outcomes['refused']} refused; {faults}"
+            f"bad input: {sum(outcomes.values())} cases: {outcomes['works']} work, "
+            f"{outcomes['refused']} refused; {faults}"
         )
+    kills = sum(value for report in reports for name, value in report.user_properties if name == "kills")
+    if kills:
+        terminalreporter.write_line(f"kills: {kills}; every run resumed and compared bit for bit")
 
 
 @pytest.fixture(scope="session")

@@ -73,19 +73,24 @@ def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     A file is a Path, or a text that ends in `.txt` (a line for each sentence; blank lines count for nothing) or `.json`
     (a list). Raises ValueError for an unknown name, an empty file and a sentence without `{}`.
     """
+    place = ""
     if isinstance(source, str) and GAP in source:
         sentences: tuple[Any, ...] = (source,)
     elif isinstance(source, Path) or (isinstance(source, str) and source.strip().endswith((".txt", ".json"))):
-        sentences = _read(Path(source).expanduser())
+        sentences, place = _read(Path(source).expanduser()), f" of `{source}`"
     elif isinstance(source, str):
         sentences = TEMPLATES[source].sentences
     else:
         sentences = tuple(source)
     if not sentences:
-        raise ValueError(f"templates should have at least one sentence, such as 'a photo of a {GAP}.'; got none.")
+        raise ValueError(
+            f"the templates{place} should have at least one sentence, such as 'a photo of a {GAP}.'; got none."
+        )
     for sentence in sentences:
         if not isinstance(sentence, str) or GAP not in sentence:
-            raise ValueError(f"a template should be a sentence with {GAP} where the word goes; got {sentence!r}.")
+            raise ValueError(
+                f"a template{place} should be a sentence with {GAP} where the word goes; got {sentence!r}."
+            )
     return sentences
 
 
@@ -98,7 +103,7 @@ def _read(path: Path) -> tuple[Any, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         sentences = json.loads(text) if path.suffix == ".json" else [line for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"templates `{path}` can't be read ({error}); they should be a .txt with a sentence in each line, or a "
             ".json with a list of sentences."

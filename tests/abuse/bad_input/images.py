@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bad_input.harness import Case, Result, refused, works
 from PIL import Image
+
+from bad_input.harness import Case, Result, refused, works
 from bad_input.products import photo
 
 FORMATS = ("png", "jpg", "bmp", "gif", "tif", "webp", "ppm")
@@ -121,8 +122,21 @@ def commands(folder: str) -> dict[str, list[str]]:
     return {
         "probe": ["probe", folder, *PROBE, "--out", "run.zarr"],
         "encode": ["encode", folder, "--backbone", "tiny", "--out", "f.safetensors"],
-        "segment": ["segment", folder, "--backbone", "tiny", "-M", "clip", "--size", "64", "-c", "cat, dog"]
-        + ["--no-overlays", "--out", "s"],
+        "segment": [
+            "segment",
+            folder,
+            "--backbone",
+            "tiny",
+            "-M",
+            "clip",
+            "--size",
+            "64",
+            "-c",
+            "cat, dog",
+            "--no-overlays",
+            "--out",
+            "s",
+        ],
         "classify": ["classify", folder, "--backbone", "tiny", "-c", "cat, dog", "-p", "zero", "-d", "norm-topk"],
     }
 

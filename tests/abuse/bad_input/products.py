@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from bad_input.harness import command, fork
 from PIL import Image
+
+from bad_input.harness import command, fork
 
 PLACE = "ABUSE_PRODUCTS"  # the environment's name for the folder, which forked cases inherit
 
@@ -33,10 +34,40 @@ def dataset(root: str | Path, images: int = 4) -> None:
     (root / "classes.txt").write_text("zebra\ntiger\ngrass\nsky\n")
 
 
-EVALUATE = "evaluate --dataset folder --root data --backbone tiny -M clip --workers 1 --shard 2 --out run".split()
-PROBE = "probe photos --backbone tiny --batch 2 --measures norms,entropy --out run.zarr".split()
-SEGMENT = "segment photos --backbone tiny -M clip --size 64 --no-overlays --out labels".split() + ["-c", "zebra, tiger"]
-ENCODE = "encode photos --backbone tiny --batch 2 --out features.safetensors".split()
+EVALUATE = [
+    "evaluate",
+    "--dataset",
+    "folder",
+    "--root",
+    "data",
+    "--backbone",
+    "tiny",
+    "-M",
+    "clip",
+    "--workers",
+    "1",
+    "--shard",
+    "2",
+    "--out",
+    "run",
+]
+PROBE = ["probe", "photos", "--backbone", "tiny", "--batch", "2", "--measures", "norms,entropy", "--out", "run.zarr"]
+SEGMENT = [
+    "segment",
+    "photos",
+    "--backbone",
+    "tiny",
+    "-M",
+    "clip",
+    "--size",
+    "64",
+    "--no-overlays",
+    "--out",
+    "labels",
+    "-c",
+    "zebra, tiger",
+]
+ENCODE = ["encode", "photos", "--backbone", "tiny", "--batch", "2", "--out", "features.safetensors"]
 
 
 def make(folder: Path) -> Path:

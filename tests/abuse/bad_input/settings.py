@@ -7,10 +7,24 @@ from collections.abc import Callable, Iterator
 from bad_input.harness import Case, Result, refused, works
 from bad_input.products import photo, take
 
-MEASURE = "probe a.png --backbone tiny --layers 12 --out r.zarr".split()
-CLASSIFY = "classify a.png --backbone tiny".split() + ["-c", "cat, dog"]
-SEGMENT = "segment a.png --backbone tiny --size 64 --no-overlays --out s".split() + ["-c", "cat, dog"]
-EVALUATE = "evaluate --dataset folder --root data --backbone tiny -M clip --workers 1 --out e".split()
+MEASURE = ["probe", "a.png", "--backbone", "tiny", "--layers", "12", "--out", "r.zarr"]
+CLASSIFY = ["classify", "a.png", "--backbone", "tiny", "-c", "cat, dog"]
+SEGMENT = ["segment", "a.png", "--backbone", "tiny", "--size", "64", "--no-overlays", "--out", "s", "-c", "cat, dog"]
+EVALUATE = [
+    "evaluate",
+    "--dataset",
+    "folder",
+    "--root",
+    "data",
+    "--backbone",
+    "tiny",
+    "-M",
+    "clip",
+    "--workers",
+    "1",
+    "--out",
+    "e",
+]
 
 NUMBERS = ("nan", "inf", "-inf", "1e999", "-1", "0", "", "x", "1,5")
 DETECTORS = ("norm:threshold", "relative-norm:ratio", "lof:threshold", "massive:threshold")
@@ -110,7 +124,7 @@ def cases() -> Iterator[Case]:
     for layers in ("0", "13", "-13", "x", "1-", "3-1", "1,,2", "", "1.5", "nan", "1-99999999999"):
         yield refused(
             f"--layers `{layers}`",
-            with_image(MEASURE[:4] + ["--out", "r.zarr"], "--layers", layers),
+            with_image([*MEASURE[:4], "--out", "r.zarr"], "--layers", layers),
             layers or "layers",
         )
     for windows in (

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from bad_input.harness import Case, Result, refused, works
-from bad_input.products import photo
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
+
+from bad_input.harness import Case, Result, refused, works
+from bad_input.products import photo
 
 MODEL = "vit_tiny_patch16_224"
 

@@ -29,6 +29,7 @@ def test_tables_of_both_kinds_are_read(tmp_path, name, text):
         ("t.csv", "image,class\n", "names no image"),
         ("t.csv", "a.jpg,cat\na.jpg,dog\n", "gives `a.jpg` two classes, `cat` and `dog`"),
         ("t.json", "{", "is no JSON"),
+        ("t.json", '{"a":' * 50_000, "is no JSON"),
         ("t.json", '{"a.jpg": 3}', "a text for each image"),
         ("t.json", "[]", "a text for each image"),
     ],

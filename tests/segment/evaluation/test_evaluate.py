@@ -407,7 +407,19 @@ def test_a_note_or_a_cell_of_another_form_is_reported_with_its_file(faulty, scor
         scored(faulty(scenes=2))
 
 
-@pytest.mark.parametrize("change", [{"miou": 5}, {"miou": float("nan")}, {"low": "x"}, {"surprise": 1}, {"run": None}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"miou": 5},
+        {"miou": float("nan")},
+        {"low": "x"},
+        {"surprise": 1},
+        {"run": None},
+        {"method": 7},
+        {"settings": None},
+        {"images": {"scored": 2, "has": 2}},
+    ],
+)
 def test_a_cell_with_impossible_values_is_reported_with_its_file(faulty, scored, tmp_path, change):
     scored(faulty(scenes=2))
     cell = tmp_path / "out" / "cells" / "clip.json"

@@ -98,7 +98,7 @@ def test_a_head_without_known_names_needs_a_mapping():
         rows_of(["cat", "dog"], 10, mapping={"cat": [9]})
 
 
-@pytest.mark.parametrize("content", ["[1]", "{", None])
+@pytest.mark.parametrize("content", ["[1]", "{", "[" * 50_000, None])
 def test_a_mapping_file_that_is_none_is_refused(tmp_path, content):
     path = tmp_path / "rows.json"
     if content is not None:

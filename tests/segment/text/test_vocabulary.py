@@ -92,6 +92,7 @@ def test_a_text_that_ends_in_txt_is_a_file(tmp_path):
         ("cat, kitten,tom\ndog", "line 1 .*holds a comma without a blank"),
         ("cat\ndog\ncat", "`cat` stands in two classes .*, 0 and 2"),
         ("cat, kitten, cat", "`cat` stands 2 times in class 0"),
+        ("cat\0\ndog", "classes.txt` holds zero bytes"),
     ],
 )
 def test_a_file_that_would_shift_or_hide_classes_is_refused(tmp_path, text, message):
