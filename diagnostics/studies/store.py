@@ -64,7 +64,7 @@ def named_disk_errors(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFull(
                 error.errno,
                 f"no space left for `{place}`. What is measured so far is safe: free some space and run the same "

@@ -93,6 +93,8 @@ def test_the_three_forms_hold_the_same_numbers():
     assert "| sfp | 64.00 [62.0, 65.5] | 63.9 | +0.10 |" in markdown.splitlines()
     assert r"sfp:a\_b=1 & 64.00 [62.0, 65.5] & -- & -- \\" in latex.splitlines()
     assert latex.count(r"\\") == 3
+    lines = rendered(dataclasses.replace(sheet, title="a\n\\input{b}"), "latex").splitlines()
+    assert lines[0] == r"% a \input{b}"
     with pytest.raises(ValueError, match="markdown"):
         rendered(sheet, "html")
 
