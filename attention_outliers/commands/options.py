@@ -143,6 +143,9 @@ def short_spec(spec: str) -> str:
     return without_folders(spec)
 
 
+MOST_LAYERS = 10_000  # of a range; no model has so many
+
+
 def layers_of(text: str | None) -> list[int] | None:
     """`1,6,8-11,-1` -> [1, 6, 8, 9, 10, 11, -1]; None for all."""
     if text is None:
@@ -152,7 +155,7 @@ def layers_of(text: str | None) -> list[int] | None:
         first, dash, last = piece.strip().rpartition("-")
         try:
             if dash and first.strip():
-                if int(first) > int(last):
+                if not 0 <= int(last) - int(first) <= MOST_LAYERS:
                     raise ValueError
                 layers += range(int(first), int(last) + 1)
             else:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 # The long side's limit beside a given short side. Source: SCLIP's released configs, resize scale (2048, S).
 LONGEST = 2048
+# What an image may have that is opened, and so what it may be brought to.
+MAX_PIXELS = 178_956_970
 
 _SIZE_FORMS = (
     "`224` for 224x224, `336x224` for width x height, `short:336` for the short side with the aspect kept, "
@@ -33,6 +35,8 @@ class Size:
             raise ValueError(f"a size should have height and width, or `short` alone, or nothing; got {self!r}.")
         if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
             raise ValueError(f"a side should be a whole number of at least 1 pixel; got {self!r}.")
+        if self.height is not None and self.width is not None and self.height * self.width > MAX_PIXELS:
+            raise ValueError(f"a size should have at most {MAX_PIXELS:,} pixels; got {self.width}x{self.height}.")
         if self.short is not None and self.short > LONGEST:
             raise ValueError(
                 f"`short` should be at most {LONGEST}, the limit of the long side; got {self.short}. "

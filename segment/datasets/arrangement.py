@@ -110,7 +110,11 @@ class Arrangement:
         if not path.is_file():
             advice = "Unpack the data set again, or write the ids into it, one a line, without suffix"
             raise DatasetError(path, "is missing; it says which images are to be scored", advice)
-        ids = [line.split()[0] for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        try:
+            lines = path.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise DatasetError(path, f"is no text in UTF-8 ({error})", "Write it again in UTF-8") from error
+        ids = [line.split()[0] for line in lines if line.strip()]
         if not ids:
             raise DatasetError(path, "is empty; it should name the images, one a line", "Fetch it again")
         for name in ids:

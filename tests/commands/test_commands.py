@@ -178,6 +178,7 @@ def reported(arguments, monkeypatch, capsys):
         (["probe", "IMAGES", "-b", "tiny", "-m", "norm", "-o", "x.zarr"], "Did you mean `norms`"),
         (["probe", "IMAGES", "-b", "tiny", "--layers", "a", "-o", "x.zarr"], "--layers"),
         (["probe", "IMAGES", "-b", "tiny", "--layers", "5-3", "-o", "x.zarr"], "5-3"),
+        (["probe", "IMAGES", "-b", "tiny", "--layers", "1-99999999999", "-o", "x.zarr"], "1-99999999999"),
         (["probe", "IMAGES", "-b", "tiny", "--ignore", "sky", "-o", "x.zarr"], "--ignore"),
         (["probe", "IMAGES", "-b", "tiny", "--size", "big", "-o", "x.zarr"], "big"),
         (["probe", "IMAGES", "-b", "tiny", "--device", "cuda:77", "-o", "x.zarr"], "cuda:77"),

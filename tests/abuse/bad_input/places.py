@@ -288,7 +288,7 @@ def dataset_cases() -> Iterator[Case]:
         "shapes:scenes=x",
         "shapes:height=0",
         "shapes:nowhere=1",
-        "folder:first=2,root=data",
+        "folder:root=data,first=2",
     ):
         yield refused(
             f"data set `{text}`",

@@ -64,7 +64,11 @@ def with_data(*more: str) -> Callable[[], list[str]]:
 
 def cases() -> Iterator[Case]:
     for spec in BROKEN:
-        yield refused(f"detector `{spec[:40]}`", with_image(CLASSIFY, "-p", "zero", "-d", spec), spec.split(":")[0][:6])
+        yield refused(
+            f"detector `{spec[:40]}`",
+            with_image(CLASSIFY, "-p", "zero", "-d", spec),
+            spec.split(":")[0][:6] if spec[0] != "(" else "detector",
+        )
     for place in DETECTORS:
         for number in ("nan", "inf", "1e999", "x", ""):
             spec = f"{place}={number}"
@@ -189,7 +193,7 @@ def cases() -> Iterator[Case]:
         yield refused(
             f"-b `{backbone}`",
             with_image(["probe", "a.png", "--out", "r.zarr"], "-b", backbone),
-            backbone.rpartition("@")[2].rpartition(":")[2] or "backbone",
+            backbone.rpartition("@")[2].rpartition(":")[2] or backbone.strip(":") or "backbone",
         )
     for option, value in (
         ("--batch", "0"),
@@ -218,7 +222,7 @@ def cases() -> Iterator[Case]:
         yield refused(
             f"measure `{measure}`",
             with_image(MEASURE, "--measures", measure),
-            measure.partition(":")[2].partition("=")[0] or measure.split(",")[0],
+            measure.partition(":")[2].partition("=")[0] or measure.split(",")[0][:4],
         )
     yield works(
         "settings in brackets", with_image(CLASSIFY, "-p", "zero", "-d", "lof(neighbors=3, threshold=2)"), _classified

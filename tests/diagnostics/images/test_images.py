@@ -192,6 +192,12 @@ def test_a_short_side_is_limited_by_the_long_side_and_never_reaches_zero():
         parse_size("short:2049")
 
 
+def test_a_size_beyond_all_images_is_refused():
+    assert parse_size("178956970x1").width == 178_956_970
+    with pytest.raises(ValueError, match="at most 178,956,970 pixels; got 178956971x1"):
+        parse_size("178956971x1")
+
+
 def test_a_size_comes_from_a_side_or_a_tuple_of_height_and_width():
     assert as_size((224, 336)) == parse_size("336x224") == as_size("336x224")
     assert as_size(64) == as_size("64") == as_size(as_size(64))

@@ -520,7 +520,8 @@ def test_a_measure_that_cannot_run_says_why(folder):
         probe(bare, folder / "images", measures=["auc"])
 
 
-def test_a_full_disk_says_so_and_loses_nothing(tiny, folder, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_says_so_and_loses_nothing(tiny, folder, monkeypatch, number):
     from zarr.storage import LocalStore
 
     whole = probe(tiny, folder / "images", batch=2)
@@ -533,7 +534,7 @@ def test_a_full_disk_says_so_and_loses_nothing(tiny, folder, monkeypatch):
         if "/c/1" in key:
             full[0] = True
         if full[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(number, "No space left on device")
         await original(self, key, value)
 
     monkeypatch.setattr(LocalStore, "set", set_until_full)

@@ -240,14 +240,19 @@ def test_a_root_may_be_given_at_any_of_its_depths(miniature):
 
 @pytest.mark.parametrize(
     "content, message",
-    [("", "is empty"), ("2007_000033\n2007_000042\n2007_000033\n", "names `2007_000033` twice"), (None, "is missing")],
+    [
+        (b"", "is empty"),
+        (b"2007_000033\n2007_000042\n2007_000033\n", "names `2007_000033` twice"),
+        ("2007_000033\n".encode("utf-16"), "is no text in UTF-8"),
+        (None, "is missing"),
+    ],
 )
 def test_a_list_of_ids_that_can_not_be_used_is_named(miniature, content, message):
     root = miniature("voc20").root
     path = root / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
     path.unlink()
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"val\.txt: {message}"):
         open_dataset("voc20", root)
 
