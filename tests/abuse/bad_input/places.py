@@ -234,8 +234,8 @@ def place_cases() -> Iterator[Case]:
     for columns in ("0", "-5", "1", "x", "99999999"):
         yield refused(f"COLUMNS={columns}", narrow(columns), "nowhere.png")
     yield limited("encode", 8192, "f.safetensors")
-    yield limited("segment", 200, "s")
-    yield limited("probe", 100, "run.zarr")
+    yield limited("segment", 1000, "s")
+    yield limited("probe", 1000, "run.zarr")
 
 
 def dataset_cases() -> Iterator[Case]:
