@@ -178,17 +178,6 @@ def test_images_of_one_stem_keep_their_suffix(segmenter, folder, tmp_path):
     assert run.stems == {"a.jpg": "a.jpg", "a.png": "a.png", "b.jpg": "b", "deep/a.png": "deep/a"}
 
 
-def test_a_long_name_leaves_room_for_what_is_put_behind_it(segmenter, folder, tmp_path):
-    for name in ("x" * 246, "x" * 245 + "y"):
-        Image.new("RGB", (64, 64), (9, 9, 9)).save(folder / f"{name}.png")
-    run = SegmentRun(segmenter, [folder / f"{'x' * 246}.png", folder / f"{'x' * 245}y.png"], tmp_path / "out")
-    assert len(list(run)) == 2
-    names = [path.name for path in (tmp_path / "out" / "clip").glob("*.labels.png")]
-    # 191 letters, a dash and eight digits of the fingerprint: 200, and other ones for another end.
-    assert [len(name) for name in names] == [200 + len(".labels.png")] * 2
-    assert all(name.startswith("x" * 191 + "-") for name in names)
-
-
 def test_specs_become_names_that_file_systems_take():
     assert file_name("sc-clip:detector=lof(neighbors=5),purifier=median") == (
         "sc-clip-detector=lof-neighbors=5-,purifier=median"
