@@ -167,7 +167,7 @@ def fault_of(case: Case, folder: Path, seconds: float = SECONDS) -> str:
     if result.code < 0:
         return f"crash: signal {-result.code}"
     if case.refused:
-        return _fault_of_refusal(case, result, last)
+        return _check_refused(case, result, last)
     if result.code != 0:
         return f"wrong: exit code {result.code} where it should work: {last}"
     assert case.check is not None
@@ -178,7 +178,7 @@ def fault_of(case: Case, folder: Path, seconds: float = SECONDS) -> str:
     return ""
 
 
-def _fault_of_refusal(case: Case, result: Result, last: str) -> str:
+def _check_refused(case: Case, result: Result, last: str) -> str:
     if result.code == 0:
         return f"silent: accepted, where an error should name {', '.join(case.refused)}"
     if case.usage:
