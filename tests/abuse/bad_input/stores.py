@@ -69,8 +69,8 @@ def same_arrays(result: Result) -> None:
     """The store is what an undamaged run has."""
     from diagnostics.studies.store import open_run
 
-    whole, repaired = (open_run(place / "run.zarr").load() for place in (Path(os.environ[PLACE]), result.folder))
-    assert repaired.equals(whole), "other numbers than in the undamaged run"
+    whole, afterward = (open_run(place / "run.zarr").load() for place in (Path(os.environ[PLACE]), result.folder))
+    assert afterward.equals(whole), "other numbers than in the undamaged run"
 
 
 def again(arguments: Sequence[str], taken: Sequence[str], change: Callable[[], Any]) -> Callable[[], list[str]]:
