@@ -101,7 +101,7 @@ def cases() -> Iterator[Case]:
         "size=short:",
         "size=9999999999",
         "metric=x",
-        "refine=pamr:iterations=-1",
+        "iterations=-1",
     ):
         yield refused(
             f"--set `{setting}`",
