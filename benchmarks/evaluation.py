@@ -72,20 +72,20 @@ def end_to_end(backbone: Backbone, *, images: int, batch: int, rounds: int) -> d
 
         def stock() -> None:
             with torch.no_grad():
-                for some in batches:
-                    backbone.model.encode_image(some)  # type: ignore[operator]
+                for windows in batches:
+                    backbone.model.encode_image(windows)  # type: ignore[operator]
 
-        def own(method: str) -> Callable[[], None]:
+        def alone(method: str) -> Callable[[], None]:
             def forward() -> None:
-                for some in batches:
-                    encode_many(backbone, some, [method])
+                for windows in batches:
+                    encode_many(backbone, windows, [method])
 
             return forward
 
         contestants: dict[str, Callable[[], object]] = {"stock": stock}
         for method in METHODS:
             worker = _worker(backbone, method, dataset, protocol, folder, batch)
-            contestants[f"{method}, own"] = own(method)
+            contestants[f"{method}, own"] = alone(method)
             contestants[method] = lambda worker=worker: worker(Shard(0, 0, images))  # type: ignore[misc]
         clock = time.perf_counter if backbone.device.type == "cuda" else time.process_time
         times = timed(contestants, rounds, clock=clock)
@@ -101,14 +101,14 @@ def end_to_end(backbone: Backbone, *, images: int, batch: int, rounds: int) -> d
 
 def _windows(backbone: Backbone, dataset: Dataset, protocol: Protocol, batch: int) -> list[Tensor]:
     """The windows of all images as the run cuts them, in full batches on the device."""
-    found: list[Tensor] = []
+    windows: list[Tensor] = []
     for sample in dataset:
         image = Image.fromarray(sample.image)
         size = as_size(str(protocol.size)).of(*image.size)
         shown = to_tensor(resize(image, *size, resampling=protocol.resampling))
         places = protocol.windows.places(size, backbone.native_size)
-        found += places.cut(normalize(shown, backbone.mean, backbone.std))
-    return [torch.stack(found[start : start + batch]).to(backbone.device) for start in range(0, len(found), batch)]
+        windows += places.cut(normalize(shown, backbone.mean, backbone.std))
+    return [torch.stack(windows[start : start + batch]).to(backbone.device) for start in range(0, len(windows), batch)]
 
 
 def _worker(backbone: Backbone, method: str, dataset: Dataset, protocol: Protocol, folder: Path, batch: int) -> Worker:

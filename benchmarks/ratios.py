@@ -50,7 +50,7 @@ def ratios(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[st
 
 def ratio(times: dict[str, list[float]], name: str, to: str) -> float:
     """Median over rounds of one contestant's time over another's."""
-    return statistics.median(own / base for own, base in zip(times[name], times[to], strict=True))
+    return statistics.median(seconds / base for seconds, base in zip(times[name], times[to], strict=True))
 
 
 def timed(

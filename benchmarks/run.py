@@ -188,12 +188,12 @@ def main() -> None:
         tell_startup(console, options.rounds)
     setting = f"batch {options.batch} of 224x224, {options.device}, {options.threads} threads"
 
-    def tell(title: str, found: dict[str, tuple[float, float]]) -> None:
+    def tell(title: str, rows: dict[str, tuple[float, float]]) -> None:
         table = Table(title=title)
         table.add_column("what")
         table.add_column("x first", justify="right")
         table.add_column("ms an image", justify="right")
-        for what, (ratio, seconds) in found.items():
+        for what, (ratio, seconds) in rows.items():
             table.add_row(what, f"{ratio:.3f}", f"{1000 * seconds / options.batch:.1f}")
         console.print(table)
 

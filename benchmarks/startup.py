@@ -57,12 +57,12 @@ def started(code: str) -> Start:
 
 def startup(rounds: int = 5) -> dict[str, Start]:
     """Each line of STARTS with the least time and memory of all rounds."""
-    found: dict[str, Start] = {}
+    starts: dict[str, Start] = {}
     for _ in range(rounds):
         for name, (code, _) in STARTS.items():
-            start, before = started(code), found.get(name)
-            found[name] = start if before is None else Start(*map(min, zip(start, before, strict=True)))
-    return found
+            start, before = started(code), starts.get(name)
+            starts[name] = start if before is None else Start(*map(min, zip(start, before, strict=True)))
+    return starts
 
 
 def tell_startup(console: Console, rounds: int) -> None:

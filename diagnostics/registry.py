@@ -191,26 +191,26 @@ class BrokenPart(ValueError):
 class Entry:
     """A part before it is loaded. `target` is `module:name`; `package` brings it, "" for this project itself.
 
-    `refusal` says why it can't be loaded in this process at all.
+    `unsupported_reason` says why it can't be loaded in this process at all.
     """
 
     target: str
     package: str = ""
-    refusal: str = ""
+    unsupported_reason: str = ""
 
 
 @dataclass(frozen=True)
 class Carried:
     """A part that was registered at run time, on its way to another process.
 
-    `target` is `module:name`; where there is none, `refusal` says why, and `part` is the part itself for processes that
-    can take it so.
+    `target` is `module:name`; where there is none, `unsupported_reason` says why, and `part` is the part itself for
+    processes that can take it so.
     """
 
     group: str
     name: str
     target: str
-    refusal: str = ""
+    unsupported_reason: str = ""
     part: Any = None
 
 
@@ -260,10 +260,10 @@ class Registry(MutableMapping[str, P]):
             entry = Entry(point.target, point.package)
             if point.name in self.listed or point.name in entries:
                 other = entries[point.name].package if point.name in entries else "this project"
-                refusal = (
+                unsupported_reason = (
                     f"the name `{point.name}` is taken by {other}: the package should give its {self.kind} another"
                 )
-                entries[f"{point.package}/{point.name}"] = replace(entry, refusal=refusal)
+                entries[f"{point.package}/{point.name}"] = replace(entry, unsupported_reason=unsupported_reason)
             else:
                 entries[point.name] = entry
         return entries
@@ -294,8 +294,8 @@ class Registry(MutableMapping[str, P]):
         return typing.cast(P, part)
 
     def _imported(self, name: str, entry: Entry) -> Any:
-        if entry.refusal:
-            raise BrokenPart(f"{self.kind} `{name}` can't be used: {entry.refusal}.")
+        if entry.unsupported_reason:
+            raise BrokenPart(f"{self.kind} `{name}` can't be used: {entry.unsupported_reason}.")
         try:
             return load_target(entry.target)
         except Exception as error:  # somebody's package may fail in any way
@@ -444,10 +444,10 @@ class Registry(MutableMapping[str, P]):
 
         `doc` is its one line. What is no constant is left out.
         """
-        found = self._find(name)
-        if isinstance(found, Entry) and not found.refusal:
+        part = self._find(name)
+        if isinstance(part, Entry) and not part.unsupported_reason:
             with suppress(NotInSource):
-                return facts_of(found.target)
+                return facts_of(part.target)
         part = self[name]
         fields = vars(part) if not isinstance(part, type) else {key: getattr(part, key) for key in dir(part)}
         plain = (str, int, float, bool, tuple, type(None))
@@ -456,21 +456,21 @@ class Registry(MutableMapping[str, P]):
         }
 
     def _line(self, name: str) -> str:
-        found = self._find(name)
-        if isinstance(found, Entry):
-            if found.refusal:
-                return f"can't be used: {found.refusal}"
+        part = self._find(name)
+        if isinstance(part, Entry):
+            if part.unsupported_reason:
+                return f"can't be used: {part.unsupported_reason}"
             try:
-                facts = facts_of(found.target)
+                facts = facts_of(part.target)
                 return str(facts.get(self.summary) or facts.get("doc", ""))
             except NotInSource:  # defined in no way that can be read, or not at all: loading it tells
                 try:
-                    found = self[name]
+                    part = self[name]
                 except BrokenPart as error:
                     return f"can't be loaded: {error}"
-        if not isinstance(found, type) and not inspect.isroutine(found):
-            return str(getattr(found, self.summary, "")) or first_line(inspect.getdoc(found))
-        return first_line(inspect.getdoc(found))
+        if not isinstance(part, type) and not inspect.isroutine(part):
+            return str(getattr(part, self.summary, "")) or first_line(inspect.getdoc(part))
+        return first_line(inspect.getdoc(part))
 
 
 # Parts of other packages and of other processes
@@ -552,24 +552,24 @@ def carried_parts(*, by_value: bool = False) -> tuple[Carried, ...]:
     carried = []
     for group, registry in _GROUPS.items():
         for name, part in {**_CARRIED.get(group, {}), **registry._added}.items():
-            if isinstance(part, Entry) and part.refusal:
-                carried.append(Carried(group, name, "", part.refusal))
+            if isinstance(part, Entry) and part.unsupported_reason:
+                carried.append(Carried(group, name, "", part.unsupported_reason))
                 continue
             try:
                 carried.append(Carried(group, name, target_of(part)))
             except ValueError as error:
-                refusal = (
+                unsupported_reason = (
                     f"{error}, so worker processes can't import it. Put it into a module and import it from there, or "
                     "work in this process: --workers 1, in Python engine=Local(workers=1)"
                 )
-                carried.append(Carried(group, name, "", refusal, part if by_value else None))
+                carried.append(Carried(group, name, "", unsupported_reason, part if by_value else None))
     return tuple(carried)
 
 
 def adopt(parts: Iterable[Carried]) -> None:
     """Makes the parts of another process known here; one that can't be imported is refused when it is asked for."""
     for part in parts:
-        entry = Entry(part.target, refusal=part.refusal) if part.part is None else part.part
+        entry = Entry(part.target, unsupported_reason=part.unsupported_reason) if part.part is None else part.part
         _CARRIED.setdefault(part.group, {})[part.name] = entry
         if part.group in _GROUPS:
             _GROUPS[part.group]._loaded.pop(part.name, None)
@@ -579,5 +579,8 @@ def _same_definition(before: Any, part: Any) -> bool:
     """Whether both are one class or function, perhaps executed twice."""
     if before is None:
         return False
-    places = [(getattr(one, "__module__", None), getattr(one, "__qualname__", None)) for one in (before, part)]
+    places = [
+        (getattr(definition, "__module__", None), getattr(definition, "__qualname__", None))
+        for definition in (before, part)
+    ]
     return before is part or (places[0] == places[1] and None not in places[0])

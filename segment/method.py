@@ -290,10 +290,10 @@ class Method(Value):
 
     def settings(self) -> dict[str, Any]:
         """All fields that a spec may set, with their values: the encoder's, the scorer's, the decoder's, positions."""
-        found: dict[str, Any] = {"positions": self.positions}
+        values: dict[str, Any] = {"positions": self.positions}
         for part in (self.decode, self.scorer, self.encoder):
-            found |= {entry.name: getattr(part, entry.name) for entry in dataclasses.fields(typing.cast(Any, part))}
-        return found
+            values |= {entry.name: getattr(part, entry.name) for entry in dataclasses.fields(typing.cast(Any, part))}
+        return values
 
     def named(self, spec: str) -> Self:
         """The method under the spec by which it was asked for."""

@@ -17,5 +17,5 @@ def activated(activation: nn.Module, x: Tensor) -> Tensor:
     """
     if type(activation).__name__ == QUICK_GELU and not (x.requires_grad and torch.is_grad_enabled()):
         return (1.702 * x).sigmoid_().mul_(x)
-    found: Tensor = activation(x)
-    return found
+    values: Tensor = activation(x)
+    return values

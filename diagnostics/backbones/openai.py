@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.openclip import NO_WEIGHTS, clip_backbone
-from diagnostics.backbones.weights import fill, read_weights, some
+from diagnostics.backbones.weights import fill, first_names, read_weights
 
 # OpenAI's CLIP has heads of this width in both towers. Source: openai/CLIP, clip/model.py, build_model.
 HEAD_WIDTH = 64
@@ -61,8 +61,8 @@ def _vision(weights: Mapping[str, Tensor], spec: str) -> dict[str, Any]:
     absent = [name for name in needed if name not in weights]
     if absent:
         raise ValueError(
-            f"`{spec}` is not in OpenAI's layout: {some(absent)} missing; found {some(weights)}. Weights saved by "
-            "open_clip or timm go by their architecture: open_clip:ARCHITECTURE@FILE, timm:NAME@FILE."
+            f"`{spec}` is not in OpenAI's layout: {first_names(absent)} missing; found {first_names(weights)}. "
+            "Weights saved by open_clip or timm go by their architecture: open_clip:ARCHITECTURE@FILE, timm:NAME@FILE."
         )
     kernel = tuple(weights["visual.conv1.weight"].shape)
     if len(kernel) != 4 or kernel[2] != kernel[3]:
@@ -91,8 +91,8 @@ def _text(weights: Mapping[str, Tensor], spec: str) -> dict[str, Any]:
     absent = [name for name in needed if name not in weights]
     if absent:
         raise ValueError(
-            f"the text tower of `{spec}` is not in OpenAI's layout: {some(absent)} missing. Export the whole state "
-            "dict, or the image tower (`visual.…`) alone."
+            f"the text tower of `{spec}` is not in OpenAI's layout: {first_names(absent)} missing. Export the whole "
+            "state dict, or the image tower (`visual.…`) alone."
         )
     vocabulary, width = weights["token_embedding.weight"].shape
     return {

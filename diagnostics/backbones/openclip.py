@@ -523,9 +523,9 @@ def _image_size(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dic
     if table is None or patches is None:
         return {}
     side = round((table.shape[0] - 1) ** 0.5)
-    own = config["vision_cfg"].get("image_size")
+    stated = config["vision_cfg"].get("image_size")
     size = side * patches.shape[-1]
-    return {"image_size": size} if side**2 + 1 == table.shape[0] and size != own else {}
+    return {"image_size": size} if side**2 + 1 == table.shape[0] and size != stated else {}
 
 
 def _in_layout_of(model: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -140,7 +140,8 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not weights:
         raise ValueError(
-            f"weight file `{path}` holds no tensors (entries: {some(map(str, content))}); export model.state_dict()."
+            f"weight file `{path}` holds no tensors (entries: {first_names(map(str, content))}); "
+            "export model.state_dict()."
         )
     if all(name.startswith(PARALLEL) for name in weights):
         weights = {name.removeprefix(PARALLEL): value for name, value in weights.items()}
@@ -170,12 +171,12 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], *, spec: str, instead:
         ],
     }
     if any(wrong.values()):
-        found = "; ".join(f"{len(names)} {kind}: {some(names)}" for kind, names in wrong.items() if names)
-        raise ValueError(f"the weights do not fit `{spec}`. {found}. {instead}")
+        mismatch = "; ".join(f"{len(names)} {kind}: {first_names(names)}" for kind, names in wrong.items() if names)
+        raise ValueError(f"the weights do not fit `{spec}`. {mismatch}. {instead}")
     model.load_state_dict(dict(weights))
 
 
-def some(names: Iterable[str], count: int = 4) -> str:
+def first_names(names: Iterable[str], count: int = 4) -> str:
     """The first few names, with dots where there are more; «none» for none."""
     names = list(names)
     return ", ".join(names[:count]) + (", …" if len(names) > count else "") or "none"

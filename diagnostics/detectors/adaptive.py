@@ -232,5 +232,5 @@ def _within_finite(scores: Tensor) -> Tensor:
     finite = scores.isfinite()
     top = scores.where(finite, -torch.inf).amax(dim=1, keepdim=True)
     bottom = scores.where(finite, torch.inf).amin(dim=1, keepdim=True)
-    some = finite.any(dim=1, keepdim=True)
-    return scores.clamp(min=bottom.where(some, 0.0), max=top.where(some, 0.0))
+    has_finite = finite.any(dim=1, keepdim=True)
+    return scores.clamp(min=bottom.where(has_finite, 0.0), max=top.where(has_finite, 0.0))

@@ -72,7 +72,7 @@ class Pyod(Detector):
         snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower()
         for module in dict.fromkeys((self.name.lower(), snake)):
             try:
-                found = vars(importlib.import_module(f"pyod.models.{module}"))
+                members = vars(importlib.import_module(f"pyod.models.{module}"))
             except ModuleNotFoundError as error:
                 if error.name == "pyod":
                     raise ValueError(
@@ -81,7 +81,7 @@ class Pyod(Detector):
                 if not (error.name or "").startswith("pyod"):
                     raise ValueError(f"PyOD's `{self.name}` needs the library `{error.name}`: install it.") from error
                 continue
-            for key, value in found.items():
+            for key, value in members.items():
                 if key.lower() == self.name.replace("_", "").lower() and inspect.isclass(value):
                     return value
         raise ValueError(

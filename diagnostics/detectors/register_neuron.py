@@ -22,7 +22,7 @@ Scope = Literal["layer", "model"]
 SPARSE_SHARE, SPARSE_LEVEL = 0.5, 0.5
 
 
-class _Found(NamedTuple):
+class _Activity(NamedTuple):
     """What a search saw: images with outliers, and of each hidden unit (layers, F) the mean |activation| at outliers
     and at ordinary patches, and the share of patches at which it is quiet."""
 
@@ -108,21 +108,21 @@ class RegisterNeuron(ThresholdDetector):
             raise ValueError("layer 0 is the embedding and has no neurons; fit register-neuron to a layer from 1 on.")
         first = list(range(1, max(1, int(backbone.depth * self.highest)) + 1))
         searched = sorted(set(resolved.values())) if self.scope == "layer" else first
-        found = self._search(backbone, images, searched)
-        if not found.images:
+        activity = self._search(backbone, images, searched)
+        if not activity.images:
             limit = f"{self.ratio:g} x the image's median" if self.norm is None else f"{self.norm:g}"
             raise ValueError(
                 f"register-neuron found no outlier to learn from: none of {len(images)} images has a patch whose "
                 f"norm at layer {resolve_layer(self.detect_at, backbone.depth)} is above {limit}. Give more images, "
                 "or another `detect_at`, `norm` or `ratio`."
             )
-        scores = self._scores(found)
+        scores = self._scores(activity)
         return {
-            layer: self._with_best(scores, found, searched, [at] if self.scope == "layer" else searched)
+            layer: self._with_best(scores, activity, searched, [at] if self.scope == "layer" else searched)
             for layer, at in resolved.items()
         }
 
-    def _with_best(self, scores: Tensor, found: _Found, searched: list[int], among: list[int]) -> Self:
+    def _with_best(self, scores: Tensor, activity: _Activity, searched: list[int], among: list[int]) -> Self:
         """The detector with the best neurons of the layers `among` those searched."""
         rows = [searched.index(layer) for layer in among]
         order = scores[rows].flatten().argsort(descending=True, stable=True)[: self.top_k].tolist()
@@ -131,7 +131,7 @@ class RegisterNeuron(ThresholdDetector):
         return replace(
             self,
             neurons=tuple((searched[row], unit) for row, unit in best),
-            levels=tuple((float(found.ordinary[place]), float(found.active[place])) for place in best),
+            levels=tuple((float(activity.ordinary[place]), float(activity.active[place])) for place in best),
         )
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
@@ -142,26 +142,26 @@ class RegisterNeuron(ThresholdDetector):
             )
         layer = recording.layers("ffn_hidden")[0] if recording.layers("ffn_hidden") else None
         hidden = patch_features(recording, layout, "ffn_hidden")
-        here = [number for number, (place, _) in enumerate(self.neurons) if place == layer]
-        if not here:
+        of_layer = [number for number, (place, _) in enumerate(self.neurons) if place == layer]
+        if not of_layer:
             held = ", ".join(str(place) for place in sorted({place for place, _ in self.neurons}))
             raise ValueError(
                 f"none of the {len(self.neurons)} register neurons sits in layer {layer}; they are in layer(s) {held}. "
                 "Score one of those, or fit with scope=layer: detector.fitted(backbone, images, layer)."
             )
-        units = [self.neurons[number][1] for number in here]
-        ordinary, active = torch.tensor([self.levels[number] for number in here], device=hidden.device).T
+        units = [self.neurons[number][1] for number in of_layer]
+        ordinary, active = torch.tensor([self.levels[number] for number in of_layer], device=hidden.device).T
         return score_whole(hidden[..., units], lambda whole: _votes(whole.abs(), ordinary, active))
 
-    def _scores(self, found: _Found) -> Tensor:
+    def _scores(self, activity: _Activity) -> Tensor:
         """How good each hidden unit is that was searched: (layers, F)."""
-        scores = found.active - found.ordinary if self.contrast else found.active
+        scores = activity.active - activity.ordinary if self.contrast else activity.active
         if self.sparse:
-            scores = scores.where(found.quiet >= SPARSE_SHARE, 0.0)
+            scores = scores.where(activity.quiet >= SPARSE_SHARE, 0.0)
         return scores
 
     @torch.no_grad()
-    def _search(self, backbone: Backbone, images: Tensor, layers: list[int]) -> _Found:
+    def _search(self, backbone: Backbone, images: Tensor, layers: list[int]) -> _Activity:
         """What all hidden units do at outliers and elsewhere, image by image."""
         layout = backbone.layout(images)
         detect_at = resolve_layer(self.detect_at, backbone.depth)
@@ -185,10 +185,10 @@ class RegisterNeuron(ThresholdDetector):
             if not outliers.all():
                 ordinary.append(sizes[:, ~outliers].mean(dim=1))
         if not active:
-            return _Found(0, *(torch.zeros(0),) * 3)
+            return _Activity(0, *(torch.zeros(0),) * 3)
         # Without any ordinary patch the level of these is 0.
         ordinary = ordinary or [torch.zeros_like(active[0])]
-        return _Found(len(active), *(torch.stack(values).mean(dim=0) for values in (active, ordinary, quiet)))
+        return _Activity(len(active), *(torch.stack(values).mean(dim=0) for values in (active, ordinary, quiet)))
 
 
 def _votes(sizes: Tensor, ordinary: Tensor, active: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def defect_directions(backbone: Backbone, layers: Collection[int], *, samples: i
     inverse = torch.linalg.solve(tokens.T @ tokens, tokens.T).to(backbone.device)
     fed = tokens.to(backbone.device, backbone.dtype)
     identity = torch.eye(width, dtype=torch.float64, device=backbone.device)
-    product, found = identity, dict[int, Tensor]()
+    product, directions = identity, dict[int, Tensor]()
     for layer, block in enumerate(backbone.blocks[: max(layers, default=0)], start=1):
 
         def attention(x: Tensor, block: Block = block) -> Tensor:
@@ -57,8 +57,8 @@ def defect_directions(backbone: Backbone, layers: Collection[int], *, samples: i
             product = product / product.norm()  # only the direction counts, and 40 blocks would overflow
         if layer in layers:
             leading = torch.linalg.svd(product).U[:, 0]
-            found[layer] = leading * leading[leading.abs().argmax()].sign()
-    return found
+            directions[layer] = leading * leading[leading.abs().argmax()].sign()
+    return directions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ class SingularDefect(ThresholdDetector):
         resolved = {layer: resolve_layer(layer, backbone.depth) for layer in layers}
         if 0 in resolved.values():
             raise ValueError("layer 0 is before all blocks; fit singular-defect to a layer from 1 on.")
-        found = defect_directions(backbone, set(resolved.values()), samples=self.samples, seed=self.seed)
-        return {layer: replace(self, direction=tuple(found[at].tolist())) for layer, at in resolved.items()}
+        directions = defect_directions(backbone, set(resolved.values()), samples=self.samples, seed=self.seed)
+        return {layer: replace(self, direction=tuple(directions[at].tolist())) for layer, at in resolved.items()}
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         if not self.direction:

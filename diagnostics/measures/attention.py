@@ -90,7 +90,7 @@ def attention_statistics(
     at_once = max(1, budget // (rows * tokens))
     distances = patch_distances(layout, patch_size, q.device) if "distance" in wanted else None
 
-    found = {
+    sums = {
         name: queries.new_zeros(pairs, *shape)
         for name, shape in {
             "self": (layout.count,),
@@ -102,33 +102,33 @@ def attention_statistics(
         if name in wanted
     }
     for first in range(0, pairs, at_once):
-        some = slice(first, first + at_once)
+        chunk = slice(first, first + at_once)
         for start in range(0, tokens, rows):
             stop = min(start + rows, tokens)
-            attention = _softmax_of_products(queries[some, start:stop], keys[some], wide=wide)  # (p, r, T)
-            _add_rows(found, some, attention, start, layout, distances)
-    if "received" in found:
-        found["received"] /= layout.count
-    if "entropy" in found:
-        found["entropy"] /= tokens
-    if "distance" in found:
-        found["distance"] /= layout.count
-    return {name: value.unflatten(0, (batch, heads)) for name, value in found.items()}
+            attention = _softmax_of_products(queries[chunk, start:stop], keys[chunk], wide=wide)  # (p, r, T)
+            _add_rows(sums, chunk, attention, start, layout, distances)
+    if "received" in sums:
+        sums["received"] /= layout.count
+    if "entropy" in sums:
+        sums["entropy"] /= tokens
+    if "distance" in sums:
+        sums["distance"] /= layout.count
+    return {name: value.unflatten(0, (batch, heads)) for name, value in sums.items()}
 
 
 def _add_rows(
-    found: dict[str, Tensor],
-    some: slice,
+    sums: dict[str, Tensor],
+    chunk: slice,
     attention: Tensor,
     start: int,
     layout: Layout,
     distances: Tensor | None,
 ) -> None:
-    """Adds what some rows of some heads' maps say to the sums in `found`."""
-    if "entropy" in found:
+    """Adds to `sums` what these rows of the maps of `chunk` give."""
+    if "entropy" in sums:
         # -Σ p ln p; written so because it takes a third of the time of torch.special.entr. 0·ln(tiny) is 0.
         logs = attention.clamp_min(torch.finfo(attention.dtype).tiny).log_()
-        found["entropy"][some] -= logs.mul_(attention).sum(dim=(1, 2))
+        sums["entropy"][chunk] -= logs.mul_(attention).sum(dim=(1, 2))
     # The rows that are patch queries, and which patches they are.
     skip = max(layout.prefix - start, 0)
     patch_rows = attention[:, skip:]
@@ -136,18 +136,18 @@ def _add_rows(
     last = first + patch_rows.shape[1]
     if last <= first:
         return
-    if "self" in found:
-        found["self"][some, first:last] = patch_rows[:, :, layout.prefix + first : layout.prefix + last].diagonal(
+    if "self" in sums:
+        sums["self"][chunk, first:last] = patch_rows[:, :, layout.prefix + first : layout.prefix + last].diagonal(
             dim1=1, dim2=2
         )
-    if "received" in found:
-        found["received"][some] += patch_rows.sum(dim=1)
+    if "received" in sums:
+        sums["received"][chunk] += patch_rows.sum(dim=1)
     patch_map = patch_rows[:, :, layout.prefix :]
     if distances is not None:
         reach = (patch_map * distances[first:last]).sum(dim=2) / patch_map.sum(dim=2)
-        found["distance"][some] += reach.sum(dim=1)
-    if "rank" in found:
-        found["rank"][some] = rank_one_share(patch_map)
+        sums["distance"][chunk] += reach.sum(dim=1)
+    if "rank" in sums:
+        sums["rank"][chunk] = rank_one_share(patch_map)
 
 
 def patch_distances(layout: Layout, patch_size: tuple[int, int], device: torch.device | None = None) -> Tensor:
@@ -169,9 +169,9 @@ def rank_one_share(maps: Tensor) -> Tensor:
     share = flat.new_empty(len(flat))
     open_maps, steps = torch.arange(len(flat), device=flat.device), LANCZOS_STEPS
     while True:
-        some = flat if len(open_maps) == len(flat) else flat[open_maps]
-        values, errors = _largest_squared_singular_value(some, steps)
-        total = some.square().sum(dim=(-2, -1))
+        unsettled = flat if len(open_maps) == len(flat) else flat[open_maps]
+        values, errors = _largest_squared_singular_value(unsettled, steps)
+        total = unsettled.square().sum(dim=(-2, -1))
         share[open_maps] = (values / total).where(total > 1e6 * torch.finfo(maps.dtype).tiny, torch.nan)
         unfinished = errors > LANCZOS_TOLERANCE * values
         if steps >= maps.shape[-1] or not bool(unfinished.any()):

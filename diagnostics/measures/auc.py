@@ -76,10 +76,10 @@ def _pair_blocks(patches: Tensor, labels: Tensor) -> Iterator[Pairs]:
     count = patches.shape[1]
     rows = max(1, PAIRS_AT_ONCE // (count * len(patches)))
     for start in range(0, count - 1, rows):
-        some, after = slice(start, start + rows), slice(start, None)
+        block, after = slice(start, start + rows), slice(start, None)
         i, j = torch.triu_indices(min(rows, count - start), count - start, 1, device=patches.device)
-        cosine = (unit[:, some] @ unit[:, after].mT).flatten(1).index_select(1, i * (count - start) + j)
-        left, right = labels[:, some].index_select(1, i), labels[:, after].index_select(1, j)
+        cosine = (unit[:, block] @ unit[:, after].mT).flatten(1).index_select(1, i * (count - start) + j)
+        left, right = labels[:, block].index_select(1, i), labels[:, after].index_select(1, j)
         relation = torch.where(left == right, SAME, DIFFERENT).to(torch.int8)
         # Rounding may leave [-1, 1]: copies are at distance 0.
         distance = (1 - cosine).clamp_(0, 2)
@@ -214,10 +214,10 @@ def pooled(histogram: np.ndarray) -> dict[str, np.ndarray]:
     the histogram's cuts those are kept at which the sum of both rates is nearest above even steps, POINTS of them. The
     curve runs from (1, 1) down; its other end (0, 0), where no pair counts, is left out.
     """
-    found = pooled_auc(histogram)
+    curves = pooled_auc(histogram)
     bins = histogram.shape[-1]
     roc, distance = [], []
-    for fpr, tpr in zip(found.fpr, found.tpr, strict=True):
+    for fpr, tpr in zip(curves.fpr, curves.tpr, strict=True):
         both = np.nan_to_num(fpr) + np.nan_to_num(tpr)
         wanted = both[-1] * np.arange(POINTS, 0, -1) / POINTS
         # A last step of rounding alone must not ask for more than all bins.
@@ -225,8 +225,8 @@ def pooled(histogram: np.ndarray) -> dict[str, np.ndarray]:
         roc.append(np.stack([fpr[cut], tpr[cut]], axis=-1))
         distance.append(np.where(both[-1] > 0, _distance_at(cut / bins), np.nan))
     return {
-        "auc_pooled": found.auc,
-        "auc_pooled_error": found.error,
+        "auc_pooled": curves.auc,
+        "auc_pooled_error": curves.error,
         "roc": np.stack(roc),
         "roc_distance": np.stack(distance),
     }
@@ -293,11 +293,11 @@ class SameClassAuc(Measure):
             raise ValueError("`labels` should be (B, N) patch labels; got None. Give the probe label maps.")
         patches, labels = view.patches("block_out"), view.labels
         count = patches.shape[1]
-        some = max(1, 2 * PAIRS_AT_ONCE // (count * count))  # images at once
+        at_once = max(1, 2 * PAIRS_AT_ONCE // (count * count))  # images at once
         exact = []
         total = torch.zeros(2, self.pair_bins, dtype=torch.int64, device=patches.device)
-        for images in range(0, len(patches), some):
-            pairs = _all_pairs(patches[images : images + some], labels[images : images + some])
+        for images in range(0, len(patches), at_once):
+            pairs = _all_pairs(patches[images : images + at_once], labels[images : images + at_once])
             exact.append(_exact_auc(pairs))
             total += _histogram(pairs, self.pair_bins)
         return {"auc": torch.cat(exact).where(_whole(patches, labels), torch.nan), "pair_histogram": total}

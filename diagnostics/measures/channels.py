@@ -70,10 +70,10 @@ def massive_activations(tokens: Tensor, *, absolute: float = 100.0, ratio: float
     threshold = torch.where(largest <= absolute, absolute, torch.inf).to(sizes)  # inf: no mark, as for nan
     # The median costs ten times all else here. It is asked for only where it can leave a mark: the largest entry is
     # above `absolute`, and half of the entries are below its `ratio`-th part, hence the median.
-    some = (largest > absolute).nonzero().flatten()
-    below = (sizes[some] < largest[some, None] / ratio).sum(dim=1)
-    some = some[2 * below >= sizes.shape[1]]
-    threshold[some] = (ratio * sizes[some].median(dim=1).values).clamp_min(absolute)
+    candidates = (largest > absolute).nonzero().flatten()
+    below = (sizes[candidates] < largest[candidates, None] / ratio).sum(dim=1)
+    candidates = candidates[2 * below >= sizes.shape[1]]
+    threshold[candidates] = (ratio * sizes[candidates].median(dim=1).values).clamp_min(absolute)
     return (sizes > threshold[:, None]).view_as(tokens)
 
 

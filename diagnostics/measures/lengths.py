@@ -21,9 +21,9 @@ def vector_norm(vectors: Tensor) -> Tensor:
     odd = ~((norms > SHORTEST) & (norms < LONGEST))
     if not bool(odd.any()):
         return norms
-    some = vectors[odd]
-    size = some.abs().amax(dim=-1)
-    scaled = torch.linalg.vector_norm(some / _divisor(size)[..., None], dim=-1)
+    extreme = vectors[odd]
+    size = extreme.abs().amax(dim=-1)
+    scaled = torch.linalg.vector_norm(extreme / _divisor(size)[..., None], dim=-1)
     limited = (scaled * size).clamp_max(torch.finfo(norms.dtype).max).where(size.isfinite(), size)
     return norms.index_put((odd,), limited)
 
@@ -39,8 +39,8 @@ def unit_vectors(vectors: Tensor) -> Tensor:
     odd = ~((norms > 1e-11) & (norms < LONGEST))  # normalize leaves those below 1e-12 short
     if not bool(odd.any()):
         return unit
-    some = vectors[odd]
-    return unit.index_put((odd,), F.normalize(some / _divisor(some.abs().amax(dim=-1))[..., None], dim=-1))
+    extreme = vectors[odd]
+    return unit.index_put((odd,), F.normalize(extreme / _divisor(extreme.abs().amax(dim=-1))[..., None], dim=-1))
 
 
 def _divisor(size: Tensor) -> Tensor:

@@ -141,5 +141,5 @@ class PrincipalComponents(Measure):
         return {"component": np.arange(1, self.components + 1)}
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
-        found = principal_components(view.patches("block_out"), count=self.components)
-        return {"pca": view.layout.to_map(found.scores.mT, dim=2), "pca_share": found.share}
+        components = principal_components(view.patches("block_out"), count=self.components)
+        return {"pca": view.layout.to_map(components.scores.mT, dim=2), "pca_share": components.share}

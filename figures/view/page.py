@@ -81,8 +81,8 @@ def page_html(
     fixed = sum(len(part.encode()) for part in shell) + len(',"images":[]') - 1
     room = limit - fixed - len(_script(_common(note, level)))
     sizes: list[int] = []
-    for seen in images:
-        packed.append(_packed(seen, level))
+    for image in images:
+        packed.append(_packed(image, level))
         sizes.append(len(_script(packed[-1])) + 1)
         while sum(sizes) > room:
             level += 1
@@ -134,8 +134,8 @@ def _script(data: Any) -> str:
     return json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _packed(seen: PageImage, level: int) -> dict[str, Any]:
-    inside = seen.inside
+def _packed(image: PageImage, level: int) -> dict[str, Any]:
+    inside = image.inside
     layout = inside.layout
     count = len(inside.layers)
     kept = _kept(count, level)
@@ -170,16 +170,16 @@ def _packed(seen: PageImage, level: int) -> dict[str, Any]:
         "detectors": [
             {
                 "spec": spec,
-                "threshold": one.threshold,
-                "published": one.published,
-                "scores": pack(one.scores),
-                "marked": pack(one.marked.astype(np.uint8)),
+                "threshold": detector.threshold,
+                "published": detector.published,
+                "scores": pack(detector.scores),
+                "marked": pack(detector.marked.astype(np.uint8)),
             }
-            for spec, one in inside.scored.items()
+            for spec, detector in inside.scored.items()
         ],
-        "classes": list(seen.classes),
-        "class_colors": class_colors(len(seen.classes), background=seen.background).tolist(),
-        "labels": {method: pack(_small_labels(labels)) for method, labels in seen.labels.items()},
+        "classes": list(image.classes),
+        "class_colors": class_colors(len(image.classes), background=image.background).tolist(),
+        "labels": {method: pack(_small_labels(labels)) for method, labels in image.labels.items()},
     }
 
 
@@ -188,13 +188,13 @@ def _kept(count: int, level: int) -> list[bool]:
     return [(count - 1 - place) % _EVERY[level] == 0 for place in range(count)]
 
 
-def _reduce(one: dict[str, Any], level: int) -> None:
+def _reduce(image: dict[str, Any], level: int) -> None:
     """Takes out of a packed image what this level does not hold."""
-    kept = _kept(len(one["layers"]), level)
+    kept = _kept(len(image["layers"]), level)
     gone = {"attention": 1, "purified_similarity": 2}
     for what in ("mean_attention", "attention", "similarity", "purified_similarity"):
         whole = level >= gone.get(what, len(REDUCTIONS))
-        one[what] = [maps if keep and not whole else None for maps, keep in zip(one[what], kept, strict=True)]
+        image[what] = [maps if keep and not whole else None for maps, keep in zip(image[what], kept, strict=True)]
 
 
 def _as_colors(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

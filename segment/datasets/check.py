@@ -67,7 +67,7 @@ def check(spec: str, root: str | Path, *, every: bool = False, progress: bool = 
     problems += _missing([pair.mask for pair in pairs], "images without a label map", "the first should be")
     problems += _missing([pair.image for pair in pairs], "images of the list are not there", "the first should be")
     if listing.orphans:
-        problems.append(f"{len(listing.orphans)} label maps have no image: {_some(listing.orphans)}")
+        problems.append(f"{len(listing.orphans)} label maps have no image: {_first_paths(listing.orphans)}")
     whole = [n for n, pair in enumerate(pairs) if os.path.isfile(pair.mask) and os.path.isfile(pair.image)]
     chosen = whole if every else _spread(whole, SAMPLE)
     content = Content()
@@ -132,10 +132,10 @@ class Content:
 
 def _missing(paths: Sequence[str], what: str, first: str) -> list[str]:
     gone = [path for path in paths if not os.path.isfile(path)]
-    return [f"{len(gone)} {what}; {first} {_some(gone)}"] if gone else []
+    return [f"{len(gone)} {what}; {first} {_first_paths(gone)}"] if gone else []
 
 
-def _some(paths: Sequence[str]) -> str:
+def _first_paths(paths: Sequence[str]) -> str:
     more = len(paths) - NAMED
     return ", ".join(paths[:NAMED]) + (f" and {more} more" if more > 0 else "")
 

@@ -38,10 +38,10 @@ class AttentionSum:
     def __init__(self, edit: PurifyAt | None, layers: range, heads: MapHeads, layout: Layout) -> None:
         self.edit, self.layers, self.heads, self.layout = edit, layers, heads, layout
         self.total: Tensor | None = None
-        self._seen: Tensor | None = None
+        self._attention: Tensor | None = None
 
     def start(self, depth: int, layout: Layout | None = None) -> None:
-        self.total = self._seen = None
+        self.total = self._attention = None
 
     def wants(self, name: str, layer: int) -> bool:
         return name in ("attention", "block_out") and layer in self.layers
@@ -49,13 +49,13 @@ class AttentionSum:
     def __call__(self, name: str, layer: int, value: Tensor) -> Tensor:
         if name == "attention":
             among = self.layout.patches(self.layout.patches(value, dim=2), dim=3).float()
-            self._seen = among.mean(dim=1) if self.heads == "mean" else among.amax(dim=1)
-        elif self._seen is not None:
+            self._attention = among.mean(dim=1) if self.heads == "mean" else among.amax(dim=1)
+        elif self._attention is not None:
             # Which patches are outliers is known only once the block is through.
             mask = self.edit.masks.get(layer) if self.edit is not None else None
-            kept = self._seen if mask is None else self._seen.masked_fill(mask[:, None, :], 0)
+            kept = self._attention if mask is None else self._attention.masked_fill(mask[:, None, :], 0)
             self.total = kept if self.total is None else self.total + kept
-            self._seen = None
+            self._attention = None
         return value
 
 

@@ -311,10 +311,10 @@ def test_a_registered_part_is_carried_as_its_place_or_with_the_reason_why_not(gr
     assert carried["class"].target == f"{module}:Part"
     assert carried["value"].target == f"{module}:VALUE"
     assert carried["place"].target == "fractions:Fraction"
-    assert "notebook or script" in carried["main"].refusal
-    assert "inside a function" in carried["local"].refusal
-    assert "no constant of a module" in carried["loose"].refusal
-    assert all("--workers 1" in carried[name].refusal for name in ("main", "local", "loose"))
+    assert "notebook or script" in carried["main"].unsupported_reason
+    assert "inside a function" in carried["local"].unsupported_reason
+    assert "no constant of a module" in carried["loose"].unsupported_reason
+    assert all("--workers 1" in carried[name].unsupported_reason for name in ("main", "local", "loose"))
 
 
 def test_an_adopted_part_is_known_and_one_that_cannot_come_says_why(grouped):

@@ -55,8 +55,8 @@ class PocketTokenizer:
         length = context_length or self.context_length
         rows = torch.full((len(texts), length), PADDING)
         for number, text in enumerate(texts):
-            found = [self.start, *self.encode(text)[: length - 2], self.end]
-            rows[number, : len(found)] = torch.tensor(found)
+            tokens = [self.start, *self.encode(text)[: length - 2], self.end]
+            rows[number, : len(tokens)] = torch.tensor(tokens)
         unknown = [text for text, row in zip(texts, rows, strict=True) if UNKNOWN in row]
         if unknown:
             warnings.warn(

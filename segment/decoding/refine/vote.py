@@ -62,7 +62,7 @@ class Vote(Refiner):
             )
 
     def labels(self, labels: Tensor, canvas: Canvas) -> Tensor:
-        regions = self._from_folder(canvas) if self.folder else self._given(canvas)
+        regions = self._from_folder(canvas) if self.folder else self._from_masks(canvas)
         size = (canvas.image.height, canvas.image.width)
         if tuple(regions.shape) != size:
             raise ValueError(
@@ -78,7 +78,7 @@ class Vote(Refiner):
             regions = np.where(regions == NO_REGION, -1, regions)
         return torch.from_numpy(regions)
 
-    def _given(self, canvas: Canvas) -> Tensor:
+    def _from_masks(self, canvas: Canvas) -> Tensor:
         if canvas.name not in self.masks:
             known = ", ".join(list(self.masks)[:5])
             raise ValueError(f"`masks` has none for `{canvas.name}`; it has {known}. Name them as the run does.")

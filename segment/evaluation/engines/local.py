@@ -58,7 +58,7 @@ class Local(Engine):
             return
         count = self.count(job.options.device, len(shards))
         if count == 1:
-            yield from _here(job, shards, progress, backbone)
+            yield from _in_this_process(job, shards, progress, backbone)
             return
         del backbone
         with _Crew(job, count) as crew:
@@ -78,7 +78,9 @@ def device_of(device: str, worker: int) -> str:
     return f"cuda:{worker % gpus}" if device == "cuda" and gpus else device
 
 
-def _here(job: Job, shards: Sequence[Shard], progress: Progress, backbone: Backbone | None) -> Iterator[Shard]:
+def _in_this_process(
+    job: Job, shards: Sequence[Shard], progress: Progress, backbone: Backbone | None
+) -> Iterator[Shard]:
     threads = torch.get_num_threads()
     try:
         worker = Worker(job.on(device_of(job.options.device, 0)), backbone=backbone)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from diagnostics.backbones.weights import fill, read_weights, some
+from diagnostics.backbones.weights import fill, first_names, read_weights
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(2, dtype=torch.int64)}
 
@@ -141,9 +141,9 @@ def test_filling_names_what_is_missing_left_over_and_misshapen():
 
 
 def test_some_stops_after_a_few_names():
-    assert some(["a", "b"]) == "a, b"
-    assert some("abcdef") == "a, b, c, d, …"
-    assert some([]) == "none"
+    assert first_names(["a", "b"]) == "a, b"
+    assert first_names("abcdef") == "a, b, c, d, …"
+    assert first_names([]) == "none"
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.int64])

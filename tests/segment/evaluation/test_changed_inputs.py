@@ -90,7 +90,7 @@ class Own(Dataset):
         return Sample(image, np.full((48, 48), self.label, np.uint8), f"n{index}")
 
 
-def test_a_data_set_of_ones_own_is_told_apart_by_its_pixels(tmp_path):
+def test_a_custom_data_set_is_known_by_its_pixels(tmp_path):
     def score(label):
         return evaluate("pocket", "clip", Own(label), out=tmp_path, engine=Local(workers=1), progress=False)
 
