@@ -82,7 +82,7 @@ def figure(
     from diagnostics.backbones import load_backbone
 
     entry = paper_figure(name)
-    model, other = (load_backbone(one) if isinstance(one, str) else one for one in (backbone, second))
+    model, other = (load_backbone(wanted) if isinstance(wanted, str) else wanted for wanted in (backbone, second))
     assert model is not None
     inputs = gather(model, images, labels=labels, classes=classes, templates=templates, ignore=ignore, scenes=scenes)
     lacking = {"words": inputs.text is None, "labels": inputs.labels is None}
@@ -303,7 +303,7 @@ def reproduce(
     experiment = known[table]
     for row in rows:
         if not experiment.rows_named(row):
-            raise unknown_name("row", row, [one.name for one in experiment.rows])
+            raise unknown_name("row", row, [entry.name for entry in experiment.rows])
     for name in data_sets:
         if name not in experiment.data_sets:
             raise missing_data_set(name, [experiment])

@@ -55,7 +55,7 @@ def demo_page(folder: Path, scenes: int, show: Show, *, progress: bool = True) -
     samples = [world[number] for number in range(PROBED)]
     sections = [
         _measured(show, planted, samples, folder, progress),
-        _found(show, planted, samples, folder),
+        _detected(show, planted, samples, folder),
         _segmented(show, plain, planted, world, scenes, folder, progress),
     ]
     view = folder / "view.html"
@@ -117,7 +117,7 @@ def _measured(show: Show, backbone: Backbone, samples: list[Sample], folder: Pat
     )
 
 
-def _found(show: Show, backbone: Backbone, samples: list[Sample], folder: Path) -> Section:
+def _detected(show: Show, backbone: Backbone, samples: list[Sample], folder: Path) -> Section:
     """All detectors against the planted places."""
     import torch
     import xarray as xr

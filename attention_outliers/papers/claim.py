@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """`measured` in words with its unit, `paper` what the paper says of it, `here` the number.
+    """`measured` in words with its unit, `paper` what the paper says of it, `value` the number.
 
-    `holds`: whether the claim is met by `here`; None where the paper gives no rule that a number could meet. Numbers of
-    the papers are those of their own models and data: they stand beside ours to be compared by eye, not as a rule.
+    `holds`: whether the claim is met by `value`; None where the paper gives no rule that a number could meet. Numbers
+    of the papers are those of their own models and data: they stand beside ours to be compared by eye, not as a rule.
     """
 
     measured: str

@@ -31,12 +31,12 @@ def experiments() -> Mapping[str, Experiment]:
     >>> ao.experiments()["sc-clip/table-3"].rows[0].name
     'baseline'
     """
-    found: dict[str, Experiment] = {}
+    tables: dict[str, Experiment] = {}
     for paper in PAPERS:
         text = files("attention_outliers.papers").joinpath(paper, "tables.json").read_text("utf-8")
         for key, entry in json.loads(text)["experiments"].items():
-            found[key] = _experiment(key, entry)
-    return found
+            tables[key] = _experiment(key, entry)
+    return tables
 
 
 def experiments_named(name: str) -> list[Experiment]:
@@ -44,34 +44,34 @@ def experiments_named(name: str) -> list[Experiment]:
     known = experiments()
     if name in known:
         return [known[name]]
-    some = [one for key, one in known.items() if key.startswith(f"{name.rstrip('/')}/")]
-    if not some:
+    of_paper = [experiment for key, experiment in known.items() if key.startswith(f"{name.rstrip('/')}/")]
+    if not of_paper:
         raise unknown_name("experiment", name, known)
-    return some
+    return of_paper
 
 
 def _experiment(key: str, entry: dict[str, Any]) -> Experiment:
     columns = tuple(
         Column(
-            name=one["name"],
-            dataset=one.get("dataset", ""),
-            metric=one.get("metric", "miou"),
-            settings=_settings(one),
-            mean_of=tuple(one.get("mean", ())),
+            name=column["name"],
+            dataset=column.get("dataset", ""),
+            metric=column.get("metric", "miou"),
+            settings=_settings(column),
+            mean_of=tuple(column.get("mean", ())),
         )
-        for one in entry["columns"]
+        for column in entry["columns"]
     )
     rows = tuple(
         Row(
-            name=one["name"],
-            method=one.get("method", ""),
-            backbone=one.get("backbone", entry["backbone"]),
-            protocol=one.get("protocol", entry.get("protocol", "")),
-            settings=_settings(one),
-            printed=_printed(columns, one),
-            note=one.get("note", ""),
+            name=row["name"],
+            method=row.get("method", ""),
+            backbone=row.get("backbone", entry["backbone"]),
+            protocol=row.get("protocol", entry.get("protocol", "")),
+            settings=_settings(row),
+            printed=_printed(columns, row),
+            note=row.get("note", ""),
         )
-        for one in (*entry.get("rows", ()), *_product(entry))
+        for row in (*entry.get("rows", ()), *_product(entry))
     )
     return Experiment(
         key=key,
@@ -91,16 +91,16 @@ def _settings(entry: Mapping[str, Any]) -> Settings:
 
 def _printed(columns: tuple[Column, ...], entry: Mapping[str, Any]) -> dict[str, float]:
     """What stands in the row: its own numbers, and beside them those of a row of published.json."""
-    own = entry.get("printed", {})
-    if isinstance(own, list):
-        own = {column.name: value for column, value in zip(columns, own, strict=True)}
-    found = {name: float(value) for name, value in own.items() if value is not None}
+    printed = entry.get("printed", {})
+    if isinstance(printed, list):
+        printed = {column.name: value for column, value in zip(columns, printed, strict=True)}
+    numbers = {name: float(value) for name, value in printed.items() if value is not None}
     if "published" in entry:
         elsewhere = row_of(*entry["published"])
         for column in columns:
-            if column.name not in found and column.dataset in elsewhere and column.metric == "miou":
-                found[column.name] = elsewhere[column.dataset]
-    return found
+            if column.name not in numbers and column.dataset in elsewhere and column.metric == "miou":
+                numbers[column.name] = elsewhere[column.dataset]
+    return numbers
 
 
 def _product(entry: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def needs(experiment: Experiment, choice: Choice, *, roots: Roots | None = None,
     but for one measured forward of each kind.
     """
     how, roots = how or How(), roots or {}
-    found = []
+    runs = []
     backbones: dict[str, tuple[Backbone | None, str, bool]] = {}
     speeds: dict[tuple[str, tuple[str, ...], tuple[int, int]], tuple[float | None, dict[str, str]]] = {}
     for group, places in groups(experiment, choice)[0].items():
@@ -105,7 +105,7 @@ def needs(experiment: Experiment, choice: Choice, *, roots: Roots | None = None,
             second, notes = speeds.get(key, (None, {}))
         else:
             windows, second, notes = _others(experiment, places, images, backbone, how)
-        found.append(
+        runs.append(
             Need(
                 group=group,
                 methods=methods,
@@ -118,7 +118,7 @@ def needs(experiment: Experiment, choice: Choice, *, roots: Roots | None = None,
                 notes=notes,
             )
         )
-    return found
+    return runs
 
 
 def _speed(backbone: Backbone, group: Group, methods: tuple[str, ...], how: How) -> tuple[float | None, dict[str, str]]:
@@ -151,16 +151,16 @@ def _other_weights(spec: str) -> str:
 
 def _second_models(part: Any) -> list[str]:
     """Specs of the models that a method loads beside the backbone, found in its fields and its parts' fields."""
-    found = []
+    specs = []
     for entry in dataclasses.fields(part):
         value = getattr(part, entry.name)
         if entry.name == "vfm" and value not in (None, SELF):
-            found.append(re.sub(r"^([^:()]+)\((.*)\)$", r"\1:\2", value))
+            specs.append(re.sub(r"^([^:()]+)\((.*)\)$", r"\1:\2", value))
         elif isinstance(part, SamMasks) and entry.name == "model":
-            found.append(f"hf-hub:{value}")
+            specs.append(f"hf-hub:{value}")
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            found += _second_models(value)
-    return found
+            specs += _second_models(value)
+    return specs
 
 
 def _others(
@@ -185,27 +185,27 @@ def _data(
     if experiment.kind == "cost":
         return "none: one image of noise", True, 1, [(640, 480)]
     count, usual = WHOLE.get(name, (CLOSE_UPS, (112, 112)))
-    sizes, said, there = [usual], "", False
+    sizes, state, there = [usual], "", False
     try:
         if experiment.kind == "classify":
             count, there = open_whole_images(name, roots.get(name, roots.get(""))).count, True
-            said = "there"
+            state = "there"
         elif not needs_root(name):
             dataset = open_dataset(group.dataset)
-            count, there, said = len(dataset), True, "drawn"
+            count, there, state = len(dataset), True, "drawn"
             height, width = dataset[0].image.shape[:2]
             sizes = [(width, height)]
         else:
             root = find_root(group.dataset, roots)
-            count, sizes, said, there = _on_disk(group.dataset, Path(str(root)))
+            count, sizes, state, there = _on_disk(group.dataset, Path(str(root)))
     except ValueError as error:
-        said = f"MISSING: {error} About {count} images of {usual[0]}x{usual[1]} are assumed"
-    return said, there, min(limit or count, count), sizes
+        state = f"MISSING: {error} About {count} images of {usual[0]}x{usual[1]} are assumed"
+    return state, there, min(limit or count, count), sizes
 
 
 def _on_disk(spec: str, root: Path) -> tuple[int, list[tuple[int, int]], str, bool]:
     """Images, sizes of some, what a check says, and whether nothing is wrong."""
-    found = check(spec, root)
+    report = check(spec, root)
     dataset = open_dataset(spec, root)
     sizes = []
     if isinstance(dataset, OnDisk):
@@ -215,10 +215,10 @@ def _on_disk(spec: str, root: Path) -> tuple[int, list[tuple[int, int]], str, bo
                 sizes.append(read_size(dataset.listing.pairs[number].image))
             except (FileError, OSError):
                 continue
-    said = f"{found.images} images in {root}"
-    if found.problems:
-        said += f", {len(found.problems)} problems, the first: {found.problems[0]}"
-    return found.images, sizes or [(640, 480)], said, found.complete
+    state = f"{report.images} images in {root}"
+    if report.problems:
+        state += f", {len(report.problems)} problems, the first: {report.problems[0]}"
+    return report.images, sizes or [(640, 480)], state, report.complete
 
 
 def _backbone(spec: str, how: How) -> tuple[Backbone | None, str, bool]:
@@ -231,11 +231,11 @@ def _backbone(spec: str, how: How) -> tuple[Backbone | None, str, bool]:
         except (ValueError, OSError) as error:
             return None, f"MISSING: {error}", False
     size = re.search("|".join(SAME_SIZE), spec)
-    said = "not in the cache: the first run fetches them"
+    state = "not in the cache: the first run fetches them"
     if size is None:
-        return None, said, False
+        return None, state, False
     stand_in = load_backbone(SAME_SIZE[size[0]], device=device, precision=kind)  # type: ignore[arg-type]
-    return stand_in, f"{said}; time measured with random weights of the same size", False
+    return stand_in, f"{state}; time measured with random weights of the same size", False
 
 
 def _at_hand(spec: str) -> bool:

@@ -100,7 +100,7 @@ def groups(experiment: Experiment, choice: Choice) -> tuple[dict[Group, list[Pla
     for name in choice.data_sets:
         if name not in experiment.data_sets:
             raise missing_data_set(name, [experiment])
-    found: dict[Group, list[Place]] = {}
+    cells: dict[Group, list[Place]] = {}
     left_out: dict[tuple[str, str], str] = {}
     for place in experiment.places():
         if not choice.wants(place):
@@ -113,12 +113,12 @@ def groups(experiment: Experiment, choice: Choice) -> tuple[dict[Group, list[Pla
             if experiment.kind != "classify":
                 group.protocol_value()
         except ValueError:
-            said = f"protocol {group.protocol} has no setting for {group.dataset}"
-            left_out[place.row.name, place.column.name] = said
+            reason = f"protocol {group.protocol} has no setting for {group.dataset}"
+            left_out[place.row.name, place.column.name] = reason
         else:
             row = replace(place.row, method=choice.method_of(place))
-            found.setdefault(group, []).append(place._replace(row=row))
-    return found, left_out
+            cells.setdefault(group, []).append(place._replace(row=row))
+    return cells, left_out
 
 
 def missing_data_set(name: str, tables: Sequence[Experiment]) -> ValueError:
@@ -159,10 +159,10 @@ def find_root(dataset: str, roots: Roots) -> Path | None:
     below = sorted(path for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
     for folder in (base, *below):
         try:
-            found = open_dataset(dataset, folder)
+            opened = open_dataset(dataset, folder)
         except FileError:
             continue
-        if not isinstance(found, OnDisk) or found.expected in (None, len(found)):
+        if not isinstance(opened, OnDisk) or opened.expected in (None, len(opened)):
             return folder
         partly = partly or folder
     if partly is None:
@@ -184,18 +184,23 @@ def narrowed(
     """
     for row in rows:
         if not any(table.rows_named(row) for table in tables):
-            raise unknown_name("row", row, {one.name for table in tables for one in table.rows})
+            raise unknown_name("row", row, {entry.name for table in tables for entry in table.rows})
     for data_set in data_sets:
         if not any(data_set in table.data_sets for table in tables):
+<<<<<<< HEAD
             raise missing_data_set(data_set, tables)
     found = []
+=======
+            raise unknown_name("data set", data_set, {name for table in tables for name in table.data_sets})
+    narrower = []
+>>>>>>> 8aa17b3 (Names that say what they hold in the papers' tables and needs)
     for table in tables:
-        own = [row for row in rows if table.rows_named(row)]
-        some = tuple(name for name in data_sets if name in table.data_sets)
-        if bool(own) == bool(rows) and bool(some) == bool(data_sets):
-            found.append((table.only(own) if own else table, some))
-    if not found:
+        kept_rows = [row for row in rows if table.rows_named(row)]
+        kept_sets = tuple(name for name in data_sets if name in table.data_sets)
+        if bool(kept_rows) == bool(rows) and bool(kept_sets) == bool(data_sets):
+            narrower.append((table.only(kept_rows) if kept_rows else table, kept_sets))
+    if not narrower:
         raise ValueError(
             f"no table has rows {', '.join(rows)} on {', '.join(data_sets)}. See `outliers reproduce list`."
         )
-    return found
+    return narrower

@@ -39,7 +39,7 @@ def published(method: str, dataset: str, backbone: str, protocol: str = "") -> l
         return []
     if fields and fields != {"convention": "cliptrase"}:
         return []
-    found = [
+    numbers = [
         Published(
             source["rows"][name][place],
             key,
@@ -51,16 +51,16 @@ def published(method: str, dataset: str, backbone: str, protocol: str = "") -> l
         if source["backbone"] == architecture and place in source["rows"].get(name, {})
     ]
     # A paper speaks best for its own method.
-    return sorted(found, key=lambda one: (not one.same_protocol, not one.key.startswith(f"{name}/")))
+    return sorted(numbers, key=lambda number: (not number.same_protocol, not number.key.startswith(f"{name}/")))
 
 
 def openai_architecture(backbone: str) -> str | None:
     """`open_clip:ViT-B-16/openai` -> `ViT-B/16`; None for other weights and unknown architectures."""
     if re.fullmatch(r"ViT-[BL]/\d\d", backbone):
         return backbone
-    found = ARCHITECTURE.search(backbone)
+    match = ARCHITECTURE.search(backbone)
     openai = backbone.startswith("openai:") or backbone.rstrip("/").endswith("openai")
-    return f"ViT-{found[1].upper()}/{found[2]}" if found and openai else None
+    return f"ViT-{match[1].upper()}/{match[2]}" if match and openai else None
 
 
 def same_weights(ours: str, theirs: str) -> bool:

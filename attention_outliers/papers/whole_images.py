@@ -53,15 +53,15 @@ def open_whole_images(name: str, root: str | Path | None = None) -> WholeImages:
         raise ValueError(f"`{name}` lies on disk: give the folder that holds it as root.")
     folder, make = _OPEN[name]
     try:
-        found = make(str(root))
+        opened = make(str(root))
     except (RuntimeError, OSError) as error:
         raise FileError(
             Path(root) / folder,
             f"does not hold `{name}` whole ({str(error).partition('.')[0]})",
             f"Fetch it with torchvision: torchvision.datasets.{_CLASSES[name]}(ROOT, …, download=True)",
         ) from error
-    names = tuple(text.replace("_", " ").lower() for text in found.classes)
-    return WholeImages(names=names, count=len(found), read=found.__getitem__)
+    names = tuple(text.replace("_", " ").lower() for text in opened.classes)
+    return WholeImages(names=names, count=len(opened), read=opened.__getitem__)
 
 
 # CIFAR's files are pickles; torchvision reads them only after their MD5 has proved to be that of the published ones.
@@ -118,7 +118,7 @@ def class_token_accuracy(
                 for top, right in zip((1, 5), known[way], strict=True):
                     rights[way][top] += right
             bar.update(stop - start)
-    return {way: {f"top{top}": 100 * right / count for top, right in found.items()} for way, found in rights.items()}
+    return {way: {f"top{top}": 100 * right / count for top, right in counts.items()} for way, counts in rights.items()}
 
 
 def _counts(
@@ -131,7 +131,7 @@ def _counts(
         name = f"{number:06d}"
         sources.append(ListedImage(name, squared(image, backbone.native_size)))
         truth[name] = images.names[label]
-    found = {}
+    counts = {}
     for way in ways:
         settings = purification_settings(way, backbone.depth)
         answers, _ = classify(backbone, sources, text, truth=truth, top=5, batch=batch, strict=True, **settings)
@@ -139,8 +139,8 @@ def _counts(
         wanted = STOCK if way == STOCK else settings["purifiers"][0]
         last = table.columns[-1]  # top5, or less where there are fewer classes
         shares = [table[column].to_dict()[wanted] for column in ("top1", last)]
-        found[way] = [round(share * len(numbers)) for share in shares]
-    return found
+        counts[way] = [round(share * len(numbers)) for share in shares]
+    return counts
 
 
 def purification_settings(way: str, depth: int) -> dict[str, Any]:

@@ -109,9 +109,9 @@ def stream_maps(inputs: FigureInputs) -> Figure:
 
 def _by_backbone(inputs: FigureInputs, measure: str) -> dict[str, xr.Dataset]:
     """A measurement of every backbone by its name, streams under the names that the paper gives them."""
-    datasets = {one.spec: inputs.probe(measure, backbone=one) for one in inputs.backbones}
+    datasets = {backbone.spec: inputs.probe(measure, backbone=backbone) for backbone in inputs.backbones}
     return {
-        spec: data.assign_coords(stream=[NAMES[str(one)] for one in data["stream"].values])
+        spec: data.assign_coords(stream=[NAMES[str(stream)] for stream in data["stream"].values])
         if "stream" in data.dims
         else data
         for spec, data in datasets.items()

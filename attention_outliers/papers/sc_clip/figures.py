@@ -189,13 +189,13 @@ def same_class_curves(
             total[what] = counts if what not in total else total[what] + counts
     curves = {}
     for what, counts in total.items():
-        found = pooled_auc(counts.cpu().numpy())
-        if reason := coarse(float(found.error)):
+        curve = pooled_auc(counts.cpu().numpy())
+        if reason := coarse(float(curve.error)):
             warnings.warn(f"{what}: {reason}.", stacklevel=2)
-        if np.isfinite(found.auc):
+        if np.isfinite(curve.auc):
             # Where neither rate moves, a bin has no pair.
-            moves = np.diff(found.fpr + found.tpr, prepend=-1) > 0
-            curves[what] = found.fpr[moves], found.tpr[moves]
+            moves = np.diff(curve.fpr + curve.tpr, prepend=-1) > 0
+            curves[what] = curve.fpr[moves], curve.tpr[moves]
     return curves
 
 

@@ -134,7 +134,7 @@ def layers_with_som(inputs: FigureInputs) -> Figure:
 
     rows = {"without SOM": row({layer: recording["block_out", layer] for layer in layers}), "with SOM": row(purified)}
     maps = [cell.values for cells in rows.values() for cell in cells if cell is not None]
-    limits = float(min(one.min() for one in maps)), float(max(one.max() for one in maps))
+    limits = float(min(values.min() for values in maps)), float(max(values.max() for values in maps))
     note = "Mean over channels of the layer's output, on one color scale."
     return cell_grid(rows, limits=limits if limits[1] > limits[0] else None, note=note, title=inputs.names[0])
 
