@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attention_outliers.papers.experiment_list import experiments as experiments
     from attention_outliers.papers.figures import PAPER_FIGURES as PAPER_FIGURES
     from attention_outliers.papers.inputs import PaperFigure as PaperFigure
-    from attention_outliers.papers.report import walk as walk
+    from attention_outliers.papers.report import paper_report as paper_report
     from diagnostics.backbones import BACKBONES as BACKBONES
     from diagnostics.backbones import load_backbone as load_backbone
     from diagnostics.backbones.base import QKV as QKV
@@ -154,7 +154,7 @@ NAMES_OF = {
     "attention_outliers.papers.experiment_list": ("experiments",),
     "attention_outliers.papers.figures": ("PAPER_FIGURES",),
     "attention_outliers.papers.inputs": ("PaperFigure",),
-    "attention_outliers.papers.report": ("walk",),
+    "attention_outliers.papers.report": ("paper_report",),
     "diagnostics.backbones": (
         "BACKBONES",
         "load_backbone",

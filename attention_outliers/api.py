@@ -291,8 +291,8 @@ def reproduce(
     import pandas as pd
 
     from attention_outliers.papers import experiments
-    from attention_outliers.papers.plan import Choice, missing_data_set
-    from attention_outliers.papers.reproduce import How
+    from attention_outliers.papers.plan import Selection, missing_data_set
+    from attention_outliers.papers.reproduce import ReproduceOptions
     from attention_outliers.papers.reproduce import reproduce as run
     from attention_outliers.papers.side_by_side import is_comparable
     from diagnostics.registry import unknown_name
@@ -309,9 +309,11 @@ def reproduce(
             raise missing_data_set(name, [experiment])
     experiment = experiment.only(list(rows)) if rows else experiment
     roots = root if isinstance(root, Mapping) else {} if root is None else {"": root}
-    how = How(device=device, precision=precision, batch=batch, threads=threads, engine=engine, progress=progress)
+    how = ReproduceOptions(
+        device=device, precision=precision, batch=batch, threads=threads, engine=engine, progress=progress
+    )
     changed = tuple(sorted((settings or {}).items()))
-    choice = Choice(data_sets=tuple(data_sets), backbone=backbone, offline=offline, settings=changed, limit=limit)
+    choice = Selection(data_sets=tuple(data_sets), backbone=backbone, offline=offline, settings=changed, limit=limit)
     result = run(experiment, choice, out=out, roots={name: Path(place) for name, place in roots.items()}, how=how)
     cells: list[dict[str, Any]] = []
     for place in experiment.places():

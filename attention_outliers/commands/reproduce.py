@@ -17,8 +17,8 @@ from attention_outliers.commands.tables import Table
 if TYPE_CHECKING:
     from attention_outliers.papers.experiment import Experiment
     from attention_outliers.papers.needs import Need
-    from attention_outliers.papers.plan import Choice
-    from attention_outliers.papers.reproduce import How
+    from attention_outliers.papers.plan import Selection
+    from attention_outliers.papers.reproduce import ReproduceOptions
 
 LIST = "list"
 
@@ -59,16 +59,16 @@ class Part:
         bool, typer.Option("--offline", help="Drawn scenes for every data set and, unless --backbone, pocket for all.")
     ] = False
 
-    def of(self, name: str) -> list[tuple[Experiment, Choice]]:
+    def of(self, name: str) -> list[tuple[Experiment, Selection]]:
         """The tables of that name, with the rows and data sets asked for."""
         from attention_outliers.commands.evaluate import settings_of
         from attention_outliers.papers import experiments_named
-        from attention_outliers.papers.plan import Choice, narrowed
+        from attention_outliers.papers.plan import Selection, narrowed
 
         settings = tuple(sorted(settings_of(self.settings or []).items()))
         columns = [text.strip() for text in self.data_sets.split(",") if text.strip()]
         return [
-            (table, Choice(data_sets=names, settings=settings, **keywords(self, "backbone", "offline", "limit")))
+            (table, Selection(data_sets=names, settings=settings, **keywords(self, "backbone", "offline", "limit")))
             for table, names in narrowed(experiments_named(name), self.rows or [], columns)
         ]
 
@@ -85,13 +85,13 @@ class Processes:
     precision: Precision = "fp32"
     threads: Threads = 1
 
-    def how(self, *, progress: bool) -> How:
+    def how(self, *, progress: bool) -> ReproduceOptions:
         """The settings of a reproduction."""
-        from attention_outliers.papers.reproduce import How
+        from attention_outliers.papers.reproduce import ReproduceOptions
         from segment.evaluation.engines.local import Local
 
         settings = keywords(self, "batch", "device", "precision", "threads")
-        return How(engine=Local(workers=self.workers), progress=progress, **settings)
+        return ReproduceOptions(engine=Local(workers=self.workers), progress=progress, **settings)
 
 
 NameArgument = Annotated[

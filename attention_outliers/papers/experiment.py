@@ -47,7 +47,7 @@ class Row:
     note: str = ""
 
 
-class Place(NamedTuple):
+class TableCell(NamedTuple):
     """A cell of the table: its row and column, what was printed there (None for nothing), and what speaks against it.
 
     `runs` tells whether it is to be measured; averages follow from others.
@@ -113,11 +113,11 @@ class Experiment:
         """The column of that name."""
         return next(column for column in self.columns if column.name == name)
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[TableCell]:
         """All cells, row by row."""
         for row in self.rows:
             for column in self.columns:
-                yield Place(
+                yield TableCell(
                     row,
                     column,
                     row.printed.get(column.name),

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 
-from attention_outliers.papers.experiment import Experiment, Place
-from attention_outliers.papers.plan import Choice, Group, Roots, find_root, groups, methods_of
-from attention_outliers.papers.reproduce import How
+from attention_outliers.papers.experiment import Experiment, TableCell
+from attention_outliers.papers.plan import Group, Roots, Selection, find_root, groups, methods_of
+from attention_outliers.papers.reproduce import ReproduceOptions
 from attention_outliers.papers.trial import random_windows, seconds_per_window, try_methods, windows_of
 from attention_outliers.papers.whole_images import DRAWN as CLOSE_UPS
 from attention_outliers.papers.whole_images import open_whole_images
@@ -81,11 +81,13 @@ class Need:
     notes: dict[str, str]
 
 
-def needs(experiment: Experiment, choice: Choice, *, roots: Roots | None = None, how: How | None = None) -> list[Need]:
+def needs(
+    experiment: Experiment, choice: Selection, *, roots: Roots | None = None, how: ReproduceOptions | None = None
+) -> list[Need]:
     """What each run of an experiment needs, in the order in which they would be made. Nothing is downloaded or run,
     but for one measured forward of each kind.
     """
-    how, roots = how or How(), roots or {}
+    how, roots = how or ReproduceOptions(), roots or {}
     runs = []
     backbones: dict[str, tuple[Backbone | None, str, bool]] = {}
     speeds: dict[tuple[str, tuple[str, ...], tuple[int, int]], tuple[float | None, dict[str, str]]] = {}
@@ -121,7 +123,9 @@ def needs(experiment: Experiment, choice: Choice, *, roots: Roots | None = None,
     return runs
 
 
-def _speed(backbone: Backbone, group: Group, methods: tuple[str, ...], how: How) -> tuple[float | None, dict[str, str]]:
+def _speed(
+    backbone: Backbone, group: Group, methods: tuple[str, ...], how: ReproduceOptions
+) -> tuple[float | None, dict[str, str]]:
     """Seconds for a window by all methods at once, with the threads of one worker, and what there is to say of some.
 
     Methods whose second model would have to be fetched are not tried.
@@ -164,7 +168,7 @@ def _second_models(part: Any) -> list[str]:
 
 
 def _others(
-    experiment: Experiment, places: list[Place], images: int, backbone: Backbone | None, how: How
+    experiment: Experiment, places: list[TableCell], images: int, backbone: Backbone | None, how: ReproduceOptions
 ) -> tuple[int, float | None, dict[str, str]]:
     """Forwards, seconds for each, and refusals of classifications and costs."""
     ways = len(methods_of(places))
@@ -221,7 +225,7 @@ def _on_disk(spec: str, root: Path) -> tuple[int, list[tuple[int, int]], str, bo
     return report.images, sizes or [(640, 480)], state, report.complete
 
 
-def _backbone(spec: str, how: How) -> tuple[Backbone | None, str, bool]:
+def _backbone(spec: str, how: ReproduceOptions) -> tuple[Backbone | None, str, bool]:
     """A backbone to measure with, what is known of its weights, and whether they are at hand."""
     device = device_of(how.device, 0)
     kind = "bf16" if how.precision == "bf16" else "fp32"

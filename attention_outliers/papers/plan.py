@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from attention_outliers.papers.experiment import Experiment, Place, Settings
+from attention_outliers.papers.experiment import Experiment, Settings, TableCell
 from attention_outliers.papers.experiment_list import experiments
 from diagnostics.images import FileError
 from diagnostics.registry import parse_spec, unknown_name
@@ -31,7 +31,7 @@ Roots = Mapping[str, Path]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Selection:
     """What is run of an experiment, and on what.
 
     `data_sets`: only the columns of these, all if empty. `backbone` stands for every row's own. `offline` puts drawn
@@ -46,15 +46,15 @@ class Choice:
     settings: Settings = ()
     limit: int | None = None
 
-    def backbone_of(self, place: Place) -> str:
+    def backbone_of(self, place: TableCell) -> str:
         """The backbone that a cell is run with."""
         return self.backbone or (POCKET if self.offline else place.row.backbone)
 
-    def dataset_of(self, place: Place) -> str:
+    def dataset_of(self, place: TableCell) -> str:
         """The data set that a cell is run on."""
         return DRAWN if self.offline else place.column.dataset
 
-    def method_of(self, place: Place) -> str:
+    def method_of(self, place: TableCell) -> str:
         """The spec that a cell is run with: offline, what asks a second backbone asks the first one."""
         spec = place.row.method
         if not self.offline or parse_spec(spec)[0] not in METHODS:
@@ -63,7 +63,7 @@ class Choice:
             return f"{spec}{',' if ':' in spec else ':'}vfm=self"
         return _SECOND.sub("vfm=self", spec)
 
-    def wants(self, place: Place) -> bool:
+    def wants(self, place: TableCell) -> bool:
         """Whether a cell is to be run."""
         asked = not self.data_sets or parse_spec(place.column.dataset)[0] in self.data_sets
         return place.runs and asked
@@ -92,7 +92,9 @@ class Group(NamedTuple):
         return f"{parse_spec(self.dataset)[0]}-{self.protocol}-{mark}"
 
 
-def groups(experiment: Experiment, choice: Choice) -> tuple[dict[Group, list[Place]], dict[tuple[str, str], str]]:
+def groups(
+    experiment: Experiment, choice: Selection
+) -> tuple[dict[Group, list[TableCell]], dict[tuple[str, str], str]]:
     """The cells by run, in the table's order; and (row, column) -> why, of those that no protocol has a setting for.
 
     ValueError where a data set is asked for that the table does not have.
@@ -100,7 +102,7 @@ def groups(experiment: Experiment, choice: Choice) -> tuple[dict[Group, list[Pla
     for name in choice.data_sets:
         if name not in experiment.data_sets:
             raise missing_data_set(name, [experiment])
-    cells: dict[Group, list[Place]] = {}
+    cells: dict[Group, list[TableCell]] = {}
     left_out: dict[tuple[str, str], str] = {}
     for place in experiment.places():
         if not choice.wants(place):
@@ -136,7 +138,7 @@ def missing_data_set(name: str, tables: Sequence[Experiment]) -> ValueError:
     )
 
 
-def methods_of(places: Sequence[Place]) -> list[str]:
+def methods_of(places: Sequence[TableCell]) -> list[str]:
     """The methods of some cells, each once."""
     return list(dict.fromkeys(place.row.method for place in places))
 
@@ -187,13 +189,8 @@ def narrowed(
             raise unknown_name("row", row, {entry.name for table in tables for entry in table.rows})
     for data_set in data_sets:
         if not any(data_set in table.data_sets for table in tables):
-<<<<<<< HEAD
             raise missing_data_set(data_set, tables)
-    found = []
-=======
-            raise unknown_name("data set", data_set, {name for table in tables for name in table.data_sets})
     narrower = []
->>>>>>> 8aa17b3 (Names that say what they hold in the papers' tables and needs)
     for table in tables:
         kept_rows = [row for row in rows if table.rows_named(row)]
         kept_sets = tuple(name for name in data_sets if name in table.data_sets)

@@ -57,8 +57,10 @@ def gather(
     return replace(inputs, text=text_features(backbone, words, templates, progress=False))
 
 
-def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None = "auto", **more: Any) -> PaperReport:
-    """A walk through a paper with a backbone, and one beside it: `auto` is `pocket:planted` beside `pocket`, else none.
+def paper_report(
+    paper: str, backbone: str | Backbone, *, beside: str | Backbone | None = "auto", **more: Any
+) -> PaperReport:
+    """A paper figure by figure with a backbone and one beside it: `auto` is `pocket:planted` beside `pocket`, else none.
 
     The rest goes to `gather`, which is asked for the same images and words by each of the two.
 
@@ -75,7 +77,7 @@ def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None 
 
     Returns
     -------
-    Walk
+    PaperReport
         `draw("fig-4a")` gives the figure, `seen("fig-4a")` the table of claims against findings.
 
     Raises
@@ -86,7 +88,7 @@ def walk(paper: str, backbone: str | Backbone, *, beside: str | Backbone | None 
     Examples
     --------
     >>> import attention_outliers as ao
-    >>> sfp = ao.walk("sfp", "pocket", beside=None, scenes=2)
+    >>> sfp = ao.paper_report("sfp", "pocket", beside=None, scenes=2)
     >>> type(sfp.draw("supp-fig-1")).__name__
     'Figure'
     """
@@ -149,7 +151,7 @@ class PaperReport:
             view = replace(view.only(0), names=(f"{view.names[0]}, {view.model}",))
         return entry.draw(view)
 
-    def seen(self, figure: str) -> pd.DataFrame | str:
+    def claims(self, figure: str) -> pd.DataFrame | str:
         """What the figure claims against what is seen over all images, as `claims_table` says, or why it is empty."""
         name = f"{self.paper}/{figure}"
         views = [self.both] if self.beside is None else [self.both, self.beside]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from attention_outliers.papers.cost import SECONDS, Cost, cost_of
-from attention_outliers.papers.experiment import Experiment, Place
-from attention_outliers.papers.plan import Choice, Group, Roots, find_root, groups, methods_of
+from attention_outliers.papers.experiment import Experiment, TableCell
+from attention_outliers.papers.plan import Group, Roots, Selection, find_root, groups, methods_of
 from attention_outliers.papers.trial import try_methods, windows_of
 from attention_outliers.papers.whole_images import class_token_accuracy, open_whole_images
 from diagnostics.backbones import Backbone, load_backbone
@@ -34,7 +34,7 @@ Where = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class ReproduceOptions:
     """How runs are made; see segment.evaluation.evaluate. `seconds` is how long a speed is measured."""
 
     device: str = "auto"
@@ -55,12 +55,12 @@ class Reproduction:
     """
 
     experiment: Experiment
-    choice: Choice
+    choice: Selection
     ours: dict[Where, float] = field(default_factory=dict)
     partly: set[Where] = field(default_factory=set)
     reasons: dict[Where, str] = field(default_factory=dict)
 
-    def put(self, place: Place, value: float | None, *, whole: bool = True) -> None:
+    def put(self, place: TableCell, value: float | None, *, whole: bool = True) -> None:
         """Notes a number; None is one that is not defined."""
         where = (place.row.name, place.column.name)
         if value is None:
@@ -70,14 +70,19 @@ class Reproduction:
         if not whole:
             self.partly.add(where)
 
-    def refuse(self, places: Sequence[Place], reason: str) -> None:
+    def refuse(self, places: Sequence[TableCell], reason: str) -> None:
         """Notes why there are no numbers."""
         for place in places:
             self.reasons[place.row.name, place.column.name] = reason
 
 
 def reproduce(
-    experiment: Experiment, choice: Choice, *, out: str | Path, roots: Roots | None = None, how: How | None = None
+    experiment: Experiment,
+    choice: Selection,
+    *,
+    out: str | Path,
+    roots: Roots | None = None,
+    how: ReproduceOptions | None = None,
 ) -> Reproduction:
     """Measures the cells of an experiment that `out` does not have yet, and gives back all of them.
 
@@ -85,32 +90,32 @@ def reproduce(
     left in `out` is not run again. An interrupted run resumes. A method that can't run, weights that
     can't be had and data that aren't there are named in `reasons`, and the rest goes on.
     """
-    found = Reproduction(experiment=experiment, choice=choice)
+    result = Reproduction(experiment=experiment, choice=choice)
     grouped, left_out = groups(experiment, choice)
-    found.reasons.update(left_out)
-    bench = _Bench(str(out), roots or {}, how or How(), choice)
-    run: Callable[[Reproduction, Group, list[Place]], None] = {
+    result.reasons.update(left_out)
+    bench = _Bench(str(out), roots or {}, how or ReproduceOptions(), choice)
+    run: Callable[[Reproduction, Group, list[TableCell]], None] = {
         "segment": bench.segment,
         "classify": bench.classify,
         "cost": bench.cost,
     }[experiment.kind]
     for group, places in grouped.items():
-        run(found, group, places)
-    return found
+        run(result, group, places)
+    return result
 
 
 class _Bench:
     """Where runs of one call are made; it keeps the last backbone, which mostly serves the next one as well."""
 
-    def __init__(self, out: str, roots: Roots, how: How, choice: Choice) -> None:
+    def __init__(self, out: str, roots: Roots, how: ReproduceOptions, choice: Selection) -> None:
         self.out, self.roots, self.how, self.choice = out.rstrip("/"), roots, how, choice
         self._loaded: tuple[str, Backbone | str] = ("", "")
         self._tried: dict[tuple[str, str, tuple[int, int]], str] = {}
 
-    def segment(self, found: Reproduction, group: Group, places: list[Place]) -> None:
+    def segment(self, result: Reproduction, group: Group, places: list[TableCell]) -> None:
         backbone = self._backbone(group.backbone)
         cells = self._known(group, backbone)
-        missing = [one for one in methods_of(places) if group.named(one) not in cells]
+        missing = [method for method in methods_of(places) if group.named(method) not in cells]
         refused: dict[str, str] = {}
         if missing:
             fresh, refused = self._run(group, backbone, missing)
@@ -118,10 +123,10 @@ class _Bench:
         for place in places:
             cell = cells.get(group.named(place.row.method))
             if cell is None:
-                found.refuse([place], refused[place.row.method])
+                result.refuse([place], refused[place.row.method])
                 continue
             share = getattr(cell, place.column.metric)
-            found.put(place, None if share is None else PERCENT * share, whole=cell.whole)
+            result.put(place, None if share is None else PERCENT * share, whole=cell.whole)
 
     def _run(
         self, group: Group, backbone: Backbone | str, missing: list[str]
@@ -206,20 +211,20 @@ class _Bench:
             and all(cell.settings["protocol"].get(key) == value for key, value in wanted.items())
         }
 
-    def classify(self, found: Reproduction, group: Group, places: list[Place]) -> None:
+    def classify(self, result: Reproduction, group: Group, places: list[TableCell]) -> None:
         backbone = self._backbone(group.backbone)
         if isinstance(backbone, str):
-            found.refuse(places, backbone)
+            result.refuse(places, backbone)
             return
         name = parse_spec(group.dataset)[0]
         try:
             images = open_whole_images(name, self.roots.get(name, self.roots.get("")))
         except ValueError as error:
-            found.refuse(places, str(error))
+            result.refuse(places, str(error))
             return
         storage = storage_at(f"{self.out}/{PARTS}")
         for way in methods_of(places):
-            some = [place for place in places if place.row.method == way]
+            cells = [place for place in places if place.row.method == way]
             try:
                 shares = class_token_accuracy(
                     backbone,
@@ -231,29 +236,29 @@ class _Bench:
                     progress=self.how.progress,
                 )
             except ValueError as error:
-                found.refuse(some, str(error))
+                result.refuse(cells, str(error))
                 continue
             whole = self.choice.limit is None or self.choice.limit >= images.count
-            for place in some:
-                found.put(place, shares[way][place.column.metric], whole=whole)
+            for place in cells:
+                result.put(place, shares[way][place.column.metric], whole=whole)
 
-    def cost(self, found: Reproduction, group: Group, places: list[Place]) -> None:
+    def cost(self, result: Reproduction, group: Group, places: list[TableCell]) -> None:
         backbone = self._backbone(group.backbone)
         if isinstance(backbone, str):
-            found.refuse(places, backbone)
+            result.refuse(places, backbone)
             return
         storage = storage_at(f"{self.out}/{COSTS}")
         methods = methods_of(places)
         trial = try_methods(backbone, methods, group)
         with progress_bar(f"cost on {backbone.spec}", len(trial.methods), shown=self.how.progress) as bar:
             for method in methods:
-                some = [place for place in places if place.row.method == method]
+                cells = [place for place in places if place.row.method == method]
                 if method in trial.refused:
-                    found.refuse(some, trial.refused[method])
+                    result.refuse(cells, trial.refused[method])
                     continue
                 cost = self._cost(storage, backbone, method, group)
-                for place in some:
-                    found.put(place, getattr(cost, place.column.metric))
+                for place in cells:
+                    result.put(place, getattr(cost, place.column.metric))
                 bar.update()
 
     def _cost(self, storage: Storage, backbone: Backbone, method: str, group: Group) -> Cost:

@@ -55,7 +55,9 @@ def sheets(cells: Sequence[ResultCell]) -> list[Sheet]:
 
 def _protocol_name(cell: ResultCell) -> str:
     """The protocol's name, with what was changed in it."""
-    changed = ", ".join(one.removeprefix(CHANGED) for one in cell.departures if one.startswith(CHANGED))
+    changed = ", ".join(
+        departure.removeprefix(CHANGED) for departure in cell.departures if departure.startswith(CHANGED)
+    )
     return cell.protocol + (f" ({changed})" if changed else "")
 
 
@@ -76,7 +78,7 @@ def _is_one_protocol(first: Sequence[ResultCell], second: Sequence[ResultCell]) 
 def _largest(cells: Sequence[ResultCell]) -> dict[tuple[str, str], ResultCell]:
     """(method, data set) -> the cell with the most images."""
     largest: dict[tuple[str, str], ResultCell] = {}
-    for cell in sorted(cells, key=lambda one: one.images["scored"]):
+    for cell in sorted(cells, key=lambda counted: counted.images["scored"]):
         largest[cell.method, cell.dataset] = cell
     return largest
 
@@ -128,8 +130,8 @@ def _score(cell: ResultCell | None) -> str:
 def _beside(cell: ResultCell | None, number: Published | None) -> list[str]:
     if number is None:
         return ["–", "–"]
-    said = f"{number.miou:g}{'' if number.same_protocol else ELSEWHERE}"
-    return [said, "–" if cell is None or cell.miou is None else f"{100 * cell.miou - number.miou:+.2f}"]
+    score = f"{number.miou:g}{'' if number.same_protocol else ELSEWHERE}"
+    return [score, "–" if cell is None or cell.miou is None else f"{100 * cell.miou - number.miou:+.2f}"]
 
 
 def _notes(
@@ -149,7 +151,7 @@ def _data_set_notes(dataset: str, cells: Sequence[ResultCell]) -> list[str]:
         f"{dataset}: protocol {key}, {_images([cell for cell in cells if cell.hash == key])}"
         for key in sorted({cell.hash for cell in cells})
     ]
-    departures = dict.fromkeys(one for cell in cells for one in cell.departures if not one.startswith(CHANGED))
+    departures = dict.fromkeys(name for cell in cells for name in cell.departures if not name.startswith(CHANGED))
     return hashes + [f"{dataset}: {departure}" for departure in departures]
 
 
@@ -164,11 +166,11 @@ def _source_notes(numbers: Sequence[Published]) -> list[str]:
 
 
 def _images(cells: Sequence[ResultCell]) -> str:
-    said = []
+    counts = []
     for cell in cells:
         left_out = "".join(f", {cell.images[why]} {why}" for why in ("broken", "skipped") if cell.images[why])
-        said.append(f"{cell.images['scored']} of {cell.images['has']} images{left_out}")
-    return " and ".join(sorted(set(said)))
+        counts.append(f"{cell.images['scored']} of {cell.images['has']} images{left_out}")
+    return " and ".join(sorted(set(counts)))
 
 
 def rendered(sheet: Sheet, form: Form = "text") -> str:

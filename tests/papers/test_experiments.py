@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attention_outliers.papers import experiments, experiments_named, published
-from attention_outliers.papers.plan import Choice, groups
+from attention_outliers.papers.plan import Selection, groups
 from attention_outliers.papers.whole_images import purification_settings
 from diagnostics.registry import UnknownName, parse_spec
 from segment.datasets import DATASETS
@@ -106,7 +106,7 @@ def test_every_spec_can_be_built(experiment):
 
 @every
 def test_every_cell_that_runs_has_a_data_set_and_a_protocol(experiment):
-    left_out = groups(experiment, Choice())[1]
+    left_out = groups(experiment, Selection())[1]
     if experiment.key == "sfp/table-1":  # the release of CLIPtrase has no Cityscapes any more
         assert list(left_out) == [("CLIPtrase", "City")]
     else:
@@ -192,7 +192,7 @@ def test_rows_are_chosen_by_their_name_or_whole_words_of_it():
     assert [row.name for row in table.only(["sam", "CLIP"]).rows] == ["CLIP", "SCR+D+SAM"]
     assert [row.name for row in table.only(["scr"]).rows] == ["SCR+PC+D", "SCR+D+SAM"]
     assert set(table.only(["CLIP"]).doubts) == {("CLIP", "Avg.")}
-    assert len(groups(table.only(["CLIP"]), Choice())[0]) == 9
+    assert len(groups(table.only(["CLIP"]), Selection())[0]) == 9
     with pytest.raises(UnknownName, match=r"no row of `cliptrase/table-3` `DINO`.*Known: CLIP, SCR"):
         table.only(["CLIP", "DINO"])
     with pytest.raises(UnknownName, match="Did you mean `SCR"):
@@ -230,18 +230,18 @@ def test_a_data_set_of_another_table_is_named_with_that_table():
     with pytest.raises(
         ValueError, match=r"`sc-clip/table-3` has no data set `voc20`, only .*; `sc-clip/table-1` has it"
     ):
-        groups(table, Choice(data_sets=("voc20",)))
+        groups(table, Selection(data_sets=("voc20",)))
     with pytest.raises(ValueError, match=r"`cliptrase/table-8` has it"):  # no table of SC-CLIP has it
-        groups(table, Choice(data_sets=("coco-stuff-27",)))
+        groups(table, Selection(data_sets=("coco-stuff-27",)))
     with pytest.raises(ValueError, match=r"`sc-clip/table-3` has no data set `cifar100`.*`sfp/classification` has it"):
-        groups(table, Choice(data_sets=("cifar100",)))
+        groups(table, Selection(data_sets=("cifar100",)))
 
 
 def test_offline_the_second_backbone_is_the_first():
-    found, _ = groups(experiments()["sfp/table-1"], Choice(offline=True))
+    found, _ = groups(experiments()["sfp/table-1"], Selection(offline=True))
     methods = {place.row.method for places in found.values() for place in places}
     assert {"proxyclip:vfm=self", "lavg:vfm=self", "clip"} <= methods
-    (places,) = groups(experiments()["cliptrase/table-5"], Choice(offline=True))[0].values()
+    (places,) = groups(experiments()["cliptrase/table-5"], Selection(offline=True))[0].values()
     assert places[0].row.method == "cliptrase:masks=affinity(vfm=self)"
 
 
@@ -255,11 +255,11 @@ def test_offline_a_second_backbone_that_a_row_names_is_the_first_and_others_get_
 
 def test_rows_of_one_setting_share_a_run():
     table = experiments()["sc-clip/table-3"]
-    found, _ = groups(table, Choice())
+    found, _ = groups(table, Selection())
     assert {group.dataset for group in found} == {"voc21", "context60", "coco-object", "context59", "coco-stuff"}
     assert all(len(places) == 6 for places in found.values())
-    assert len(groups(table, Choice(offline=True))[0]) == 1
-    only = groups(table, Choice(data_sets=("voc21",)))[0]
+    assert len(groups(table, Selection(offline=True))[0]) == 1
+    only = groups(table, Selection(data_sets=("voc21",)))[0]
     assert [group.dataset for group in only] == ["voc21"]
     with pytest.raises(ValueError, match="no data set `camvid`"):
-        groups(table, Choice(data_sets=("camvid",)))
+        groups(table, Selection(data_sets=("camvid",)))

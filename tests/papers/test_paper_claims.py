@@ -34,7 +34,7 @@ from attention_outliers.papers.clearclip.claims import peak_channel_share
 from attention_outliers.papers.cliptrase import claims as cliptrase
 from attention_outliers.papers.figures import PAPER_FIGURES
 from attention_outliers.papers.inputs import scenes_of
-from attention_outliers.papers.report import PaperReport, gather, walk
+from attention_outliers.papers.report import PaperReport, gather, paper_report
 from attention_outliers.papers.sc_clip.figures import steps
 from diagnostics import load_backbone
 from diagnostics.measures import UNLABELED
@@ -146,19 +146,19 @@ def test_a_table_has_a_pair_of_columns_for_each_backbone(monkeypatch, inputs, ba
 
 
 def test_a_walk_draws_and_counts_from_scenes_that_it_makes_itself():
-    tour = walk("sfp", "tiny", scenes=2, templates="plain")
+    tour = paper_report("sfp", "tiny", scenes=2, templates="plain")
     assert tour.beside is None
     assert tour.inputs.text is not None
     assert isinstance(tour.draw("main-fig-5"), Figure)
-    assert isinstance(tour.seen("main-fig-5"), pd.DataFrame)
+    assert isinstance(tour.claims("main-fig-5"), pd.DataFrame)
     assert tour.draw("main-fig-5", beside=True) == "sfp/main-fig-5 is not drawn: no backbone stands beside."
 
 
 def test_a_walk_over_images_says_what_a_figure_lacks(tmp_path):
     Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
-    tour = walk("clearclip", "tiny", images=tmp_path)
+    tour = paper_report("clearclip", "tiny", images=tmp_path)
     assert "it needs labels and words" in tour.draw("fig-3")
-    assert "may need labels and words" in tour.seen("fig-3")
+    assert "may need labels and words" in tour.claims("fig-3")
 
 
 def test_words_number_the_labels_of_given_images(tmp_path):

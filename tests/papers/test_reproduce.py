@@ -14,8 +14,8 @@ from attention_outliers.papers.clearclip.figures import scaling_table
 from attention_outliers.papers.cost import cost_of
 from attention_outliers.papers.inputs import scenes_of, with_words
 from attention_outliers.papers.needs import needs
-from attention_outliers.papers.plan import Choice, Group, find_root
-from attention_outliers.papers.reproduce import How, Reproduction, reproduce
+from attention_outliers.papers.plan import Group, Selection, find_root
+from attention_outliers.papers.reproduce import ReproduceOptions, Reproduction, reproduce
 from attention_outliers.papers.results_table import rendered
 from attention_outliers.papers.sc_clip.figures import steps
 from attention_outliers.papers.side_by_side import side_by_side
@@ -25,8 +25,8 @@ from segment.datasets import DatasetError
 from segment.evaluation.engines.local import Local
 from segment.evaluation.evaluate import evaluate
 
-HOW = How(device="cpu", engine=Local(workers=1), seconds=0.0)
-OFFLINE = Choice(backbone="tiny", offline=True, limit=3)
+HOW = ReproduceOptions(device="cpu", engine=Local(workers=1), seconds=0.0)
+OFFLINE = Selection(backbone="tiny", offline=True, limit=3)
 TABLE = experiments()["clearclip/table-1"]
 
 
@@ -82,7 +82,7 @@ def test_another_table_runs_only_what_the_first_did_not(found, kept, monkeypatch
 
 @pytest.mark.parametrize("change", ["limit", "weights"])
 def test_numbers_of_other_images_or_weights_are_not_taken(found, kept, monkeypatch, change):
-    choice = Choice(
+    choice = Selection(
         backbone="tiny" if change == "limit" else "tiny:seed=1", offline=True, limit=2 if change == "limit" else 3
     )
     asked = []
@@ -132,7 +132,7 @@ def test_a_row_that_a_protocol_gives_a_layer_too_many_leaves_its_neighbors_runni
     table = experiments()["sc-clip/table-1"].only(
         ["ViT-B/16 SC-CLIP", "ViT-L/14 CLIP", "ViT-L/14 MaskCLIP", "ViT-L/14 SC-CLIP"]
     )
-    choice = Choice(backbone="tiny", data_sets=("voc21",), limit=1)
+    choice = Selection(backbone="tiny", data_sets=("voc21",), limit=1)
     reproduced = reproduce(table, choice, out=tmp_path / "out", roots={"": voc}, how=HOW)
     assert {row for row, _ in reproduced.ours} == {"ViT-B/16 SC-CLIP", "ViT-L/14 CLIP", "ViT-L/14 MaskCLIP"}
     (why,) = reproduced.reasons.values()
@@ -140,10 +140,10 @@ def test_a_row_that_a_protocol_gives_a_layer_too_many_leaves_its_neighbors_runni
 
 
 def test_data_and_weights_that_are_not_there_are_reported(tmp_path):
-    reproduced = reproduce(TABLE, Choice(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=HOW)
+    reproduced = reproduce(TABLE, Selection(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=HOW)
     assert not reproduced.ours
     assert all("holds no `" in why and "FOLDER" in why for why in reproduced.reasons.values())
-    absent = reproduce(TABLE, Choice(backbone="openai:nowhere.pt", offline=True), out=tmp_path, how=HOW)
+    absent = reproduce(TABLE, Selection(backbone="openai:nowhere.pt", offline=True), out=tmp_path, how=HOW)
     assert not absent.ours
     assert all("nowhere.pt" in why for why in absent.reasons.values())
 
@@ -159,7 +159,7 @@ def test_trying_a_method_tells_why_it_refuses():
 
 
 def hand_made(**settings) -> Reproduction:
-    reproduced = Reproduction(experiment=experiments()["sfp/modules"], choice=Choice(**settings))
+    reproduced = Reproduction(experiment=experiments()["sfp/modules"], choice=Selection(**settings))
     reproduced.ours.update({("+ HAI", "VOC21"): 62.0, ("+ HAI", "ADE"): 21.0, ("+ SAE", "VOC21"): 62.5})
     reproduced.partly.add(("+ HAI", "ADE"))
     return reproduced
@@ -200,7 +200,7 @@ def test_other_weights_than_the_papers_have_no_difference_to_it():
 def test_rows_of_the_papers_own_weights_keep_their_difference():
     table = experiments()["sc-clip/table-1"].only(["ViT-B/16 CLIP", "ViT-L/14 CLIP"])
     # The same weights by another loader.
-    reproduced = Reproduction(experiment=table, choice=Choice(backbone="openai:ViT-B-16.pt", data_sets=("voc21",)))
+    reproduced = Reproduction(experiment=table, choice=Selection(backbone="openai:ViT-B-16.pt", data_sets=("voc21",)))
     reproduced.ours.update({("ViT-B/16 CLIP", "VOC21"): 18.0, ("ViT-L/14 CLIP", "VOC21"): 11.0})
     sheet = side_by_side(reproduced)
     assert sheet.header == ("method", "VOC21", "printed", "difference")
@@ -208,12 +208,12 @@ def test_rows_of_the_papers_own_weights_keep_their_difference():
     assert differences["ViT-L/14 CLIP"] == "–"
     assert differences["ViT-B/16 CLIP"] == f"{18.0 - table.rows[0].printed['VOC21']:+.2f}"
     assert "not the weights of the paper (open_clip:ViT-L-14/openai)" in sheet.title
-    reproduced = replace(reproduced, choice=Choice(data_sets=("voc21",)))
+    reproduced = replace(reproduced, choice=Selection(data_sets=("voc21",)))
     assert side_by_side(reproduced).title == "sc-clip/table-1: Eight data sets, two backbones"
 
 
 def test_columns_that_nobody_measures_show_what_is_printed():
-    found = Reproduction(experiment=experiments()["cliptrase/table-2"], choice=Choice())
+    found = Reproduction(experiment=experiments()["cliptrase/table-2"], choice=Selection())
     assert side_by_side(found).header[-1] == "FLOPs x, printed"
     assert side_by_side(found).rows[0][-1] == "1.0"
 
@@ -233,7 +233,7 @@ def test_a_figure_and_its_table_agree_to_the_last_digit(key, tmp_path):
     inputs = with_words(scenes_of(3, backbone), None, "openai-80", drawn=True)
     settings = tuple(pair.split("=") for pair in inputs.scored_as.split(", "))
     assert inputs.scored_as == "windows=whole, size=short:112"
-    choice = Choice(offline=True, limit=3, settings=tuple((name, value) for name, value in settings))
+    choice = Selection(offline=True, limit=3, settings=tuple((name, value) for name, value in settings))
     table = experiments()[key]
     column = next(column.name for column in table.columns if column.dataset)
     reproduced = reproduce(table, choice, out=tmp_path, how=HOW)
@@ -318,7 +318,7 @@ def test_a_data_set_is_found_below_the_root(voc, tmp_path):
 
 
 def test_needs_count_windows_by_the_protocol_and_name_what_is_missing(voc):
-    found = needs(experiments()["sfp/modules"], Choice(backbone="tiny"), roots={"": voc}, how=HOW)
+    found = needs(experiments()["sfp/modules"], Selection(backbone="tiny"), roots={"": voc}, how=HOW)
     there, absent = found
     # 448 x 336 has 2 x 3 windows of 224 every 112; 336 x 560 has 4 x 2.
     assert (there.images, there.windows) == (2, 6 + 8)
@@ -344,7 +344,7 @@ def test_offline_everything_is_ready():
 def test_second_models_are_named_and_not_fetched(monkeypatch):
     monkeypatch.setattr(needs_module, "HF_HUB_CACHE", "nowhere")
     table = experiments()["cliptrase/table-5"]
-    found = needs(table, Choice(backbone="tiny", data_sets=("voc20",)), how=HOW)
+    found = needs(table, Selection(backbone="tiny", data_sets=("voc20",)), how=HOW)
     (method,) = found[0].notes
     assert method.startswith("cliptrase:masks=affinity")
     assert found[0].notes[method].startswith("needs timm:vit_base_patch14_dinov2.lvd142m, not in the cache")
@@ -352,10 +352,10 @@ def test_second_models_are_named_and_not_fetched(monkeypatch):
 
 
 def test_classes_of_whole_images_and_costs_have_needs_too():
-    found = needs(experiments()["sfp/classification"], Choice(backbone="tiny"), how=HOW)
+    found = needs(experiments()["sfp/classification"], Selection(backbone="tiny"), how=HOW)
     assert [need.images for need in found] == [10000, 6149, 3669]
     assert all(need.data.startswith("MISSING") and need.windows == 4 * need.images for need in found)
-    (cost,) = needs(experiments()["sc-clip/table-9"], Choice(backbone="tiny"), how=HOW)
+    (cost,) = needs(experiments()["sc-clip/table-9"], Selection(backbone="tiny"), how=HOW)
     assert cost.ready
 
 

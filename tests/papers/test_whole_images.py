@@ -13,8 +13,8 @@ import torchvision.datasets as datasets
 from PIL import Image
 
 from attention_outliers.papers import experiments
-from attention_outliers.papers.plan import Choice
-from attention_outliers.papers.reproduce import How, reproduce
+from attention_outliers.papers.plan import Selection
+from attention_outliers.papers.reproduce import ReproduceOptions, reproduce
 from attention_outliers.papers.whole_images import (
     WholeImages,
     class_token_accuracy,
@@ -140,10 +140,12 @@ def test_a_way_is_stock_or_a_purification():
 
 def test_the_table_of_classification_runs_on_drawn_images(tmp_path):
     table = experiments()["sfp/classification"]
-    choice = Choice(backbone="tiny", offline=True, limit=4)
-    found = reproduce(table, choice, out=tmp_path, how=How(device="cpu"))
+    choice = Selection(backbone="tiny", offline=True, limit=4)
+    found = reproduce(table, choice, out=tmp_path, how=ReproduceOptions(device="cpu"))
     assert set(found.ours) == {(row.name, column.name) for row in table.rows for column in table.columns}
     assert all(found.ours[row.name, "Pets top-1"] <= found.ours[row.name, "Pets top-5"] for row in table.rows)
-    absent = reproduce(table, Choice(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=How(device="cpu"))
+    absent = reproduce(
+        table, Selection(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=ReproduceOptions(device="cpu")
+    )
     assert not absent.ours
     assert "download=True" in absent.reasons["CLIP", "Pets top-1"]
