@@ -22,8 +22,8 @@ def test_the_detector_of_the_text_has_its_fifteen_lines_and_marks_what_it_says(t
     with torch.no_grad():
         tiny.trunk(images, tap=recorder)
     layout = tiny.layout(images)
-    found = names["PeakShare"](threshold=0.4)(recorder.recording.at(6), layout)
+    detected = names["PeakShare"](threshold=0.4)(recorder.recording.at(6), layout)
     patches = layout.patches(recorder["block_out", 6]).numpy()
     expected = np.abs(patches).max(-1) / np.linalg.norm(patches, axis=-1)
-    assert np.allclose(found.scores.numpy(), expected, atol=1e-5)
-    assert np.array_equal(found.mask.numpy(), found.scores.numpy() > 0.4)
+    assert np.allclose(detected.scores.numpy(), expected, atol=1e-5)
+    assert np.array_equal(detected.mask.numpy(), detected.scores.numpy() > 0.4)

@@ -54,7 +54,7 @@ def test_numbers_of_the_readme_are_those_of_the_registries():
 
     counted = {
         "measures": MEASURES, "detectors": DETECTORS, "purifiers": PURIFIERS, "methods": METHODS,
-        "data sets": DATASETS, "protocols": PROTOCOLS, "papers": {one.paper.title for one in METHODS.values()},
+        "data sets": DATASETS, "protocols": PROTOCOLS, "papers": {method.paper.title for method in METHODS.values()},
     }  # fmt: skip
     for name, parts in counted.items():
         counts = [int(count) for count in re.findall(rf"\b(\d+) {name}\b", README)]

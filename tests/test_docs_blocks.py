@@ -75,13 +75,13 @@ class Block(NamedTuple):
 
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    found = []
+    blocks = []
     for match in FENCE.finditer(text):
         note = match["note"] or ""
-        found.append(Block(match["language"].strip(), match["text"], note.removeprefix("not run: ")))
+        blocks.append(Block(match["language"].strip(), match["text"], note.removeprefix("not run: ")))
     fences = len(re.findall(r"^\s*(?:```|~~~)", text, flags=re.MULTILINE))
-    assert fences == 2 * len(found), f"{page.name}: a fence that is indented, or not closed, is not found by this test"
-    return found
+    assert fences == 2 * len(blocks), f"{page.name}: a fence that is indented, or not closed, is not found by this test"
+    return blocks
 
 
 def lines_of(block: Block) -> list[list[str]]:
@@ -203,7 +203,7 @@ def check_backbone(spec: str) -> None:
         architecture, _, tag = name.partition(".")
         assert timm.is_model(architecture)
         assert not tag or tag in {
-            str(one).rpartition(".")[2] for one in timm.models.get_arch_pretrained_cfgs(architecture)
+            str(config).rpartition(".")[2] for config in timm.models.get_arch_pretrained_cfgs(architecture)
         }
 
 

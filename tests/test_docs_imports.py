@@ -23,17 +23,17 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 def deep_imports(source: str) -> list[str]:
     """Imports of our packages other than `import attention_outliers as ao`."""
-    found = []
+    imports = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] in OURS:
-            found.append(ast.unparse(node))
+            imports.append(ast.unparse(node))
         elif isinstance(node, ast.Import):
-            found += [
+            imports += [
                 f"import {alias.name}"
                 for alias in node.names
                 if alias.name.partition(".")[0] in OURS and (alias.name, alias.asname) != ("attention_outliers", "ao")
             ]
-    return found
+    return imports
 
 
 def public_names(source: str) -> set[str]:

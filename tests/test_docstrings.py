@@ -49,13 +49,13 @@ def test_the_example_runs_and_gives_what_it_says(name):
     value = getattr(ao, name)
     parser = doctest.DocTestParser()
     example = parser.get_doctest(inspect.getdoc(value) or "", {}, name, inspect.getsourcefile(inspect.unwrap(value)), 0)
-    said: list[str] = []
+    output: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        runner.run(example, out=said.append)
+        runner.run(example, out=output.append)
     assert example.examples
-    assert not runner.failures, "".join(said)
+    assert not runner.failures, "".join(output)
 
 
 def test_a_wrong_example_would_be_found():

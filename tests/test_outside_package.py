@@ -67,8 +67,8 @@ def test_compare_takes_a_detector_and_a_purifier(photos, tmp_path):
     parts = ["-d", "peak-share:threshold=0.7,relative-norm", "--purifiers", "shorten:share=0.25"]
     parts += ["--purify", "peak-share:threshold=0.3"]
     rest = ["--backbone", "tiny", "--layers", "6", "--no-stability", "--no-plots", "--out", tmp_path / "out", "--json"]
-    said = command("compare", photos, *parts, *rest)
-    assert all(name in said for name in ("peak-share:threshold=0.7", "shorten:share=0.25"))
+    output = command("compare", photos, *parts, *rest)
+    assert all(name in output for name in ("peak-share:threshold=0.7", "shorten:share=0.25"))
     table = pd.read_parquet(tmp_path / "out" / "thresholds.parquet").reset_index()
     assert set(table["detector"]) == {"peak-share:threshold=0.7", "relative-norm"}
 
@@ -104,7 +104,7 @@ def cells_of(folder, engine):
 
 @pytest.mark.slow
 def test_evaluate_has_them_in_every_engine(tmp_path):
-    one, *others = (cells_of(tmp_path / str(number), engine) for number, engine in enumerate(ENGINES))
-    assert set(one) == {"values", "clip:scale=20"}
-    assert [part["name"] for part in one["values"][1]] == ["black", "white"]
-    assert others == [one] * len(others)
+    first, *others = (cells_of(tmp_path / str(number), engine) for number, engine in enumerate(ENGINES))
+    assert set(first) == {"values", "clip:scale=20"}
+    assert [part["name"] for part in first["values"][1]] == ["black", "white"]
+    assert others == [first] * len(others)

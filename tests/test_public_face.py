@@ -66,7 +66,7 @@ def test_no_function_hides_a_module(package):
     for name in modules_of(package):
         module = importlib.import_module(name)
         below = {entry.name for entry in pkgutil.iter_modules(module.__path__)}
-        hidden = {one for one in below if inspect.isroutine(getattr(module, one, None))}
+        hidden = {module_name for module_name in below if inspect.isroutine(getattr(module, module_name, None))}
         assert not hidden, f"{name} has functions called as its modules: {hidden}"
         assert not below & set(getattr(module, "__all__", ())), f"{name} gives a module's name away"
 
@@ -129,7 +129,7 @@ def test_a_table_of_a_paper_is_a_frame_of_its_cells(tmp_path):
     assert list(cells.columns) == ["row", "column", "ours", "printed", "difference", "complete", "reason"]
     experiment = ao.experiments()["sc-clip/table-3"].only(["baseline", "resolve (1)"])
     for cell in cells.itertuples():
-        row = next(one for one in experiment.rows if one.name == cell.row)
+        row = next(entry for entry in experiment.rows if entry.name == cell.row)
         assert cell.printed == row.printed[cell.column]
     assert cells["difference"].isna().all()  # drawn scenes
     numbers = cells.dropna(subset=["ours"])

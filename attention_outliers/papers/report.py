@@ -60,7 +60,7 @@ def gather(
 def paper_report(
     paper: str, backbone: str | Backbone, *, beside: str | Backbone | None = "auto", **more: Any
 ) -> PaperReport:
-    """A paper figure by figure with a backbone and one beside it: `auto` is `pocket:planted` beside `pocket`, else none.
+    """A paper figure by figure, with one backbone or two: `auto` is `pocket:planted` beside `pocket`, else none.
 
     The rest goes to `gather`, which is asked for the same images and words by each of the two.
 

@@ -189,8 +189,8 @@ def reported(arguments, monkeypatch, capsys):
 )
 def test_errors_are_one_readable_line(folder, arguments, message, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    given = [folder / "images" if argument == "IMAGES" else argument for argument in arguments]
-    code, error = reported(given, monkeypatch, capsys)
+    filled = [folder / "images" if argument == "IMAGES" else argument for argument in arguments]
+    code, error = reported(filled, monkeypatch, capsys)
     assert code == 1
     assert message in error
     assert "Traceback" not in error

@@ -39,8 +39,8 @@ def folder(tmp_path):
 
 
 def ran(folder, *arguments):
-    given = ["compare", folder / "images", "-o", folder / "out", *arguments]
-    result = runner.invoke(app, [str(argument) for argument in given], env={"COLUMNS": "160"})
+    command = ["compare", folder / "images", "-o", folder / "out", *arguments]
+    result = runner.invoke(app, [str(argument) for argument in command], env={"COLUMNS": "160"})
     assert result.exit_code == 0, (result.output, result.exception)
     return result.output
 
@@ -83,8 +83,8 @@ def test_all_tables_scores_figures_and_findings_are_written(folder):
     for column in ("background", "background_all", "contrast", "border"):
         assert column in tables["location"]
         assert column in tables["thresholds"]
-    own = tables["thresholds"][tables["thresholds"]["own"]].set_index(["detector", "layer"])
-    assert own.loc[("norm-topk:count=2", 3), "tokens"] == 2
+    published = tables["thresholds"][tables["thresholds"]["own"]].set_index(["detector", "layer"])
+    assert published.loc[("norm-topk:count=2", 3), "tokens"] == 2
     planted = tables["planted"].set_index(["detector", "planted", "clustered", "layer"])
     for clustered in (False, True):
         assert planted.loc[("relative-norm", 3, clustered, 3), "auc"] == 1

@@ -50,9 +50,15 @@ def test_evaluate_prints_and_writes_numbers_and_table_prints_them_again(tmp_path
     ],
 )
 def test_wrong_options_say_what_was_expected(tmp_path, options, message):
-    given = {"--dataset": SHAPES, "--method": "clip", "--backbone": "tiny", "--workers": 1, "--out": tmp_path / "out"}
-    given |= dict(zip(options[::2], options[1::2], strict=True))
-    arguments = [part for pair in given.items() for part in pair]
+    filled = {
+        "--dataset": SHAPES,
+        "--method": "clip",
+        "--backbone": "tiny",
+        "--workers": 1,
+        "--out": tmp_path / "out",
+    }
+    filled |= dict(zip(options[::2], options[1::2], strict=True))
+    arguments = [part for pair in filled.items() for part in pair]
     assert message in ran("evaluate", *arguments, code=1)
 
 

@@ -44,9 +44,11 @@ def test_only_the_rows_that_were_asked_for_are_run_and_shown(tmp_path):
 
 def test_of_several_tables_those_are_taken_that_have_what_was_asked_for():
     tables = experiments_named("sc-clip")
-    assert [one.key for one, _ in narrowed(tables, ["resolve (5)"], [])] == ["sc-clip/table-3"]
+    assert [table.key for table, _ in narrowed(tables, ["resolve (5)"], [])] == ["sc-clip/table-3"]
     parts = narrowed(tables, [], ["cityscapes", "voc21"])
-    assert [(one.key, some) for one, some in parts if one.key in ("sc-clip/table-1", "sc-clip/table-2")] == [
+    assert [
+        (table.key, data_sets) for table, data_sets in parts if table.key in ("sc-clip/table-1", "sc-clip/table-2")
+    ] == [
         ("sc-clip/table-1", ("cityscapes", "voc21")),
         ("sc-clip/table-2", ("voc21",)),
     ]

@@ -40,22 +40,22 @@ def test_one_page_holds_maps_outliers_and_label_maps(images, tmp_path):
     assert "page:" in result.output
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
     shown = data_of(out)["images"]
-    assert [one["name"] for one in shown] == ["0.png", "1.png"]
-    for one, shape in zip(shown, [(64, 64), (48, 80)], strict=True):
-        assert one["layers"] == [5, 12]
-        assert [detector["spec"] for detector in one["detectors"]] == ["relative-norm", "norm-topk:count=2"]
-        assert list(one["labels"]) == ["clip", "clearclip"]
-        assert unpack(one["labels"]["clip"]).shape == shape
-        assert one["classes"] == ["cat", "dog"]
+    assert [packed["name"] for packed in shown] == ["0.png", "1.png"]
+    for packed, shape in zip(shown, [(64, 64), (48, 80)], strict=True):
+        assert packed["layers"] == [5, 12]
+        assert [detector["spec"] for detector in packed["detectors"]] == ["relative-norm", "norm-topk:count=2"]
+        assert list(packed["labels"]) == ["clip", "clearclip"]
+        assert unpack(packed["labels"]["clip"]).shape == shape
+        assert packed["classes"] == ["cat", "dog"]
 
 
 def test_without_classes_there_are_no_label_maps(images, tmp_path):
     out = tmp_path / "page.html"
     left_out = view_page(load_backbone("tiny:class_token=false"), images, out, heads="mean")
     assert left_out == {}
-    for one in data_of(out)["images"]:
-        assert one["labels"] == {}
-        assert one["class_index"] is None
+    for packed in data_of(out)["images"]:
+        assert packed["labels"] == {}
+        assert packed["class_index"] is None
 
 
 def test_a_page_that_fails_leaves_the_old_one_as_it_was(images, tmp_path):

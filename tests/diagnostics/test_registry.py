@@ -56,7 +56,7 @@ def test_dashes_in_settings_mean_underscores():
 
 
 @pytest.mark.parametrize(
-    "spec, said",
+    "spec, message",
     [
         ("prat", "Did you mean `part`"),
         ("part:cuont=2", "Did you mean `count`"),
@@ -66,8 +66,8 @@ def test_dashes_in_settings_mean_underscores():
         ("part:count", "field=value"),
     ],
 )
-def test_wrong_specs_say_what_was_expected(spec, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_specs_say_what_was_expected(spec, message):
+    with pytest.raises(ValueError, match=message):
         PARTS.build(spec)
 
 
@@ -279,7 +279,7 @@ def test_assignment_replaces_and_putting_the_first_one_back_undoes_it(grouped, m
         assert grouped["part"] is Named
     assert grouped["part"] is Part
     assert list(grouped) == ["part"]
-    assert not [one for one in carried_parts() if one.group == "test-parts"]
+    assert not [part for part in carried_parts() if part.group == "test-parts"]
 
 
 # Parts on their way to other processes
@@ -305,7 +305,7 @@ def test_a_registered_part_is_carried_as_its_place_or_with_the_reason_why_not(gr
         grouped.register("main", main)
         grouped.register("local", lambda: None)
         grouped.register("loose", _Constant())
-        carried = {one.name: one for one in carried_parts() if one.group == "test-parts"}
+        carried = {part.name: part for part in carried_parts() if part.group == "test-parts"}
     finally:
         del sys.modules[module]
     assert carried["class"].target == f"{module}:Part"
@@ -328,7 +328,7 @@ def test_an_adopted_part_is_known_and_one_that_cannot_come_says_why(grouped):
     assert grouped["fraction"].__name__ == "Fraction"
     with pytest.raises(BrokenPart, match="`mine` can't be used: `Mine` was defined in a notebook"):
         grouped.build("mine")
-    assert {one.name for one in carried_parts() if one.group == "test-parts"} == {"fraction", "mine"}
+    assert {part.name for part in carried_parts() if part.group == "test-parts"} == {"fraction", "mine"}
 
 
 # Parts of other packages
@@ -374,18 +374,18 @@ def run_beside(folder, extra=""):
 
 
 def test_parts_of_an_installed_package_are_listed_unloaded_and_a_taken_name_stays(tmp_path):
-    said = run_beside(tmp_path)
-    assert "'good': 'From another package.'" in said
-    assert "'beside/part': \"can't be used: the name `part` is taken by this project" in said
+    output = run_beside(tmp_path)
+    assert "'good': 'From another package.'" in output
+    assert "'beside/part': \"can't be used: the name `part` is taken by this project" in output
 
 
 def test_a_broken_entry_point_is_listed_with_its_error_and_breaks_no_other(tmp_path):
-    said = run_beside(tmp_path, "gone = no_such_module:X\nabsent = brought:Absent\nraises = raising:Y")
-    assert "part `gone` of the package `beside` (no_such_module:X) can't be loaded" in said
-    assert "No module named 'no_such_module'" in said
-    assert "has no attribute 'Absent'" in said
-    assert "RuntimeError: needs a licence" in said
-    assert "usable ['part', 'good'] 2" in said
+    output = run_beside(tmp_path, "gone = no_such_module:X\nabsent = brought:Absent\nraises = raising:Y")
+    assert "part `gone` of the package `beside` (no_such_module:X) can't be loaded" in output
+    assert "No module named 'no_such_module'" in output
+    assert "has no attribute 'Absent'" in output
+    assert "RuntimeError: needs a licence" in output
+    assert "usable ['part', 'good'] 2" in output
 
 
 @pytest.mark.parametrize(

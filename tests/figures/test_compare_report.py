@@ -67,30 +67,30 @@ def test_at_most_four_layers_have_figures_of_their_own(scores):
 
 def test_bars_of_several_detectors_are_figures_of_their_own(few, tables):
     several = pd.concat([tables["purification"].assign(detector=spec) for spec in ("lof:neighbors=5", "som")])
-    found = dict(compare_figures(few.drop_vars("planted"), {"purification": several}, maps_for=0))
-    assert list(found) == [
+    values = dict(compare_figures(few.drop_vars("planted"), {"purification": several}, maps_for=0))
+    assert list(values) == [
         "purification_lof_neighbors_5",
         "purification_last_lof_neighbors_5",
         "purification_som",
         "purification_last_som",
     ]
-    assert found["purification_som"].get_suptitle() == "som"
+    assert values["purification_som"].get_suptitle() == "som"
 
 
 def test_given_images_come_first_and_stand_beside_their_maps(few):
-    given = {"birds/image 2.jpg": np.zeros((10, 14, 3))}
-    found = dict(compare_figures(few.drop_vars("planted"), {}, images=given, maps_for=2))
-    assert list(found) == ["scores_birds_image_2.jpg", "scores_birds_image_0.jpg"]
-    with_image = {name for name, figure in found.items() if "image" in [ax.get_label() for ax in figure.axes]}
+    images = {"birds/image 2.jpg": np.zeros((10, 14, 3))}
+    values = dict(compare_figures(few.drop_vars("planted"), {}, images=images, maps_for=2))
+    assert list(values) == ["scores_birds_image_2.jpg", "scores_birds_image_0.jpg"]
+    with_image = {name for name, figure in values.items() if "image" in [ax.get_label() for ax in figure.axes]}
     assert with_image == {"scores_birds_image_2.jpg"}
 
 
 def test_plantings_are_kept_apart_by_number_and_arrangement(few):
-    found = dict(planted_figures(few, count=35, clustered=True)) | dict(planted_figures(few, count=4))
-    assert list(found) == [
+    figures = dict(planted_figures(few, count=35, clustered=True)) | dict(planted_figures(few, count=4))
+    assert list(figures) == [
         "planted_roc_k35_clustered_layer_1",
         "planted_roc_k35_clustered_layer_2",
         "planted_roc_k4_scattered_layer_1",
         "planted_roc_k4_scattered_layer_2",
     ]
-    assert found["planted_roc_k4_scattered_layer_2"].get_suptitle() == "4 planted in each image, scattered"
+    assert figures["planted_roc_k4_scattered_layer_2"].get_suptitle() == "4 planted in each image, scattered"

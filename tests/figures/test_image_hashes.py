@@ -94,15 +94,15 @@ def difference_hash(figure: Figure) -> int:
     return int("".join("01"[bit] for bit in bits.ravel().tolist()), 2)
 
 
-def distance(one: int, other: int) -> int:
+def distance(left: int, right: int) -> int:
     """How many bits differ."""
-    return (one ^ other).bit_count()
+    return (left ^ right).bit_count()
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_figure_looks_as_it_did(name):
-    found = difference_hash(DRAWN[name]())
-    assert distance(found, int(HASHES[name], 16)) <= TOLERANCE, f"its hash is now {found:0144x}"
+    hashed = difference_hash(DRAWN[name]())
+    assert distance(hashed, int(HASHES[name], 16)) <= TOLERANCE, f"its hash is now {hashed:0144x}"
 
 
 @pytest.mark.parametrize(

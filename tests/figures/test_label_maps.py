@@ -18,10 +18,10 @@ def image():
 
 @pytest.fixture
 def labels():
-    found = np.zeros((4, 6), int)
-    found[1:3, 2] = 1
-    found[0, 0] = -1
-    return found
+    values = np.zeros((4, 6), int)
+    values[1:3, 2] = 1
+    values[0, 0] = -1
+    return values
 
 
 def test_each_pixel_is_mixed_with_its_class_color_and_unscored_ones_stay(image, labels):

@@ -171,9 +171,9 @@ def test_backbones_stand_side_by_side_on_one_value_axis():
         return xr.Dataset({"entropy": values})
 
     axes = curves_side_by_side({"one": made(2.0), "two": made(9.0)}, "entropy", log=False).axes
-    assert [one.get_title(loc="left") for one in axes] == ["one", "two"]
+    assert [panel.get_title(loc="left") for panel in axes] == ["one", "two"]
     assert axes[0].get_ylim() == axes[1].get_ylim()
-    assert [list(one.lines[0].get_ydata()) for one in axes] == [[1.0, 2.0], [1.0, 9.0]]
+    assert [list(panel.lines[0].get_ydata()) for panel in axes] == [[1.0, 2.0], [1.0, 9.0]]
 
 
 @pytest.mark.parametrize(("center", "drawn"), [("median", [1.0, 2.0]), ("mean", [2.0, 5.0])])

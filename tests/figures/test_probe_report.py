@@ -46,13 +46,13 @@ def test_maps_are_drawn_for_as_many_images_as_asked_and_given_ones_first(probed)
     assert len(maps()) == 3
     assert len(maps(maps_for=2)) == 2
     assert maps(maps_for=0) == []
-    given = {"birds/image 2.jpg": np.zeros((10, 14, 3))}
-    assert maps(maps_for=1, images=given) == ["pca_birds_image_2.jpg"]
+    images = {"birds/image 2.jpg": np.zeros((10, 14, 3))}
+    assert maps(maps_for=1, images=images) == ["pca_birds_image_2.jpg"]
 
 
 def test_a_given_image_stands_beside_its_maps(probed):
-    given = {"birds/image 1.jpg": np.zeros((10, 14, 3))}
-    figures = dict(probe_figures(probed[["norm"]], images=given, maps_for=2))
+    images = {"birds/image 1.jpg": np.zeros((10, 14, 3))}
+    figures = dict(probe_figures(probed[["norm"]], images=images, maps_for=2))
     with_image = {name for name, figure in figures.items() if "image" in [ax.get_label() for ax in figure.axes]}
     assert with_image == {"maps_birds_image_1.jpg"}
 

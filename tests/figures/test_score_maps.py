@@ -69,15 +69,15 @@ def test_each_detector_has_its_own_scale_for_all_its_layers_and_a_wide_one_is_lo
 
 def test_an_outline_is_the_border_of_what_is_marked():
     assert outline(np.zeros((2, 3), dtype=bool)) == []
-    one = np.zeros((2, 3), dtype=bool)
-    one[1, 2] = True
-    corners = {corner for line in outline(one) for corner in line}
-    assert len(outline(one)) == 4
+    values = np.zeros((2, 3), dtype=bool)
+    values[1, 2] = True
+    corners = {corner for line in outline(values) for corner in line}
+    assert len(outline(values)) == 4
     assert corners == {(1.5, 0.5), (2.5, 0.5), (1.5, 1.5), (2.5, 1.5)}
     # Two patches side by side share one border of six sides, without the line between them.
-    one[1, 1] = True
-    assert len(outline(one)) == 6
-    assert [(1.5, 0.5), (1.5, 1.5)] not in outline(one)
+    values[1, 1] = True
+    assert len(outline(values)) == 6
+    assert [(1.5, 0.5), (1.5, 1.5)] not in outline(values)
 
 
 def test_squares_stand_inside_their_patches():
@@ -89,13 +89,13 @@ def test_squares_stand_inside_their_patches():
 
 def test_marked_and_planted_patches_are_outlined_where_they_are(scores, image):
     figure = score_maps(scores, "birds/image 1.jpg", layer=8, pixels=image)
-    one = scores.sel(image="birds/image 1.jpg", layer=8)
+    view = scores.sel(image="birds/image 1.jpg", layer=8)
     for spec in ("norm-topk", "random"):
         (ax,) = maps(figure, spec)
-        assert np.allclose(drawn(ax, "marked"), outline(one["marked"].sel(detector=spec).values))
-        assert np.allclose(drawn(ax, "planted"), squares(one["planted"].values))
+        assert np.allclose(drawn(ax, "marked"), outline(view["marked"].sel(detector=spec).values))
+        assert np.allclose(drawn(ax, "planted"), squares(view["planted"].values))
     (shown,) = [ax for ax in figure.axes if ax.get_label() == "image"]
-    assert np.allclose(drawn(shown, "planted"), squares(one["planted"].values))
+    assert np.allclose(drawn(shown, "planted"), squares(view["planted"].values))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "marked by the detector's own rule",
         "planted",

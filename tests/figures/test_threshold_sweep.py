@@ -86,8 +86,8 @@ def test_few_layers_are_drawn_or_the_one_asked_for(scores):
     labels = [line.get_label() for line in threshold_sweep(table).axes[0].lines if "layer" in line.get_label()]
     assert len(labels) == 4
     assert (labels[0], labels[-1]) == ("layer 1", "layer 12")
-    one = threshold_sweep(table, layer=-1).axes[0]
-    assert [line.get_label() for line in one.lines if "layer" in line.get_label()] == ["layer 12"]
+    axes = threshold_sweep(table, layer=-1).axes[0]
+    assert [line.get_label() for line in axes.lines if "layer" in line.get_label()] == ["layer 12"]
 
 
 def test_a_table_without_what_is_needed_is_refused(table):

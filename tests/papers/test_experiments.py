@@ -51,7 +51,7 @@ every = pytest.mark.parametrize("experiment", experiments().values(), ids=list(e
 
 
 def cell(key: str, row: str, column: str) -> float:
-    return next(one for one in experiments()[key].rows if one.name == row).printed[column]
+    return next(entry for entry in experiments()[key].rows if entry.name == row).printed[column]
 
 
 def test_there_is_a_grid_for_every_table():
@@ -88,8 +88,8 @@ def _doubt(experiment, row, column) -> str:
 def test_the_averages_that_do_not_agree_are_the_two_known_ones():
     off = [
         (key, *where)
-        for key, one in experiments().items()
-        for where, why in one.doubts.items()
+        for key, table in experiments().items()
+        for where, why in table.doubts.items()
         if "the mean of the row" in why
     ]
     assert off == [("cliptrase/table-3", "CLIP", "Avg."), ("cliptrase/table-3", "SCR+PC+D", "Avg.")]
@@ -116,8 +116,8 @@ def test_every_cell_that_runs_has_a_data_set_and_a_protocol(experiment):
         assert parse_spec(column.dataset)[0] in known
         assert set(column.mean_of) <= {other.name for other in experiment.columns}
     for row, column in experiment.doubts:
-        assert row in {one.name for one in experiment.rows}
-        assert column in {one.name for one in experiment.columns}
+        assert row in {entry.name for entry in experiment.rows}
+        assert column in {entry.name for entry in experiment.columns}
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_figures_are_every_choice_with_every_other():
 
 def test_the_page_names_every_table_with_its_counts():
     page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text("utf-8")
-    for key, one in experiments().items():
-        places = list(one.places())
+    for key, table in experiments().items():
+        places = list(table.places())
         printed = sum(place.printed is not None for place in places)
         assert re.search(
             rf"^\| `{key}` .*\| {printed} \| {sum(place.runs for place in places)} \|$", page, re.MULTILINE
@@ -181,8 +181,10 @@ def test_the_page_names_every_table_with_its_counts():
 
 
 def test_a_paper_names_all_its_tables_and_a_wrong_name_is_reported():
-    assert [one.key for one in experiments_named("sc-clip")] == [f"sc-clip/table-{number}" for number in range(1, 10)]
-    assert [one.key for one in experiments_named("sc-clip/table-3")] == ["sc-clip/table-3"]
+    assert [table.key for table in experiments_named("sc-clip")] == [
+        f"sc-clip/table-{number}" for number in range(1, 10)
+    ]
+    assert [table.key for table in experiments_named("sc-clip/table-3")] == ["sc-clip/table-3"]
     with pytest.raises(UnknownName, match="Did you mean `sc-clip/table-3`"):
         experiments_named("scclip/table-3")
 
@@ -238,8 +240,8 @@ def test_a_data_set_of_another_table_is_named_with_that_table():
 
 
 def test_offline_the_second_backbone_is_the_first():
-    found, _ = groups(experiments()["sfp/table-1"], Selection(offline=True))
-    methods = {place.row.method for places in found.values() for place in places}
+    runs, _ = groups(experiments()["sfp/table-1"], Selection(offline=True))
+    methods = {place.row.method for places in runs.values() for place in places}
     assert {"proxyclip:vfm=self", "lavg:vfm=self", "clip"} <= methods
     (places,) = groups(experiments()["cliptrase/table-5"], Selection(offline=True))[0].values()
     assert places[0].row.method == "cliptrase:masks=affinity(vfm=self)"
@@ -255,9 +257,9 @@ def test_offline_a_second_backbone_that_a_row_names_is_the_first_and_others_get_
 
 def test_rows_of_one_setting_share_a_run():
     table = experiments()["sc-clip/table-3"]
-    found, _ = groups(table, Selection())
-    assert {group.dataset for group in found} == {"voc21", "context60", "coco-object", "context59", "coco-stuff"}
-    assert all(len(places) == 6 for places in found.values())
+    runs, _ = groups(table, Selection())
+    assert {group.dataset for group in runs} == {"voc21", "context60", "coco-object", "context59", "coco-stuff"}
+    assert all(len(places) == 6 for places in runs.values())
     assert len(groups(table, Selection(offline=True))[0]) == 1
     only = groups(table, Selection(data_sets=("voc21",)))[0]
     assert [group.dataset for group in only] == ["voc21"]

@@ -97,10 +97,12 @@ def test_nothing_is_said_of_numbers_that_could_not_be_had():
 
 def test_methods_are_as_claimed_where_their_order_is_the_printed_one():
     scores = {"clip": 30.0, "sclip": 20.0, "clearclip": 25.0, "sc-clip": 1.0, "sfp": 60.0}
-    some = SimpleNamespace(labels=(), text=object(), scored=lambda methods: {one: scores[one] for one in methods})
-    claims = method_scores(some, tuple(scores), "sfp/table-1")
+    stand_in = SimpleNamespace(
+        labels=(), text=object(), scored=lambda methods: {method: scores[method] for method in methods}
+    )
+    claims = method_scores(stand_in, tuple(scores), "sfp/table-1")
     # SFP prints 49.4, 81.5, 80.9, nothing and 84.5.
-    assert [one.holds for one in claims] == [None, False, False, None, True]
+    assert [claim.holds for claim in claims] == [None, False, False, None, True]
     assert claims[0].paper == "49.4 (VOC20)"
     assert claims[3].paper == ""
 
@@ -121,7 +123,7 @@ def test_without_labels_and_words_a_claim_is_short_or_empty_but_no_error(name, b
 
 def test_outliers_in_the_weights_are_seen_in_the_numbers(bare):
     plain = replace(bare, backbone=load_backbone("tiny:size=96"))
-    ratio, ordinary = (CLAIMS["clearclip/fig-1"](one)[0] for one in (bare, plain))
+    ratio, ordinary = (CLAIMS["clearclip/fig-1"](drawn_from)[0] for drawn_from in (bare, plain))
     assert ratio.measured == ordinary.measured == "largest over median patch norm, X_res"
     assert ratio.value > 2 * ordinary.value
 
@@ -130,9 +132,9 @@ def test_a_table_has_a_pair_of_columns_for_each_backbone(monkeypatch, inputs, ba
     monkeypatch.setitem(
         CLAIMS,
         "clearclip/fig-2",
-        lambda given: [
+        lambda figure_inputs: [
             Check(measured="a", paper="near 1", value=0.98765, holds=True),
-            *([Check(measured="b", value="q-q")] if given.text is not None else []),
+            *([Check(measured="b", value="q-q")] if figure_inputs.text is not None else []),
         ],
     )
     other = replace(bare, backbone=load_backbone("tiny:seed=1,size=96"))
@@ -176,7 +178,7 @@ def test_a_figure_about_one_image_is_drawn_for_the_example_and_one_of_several_fr
     drawn = {}
 
     def note(name):
-        return lambda given: drawn.setdefault(name, given.names)
+        return lambda figure_inputs: drawn.setdefault(name, figure_inputs.names)
 
     for name in ("sfp/main-fig-1", "sfp/supp-fig-2"):
         monkeypatch.setitem(PAPER_FIGURES, name, replace(PAPER_FIGURES[name], draw=note(name)))

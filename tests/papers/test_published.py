@@ -36,11 +36,11 @@ def test_numbers_are_those_of_the_papers_tables(method, dataset, backbone, proto
 
 
 def test_numbers_of_another_protocol_say_so_and_a_papers_own_comes_first():
-    found = published("sfp", "voc20", B16, "ours")
-    assert [(one.miou, one.same_protocol) for one in found] == [(84.5, False)]
+    numbers = published("sfp", "voc20", B16, "ours")
+    assert [(number.miou, number.same_protocol) for number in numbers] == [(84.5, False)]
     assert published("clearclip", "voc20", B16)[0].key.startswith("clearclip/")
     # Rows that a table quotes were not made under its protocol. ClearCLIP quotes SCLIP's own numbers, and has others.
-    quoted = {one.miou: one.same_protocol for one in published("sclip", "voc21", B16, "clearclip")}
+    quoted = {number.miou: number.same_protocol for number in published("sclip", "voc21", B16, "clearclip")}
     assert (quoted[51.4], quoted[59.1]) == (True, False)
     assert not published("lavg", "voc21", B16, "sfp")[0].same_protocol
 

@@ -36,7 +36,7 @@ def kept(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(kept) -> Reproduction:
+def reproduction(kept) -> Reproduction:
     return reproduce(TABLE, OFFLINE, out=kept, how=HOW)
 
 
@@ -44,29 +44,29 @@ def refuse(*arguments, **settings):
     raise AssertionError("nothing should be run")
 
 
-def test_every_cell_of_a_table_is_measured_on_drawn_scenes(found):
-    assert set(found.ours) == {
+def test_every_cell_of_a_table_is_measured_on_drawn_scenes(reproduction):
+    assert set(reproduction.ours) == {
         (row.name, column.name) for row in TABLE.rows for column in TABLE.columns if column.dataset
     }
-    assert all(0 <= value <= 100 for value in found.ours.values())
-    assert found.partly == set(found.ours)  # 3 scenes of 500
-    assert not found.reasons
+    assert all(0 <= value <= 100 for value in reproduction.ours.values())
+    assert reproduction.partly == set(reproduction.ours)  # 3 scenes of 500
+    assert not reproduction.reasons
 
 
-def test_numbers_are_those_of_an_evaluation(found, tmp_path):
+def test_numbers_are_those_of_an_evaluation(reproduction, tmp_path):
     result = evaluate(
         "tiny", "clearclip", "shapes", "clearclip", out=tmp_path, limit=3, engine=Local(workers=1), device="cpu"
     )
-    assert found.ours["neither", "VOC20"] == pytest.approx(100 * result.cells[0].miou)
+    assert reproduction.ours["neither", "VOC20"] == pytest.approx(100 * result.cells[0].miou)
 
 
-def test_a_table_that_is_there_is_not_run_again(found, kept, monkeypatch):
+def test_a_table_that_is_there_is_not_run_again(reproduction, kept, monkeypatch):
     monkeypatch.setattr(module, "evaluate", refuse)
     monkeypatch.setattr(module, "try_methods", lambda backbone, methods, group: try_methods(backbone, [], group))
-    assert reproduce(TABLE, OFFLINE, out=kept, how=HOW).ours == found.ours
+    assert reproduce(TABLE, OFFLINE, out=kept, how=HOW).ours == reproduction.ours
 
 
-def test_another_table_runs_only_what_the_first_did_not(found, kept, monkeypatch):
+def test_another_table_runs_only_what_the_first_did_not(reproduction, kept, monkeypatch):
     asked = []
 
     def watched(backbone, methods, *arguments, **settings):
@@ -77,11 +77,11 @@ def test_another_table_runs_only_what_the_first_did_not(found, kept, monkeypatch
     other = reproduce(experiments()["clearclip/table-3"], OFFLINE, out=kept, how=HOW)
     assert "clearclip" not in asked
     assert {"clip", "maskclip", "sclip", "gem"} <= set(asked)
-    assert other.ours["ClearCLIP", "VOC21"] == found.ours["neither", "VOC20"]
+    assert other.ours["ClearCLIP", "VOC21"] == reproduction.ours["neither", "VOC20"]
 
 
 @pytest.mark.parametrize("change", ["limit", "weights"])
-def test_numbers_of_other_images_or_weights_are_not_taken(found, kept, monkeypatch, change):
+def test_numbers_of_other_images_or_weights_are_not_taken(reproduction, kept, monkeypatch, change):
     choice = Selection(
         backbone="tiny" if change == "limit" else "tiny:seed=1", offline=True, limit=2 if change == "limit" else 3
     )
@@ -213,9 +213,9 @@ def test_rows_of_the_papers_own_weights_keep_their_difference():
 
 
 def test_columns_that_nobody_measures_show_what_is_printed():
-    found = Reproduction(experiment=experiments()["cliptrase/table-2"], choice=Selection())
-    assert side_by_side(found).header[-1] == "FLOPs x, printed"
-    assert side_by_side(found).rows[0][-1] == "1.0"
+    reproduction = Reproduction(experiment=experiments()["cliptrase/table-2"], choice=Selection())
+    assert side_by_side(reproduction).header[-1] == "FLOPs x, printed"
+    assert side_by_side(reproduction).rows[0][-1] == "1.0"
 
 
 def test_a_sheet_has_three_forms():
@@ -318,8 +318,8 @@ def test_a_data_set_is_found_below_the_root(voc, tmp_path):
 
 
 def test_needs_count_windows_by_the_protocol_and_name_what_is_missing(voc):
-    found = needs(experiments()["sfp/modules"], Selection(backbone="tiny"), roots={"": voc}, how=HOW)
-    there, absent = found
+    listed = needs(experiments()["sfp/modules"], Selection(backbone="tiny"), roots={"": voc}, how=HOW)
+    there, absent = listed
     # 448 x 336 has 2 x 3 windows of 224 every 112; 336 x 560 has 4 x 2.
     assert (there.images, there.windows) == (2, 6 + 8)
     assert "2 images instead of the 1449" in there.data
@@ -344,17 +344,17 @@ def test_offline_everything_is_ready():
 def test_second_models_are_named_and_not_fetched(monkeypatch):
     monkeypatch.setattr(needs_module, "HF_HUB_CACHE", "nowhere")
     table = experiments()["cliptrase/table-5"]
-    found = needs(table, Selection(backbone="tiny", data_sets=("voc20",)), how=HOW)
-    (method,) = found[0].notes
+    listed = needs(table, Selection(backbone="tiny", data_sets=("voc20",)), how=HOW)
+    (method,) = listed[0].notes
     assert method.startswith("cliptrase:masks=affinity")
-    assert found[0].notes[method].startswith("needs timm:vit_base_patch14_dinov2.lvd142m, not in the cache")
-    assert found[0].seconds is not None  # of the other method
+    assert listed[0].notes[method].startswith("needs timm:vit_base_patch14_dinov2.lvd142m, not in the cache")
+    assert listed[0].seconds is not None  # of the other method
 
 
 def test_classes_of_whole_images_and_costs_have_needs_too():
-    found = needs(experiments()["sfp/classification"], Selection(backbone="tiny"), how=HOW)
-    assert [need.images for need in found] == [10000, 6149, 3669]
-    assert all(need.data.startswith("MISSING") and need.windows == 4 * need.images for need in found)
+    listed = needs(experiments()["sfp/classification"], Selection(backbone="tiny"), how=HOW)
+    assert [need.images for need in listed] == [10000, 6149, 3669]
+    assert all(need.data.startswith("MISSING") and need.windows == 4 * need.images for need in listed)
     (cost,) = needs(experiments()["sc-clip/table-9"], Selection(backbone="tiny"), how=HOW)
     assert cost.ready
 

@@ -51,13 +51,13 @@ def test_images_that_a_protocol_skips_are_reported_and_not_missed():
 
 
 def test_changed_protocols_and_other_backbones_have_sheets_of_their_own():
-    found = sheets([cell(), cell(departures=("set: scale=41",), hash="def"), cell(backbone="pocket")])
-    assert [sheet.title for sheet in found] == [
+    tables = sheets([cell(), cell(departures=("set: scale=41",), hash="def"), cell(backbone="pocket")])
+    assert [sheet.title for sheet in tables] == [
         "mIoU, open_clip:ViT-B-16/openai, protocol sfp",
         "mIoU, open_clip:ViT-B-16/openai, protocol sfp (scale=41)",
         "mIoU, pocket, protocol sfp; other weights than the papers', so no published number",
     ]
-    assert found[2].header == ("method", "voc21")
+    assert tables[2].header == ("method", "voc21")
 
 
 def test_one_protocol_under_several_names_is_one_sheet():
@@ -110,7 +110,7 @@ def place(tmp_path_factory):
 
 
 def test_two_methods_are_compared_over_the_same_resamples(place):
-    cells = {one.method: one for one in read_cells(place)}
+    cells = {entry.method: entry for entry in read_cells(place)}
     (pair,) = paired_differences(list(cells.values()), "clip", "clearclip")
     assert pair.difference == pytest.approx(cells["clearclip"].miou - cells["clip"].miou)
     assert pair.low <= pair.high
@@ -125,7 +125,7 @@ def test_methods_without_a_cell_in_common_are_refused(place):
     cells = read_cells(place)
     with pytest.raises(ValueError, match=r"no result of method `sclip` here; there are clearclip, clip"):
         paired_differences(cells, "clip", "sclip")
-    apart = [dataclasses.replace(one, hash=one.method) for one in cells]
+    apart = [dataclasses.replace(entry, hash=entry.method) for entry in cells]
     with pytest.raises(ValueError, match="in common"):
         paired_differences(apart, "clip", "clearclip")
 

@@ -40,9 +40,9 @@ def test_pets_are_read_from_their_layout(tmp_path):
         save(base / "images" / f"{name}.jpg", color=50)
     (base / "annotations").mkdir()
     (base / "annotations" / "test.txt").write_text("Abyssinian_1 1 1 1\ngreat_pyrenees_12 2 2 1\n")
-    found = open_whole_images("pets", tmp_path)
-    assert (found.names, found.count) == (("abyssinian", "great pyrenees"), 2)
-    image, label = found.read(1)
+    images = open_whole_images("pets", tmp_path)
+    assert (images.names, images.count) == (("abyssinian", "great pyrenees"), 2)
+    image, label = images.read(1)
     assert (image.size, label) == ((12, 8), 1)
 
 
@@ -56,9 +56,9 @@ def test_flowers_are_read_from_their_layout(tmp_path, monkeypatch):
     with pytest.raises(FileError, match="flowers-102: does not hold `flowers102` whole"):
         open_whole_images("flowers102", tmp_path)  # it knows the published files by their MD5
     monkeypatch.setattr(datasets.flowers102, "check_integrity", lambda *arguments: True)
-    found = open_whole_images("flowers102", tmp_path)
-    assert (len(found.names), found.names[0], found.count) == (102, "pink primrose", 2)
-    assert [found.read(number)[1] for number in range(2)] == [76, 101]
+    images = open_whole_images("flowers102", tmp_path)
+    assert (len(images.names), images.names[0], images.count) == (102, "pink primrose", 2)
+    assert [images.read(number)[1] for number in range(2)] == [76, 101]
 
 
 def test_cifar_is_read_from_its_layout(tmp_path, monkeypatch):
@@ -75,9 +75,9 @@ def test_cifar_is_read_from_its_layout(tmp_path, monkeypatch):
     with pytest.raises(FileError, match="does not hold `cifar100` whole"):
         open_whole_images("cifar100", tmp_path)  # nothing but the published pickles is opened
     monkeypatch.setattr(datasets.cifar, "check_integrity", lambda *arguments: True)
-    found = open_whole_images("cifar100", tmp_path)
-    assert (found.names, found.count) == (("apple", "aquarium fish"), 2)
-    image, label = found.read(1)
+    images = open_whole_images("cifar100", tmp_path)
+    assert (images.names, images.count) == (("apple", "aquarium fish"), 2)
+    image, label = images.read(1)
     assert label == 0
     assert np.asarray(image)[3, 5].tolist() == [200, 0, 0]
 
@@ -93,23 +93,23 @@ def test_what_is_not_there_is_reported_with_the_next_step(tmp_path, name):
 
 
 def test_drawn_images_show_one_class_each():
-    found = open_whole_images("shapes")
-    assert found.names == NAMES
-    labels = {found.read(number)[1] for number in range(40)}
+    images = open_whole_images("shapes")
+    assert images.names == NAMES
+    labels = {images.read(number)[1] for number in range(40)}
     assert len(labels) > 8
 
 
 def test_images_are_squared_as_clip_does_it():
     image = Image.fromarray(np.tile(np.arange(120, dtype=np.uint8), (60, 1)))
-    found = np.asarray(squared(image, (60, 60)))
-    assert found.shape == (60, 60, 3)
-    assert found[0, :, 0].tolist() == list(range(30, 90))  # the middle, in its own size
+    pixels = np.asarray(squared(image, (60, 60)))
+    assert pixels.shape == (60, 60, 3)
+    assert pixels[0, :, 0].tolist() == list(range(30, 90))  # the middle, in its own size
 
 
 def test_shares_are_those_of_a_plain_loop_and_a_run_goes_on(tiny: Backbone, tmp_path):
     images = open_whole_images("shapes")
     ways = ["stock", "purify:detector=som,purifier=sfp-sum,layers=-2"]
-    found = class_token_accuracy(tiny, images, ways, Folder(tmp_path), limit=7, batch=3)
+    shares = class_token_accuracy(tiny, images, ways, Folder(tmp_path), limit=7, batch=3)
     words = text_features(tiny, list(NAMES), "photo-of").features
     right = {1: 0, 5: 0}
     for number in range(7):
@@ -120,13 +120,13 @@ def test_shares_are_those_of_a_plain_loop_and_a_run_goes_on(tiny: Backbone, tmp_
         best = (F.normalize(token, dim=-1) @ words.mT).argsort(dim=1, descending=True)[0].tolist()
         for top in right:
             right[top] += label in best[:top]
-    assert found["stock"] == pytest.approx({f"top{top}": 100 * count / 7 for top, count in right.items()})
+    assert shares["stock"] == pytest.approx({f"top{top}": 100 * count / 7 for top, count in right.items()})
 
     def refuse(number):
         raise AssertionError("nothing should be read")
 
     again = WholeImages(names=images.names, count=images.count, read=refuse)
-    assert class_token_accuracy(tiny, again, ways, Folder(tmp_path), limit=7) == found
+    assert class_token_accuracy(tiny, again, ways, Folder(tmp_path), limit=7) == shares
 
 
 def test_a_way_is_stock_or_a_purification():
@@ -141,9 +141,9 @@ def test_a_way_is_stock_or_a_purification():
 def test_the_table_of_classification_runs_on_drawn_images(tmp_path):
     table = experiments()["sfp/classification"]
     choice = Selection(backbone="tiny", offline=True, limit=4)
-    found = reproduce(table, choice, out=tmp_path, how=ReproduceOptions(device="cpu"))
-    assert set(found.ours) == {(row.name, column.name) for row in table.rows for column in table.columns}
-    assert all(found.ours[row.name, "Pets top-1"] <= found.ours[row.name, "Pets top-5"] for row in table.rows)
+    result = reproduce(table, choice, out=tmp_path, how=ReproduceOptions(device="cpu"))
+    assert set(result.ours) == {(row.name, column.name) for row in table.rows for column in table.columns}
+    assert all(result.ours[row.name, "Pets top-1"] <= result.ours[row.name, "Pets top-5"] for row in table.rows)
     absent = reproduce(
         table, Selection(backbone="tiny"), out=tmp_path, roots={"": tmp_path}, how=ReproduceOptions(device="cpu")
     )

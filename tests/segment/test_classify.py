@@ -35,9 +35,9 @@ def test_stock_answers_are_those_of_the_model_itself(tiny, text, images):
     assert list(answers.columns) == ["name", "way", "rank", "class", "probability"]
     pixels = normalize(torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255, tiny.mean, tiny.std)
     with torch.no_grad():
-        own = F.normalize(tiny.model.encode_image(pixels), dim=-1) @ text.features.T
+        cosines = F.normalize(tiny.model.encode_image(pixels), dim=-1) @ text.features.T
     for number in range(3):
-        softmax = (100 * own[number]).softmax(0)
+        softmax = (100 * cosines[number]).softmax(0)
         expected = torch.stack([softmax[0], softmax[1:3].max(), softmax[3]])
         part = answers[answers["name"] == f"image-{number + 1:04d}"]
         assert part["rank"].tolist() == [1, 2, 3]
@@ -53,8 +53,8 @@ def test_a_classifier_answers_by_the_feature_that_enters_its_head(images):
     answers, _ = classify(backbone, images, text, top=3, size="native")
     pixels = normalize(torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
     with torch.no_grad():
-        own = backbone.model.forward_head(backbone.model.forward_features(pixels), pre_logits=True)
-    softmax = (100 * F.normalize(own, dim=-1) @ rows.T).softmax(-1)
+        features = backbone.model.forward_head(backbone.model.forward_features(pixels), pre_logits=True)
+    softmax = (100 * F.normalize(features, dim=-1) @ rows.T).softmax(-1)
     for number in range(3):
         part = answers[answers["name"] == f"image-{number + 1:04d}"]
         assert part["probability"].to_numpy() == pytest.approx(softmax[number].sort(descending=True).values, abs=1e-4)
@@ -68,8 +68,8 @@ def test_a_image_of_the_truth_goes_by_its_path_its_file_or_its_stem(tiny, text, 
     answers, _ = classify(tiny, tmp_path, text, truth=truth, top=3)
     right = answers[answers["right"].notna()]
     assert dict(zip(right["name"], right["class"], strict=True)).keys() == {"a/one.png", "b/two.png", "b/three.png"}
-    found = {row["name"]: row["class"] for _, row in right.iterrows() if row["right"]}
-    assert found == {"a/one.png": "cat", "b/two.png": "dog", "b/three.png": "grass"}
+    classes = {row["name"]: row["class"] for _, row in right.iterrows() if row["right"]}
+    assert classes == {"a/one.png": "cat", "b/two.png": "dog", "b/three.png": "grass"}
 
 
 def test_a_truth_that_names_none_of_the_images_is_refused(tiny, text, images):
@@ -88,10 +88,10 @@ def test_keep_changes_nothing_and_a_purifier_at_every_layer_does(tiny, text, ima
 def test_probabilities_take_the_best_of_a_classs_queries(text):
     softer = replace(text, logit_scale=3.0)
     pooled = 7 * text.features[2:3]
-    found = class_probabilities(pooled, softer)
+    probabilities = class_probabilities(pooled, softer)
     softmax = (3 * (text.features[2:3] @ text.features.T)).softmax(-1)[0]
     expected = torch.stack([softmax[0], softmax[1:3].max(), softmax[3]])
-    assert found[0].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    assert probabilities[0].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_accuracy_by_hand():

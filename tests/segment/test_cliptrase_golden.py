@@ -50,8 +50,8 @@ def encode(backbone: Backbone, images: Tensor, spec: str = "cliptrase") -> Encod
 @pytest.mark.parametrize("layer", [11, 12])
 @pytest.mark.parametrize("image", MAPPED)
 def test_correlations_of_the_last_two_blocks_are_the_released_ones(golden, backbone, images, image, layer):
-    found = encode(backbone, images[image], f"cliptrase:affinity_layer={layer},raw_maps=true").extras["correlation"]
-    assert np.abs(found[0].numpy() - golden[f"cliptrase_attn{layer}/{image}"]).max() <= 1e-5
+    encoding = encode(backbone, images[image], f"cliptrase:affinity_layer={layer},raw_maps=true").extras["correlation"]
+    assert np.abs(encoding[0].numpy() - golden[f"cliptrase_attn{layer}/{image}"]).max() <= 1e-5
 
 
 @pytest.mark.parametrize("image", VOTED)
@@ -59,12 +59,12 @@ def test_every_step_to_the_labels_is_the_released_one(golden, backbone, images, 
     expected = {name: golden[f"end_to_end/cliptrase/{image}/{name}"] for name in ENDS}
     size = expected["labels"].shape
     scorer = METHODS["cliptrase"].scorer
-    found = encode(backbone, images[image])
-    own = pixel_labels(Cosine()(found, text, size).maps, text.owners, size)
-    assert np.array_equal(scorer.masks.clusters(found).labels[0].numpy(), expected["dbscan"])
-    assert (own[0].numpy() == expected["patch_labels"]).mean() >= 0.999
-    assert (scorer.masks(found, size)[0].numpy() == expected["clusters"]).mean() >= 0.999
-    scores = scorer(found, text, size)
+    encoding = encode(backbone, images[image])
+    labels = pixel_labels(Cosine()(encoding, text, size).maps, text.owners, size)
+    assert np.array_equal(scorer.masks.clusters(encoding).labels[0].numpy(), expected["dbscan"])
+    assert (labels[0].numpy() == expected["patch_labels"]).mean() >= 0.999
+    assert (scorer.masks(encoding, size)[0].numpy() == expected["clusters"]).mean() >= 0.999
+    scores = scorer(encoding, text, size)
     assert scores.by_class
     assert (scores.maps[:, 0][0].numpy() == expected["labels"]).mean() >= 0.999
 
@@ -76,8 +76,8 @@ def test_the_vote_matters_on_these_images(golden):
 
 
 def test_without_denoising_the_clusters_are_others(golden, backbone, images):
-    found = encode(backbone, images["china_224"], "cliptrase:denoise=none")
-    clusters = METHODS["cliptrase"].scorer.masks.clusters(found).labels[0].numpy()
+    encoding = encode(backbone, images["china_224"], "cliptrase:denoise=none")
+    clusters = METHODS["cliptrase"].scorer.masks.clusters(encoding).labels[0].numpy()
     assert not np.array_equal(clusters, golden["end_to_end/cliptrase/china_224/dbscan"])
 
 

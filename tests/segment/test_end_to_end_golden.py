@@ -67,8 +67,8 @@ def test_labels_at_the_images_own_size_equal_the_released_code(segmenter, backbo
 )
 def test_pamr_equals_the_released_code(outputs, key, iterations, dilations):
     image, maps = (torch.from_numpy(outputs[f"pamr/{name}"])[None] for name in ("image", "logits"))
-    found = pamr(image, maps, iterations=iterations, dilations=dilations)[0]
-    assert (found - torch.from_numpy(outputs[f"pamr/{key}"])).abs().max() < 1e-3
+    refined = pamr(image, maps, iterations=iterations, dilations=dilations)[0]
+    assert (refined - torch.from_numpy(outputs[f"pamr/{key}"])).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("name, side", [("china_224", 224), ("flower_224", 224), ("china_336", 336)])
@@ -84,5 +84,5 @@ def test_cliptrases_labels_equal_the_released_code(shared, backbone, segmenter, 
         windows=f"center:size={side}",
         decode=Decode(scale=100),
     )
-    found = next(whole(image)).labels
-    assert (found == outputs[f"cliptrase/{name}/{key}"]).mean() >= 0.999
+    answer = next(whole(image)).labels
+    assert (answer == outputs[f"cliptrase/{name}/{key}"]).mean() >= 0.999

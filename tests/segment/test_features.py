@@ -32,8 +32,8 @@ def test_features_are_those_of_the_method_made_ready_on_the_first_images(outlyin
     (expected,) = encode_many(outlying, pixels, [METHODS.build(spec).fitted(outlying, pixels)])
     stored = load_file(options["out"])
     for number in range(3):
-        found = stored[f"image-{number + 1:04d}"]
-        torch.testing.assert_close(found, expected.layout.to_map(expected.patches)[number], rtol=1e-4, atol=1e-4)
+        features = stored[f"image-{number + 1:04d}"]
+        torch.testing.assert_close(features, expected.layout.to_map(expected.patches)[number], rtol=1e-4, atol=1e-4)
 
 
 def test_options_as_one_value_reach_both_the_fitting_and_the_run(outlying, images, tmp_path):

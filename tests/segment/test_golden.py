@@ -70,14 +70,14 @@ IMAGES = ["china_224", "china_336", "china_rect", "flower_224", "flower_336", "f
 COUNTS = {"B": 94, "L": 64}
 
 
-def output_of(name: str, found: Encoding) -> Tensor:
+def output_of(name: str, encoding: Encoding) -> Tensor:
     """What the released code put out under that name: of one image."""
-    return (found.extras["correlation"] if name.startswith("cliptrase_attn") else found.patches)[0]
+    return (encoding.extras["correlation"] if name.startswith("cliptrase_attn") else encoding.patches)[0]
 
 
-def apart(found: Tensor, expected: NDArray[np.float32]) -> float:
+def apart(output: Tensor, expected: NDArray[np.float32]) -> float:
     """The largest difference; an output of another shape is infinitely far."""
-    return float(np.abs(found.numpy() - expected).max()) if found.shape == expected.shape else float("inf")
+    return float(np.abs(output.numpy() - expected).max()) if output.shape == expected.shape else float("inf")
 
 
 # The whole set, where it is
@@ -109,16 +109,16 @@ def test_every_array_is_that_of_the_released_code(whole, image):
     assert len(names) >= 10
     encodings = encode_many(backbone, images[image], [SPECS[name] for name in names])
     differences = {
-        name: apart(output_of(name, found), outputs[f"{name}/{image}"])
-        for name, found in zip(names, encodings, strict=True)
+        name: apart(output_of(name, encoding), outputs[f"{name}/{image}"])
+        for name, encoding in zip(names, encodings, strict=True)
     }
     assert {name: value for name, value in differences.items() if not value <= REACHED} == {}
 
 
 def test_printed_gem_is_not_what_the_release_computes(whole):
     _, backbone, outputs, images = whole
-    (found,) = encode_many(backbone, images["china_224"], ["gem-paper"])
-    assert apart(found.patches[0], outputs["gem/china_224"]) > 1
+    (encoding,) = encode_many(backbone, images["china_224"], ["gem-paper"])
+    assert apart(encoding.patches[0], outputs["gem/china_224"]) > 1
 
 
 # The part inside the repository
@@ -183,9 +183,9 @@ def test_a_fresh_clone_proves_parity(kept, half_known, output):
         assert isinstance(encoder, DualPath)
         start, encoder = f"tokens/gem/{image}/", replace(encoder, early="stock")
     layers = {int(key.removeprefix(start)): torch.from_numpy(kept[key])[None] for key in kept if key.startswith(start)}
-    found = output_of(name, encoder(stock_from(half_known, layers, encoder, SIZE[image])))
-    found = found[::MAP_STEP, ::MAP_STEP] if "attn" in name else found[:: STEP[image]]
-    assert apart(found, kept[output]) <= REACHED
+    values = output_of(name, encoder(stock_from(half_known, layers, encoder, SIZE[image])))
+    values = values[::MAP_STEP, ::MAP_STEP] if "attn" in name else values[:: STEP[image]]
+    assert apart(values, kept[output]) <= REACHED
 
 
 def test_the_part_covers_every_method_that_was_run(kept):

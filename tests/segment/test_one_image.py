@@ -8,12 +8,12 @@ import segment
 
 def test_label_maps_of_one_image_equal_those_of_a_segmenter(tiny):
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    found = segment.segment_one(tiny, image, "cat, dog, grass", ["clip", "clearclip"], windows="whole")
-    assert list(found) == ["clip", "clearclip"]
+    maps = segment.segment_one(tiny, image, "cat, dog, grass", ["clip", "clearclip"], windows="whole")
+    assert list(maps) == ["clip", "clearclip"]
     text = segment.text_features(tiny, "cat, dog, grass")
     (long,) = segment.Segmenter(tiny, "clearclip", text, windows="whole")([image])
-    assert found["clearclip"].shape == (70, 90)
-    assert np.array_equal(found["clearclip"], long.labels)
+    assert maps["clearclip"].shape == (70, 90)
+    assert np.array_equal(maps["clearclip"], long.labels)
 
 
 def test_a_image_that_cannot_be_read_is_named(tiny, tmp_path):

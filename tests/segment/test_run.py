@@ -49,8 +49,8 @@ def files_of(out):
 
 def test_every_image_and_method_has_a_label_map_and_its_description(segmenter, folder, tmp_path):
     out = tmp_path / "out"
-    found = list(SegmentRun(segmenter, folder, out))
-    assert [pair[0].name for pair in found] == ["a.png", "b.jpg", "deep/a.png"]
+    answers = list(SegmentRun(segmenter, folder, out))
+    assert [pair[0].name for pair in answers] == ["a.png", "b.jpg", "deep/a.png"]
     assert set(files_of(out)) == {"settings.json"} | {
         f"{method}/{stem}.{end}"
         for method in ("clip", "clearclip-residual=true")
@@ -58,7 +58,7 @@ def test_every_image_and_method_has_a_label_map_and_its_description(segmenter, f
         for end in ("json", "labels.png")
     }
     with Image.open(out / "clip" / "deep" / "a.labels.png") as image:
-        assert np.array_equal(np.asarray(image), found[2][0].labels)
+        assert np.array_equal(np.asarray(image), answers[2][0].labels)
     note = json.loads((out / "clip" / "a.json").read_text())
     assert (note["height"], note["width"], note["method"]) == (70, 90, "clip")
     assert sum(entry["area"] for entry in note["classes"]) == pytest.approx(1, abs=1e-5)
@@ -126,7 +126,7 @@ def test_images_of_one_shape_share_batches_whatever_stands_between(tiny, text, t
         Image.new("RGB", shape).save(tmp_path / f"{number}.png")
     segmenter = Segmenter(tiny, "clip", text, windows="whole", size="native", batch=3)
     run = SegmentRun(segmenter, tmp_path, tmp_path / "out")
-    assert [one.name for (one,) in run] == [f"{number}.png" for number in (0, 2, 4, 1, 3, 5)]
+    assert [answer.name for (answer,) in run] == [f"{number}.png" for number in (0, 2, 4, 1, 3, 5)]
     assert sizes == [(3, 96), (3, 64)]
 
 
@@ -136,10 +136,10 @@ def test_a_detector_that_learns_sees_the_same_images_when_a_run_goes_on(tiny, te
     work = iter(SegmentRun(segmenter, folder, tmp_path / "cut"))
     next(work), next(work)
     work.close()
-    seen, fitted = [], Segmenter.fitted
-    monkeypatch.setattr(Segmenter, "fitted", lambda self, images: seen.append(images) or fitted(self, images))
+    names, fitted = [], Segmenter.fitted
+    monkeypatch.setattr(Segmenter, "fitted", lambda self, images: names.append(images) or fitted(self, images))
     list(SegmentRun(segmenter, folder, tmp_path / "cut"))
-    assert [[name for name, _ in images] for images in seen] == [["a.png", "b.jpg", "deep/a.png"]]
+    assert [[name for name, _ in images] for images in names] == [["a.png", "b.jpg", "deep/a.png"]]
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
 
 

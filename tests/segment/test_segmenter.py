@@ -31,8 +31,10 @@ def words_for(backbone) -> TextFeatures:
 
     Random words would all but agree, since patches of a random model point the same way.
     """
-    seen = encode_many(backbone, torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)), ["maskclip"])
-    shared = F.normalize(seen[0].patches[0].mean(dim=0), dim=0)
+    encodings = encode_many(
+        backbone, torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)), ["maskclip"]
+    )
+    shared = F.normalize(encodings[0].patches[0].mean(dim=0), dim=0)
     features = torch.randn(5, len(shared), generator=torch.Generator().manual_seed(1))
     return TextFeatures(
         features=F.normalize(features - (features @ shared)[:, None] * shared, dim=-1),
@@ -93,13 +95,13 @@ def test_it_equals_a_plain_way_through_every_step(tiny, text, size, shape, shown
     scores = segmenter.scores(array)[0]
     expected = slow_scores(tiny, "maskclip", text, array, shown, crop, stride)
     assert torch.allclose(scores, expected, atol=1e-5)
-    found = next(segmenter(array))
+    answer = next(segmenter(array))
     probability = (40 * expected).softmax(dim=0)
     best = torch.stack([probability[text.owners == number].amax(dim=0) for number in range(4)])
-    assert found.labels.shape == shape
-    assert (found.labels == best.argmax(dim=0).numpy()).mean() > 0.999
-    assert np.allclose(found.confidence, best.amax(dim=0).numpy(), atol=1e-3)
-    assert len(np.unique(found.labels)) > 1
+    assert answer.labels.shape == shape
+    assert (answer.labels == best.argmax(dim=0).numpy()).mean() > 0.999
+    assert np.allclose(answer.confidence, best.amax(dim=0).numpy(), atol=1e-3)
+    assert len(np.unique(answer.labels)) > 1
 
 
 def test_without_settings_the_short_side_is_one_and_a_half_crops(tiny, text):
@@ -111,11 +113,11 @@ def test_without_settings_the_short_side_is_one_and_a_half_crops(tiny, text):
 def test_images_together_equal_images_one_by_one(tiny, text, batch):
     arrays = [photo(60, 90), photo(90, 60, 1), photo(60, 90, 2), photo(40, 200, 3)]
     segmenter = Segmenter(tiny, "sclip", text, batch=batch)
-    for array, found in zip(arrays, segmenter(arrays), strict=True):
+    for array, answer in zip(arrays, segmenter(arrays), strict=True):
         alone = next(Segmenter(tiny, "sclip", text, batch=1)(array))
-        assert np.allclose(found.confidence, alone.confidence, atol=1e-5)
-        assert (found.labels == alone.labels).mean() > 0.999
-        assert found.labels.shape == array.shape[:2]
+        assert np.allclose(answer.confidence, alone.confidence, atol=1e-5)
+        assert (answer.labels == alone.labels).mean() > 0.999
+        assert answer.labels.shape == array.shape[:2]
 
 
 def test_several_methods_equal_each_alone_and_come_in_their_order(tiny, text):
@@ -123,10 +125,10 @@ def test_several_methods_equal_each_alone_and_come_in_their_order(tiny, text):
     arrays = [photo(60, 90), photo(60, 90, 1)]
     together = list(Segmenter(tiny, specs, text).many(arrays))
     for place, spec in enumerate(specs):
-        for found, alone in zip(together, Segmenter(tiny, spec, text)(arrays), strict=True):
-            assert found[place].method == spec
-            assert np.array_equal(found[place].labels, alone.labels)
-            assert np.allclose(found[place].confidence, alone.confidence, atol=1e-6)
+        for answer, alone in zip(together, Segmenter(tiny, spec, text)(arrays), strict=True):
+            assert answer[place].method == spec
+            assert np.array_equal(answer[place].labels, alone.labels)
+            assert np.allclose(answer[place].confidence, alone.confidence, atol=1e-6)
 
 
 def test_several_methods_are_asked_for_by_name(tiny, text):
@@ -181,37 +183,37 @@ def test_where_memory_runs_out_the_batch_is_halved(tiny, text, monkeypatch):
     array = photo(60, 90)
     expected = next(Segmenter(tiny, "clip", text)(array))
     monkeypatch.setattr(module, "encode_many", scarce)
-    found = next(Segmenter(tiny, "clip", text)(array))
-    assert np.allclose(found.confidence, expected.confidence, atol=1e-5)
+    answer = next(Segmenter(tiny, "clip", text)(array))
+    assert np.allclose(answer.confidence, expected.confidence, atol=1e-5)
 
 
 def test_files_are_named_below_the_folder_they_share(tiny, text, tmp_path):
     for name in ("a/one.png", "b/two.png"):
         (tmp_path / name).parent.mkdir()
         Image.fromarray(photo(50, 70)).save(tmp_path / name)
-    found = list(Segmenter(tiny, "clip", text)([tmp_path / "a", str(tmp_path / "b" / "*.png")]))
-    assert [one.name for one in found] == ["a/one.png", "b/two.png"]
-    assert found[1].path == tmp_path / "b" / "two.png"
-    assert [one.number for one in found] == [0, 1]
-    given = next(Segmenter(tiny, "clip", text)([("mine", tmp_path / "a" / "one.png")]))
-    assert given.name == "mine"
-    assert np.array_equal(given.labels, found[0].labels)
+    answers = list(Segmenter(tiny, "clip", text)([tmp_path / "a", str(tmp_path / "b" / "*.png")]))
+    assert [entry.name for entry in answers] == ["a/one.png", "b/two.png"]
+    assert answers[1].path == tmp_path / "b" / "two.png"
+    assert [entry.number for entry in answers] == [0, 1]
+    answer = next(Segmenter(tiny, "clip", text)([("mine", tmp_path / "a" / "one.png")]))
+    assert answer.name == "mine"
+    assert np.array_equal(answer.labels, answers[0].labels)
 
 
 def test_arrays_pil_images_and_files_give_the_same(tiny, text, tmp_path):
     array = photo(50, 70)
     Image.fromarray(array).save(tmp_path / "one.png")
-    found = list(Segmenter(tiny, "clip", text)([array, Image.fromarray(array), tmp_path / "one.png"]))
-    assert np.array_equal(found[0].labels, found[1].labels)
-    assert np.array_equal(found[0].labels, found[2].labels)
-    assert np.array_equal(np.asarray(found[2].image), array)
+    answers = list(Segmenter(tiny, "clip", text)([array, Image.fromarray(array), tmp_path / "one.png"]))
+    assert np.array_equal(answers[0].labels, answers[1].labels)
+    assert np.array_equal(answers[0].labels, answers[2].labels)
+    assert np.array_equal(np.asarray(answers[2].image), array)
 
 
 def test_a_broken_image_is_named_and_left_out(tiny, text, tmp_path):
     Image.fromarray(photo(50, 70)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"not an image")
     run = Segmenter(tiny, "clip", text)(tmp_path)
-    assert [one.name for one in run] == ["good.png"]
+    assert [answer.name for answer in run] == ["good.png"]
     assert list(run.left_out) == ["bad.png"]
     assert "not an image that can be read" in run.left_out["bad.png"]
     with pytest.raises(ImageError, match=r"bad\.png"):
@@ -230,27 +232,27 @@ def test_where_no_image_can_be_read_it_says_so(tiny, text, tmp_path):
 
 def test_pixels_outside_a_center_crop_have_no_label(tiny, text):
     segmenter = Segmenter(tiny, "clip", text, windows="center:size=64")
-    found = next(segmenter(photo(64, 128)))
-    assert (found.labels[:, :32] == -1).all()
-    assert (found.labels[:, 32:96] >= 0).all()
-    assert (found.labels[:, 96:] == -1).all()
-    assert found.confidence[:, :32].max() == 0
-    assert found.areas.sum() == pytest.approx(1)
+    answer = next(segmenter(photo(64, 128)))
+    assert (answer.labels[:, :32] == -1).all()
+    assert (answer.labels[:, 32:96] >= 0).all()
+    assert (answer.labels[:, 96:] == -1).all()
+    assert answer.confidence[:, :32].max() == 0
+    assert answer.areas.sum() == pytest.approx(1)
     scores = segmenter.scores(photo(64, 128))[0]
     assert scores[:, :, :32].isnan().all()
     assert scores[:, :, 32:96].isfinite().all()
 
 
 def test_areas_and_scores_count_pixels_of_each_class(tiny, text):
-    found = next(Segmenter(tiny, "clip", text)(photo(30, 40)))
-    present = np.unique(found.labels)
+    answer = next(Segmenter(tiny, "clip", text)(photo(30, 40)))
+    present = np.unique(answer.labels)
     for number in range(4):
-        inside = found.labels == number
-        assert found.areas[number] == pytest.approx(inside.mean())
+        inside = answer.labels == number
+        assert answer.areas[number] == pytest.approx(inside.mean())
         if number in present:
-            assert found.scores[number] == pytest.approx(found.confidence[inside].mean(), rel=1e-5)
+            assert answer.scores[number] == pytest.approx(answer.confidence[inside].mean(), rel=1e-5)
         else:
-            assert np.isnan(found.scores[number])
+            assert np.isnan(answer.scores[number])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,9 +268,9 @@ class AtPixels(Scorer):
 
 def test_scores_by_class_and_at_pixels_work_as_well(tiny, text):
     method = replace(METHODS["clip"], scorer=AtPixels(), spec="halves")
-    found = next(Segmenter(tiny, method, text, windows="whole", size="native")(photo(48, 64)))
-    assert (found.labels[:, :32] == 1).all()
-    assert (found.labels[:, 32:] == 3).all()
+    answer = next(Segmenter(tiny, method, text, windows="whole", size="native")(photo(48, 64)))
+    assert (answer.labels[:, :32] == 1).all()
+    assert (answer.labels[:, 32:] == 3).all()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,8 +375,8 @@ def test_of_many_windows_some_are_taken_from_every_image_to_fit(tiny, text):
 
 
 def test_a_published_detector_that_learns_runs_in_a_method(tiny, text):
-    found = list(Segmenter(tiny, LEARNER, text)([photo(64, 64, number) for number in range(3)]))
-    assert [one.labels.shape for one in found] == [(64, 64)] * 3
+    answers = list(Segmenter(tiny, LEARNER, text)([photo(64, 64, number) for number in range(3)]))
+    assert [answer.labels.shape for answer in answers] == [(64, 64)] * 3
 
 
 def test_runs_change_nothing_and_repeat_themselves(tiny, text):
@@ -458,9 +460,9 @@ def test_options_come_as_one_value_or_as_keywords(tiny, text):
 @pytest.mark.parametrize("spec", ["tiny:class_token=false", "tiny:registers=3"])
 def test_models_without_class_token_or_with_registers_are_segmented(spec):
     backbone = load_backbone(spec)
-    found = next(Segmenter(backbone, "maskclip", words_for(backbone))(photo(50, 70)))
-    assert found.labels.shape == (50, 70)
-    assert len(np.unique(found.labels)) > 1
+    answer = next(Segmenter(backbone, "maskclip", words_for(backbone))(photo(50, 70)))
+    assert answer.labels.shape == (50, 70)
+    assert len(np.unique(answer.labels)) > 1
 
 
 def test_bf16_gives_almost_the_same(text):

@@ -40,30 +40,30 @@ def images():
 
 
 def test_with_nothing_left_out_it_is_the_stock_model(model, images):
-    found = class_features(model, images, torch.Generator(), drop_patches=0.0, drop_branch=0.0)
-    torch.testing.assert_close(found, model.encode_image(images, normalize=True), rtol=1e-4, atol=1e-5)
+    features = class_features(model, images, torch.Generator(), drop_patches=0.0, drop_branch=0.0)
+    torch.testing.assert_close(features, model.encode_image(images, normalize=True), rtol=1e-4, atol=1e-5)
 
 
 def test_with_all_branches_left_out_only_attention_of_the_last_block_speaks(model, images):
-    found = class_features(model, images, torch.Generator(), drop_patches=0.0, drop_branch=1.0)
-    seen = []
+    features = class_features(model, images, torch.Generator(), drop_patches=0.0, drop_branch=1.0)
+    inputs = []
     block = model.visual.transformer.resblocks[-1]
-    handle = block.attn.register_forward_hook(lambda _, __, output: seen.append(output[0]))
+    handle = block.attn.register_forward_hook(lambda _, __, output: inputs.append(output[0]))
     model.encode_image(images)
     handle.remove()
-    expected = model.visual.ln_post(seen[0][:, 0]) @ model.visual.proj
-    torch.testing.assert_close(found, F.normalize(expected, dim=1), rtol=1e-4, atol=1e-5)
+    expected = model.visual.ln_post(inputs[0][:, 0]) @ model.visual.proj
+    torch.testing.assert_close(features, F.normalize(expected, dim=1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("alike, kernel", [(0.0, "identity"), (1.0, "qq")])
 def test_packed_images_are_the_quarters_of_one_large_one(model, alike, kernel):
     large = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(6))
     quarters = large.unflatten(2, (2, 56)).unflatten(4, (2, 56)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-    found = packed_features(model, torch.cat([quarters, quarters[:3]]), torch.Generator(), alike=alike)
+    features = packed_features(model, torch.cat([quarters, quarters[:3]]), torch.Generator(), alike=alike)
     (encoding,) = encode_many(pocket_backbone(deepcopy(model)), large, [f"clearclip:kernel={kernel}"])
     votes = F.normalize(encoding.patches, dim=-1).unflatten(1, (2, 7, 2, 7)).mean(dim=(2, 4)).flatten(0, 2)
-    assert found.shape == (8, 128), "three images fill no grid and are left out"
-    torch.testing.assert_close(found, votes, rtol=1e-4, atol=1e-5)
+    assert features.shape == (8, 128), "three images fill no grid and are left out"
+    torch.testing.assert_close(features, votes, rtol=1e-4, atol=1e-5)
 
 
 def test_a_window_keeps_rows_and_columns_together():
@@ -82,10 +82,10 @@ def test_left_out_patches_have_no_say(model, images):
     """All but one patch are left out of an image that is gray; one patch made bright seldom is the one that stays."""
     images = torch.zeros(40, *images.shape[1:])
     with torch.no_grad():
-        one = class_features(model, images, torch.Generator().manual_seed(0), drop_patches=0.995, drop_branch=0.0)
+        features = class_features(model, images, torch.Generator().manual_seed(0), drop_patches=0.995, drop_branch=0.0)
         images[:, :, 8:16, 8:16] = 3.0
         other = class_features(model, images, torch.Generator().manual_seed(0), drop_patches=0.995, drop_branch=0.0)
-    same = (one == other).all(dim=1)
+    same = (features == other).all(dim=1)
     assert same.sum() >= 38, "the one bright patch of 196 is left out nearly always"
 
 
@@ -96,13 +96,13 @@ def test_the_loss_is_that_of_a_slow_loop_that_passes_over_images_of_the_same_cla
     same = torch.tensor([0, 1, 0, 2])
     cosines = 5.0 * images @ F.normalize(texts, dim=1).T
     total = 0.0
-    for own in range(4):
-        others = [n for n in range(4) if n == own or same[n] != same[own]]
-        for row in (cosines[own], cosines[:, own]):
-            total -= math.log(math.exp(row[own]) / sum(math.exp(row[n]) for n in others)) / 8
-    loss, found = contrastive_loss(images, texts, torch.tensor(5.0), same)
+    for image in range(4):
+        others = [n for n in range(4) if n == image or same[n] != same[image]]
+        for row in (cosines[image], cosines[:, image]):
+            total -= math.log(math.exp(row[image]) / sum(math.exp(row[n]) for n in others)) / 8
+    loss, gradient = contrastive_loss(images, texts, torch.tensor(5.0), same)
     assert float(loss) == pytest.approx(total, rel=1e-5)
-    assert 0 <= float(found) <= 1
+    assert 0 <= float(gradient) <= 1
 
 
 def test_the_rate_rises_stays_and_falls_to_nothing():

@@ -21,9 +21,9 @@ def untrained():
 
 def test_mean_iou_is_that_of_scikit_learn_and_leaves_out_classes_that_are_nowhere():
     generator = torch.Generator().manual_seed(0)
-    truth, found = torch.randint(0, 4, (2, 300), generator=generator)
-    counts = torch.bincount(truth * 5 + found, minlength=25).view(5, 5)
-    assert mean_iou(counts) == pytest.approx(jaccard_score(truth, found, average="macro"))
+    truth, predicted = torch.randint(0, 4, (2, 300), generator=generator)
+    counts = torch.bincount(truth * 5 + predicted, minlength=25).view(5, 5)
+    assert mean_iou(counts) == pytest.approx(jaccard_score(truth, predicted, average="macro"))
 
 
 def test_a_model_that_knows_nothing_is_at_chance(untrained):

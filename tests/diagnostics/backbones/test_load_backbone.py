@@ -9,11 +9,11 @@ from diagnostics.registry import UnknownName
 
 
 def test_the_family_stands_before_the_first_colon(monkeypatch):
-    seen = []
-    monkeypatch.setitem(BACKBONES, "mine", lambda argument: seen.append(argument) or load_backbone("tiny"))
+    arguments = []
+    monkeypatch.setitem(BACKBONES, "mine", lambda argument: arguments.append(argument) or load_backbone("tiny"))
     load_backbone(" mine:a:b@c:d ")
     load_backbone("mine")
-    assert seen == ["a:b@c:d", ""]
+    assert arguments == ["a:b@c:d", ""]
 
 
 def test_every_family_says_what_it_is_in_one_line():

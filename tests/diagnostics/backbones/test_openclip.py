@@ -234,9 +234,9 @@ def test_text_features_are_the_stock_ones_however_many_texts(monkeypatch):
     with torch.no_grad():
         expected = model.encode_text(open_clip.SimpleTokenizer()(texts))
     monkeypatch.setattr(adapter, "TEXT_BATCH", 2)
-    found = backbone_over(model).encode_text(texts)
-    assert found.shape == (5, 40)
-    assert apart(found, expected) <= 1e-5
+    features = backbone_over(model).encode_text(texts)
+    assert features.shape == (5, 40)
+    assert apart(features, expected) <= 1e-5
 
 
 def test_coca_text_features_are_not_normalized():

@@ -103,9 +103,9 @@ def test_later_patches_look_at_the_outliers_and_the_class_token_does_not(planted
     mask = planted_patches(planted, images, planted_unit())
     recorder = Recorder("attention", layers=[12])
     planted.trunk(images, tap=recorder)
-    seen = (recorder["attention", 12].mean(dim=1)[..., 1:] * mask[:, None]).sum(dim=-1)[mask.any(dim=1)]
-    assert seen[:, 1:].mean() > 0.3
-    assert seen[:, 0].mean() < 0.1
+    received = (recorder["attention", 12].mean(dim=1)[..., 1:] * mask[:, None]).sum(dim=-1)[mask.any(dim=1)]
+    assert received[:, 1:].mean() > 0.3
+    assert received[:, 0].mean() < 0.1
 
 
 def test_the_plain_weights_have_no_norm_outliers(pocket, images):
@@ -120,9 +120,9 @@ def test_a_detector_finds_the_planted_patches(planted, images):
     mask = planted_patches(planted, images, planted_unit())
     recorder = Recorder("block_out", layers=[11])
     planted.trunk(images, stop=11, tap=recorder)
-    found = DETECTORS.build("relative-norm")(recorder.recording.at(11), planted.layout(images)).mask
-    assert (found & mask).sum() >= 0.7 * mask.sum()
-    assert (found & ~mask).sum() <= 1
+    marked = DETECTORS.build("relative-norm")(recorder.recording.at(11), planted.layout(images)).mask
+    assert (marked & mask).sum() >= 0.7 * mask.sum()
+    assert (marked & ~mask).sum() <= 1
 
 
 def test_larger_images_hold_the_same_meaning(pocket):

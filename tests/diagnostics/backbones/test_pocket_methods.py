@@ -73,21 +73,21 @@ def test_every_method_reaches_what_it_reached(column, spec):
 
 def test_every_detector_brings_back_what_it_brought_back():
     specs = {f"clearclip:detector={name},purifier=neighbor-mean": number for name, number in PURIFIED.items()}
-    found = mious("pocket:planted", list(specs))
-    assert found == pytest.approx(specs, abs=0.015)
+    scores = mious("pocket:planted", list(specs))
+    assert scores == pytest.approx(specs, abs=0.015)
     sound, harmed = REACHED["clearclip"]
-    assert max(found.values()) >= (sound + harmed) / 2, "at least half of what planting destroyed"
+    assert max(scores.values()) >= (sound + harmed) / 2, "at least half of what planting destroyed"
 
 
 def test_labels_in_bf16_are_those_of_fp32_in_ninety_nine_percent_of_the_pixels():
     data = Shapes(scenes=12)
     methods = ["clip", "sclip", "clearclip", "gem", "sc-clip", "sfp"]
-    found = []
+    labels = []
     for precision in ("fp32", "bf16"):
         backbone = load_backbone("pocket", precision=precision)
         segmenter = Segmenter(backbone, methods, text_features(backbone, data.names), windows="whole", size="native")
         images = ((sample.name, sample.image) for sample in data)
-        found.append([[one.labels for one in each] for each in segmenter.many(images)])
+        labels.append([[answer.labels for answer in each] for each in segmenter.many(images)])
     for number, method in enumerate(methods):
-        same = [np.mean(fine[number] == coarse[number]) for fine, coarse in zip(*found, strict=True)]
+        same = [np.mean(fine[number] == coarse[number]) for fine, coarse in zip(*labels, strict=True)]
         assert np.mean(same) >= 0.99, method

@@ -364,8 +364,8 @@ def test_a_dense_token_is_what_the_stock_model_makes_of_a_image_of_that_token_al
     # The stock pooling gets sequences of one patch; prefix tokens before it are there only to be dropped.
     skipped = 0 if model.pool_include_prefix else model.num_prefix_tokens
     for index in (0, tokens.shape[1] - 1):
-        one = tokens[:, index, None].expand(-1, skipped + 1, -1)
-        assert torch.allclose(dense[:, index], model.forward_head(model.norm(one)), atol=TOLERANCE)
+        repeated = tokens[:, index, None].expand(-1, skipped + 1, -1)
+        assert torch.allclose(dense[:, index], model.forward_head(model.norm(repeated)), atol=TOLERANCE)
 
 
 def test_mean_pooled_logits_are_the_mean_of_dense_tokens_when_no_norm_follows():

@@ -24,9 +24,11 @@ def write(path, state):
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".safetensors", ".npz", ".PT"])
 def test_every_kind_of_file_gives_back_names_and_values(tmp_path, suffix):
-    found = read_weights(write(tmp_path / f"weights{suffix}", STATE))
-    assert found.keys() == STATE.keys()
-    assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in STATE.items())
+    weights = read_weights(write(tmp_path / f"weights{suffix}", STATE))
+    assert weights.keys() == STATE.keys()
+    assert all(
+        torch.equal(weights[name], value) and weights[name].dtype == value.dtype for name, value in STATE.items()
+    )
 
 
 def test_half_precision_stays_as_stored(tmp_path):
@@ -60,9 +62,9 @@ def test_the_prefix_of_parallel_training_is_dropped_only_from_all(tmp_path):
 def test_of_a_torchscript_archive_only_the_weights_are_taken(tmp_path):
     linear = torch.nn.Linear(3, 2)
     torch.jit.save(torch.jit.trace(linear, torch.ones(1, 3)), tmp_path / "w.pt")
-    found = read_weights(tmp_path / "w.pt")
-    assert found.keys() == {"weight", "bias"}
-    assert torch.equal(found["weight"], linear.weight)
+    weights = read_weights(tmp_path / "w.pt")
+    assert weights.keys() == {"weight", "bias"}
+    assert torch.equal(weights["weight"], linear.weight)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -76,9 +76,9 @@ def scene(layout, *, planted=0, batch=2, seed=0, dtype=torch.float32):
     hidden = noise(batch, tokens, WIDTH)
     heads = {name: 0.02 * noise(batch, HEADS, tokens, HEAD_WIDTH) for name in ("query", "key", "value")}
     drawn_on = torch.eye(HEAD_WIDTH)[-1]
-    own = 5.83 * torch.eye(HEAD_WIDTH)[:count]  # q·k/√d is 3 on the diagonal and 0 elsewhere
+    orthogonal = 5.83 * torch.eye(HEAD_WIDTH)[:count]  # q·k/√d is 3 on the diagonal and 0 elsewhere
     for values in heads.values():
-        layout.patches(values, dim=2).add_(own)
+        layout.patches(values, dim=2).add_(orthogonal)
     layout.patches(heads["query"], dim=2).add_(6 * drawn_on)
     if layout.class_index is not None:
         # A short key draws little attention, and its direction counts all the same.
@@ -147,7 +147,7 @@ def test_images_are_independent_and_the_recording_is_left_alone(spec):
     for place, value in recording.values.items():
         assert torch.equal(value, before.values[place])
     for image in range(3):
-        alone = changed(recording, lambda name, value, one=image: value[one : one + 1])
+        alone = changed(recording, lambda name, value, chosen=image: value[chosen : chosen + 1])
         alone_scores, alone_mask = detector(alone, CLASS_ONLY)
         torch.testing.assert_close(alone_scores[0], scores[image], rtol=1e-4, atol=1e-5)
         assert torch.equal(alone_mask[0], mask[image])
@@ -171,8 +171,8 @@ ORDERS = {
 def test_scores_follow_a_permutation_of_the_patches_and_a_flip_of_the_grid(spec, order):
     detector, layout = ready(spec), Layout(5, GRID)
     recording, _ = scene(layout, planted=4)
-    found = detector.score(rearranged(recording, layout, ORDERS[order]), layout)
-    torch.testing.assert_close(found, detector.score(recording, layout)[:, ORDERS[order]], rtol=1e-3, atol=1e-4)
+    scores = detector.score(rearranged(recording, layout, ORDERS[order]), layout)
+    torch.testing.assert_close(scores, detector.score(recording, layout)[:, ORDERS[order]], rtol=1e-3, atol=1e-4)
 
 
 @every

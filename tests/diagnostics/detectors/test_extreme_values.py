@@ -57,7 +57,7 @@ def ready(spec):
 
 def layer(size=1.0, kind="scaled"):
     generator = torch.Generator().manual_seed(0)
-    found = {}
+    values = {}
     for name in ("block_out", "ffn_hidden", "query", "key", "value"):
         heads = name in ("query", "key", "value")
         shape = (2, HEADS, LAYOUT.tokens, WIDTH // HEADS) if heads else (2, LAYOUT.tokens, WIDTH)
@@ -68,8 +68,8 @@ def layer(size=1.0, kind="scaled"):
             value = torch.zeros(shape)
         elif kind == "lone":
             value[..., LAYOUT.prefix + LONE, :] *= 1e30
-        found[name, 1] = value * size
-    return Recording(1, found)
+        values[name, 1] = value * size
+    return Recording(1, values)
 
 
 @pytest.mark.parametrize(

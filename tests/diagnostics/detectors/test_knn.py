@@ -15,8 +15,8 @@ SQUARE = Layout(0, Grid(14, 14))
 @pytest.mark.parametrize("distance", ["mean", "largest"])
 def test_distances_are_those_of_scikit_learn(distance):
     patches = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
-    found, _ = NearestNeighbors(n_neighbors=7).fit(patches.numpy()).kneighbors()  # without the patch itself
-    expected = torch.from_numpy(found[:, -1] if distance == "largest" else found.mean(axis=1)).float()
+    distances, _ = NearestNeighbors(n_neighbors=7).fit(patches.numpy()).kneighbors()  # without the patch itself
+    expected = torch.from_numpy(distances[:, -1] if distance == "largest" else distances.mean(axis=1)).float()
     ours = neighbor_distance(patches[None], neighbors=7, distance=distance)[0]
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 

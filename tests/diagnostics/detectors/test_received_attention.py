@@ -25,8 +25,8 @@ def test_scores_equal_the_column_means_of_the_matrix(layout):
     for image in range(2):
         for patch in range(layout.count):
             token = layout.prefix + patch
-            given = [attention[image, head, query, token] for head in range(3) for query in range(layout.tokens)]
-            from_patches = torch.stack(given).view(3, -1)[:, layout.prefix :]
+            shares = [attention[image, head, query, token] for head in range(3) for query in range(layout.tokens)]
+            from_patches = torch.stack(shares).view(3, -1)[:, layout.prefix :]
             assert scores[image, patch].item() == pytest.approx(layout.tokens * from_patches.mean().item(), rel=1e-4)
 
 

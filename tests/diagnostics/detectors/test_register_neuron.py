@@ -65,8 +65,8 @@ def test_mean_score_over_outliers_equals_a_slow_loop(outlying, images, recorder)
         if where.any():
             expected, used = expected + hidden[where].mean(0), used + 1
     ranked = (expected / used).argsort(descending=True)[:5].tolist()
-    found = RegisterNeuron(top_k=5, contrast=False, norm=40.0, detect_at=11).fitted(outlying, images, 6)
-    assert [unit for _, unit in found.neurons] == ranked
+    detector = RegisterNeuron(top_k=5, contrast=False, norm=40.0, detect_at=11).fitted(outlying, images, 6)
+    assert [unit for _, unit in detector.neurons] == ranked
 
 
 def test_the_score_by_hand(recording_of):
@@ -87,10 +87,10 @@ def test_a_neuron_no_more_active_at_the_outliers_has_no_vote(recording_of):
 
 def test_levels_are_the_mean_activities_that_the_search_saw(outlying, images, recorder):
     layout = outlying.layout(images)
-    found = RegisterNeuron(top_k=3, norm=40.0, detect_at=11).fitted(outlying, images, 6)
+    detector = RegisterNeuron(top_k=3, norm=40.0, detect_at=11).fitted(outlying, images, 6)
     where = token_norms(layout.patches(recorder["block_out", 11])) > 40
     sizes = layout.patches(recorder["ffn_hidden", 6]).abs()
-    for (_, unit), (ordinary, active) in zip(found.neurons, found.levels, strict=True):
+    for (_, unit), (ordinary, active) in zip(detector.neurons, detector.levels, strict=True):
         pairs = [
             (sizes[n, where[n], unit].mean(), sizes[n, ~where[n], unit].mean()) for n in range(3) if where[n].any()
         ]
@@ -99,11 +99,11 @@ def test_levels_are_the_mean_activities_that_the_search_saw(outlying, images, re
 
 
 def test_sparse_leaves_out_neurons_that_are_active_everywhere(outlying, images, recorder):
-    found = RegisterNeuron(sparse=True, top_k=400, contrast=False).fitted(outlying, images, 6)
+    detector = RegisterNeuron(sparse=True, top_k=400, contrast=False).fitted(outlying, images, 6)
     quiet = (outlying.layout(images).patches(recorder["ffn_hidden", 6]).abs() < 0.5).float().mean(dim=1)
-    assert NEURON in found.neurons
-    assert all(quiet[:, unit].max() >= 0.5 for _, unit in found.neurons)
-    assert len(found.neurons) < 256
+    assert NEURON in detector.neurons
+    assert all(quiet[:, unit].max() >= 0.5 for _, unit in detector.neurons)
+    assert len(detector.neurons) < 256
 
 
 def test_a_batch_equals_its_images_one_by_one_and_damage_stays(outlying, images, recorder, recording_of):
@@ -144,9 +144,9 @@ def test_errors_say_what_to_do(outlying, images, recorder):
         RegisterNeuron(norm=1e6).fitted(outlying, images, 6)
     with pytest.raises(ValueError, match="layer 0 is the embedding"):
         RegisterNeuron().fitted(outlying, images, 0)
-    found = RegisterNeuron().fitted(outlying, images, 6)
+    detector = RegisterNeuron().fitted(outlying, images, 6)
     with pytest.raises(ValueError, match=r"sits in layer 8; they are in layer\(s\) 6"):
-        found(recorder.recording.at(8), layout)
+        detector(recorder.recording.at(8), layout)
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,18 @@ from diagnostics.layout import Grid, Layout
 from diagnostics.taps import Recording
 
 
-def found(norms, prefix=0):
+def detected(norms, prefix=0):
     return RelativeNorm()(Recording(1, {("block_out", 1): torch.tensor(norms)[..., None]}), Layout(prefix, Grid(1, 4)))
 
 
 def test_the_median_is_the_mean_of_the_middle_norms_of_the_same_image_without_its_prefix():
-    scores, mask = found([[100.0, 1.0, 3.0, 2.0, 10.0], [0.0, 40.0, 20.0, 20.0, 120.0]], prefix=1)
+    scores, mask = detected([[100.0, 1.0, 3.0, 2.0, 10.0], [0.0, 40.0, 20.0, 20.0, 120.0]], prefix=1)
     torch.testing.assert_close(scores, torch.tensor([[0.4, 1.2, 0.8, 4.0], [4 / 3, 2 / 3, 2 / 3, 4.0]]))
     assert mask.tolist() == [[False, False, False, True]] * 2
 
 
 def test_a_image_of_mostly_zero_patches_scores_finitely():
-    scores, mask = found([[0.0, 0.0, 0.0, 10.0]])
+    scores, mask = detected([[0.0, 0.0, 0.0, 10.0]])
     assert scores.isfinite().all()
     assert mask.tolist() == [[False, False, False, True]]
-    assert not found([[0.0] * 4]).mask.any()
+    assert not detected([[0.0] * 4]).mask.any()

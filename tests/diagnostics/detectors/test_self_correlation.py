@@ -58,8 +58,8 @@ def test_with_cosines_it_can_never_fire(layout, tokens):
         assert (scores < -0.1).all() or tokens == "all"
     # Nor where all tokens are the same, and every cosine is 1 but for rounding.
     for seed in range(40):
-        one = recorded(layout, seed)
-        same = Recording(1, {place: value[:, :, :1].expand_as(value) for place, value in one.values.items()})
+        recording = recorded(layout, seed)
+        same = Recording(1, {place: value[:, :, :1].expand_as(value) for place, value in recording.values.items()})
         scores, mask = detector(same, layout)
         torch.testing.assert_close(scores, torch.zeros_like(scores), rtol=0, atol=1e-6)
         assert not mask.any()

@@ -53,8 +53,8 @@ def test_direction_of_linear_blocks_is_the_singular_vector_of_their_product():
     for attention, ffn in matrices[:2]:
         product = (eye + ffn) @ (eye + attention) @ product
     expected = torch.linalg.svd(product).U[:, 0]
-    found = defect_directions(backbone, [2], samples=4, seed=0)[2]  # type: ignore[arg-type]
-    torch.testing.assert_close(found, expected * expected[expected.abs().argmax()].sign())
+    direction = defect_directions(backbone, [2], samples=4, seed=0)[2]  # type: ignore[arg-type]
+    torch.testing.assert_close(direction, expected * expected[expected.abs().argmax()].sign())
 
 
 def test_the_fit_leaves_the_bias_out_and_takes_the_slope_of_a_bend():
@@ -82,8 +82,8 @@ def test_direction_in_tiny_outliers_is_of_unit_length_repeatable_and_that_of_the
 def test_every_adapter_gives_a_direction_and_keeps_its_weights(spec, images):
     backbone = load_backbone(spec)
     before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
-    found = SingularDefect().fitted(backbone, images, 2)
-    assert len(found.direction) == 48
+    detector = SingularDefect().fitted(backbone, images, 2)
+    assert len(detector.direction) == 48
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.model.state_dict().items())
 
 

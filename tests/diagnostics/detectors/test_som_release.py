@@ -40,9 +40,9 @@ def test_marks_equal_the_rule_written_out(layout, factor, most):
     for seed in range(3):
         recording = recorded(seed, layout)
         mask = SomRelease(factor=factor, most=most)(recording, layout).mask
-        found = [set(row.nonzero().flatten().tolist()) for row in mask]
-        assert found == released(recording, layout, factor, most)
-        assert any(found)
+        marked = [set(row.nonzero().flatten().tolist()) for row in mask]
+        assert marked == released(recording, layout, factor, most)
+        assert any(marked)
 
 
 def test_the_limit_keeps_the_candidates_that_the_class_token_attends_to_most():

@@ -194,12 +194,12 @@ def test_clusters_hang_together_and_scattered_ones_do_not():
     layout = Layout(1, Grid(14, 14))
 
     def spread(clustered):
-        found = []
+        sizes = []
         for number in range(20):
             where = planted_places(layout, 9, clustered=clustered, seed=(0, number)).nonzero()[:, 0]
             rows, cols = where // 14, where % 14
-            found.append(int((rows.max() - rows.min()) + (cols.max() - cols.min())))
-        return sum(found) / len(found)
+            sizes.append(int((rows.max() - rows.min()) + (cols.max() - cols.min())))
+        return sum(sizes) / len(sizes)
 
     assert spread(True) <= 8
     assert spread(False) > 16
@@ -268,11 +268,11 @@ def test_a_register_takes_the_activations_of_its_neurons(tiny, images):
     before, after = Recorder("ffn_hidden", layers=[3]), Recorder("ffn_hidden", layers=[3])
     tiny.trunk(images, tap=chain(before, edit, after))
     units = [5, 17]
-    seen = before["ffn_hidden"][:, :, units]
+    activations = before["ffn_hidden"][:, :, units]
     moved = after["ffn_hidden"][:, :, units]
     assert (moved[:, 2:] == 0).all()
-    assert torch.equal(moved[:, 0], seen[:, 0])
-    flat = seen.flatten(1)
+    assert torch.equal(moved[:, 0], activations[:, 0])
+    flat = activations.flatten(1)
     largest = flat.gather(1, flat.abs().argmax(1, keepdim=True))
     assert torch.equal(moved[:, 1], largest.expand(-1, 2))
 
@@ -281,9 +281,9 @@ def test_each_neuron_may_have_its_own_maximum_and_patches_may_stay(tiny, images)
     edit = EDITS["register"](neurons=((3, 5), (3, 17)), maximum="neuron", patches="keep", scale=2.0)
     before, after = Recorder("ffn_hidden", layers=[3]), Recorder("ffn_hidden", layers=[3])
     tiny.trunk(images, tap=chain(before, edit, after))
-    seen, moved = before["ffn_hidden"][:, :, [5, 17]], after["ffn_hidden"][:, :, [5, 17]]
-    assert torch.equal(moved[:, 2:], seen[:, 2:])
-    expected = 2 * seen.gather(1, seen.abs().argmax(1, keepdim=True))[:, 0]
+    activations, moved = before["ffn_hidden"][:, :, [5, 17]], after["ffn_hidden"][:, :, [5, 17]]
+    assert torch.equal(moved[:, 2:], activations[:, 2:])
+    expected = 2 * activations.gather(1, activations.abs().argmax(1, keepdim=True))[:, 0]
     assert torch.equal(moved[:, 1], expected)
 
 

@@ -90,7 +90,7 @@ def test_a_image_that_has_a_name_keeps_it():
 
 
 def test_one_that_does_not_fit_even_alone_is_named_with_what_to_do():
-    def no_memory(some):
+    def no_memory(batch):
         raise torch.OutOfMemoryError("no memory left")
 
     loaded = [Loaded(number, torch.zeros(3, 8, 16), None, "") for number in range(4)]

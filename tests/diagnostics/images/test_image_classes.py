@@ -34,9 +34,9 @@ def test_tables_of_both_kinds_are_read(tmp_path, name, text):
         ("t.json", "[]", "a text for each image"),
     ],
 )
-def test_tables_that_cannot_be_understood_are_refused_with_the_form(tmp_path, name, text, said):
+def test_tables_that_cannot_be_understood_are_refused_with_the_form(tmp_path, name, text, message):
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         read_classes(tmp_path / name)
 
 

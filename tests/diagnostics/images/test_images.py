@@ -98,8 +98,8 @@ def test_globs_are_expanded_when_the_shell_did_not(folder):
 
 def test_sources_keep_their_order_and_a_file_comes_once(folder):
     (folder / "link.jpg").symlink_to(folder / "b.jpg")
-    found = find_images([folder / "sub/c.tiff", folder / "link.jpg", folder, f"{folder}/sub/../b.jpg"])
-    assert names(found, folder) == ["sub/c.tiff", "link.jpg", "a.PNG", "sub/deeper/d.webp"]
+    paths = find_images([folder / "sub/c.tiff", folder / "link.jpg", folder, f"{folder}/sub/../b.jpg"])
+    assert names(paths, folder) == ["sub/c.tiff", "link.jpg", "a.PNG", "sub/deeper/d.webp"]
 
 
 def test_a_named_file_is_taken_whatever_its_suffix_and_a_name_with_brackets_is_no_glob(folder):
@@ -247,9 +247,9 @@ def test_images_are_turned_as_their_exif_says_and_so_is_their_size(tmp_path, suf
     options = {"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
     Image.fromarray(stored).save(path, exif=exif(orientation), **options)
     shown = TURNED[orientation](stored)
-    found = pixels(path)
-    assert found.shape == shown.shape
-    assert np.abs(found.astype(int) - shown).max() <= (4 if suffix == "jpg" else 0)
+    read = pixels(path)
+    assert read.shape == shown.shape
+    assert np.abs(read.astype(int) - shown).max() <= (4 if suffix == "jpg" else 0)
     assert read_size(path) == (shown.shape[1], shown.shape[0])
 
 
@@ -343,9 +343,9 @@ def test_cmyk_and_ycck_jpegs_as_adobe_writes_them_have_their_colors(tmp_path, in
     path.write_bytes(jpeg_of_one_block(inverted, adobe=0))
     with Image.open(path) as file:
         assert file.mode == "CMYK"
-    found = pixels(path)
-    assert found.shape == (8, 8, 3)
-    assert np.abs(found.astype(int) - shown).max() <= 1
+    read = pixels(path)
+    assert read.shape == (8, 8, 3)
+    assert np.abs(read.astype(int) - shown).max() <= 1
 
     # YCCK holds the inks as RGB turned into Y, Cb, Cr (Rec. 601), and the black inverted.
     red, green, blue = inks[:3]
@@ -386,13 +386,13 @@ def sixteen_bits(path: Path, values: np.ndarray) -> Path:
 @pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
 def test_a_sixteen_bit_ramp_stays_a_ramp(tmp_path, suffix):
     ramp = (np.arange(256) * 257)[None]
-    found = pixels(sixteen_bits(tmp_path / f"ramp.{suffix}", ramp))
-    assert np.array_equal(found[0], np.repeat(np.arange(256)[:, None], 3, axis=1))
+    read = pixels(sixteen_bits(tmp_path / f"ramp.{suffix}", ramp))
+    assert np.array_equal(read[0], np.repeat(np.arange(256)[:, None], 3, axis=1))
 
 
 def test_sixteen_bit_gray_is_rounded_and_not_cut(tmp_path):
-    found = pixels(sixteen_bits(tmp_path / "gray.png", np.array([[128, 129, 65406, 65407]])))
-    assert found[0, :, 0].tolist() == [0, 1, 254, 255]  # 128/257 = 0.498, 129/257 = 0.502
+    read = pixels(sixteen_bits(tmp_path / "gray.png", np.array([[128, 129, 65406, 65407]])))
+    assert read[0, :, 0].tolist() == [0, 1, 254, 255]  # 128/257 = 0.498, 129/257 = 0.502
 
 
 def tiff(path: Path, values: np.ndarray, *, bits: int, photometric: int, order: str = "<") -> Path:
@@ -425,10 +425,10 @@ def tiff(path: Path, values: np.ndarray, *, bits: int, photometric: int, order: 
 def test_big_endian_twelve_bit_and_white_is_zero_tiffs_are_scaled_by_their_own_white(tmp_path):
     values = np.array([[0, 257, 65535, 25700]], np.uint16)
     for photometric, gray in ((1, [0, 1, 255, 100]), (0, [255, 254, 0, 155])):
-        found = pixels(tiff(tmp_path / "little.tif", values, bits=16, photometric=photometric))
-        assert found[0, :, 0].tolist() == gray
-    found = pixels(tiff(tmp_path / "big.tif", values, bits=16, photometric=1, order=">"))
-    assert found[0, :, 0].tolist() == [0, 1, 255, 100]
+        read = pixels(tiff(tmp_path / "little.tif", values, bits=16, photometric=photometric))
+        assert read[0, :, 0].tolist() == gray
+    read = pixels(tiff(tmp_path / "big.tif", values, bits=16, photometric=1, order=">"))
+    assert read[0, :, 0].tolist() == [0, 1, 255, 100]
     twelve = pixels(tiff(tmp_path / "twelve.tif", np.array([[0, 4095, 2048, 16]]), bits=12, photometric=1))
     assert twelve[0, :, 0].tolist() == [0, 255, 128, 1]
 
@@ -646,18 +646,18 @@ def test_no_warning_of_pillow_leaks_and_the_filters_come_back(tmp_path):
     huge, damaged = tmp_path / "huge.png", tmp_path / "exif.jpg"
     huge.write_bytes(png_header(10_000, 10_000))
     Image.fromarray(smooth()).save(damaged, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff broken")
-    with warnings.catch_warnings(record=True) as seen:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         before = list(warnings.filters)
         with Image.open(huge):
             pass
-        assert [warning.category for warning in seen] == [Image.DecompressionBombWarning]
-        seen.clear()
+        assert [warning.category for warning in caught] == [Image.DecompressionBombWarning]
+        caught.clear()
         assert read_size(huge) == (10_000, 10_000)
         with pytest.raises(ImageError):
             open_image(huge, max_pixels=10)
         open_image(damaged)
-        assert seen == []
+        assert caught == []
         assert list(warnings.filters) == before
 
 
@@ -665,14 +665,14 @@ def test_threads_that_read_at_once_leave_the_warning_filters_alone(tmp_path):
     path = tmp_path / "image.png"
     Image.fromarray(colors(64, 64)).save(path)
     before = list(warnings.filters)
-    found: list[np.ndarray] = []
-    threads = [threading.Thread(target=lambda: found.extend(pixels(path) for _ in range(10))) for _ in range(4)]
+    decoded: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: decoded.extend(pixels(path) for _ in range(10))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 40
-    assert all(np.array_equal(one, colors(64, 64)) for one in found)
+    assert len(decoded) == 40
+    assert all(np.array_equal(image, colors(64, 64)) for image in decoded)
     assert list(warnings.filters) == before
 
 

@@ -108,9 +108,9 @@ def test_palette_and_gray_files_give_their_class_numbers(tmp_path, suffix, kind)
     labels[0, :2] = 255, 0
     image = palette_image(labels) if kind == "palette" else Image.fromarray(labels.astype(np.uint8))
     image.save(path)
-    found = read_labels(path, expected_size=(7, 5))
-    assert found.dtype == np.int64
-    assert np.array_equal(found, labels)
+    numbers = read_labels(path, expected_size=(7, 5))
+    assert numbers.dtype == np.int64
+    assert np.array_equal(numbers, labels)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
@@ -241,11 +241,11 @@ def vote_by_loop(labels: torch.Tensor, patch_size: tuple[int, int], ignore: set[
     height, width = labels.shape[-2:]
     grid, padding = grid_of((height, width), patch_size), padding_to_patches((height, width), patch_size)
     out = torch.full((len(labels), grid.patches), UNLABELED)
-    for image, one in enumerate(labels.tolist()):
+    for image, rows in enumerate(labels.tolist()):
         for row in range(grid.rows):
             for col in range(grid.cols):
                 votes = Counter(
-                    one[y][x]
+                    rows[y][x]
                     for y in range(row * patch_size[0] - padding.top, (row + 1) * patch_size[0] - padding.top)
                     for x in range(col * patch_size[1] - padding.left, (col + 1) * patch_size[1] - padding.left)
                     if 0 <= y < height and 0 <= x < width
@@ -260,9 +260,9 @@ def vote_by_loop(labels: torch.Tensor, patch_size: tuple[int, int], ignore: set[
 def test_the_vote_is_that_of_a_slow_loop(size, patch_size):
     random = np.random.default_rng(4)
     labels = torch.from_numpy(random.choice([0, 1, 2, 846, 255, 65535], (3, *size)))
-    found = patch_labels(labels, patch_size, ignore=(255, 65535))
-    assert found.dtype == torch.int64
-    assert torch.equal(found, vote_by_loop(labels, patch_size, {255, 65535}))
+    votes = patch_labels(labels, patch_size, ignore=(255, 65535))
+    assert votes.dtype == torch.int64
+    assert torch.equal(votes, vote_by_loop(labels, patch_size, {255, 65535}))
 
 
 def test_the_most_frequent_label_wins_and_the_smallest_of_equals():
@@ -291,7 +291,7 @@ def test_a_batch_is_its_images_one_by_one_and_the_input_stays():
     before = labels.clone()
     together = patch_labels(labels, (8, 8))
     assert together.shape == (4, 15)
-    assert torch.equal(together, torch.cat([patch_labels(one, (8, 8)) for one in labels]))
+    assert torch.equal(together, torch.cat([patch_labels(image, (8, 8)) for image in labels]))
     assert torch.equal(together, patch_labels(labels.to(torch.int32), (8, 8)))
     assert torch.equal(labels, before)
 

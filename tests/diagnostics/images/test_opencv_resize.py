@@ -60,14 +60,14 @@ def test_shrinking_looks_at_two_pixels_a_side_and_does_not_antialias():
 def test_it_is_within_one_of_exact_interpolation(size):
     pixels = np.random.default_rng(0).integers(0, 256, (51, 64, 3), dtype=np.uint8)
     exact = F.interpolate(torch.from_numpy(pixels).permute(2, 0, 1)[None].double(), size=size, mode="bilinear")
-    found = torch.from_numpy(opencv_bilinear(pixels, *size)).permute(2, 0, 1)
-    assert (found - exact[0]).abs().max() <= 1
+    resized = torch.from_numpy(opencv_bilinear(pixels, *size)).permute(2, 0, 1)
+    assert (resized - exact[0]).abs().max() <= 1
 
 
 def test_the_same_size_is_a_copy():
-    found = opencv_bilinear(PIXELS, 5, 7)
-    assert np.array_equal(found, PIXELS)
-    assert not np.shares_memory(found, PIXELS)
+    resized = opencv_bilinear(PIXELS, 5, 7)
+    assert np.array_equal(resized, PIXELS)
+    assert not np.shares_memory(resized, PIXELS)
 
 
 def test_other_arrays_are_refused():
@@ -76,7 +76,7 @@ def test_other_arrays_are_refused():
 
 
 def test_resize_knows_it_by_name():
-    found = np.asarray(resize(Image.fromarray(PIXELS), 4, 3, resampling="opencv"))
-    assert np.array_equal(found, opencv_bilinear(PIXELS, 4, 3))
+    resized = np.asarray(resize(Image.fromarray(PIXELS), 4, 3, resampling="opencv"))
+    assert np.array_equal(resized, opencv_bilinear(PIXELS, 4, 3))
     with pytest.raises(ValueError, match="Did you mean `opencv`"):
         resize(Image.fromarray(PIXELS), 4, 3, resampling="open-cv")

@@ -24,7 +24,7 @@ def test_all_comes_in_order_and_no_more_is_begun_than_threads_ahead():
 
 
 def test_an_error_is_raised_where_its_source_would_have_come():
-    seen = []
+    values = []
     with pytest.raises(ZeroDivisionError):
-        seen.extend(source for source, _ in read_ahead([3, 2, 1, 0, 4], lambda number: 6 / number, 2))
+        values.extend(source for source, _ in read_ahead([3, 2, 1, 0, 4], lambda number: 6 / number, 2))
     assert list(read_ahead([], abs, 2)) == []

@@ -52,10 +52,10 @@ def test_statistics_equal_those_of_the_whole_matrix(layout, budget, monkeypatch)
         "rank": singular[..., 0] ** 2 / (singular**2).sum(-1),
     }
     for wanted in (EVERYTHING, EVERYTHING - {"rank"}, {"self"}, {"distance"}):
-        found = attention_statistics(q, k, layout, wanted, patch_size=(16, 8))
-        assert found.keys() == wanted
+        statistics = attention_statistics(q, k, layout, wanted, patch_size=(16, 8))
+        assert statistics.keys() == wanted
         for name in wanted:
-            assert torch.allclose(found[name].double(), expected[name], atol=2e-5), name
+            assert torch.allclose(statistics[name].double(), expected[name], atol=2e-5), name
 
 
 @pytest.mark.parametrize("layout", [LAYOUTS[0], LAYOUTS[2]])
@@ -81,10 +81,10 @@ def test_row_diagonal_and_column_mass_come_without_the_matrix(monkeypatch):
     layout = Layout(1, Grid(20, 20))
     q, k = heads_of(layout, batch=1, heads=2)
     monkeypatch.setattr(module, "CHUNK_BYTES_CPU", 40 * layout.tokens * 4)
-    with LargestTensor() as seen:
+    with LargestTensor() as largest:
         class_row(q, k, layout)
         attention_statistics(q, k, layout, {"self", "received"})
-    assert 0 < seen.largest <= 40 * layout.tokens < layout.tokens**2
+    assert 0 < largest.largest <= 40 * layout.tokens < layout.tokens**2
 
 
 def test_identical_rows_are_of_rank_one_and_a_permutation_is_not():
@@ -101,8 +101,8 @@ def test_the_rank_of_heads_that_look_near_is_as_exact_as_that_of_stripes():
     maps = (noise * spread - distances**2 / (2 * reach**2)).softmax(dim=-1)
     singular = torch.linalg.svdvals(maps.double())
     expected = singular[:, 0] ** 2 / (singular**2).sum(dim=1)
-    found = rank_one_share(maps.unflatten(0, (2, 3)))
-    assert torch.allclose(found.double().flatten(), expected, rtol=2e-5, atol=0)
+    shares = rank_one_share(maps.unflatten(0, (2, 3)))
+    assert torch.allclose(shares.double().flatten(), expected, rtol=2e-5, atol=0)
 
 
 def test_the_rank_of_a_map_of_zeros_is_not_reported():
@@ -117,19 +117,19 @@ def test_one_patch_has_rank_one():
 def test_even_attention_has_the_entropy_of_all_tokens_and_no_stripes():
     layout = Layout(1, Grid(3, 3))
     q, k = torch.zeros(1, 1, 10, 4), torch.zeros(1, 1, 10, 4)
-    found = attention_statistics(q, k, layout, {"entropy", "received"})
-    assert found["entropy"].item() == pytest.approx(math.log(10), rel=1e-6)
-    assert stripe_contrast(layout.patches(found["received"], dim=2)).item() == pytest.approx(1)
+    statistics = attention_statistics(q, k, layout, {"entropy", "received"})
+    assert statistics["entropy"].item() == pytest.approx(math.log(10), rel=1e-6)
+    assert stripe_contrast(layout.patches(statistics["received"], dim=2)).item() == pytest.approx(1)
 
 
 def test_attention_to_one_token_has_no_entropy_and_a_high_stripe():
     layout = Layout(0, Grid(2, 2))
     q, k = torch.ones(1, 1, 4, 1), torch.tensor([[[[500.0], [0], [0], [0]]]])
-    found = attention_statistics(q, k, layout, EVERYTHING, patch_size=(10, 10))
-    assert found["entropy"].item() == pytest.approx(0, abs=1e-6)
-    assert found["received"][0, 0].tolist() == pytest.approx([1, 0, 0, 0])
+    statistics = attention_statistics(q, k, layout, EVERYTHING, patch_size=(10, 10))
+    assert statistics["entropy"].item() == pytest.approx(0, abs=1e-6)
+    assert statistics["received"][0, 0].tolist() == pytest.approx([1, 0, 0, 0])
     # The three others look 10, 10 and 14.14 pixels away, the first looks at itself.
-    assert found["distance"].item() == pytest.approx((10 + 10 + math.sqrt(200)) / 4)
+    assert statistics["distance"].item() == pytest.approx((10 + 10 + math.sqrt(200)) / 4)
 
 
 def test_distances_are_pixels_between_centers_on_grids_that_are_not_square():
@@ -190,6 +190,6 @@ def test_models_without_a_class_token_refuse_its_row():
 def test_bf16_inputs_are_measured_in_fp32():
     layout = LAYOUTS[0]
     q, k = heads_of(layout)
-    found = attention_statistics(q.bfloat16(), k.bfloat16(), layout, {"entropy"})["entropy"]
-    assert found.dtype == torch.float32
-    assert torch.allclose(found, attention_statistics(q, k, layout, {"entropy"})["entropy"], atol=0.05)
+    statistics = attention_statistics(q.bfloat16(), k.bfloat16(), layout, {"entropy"})["entropy"]
+    assert statistics.dtype == torch.float32
+    assert torch.allclose(statistics, attention_statistics(q, k, layout, {"entropy"})["entropy"], atol=0.05)

@@ -51,9 +51,9 @@ def listed(patches, labels):
 
 def test_auc_of_each_image_is_scikit_learns():
     patches, labels = images()
-    for image, own, found in zip(patches, labels, pair_auc(patches, labels), strict=True):
-        cosine, same = listed(image, own)
-        assert found.item() == pytest.approx(roc_auc_score(same, cosine), abs=1e-6)
+    for image, classes, auc in zip(patches, labels, pair_auc(patches, labels), strict=True):
+        cosine, same = listed(image, classes)
+        assert auc.item() == pytest.approx(roc_auc_score(same, cosine), abs=1e-6)
 
 
 def test_ties_count_half_as_scikit_learn_counts_them():
@@ -62,10 +62,10 @@ def test_ties_count_half_as_scikit_learn_counts_them():
     axes = torch.cat([torch.eye(3), -torch.eye(3)])
     patches = axes[torch.randint(0, 6, (4, 20), generator=generator)]
     labels = torch.randint(0, 3, (4, 20), generator=generator)
-    for image, own, found in zip(patches, labels, pair_auc(patches, labels), strict=True):
-        cosine, same = listed(image, own)
+    for image, classes, auc in zip(patches, labels, pair_auc(patches, labels), strict=True):
+        cosine, same = listed(image, classes)
         assert len(set(cosine)) == 3
-        assert found.item() == pytest.approx(roc_auc_score(same, cosine), abs=1e-7)
+        assert auc.item() == pytest.approx(roc_auc_score(same, cosine), abs=1e-7)
 
 
 def test_auc_worked_by_hand():
@@ -98,8 +98,8 @@ def test_the_histogram_counts_every_labeled_pair_of_all_images_once():
     histogram = pair_histogram(patches, labels, bins=50)
     assert histogram.dtype == torch.int64
     expected = np.zeros((2, 50), dtype=int)
-    for image, own in zip(patches, labels, strict=True):
-        for value, kind in zip(*listed(image, own), strict=True):
+    for image, classes in zip(patches, labels, strict=True):
+        for value, kind in zip(*listed(image, classes), strict=True):
             expected[kind, bin_by_hand(value, 50)] += 1
     assert histogram.tolist() == expected.tolist()
 
@@ -158,19 +158,19 @@ def test_the_pooled_auc_is_that_of_all_pairs_whatever_patches_have_in_common(off
     histogram, distances, truths = 0, [], []
     for patches, labels in with_common_part(offset):
         histogram = histogram + pair_histogram(patches, labels)
-        for image, own in zip(patches.double().numpy(), labels.numpy(), strict=True):
+        for image, classes in zip(patches.double().numpy(), labels.numpy(), strict=True):
             # 1 - cosine as half the squared difference of unit vectors, which loses no digits.
             unit = image / np.linalg.norm(image, axis=1, keepdims=True)
-            i, j = np.triu_indices(len(own), 1)
+            i, j = np.triu_indices(len(classes), 1)
             distances.append(np.square(unit[i] - unit[j]).sum(axis=1) / 2)
-            truths.append(own[i] == own[j])
+            truths.append(classes[i] == classes[j])
     distance, same = np.concatenate(distances), np.concatenate(truths)
     exact = roc_auc_score(same, -distance)
-    found = pooled_auc(histogram.numpy())
-    assert abs(found.auc - exact) < 1e-5
-    assert abs(found.auc - exact) <= found.error
-    assert found.error < TOLERANCE
-    assert coarse(float(found.error)) is None
+    pooled_curve = pooled_auc(histogram.numpy())
+    assert abs(pooled_curve.auc - exact) < 1e-5
+    assert abs(pooled_curve.auc - exact) <= pooled_curve.error
+    assert pooled_curve.error < TOLERANCE
+    assert coarse(float(pooled_curve.error)) is None
     if offset == 316:
         assert np.median(distance) < 1.2e-5
     # And the area of the curve that is kept, cut at known distances.
@@ -186,11 +186,11 @@ def test_the_pooled_auc_is_that_of_all_pairs_whatever_patches_have_in_common(off
 def test_the_bound_is_reached_where_a_bin_hides_an_order():
     # 3 different and 2 same pairs share a bin; in truth all the same ones may come first, or last.
     histogram = np.array([[1, 3, 0], [0, 2, 2]])
-    found = pooled_auc(histogram)
+    curve = pooled_auc(histogram)
     best = (2 * 4 + 2 * 4) / 16
     worst = (2 * 4 + 2 * 1) / 16
-    assert found.auc == pytest.approx((best + worst) / 2)
-    assert found.error == pytest.approx((best - worst) / 2)
+    assert curve.auc == pytest.approx((best + worst) / 2)
+    assert curve.error == pytest.approx((best - worst) / 2)
 
 
 def test_a_coarse_pooled_auc_is_reported():
@@ -204,18 +204,18 @@ def test_the_pooled_curve_falls_from_1_in_even_steps_of_both_rates():
     patches, labels = images(batch=2, count=120)
     histogram = np.stack([pair_histogram(patches, labels).numpy(), np.zeros((2, 2**18), dtype=int)])
     histogram[1, 1, 5] = 7  # a layer without different pairs
-    found = pooled(histogram)
-    assert found.keys() == {variable.name for variable in POOLED}
-    assert found["roc"].shape == (2, POINTS, 2)
-    assert found["roc"][0, 0].tolist() == [1, 1]
-    steps = found["roc"][0].sum(axis=1)
+    curve = pooled(histogram)
+    assert curve.keys() == {variable.name for variable in POOLED}
+    assert curve["roc"].shape == (2, POINTS, 2)
+    assert curve["roc"][0, 0].tolist() == [1, 1]
+    steps = curve["roc"][0].sum(axis=1)
     assert (np.diff(steps) <= 0).all()
     assert np.abs(steps - 2 * np.arange(POINTS, 0, -1) / POINTS).max() < 2e-3
-    assert (np.diff(found["roc_distance"][0]) <= 0).all()
-    assert math.isnan(found["auc_pooled"][1])
-    assert math.isnan(found["auc_pooled_error"][1])
-    assert np.isnan(found["roc"][1, :, 0]).all()
-    assert (found["roc"][1, :, 1] == 1).all()
+    assert (np.diff(curve["roc_distance"][0]) <= 0).all()
+    assert math.isnan(curve["auc_pooled"][1])
+    assert math.isnan(curve["auc_pooled_error"][1])
+    assert np.isnan(curve["roc"][1, :, 0]).all()
+    assert (curve["roc"][1, :, 1] == 1).all()
 
 
 def test_the_part_yields_both_numbers_of_the_functions(view_of):
@@ -223,9 +223,9 @@ def test_the_part_yields_both_numbers_of_the_functions(view_of):
     patches, labels = images()
     tokens = torch.cat([torch.ones(3, 2, 16), patches], dim=1)
     part = SameClassAuc(pair_bins=20)
-    found = part.measure(view_of(layout, block_out=tokens, labels=labels))
-    assert torch.equal(found["auc"], pair_auc(patches, labels))
-    assert torch.equal(found["pair_histogram"], pair_histogram(patches, labels, bins=20))
+    measured = part.measure(view_of(layout, block_out=tokens, labels=labels))
+    assert torch.equal(measured["auc"], pair_auc(patches, labels))
+    assert torch.equal(measured["pair_histogram"], pair_histogram(patches, labels, bins=20))
     coordinates = part.coordinates(layout)
     assert coordinates["relation"].tolist() == ["different", "same"]
     assert coordinates["pair_bin"].tolist() == list(range(20))

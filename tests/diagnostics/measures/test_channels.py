@@ -126,10 +126,10 @@ def test_top_channels_name_the_planted_ones_largest_first(view_of):
     tokens[0, 3, 9], tokens[0, 5, 2], tokens[1, 6, 4] = -80.0, 50.0, 30.0
     tokens[0, 0, 11] = 900.0  # class token: not a patch
     view = view_of(Layout(1, Grid(2, 3)), block_out=tokens)
-    found = TopChannels(k=2).measure(view)
-    assert found["top_channel"][0].tolist() == [9, 2]
-    assert found["top_channel"][1, 0] == 4
-    assert found["top_channel_value"][0].tolist() == [80.0, 50.0]
+    measured = TopChannels(k=2).measure(view)
+    assert measured["top_channel"][0].tolist() == [9, 2]
+    assert measured["top_channel"][1, 0] == 4
+    assert measured["top_channel_value"][0].tolist() == [80.0, 50.0]
     assert TopChannels(k=2).coordinates(view.layout)["rank"].tolist() == [1, 2]
     peaks = ChannelPeak().measure(view)["channel_peak"]
     assert torch.equal(peaks, tokens[:, 1:].abs().amax(dim=1))

@@ -28,8 +28,8 @@ def tokens_of(*shape, seed=0):
 @pytest.mark.parametrize("shift", [0.0, 300.0])
 def test_entropy_equals_the_double_reference(scale, shift):
     tokens = (scale * tokens_of(2, 50, 96) + shift).float()
-    found = normalized_entropy(tokens)
-    for image, entropy in zip(tokens, found, strict=True):
+    normalized = normalized_entropy(tokens)
+    for image, entropy in zip(tokens, normalized, strict=True):
         assert entropy.item() == pytest.approx(reference(image), abs=1e-6)
 
 

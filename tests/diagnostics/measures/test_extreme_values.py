@@ -28,7 +28,7 @@ SCALED_OTHERWISE = {"entropy", "massive_count"}
 
 
 def taps(size=1.0, kind="scaled"):
-    found = {}
+    values = {}
     for seed, name in enumerate(("block_in", "attn_out", "block_sum", "block_out", "query", "key", "value")):
         generator = torch.Generator().manual_seed(seed)
         heads = name in ("query", "key", "value")
@@ -40,8 +40,8 @@ def taps(size=1.0, kind="scaled"):
             value = torch.zeros(shape)
         elif kind == "lone":
             value[..., 5, :] *= 1e30
-        found[name] = value * size
-    return found
+        values[name] = value * size
+    return values
 
 
 def measured(name, view_of, **options):
@@ -122,10 +122,10 @@ def test_a_norm_ratio_is_at_most_a_million():
 def test_channels_of_an_image_with_nan_have_no_number(view_of):
     tokens = taps()["block_out"]
     tokens[0, 3, 2] = torch.nan
-    found = MEASURES.build("top-channels").measure(view_of(LAYOUT, block_out=tokens))
-    assert (found["top_channel"][0] == -1).all()
-    assert found["top_channel_value"][0].isnan().all()
-    assert (found["top_channel"][1] >= 0).all()
+    channels = MEASURES.build("top-channels").measure(view_of(LAYOUT, block_out=tokens))
+    assert (channels["top_channel"][0] == -1).all()
+    assert channels["top_channel_value"][0].isnan().all()
+    assert (channels["top_channel"][1] >= 0).all()
 
 
 def test_a_stripe_contrast_is_bounded_where_columns_vanish():

@@ -23,11 +23,11 @@ def textbook_cka(x, y):
     count = len(x)
     centering = torch.eye(count, dtype=torch.float64) - 1 / count
 
-    def hsic(one, other):
-        return torch.trace(one @ centering @ other @ centering).item() / (count - 1) ** 2
+    def hsic(left, right):
+        return torch.trace(left @ centering @ right @ centering).item() / (count - 1) ** 2
 
-    one, other = x.double() @ x.double().T, y.double() @ y.double().T
-    return hsic(one, other) / math.sqrt(hsic(one, one) * hsic(other, other))
+    left_gram, right_gram = x.double() @ x.double().T, y.double() @ y.double().T
+    return hsic(left_gram, right_gram) / math.sqrt(hsic(left_gram, left_gram) * hsic(right_gram, right_gram))
 
 
 @pytest.mark.parametrize("entries", [1, 100, 2**22])
@@ -35,13 +35,13 @@ def textbook_cka(x, y):
 def test_cka_is_the_textbooks(entries, count, width, monkeypatch):
     monkeypatch.setattr(module, "GRAM_ENTRIES", entries)
     patches = layers_of(count=count, width=width)
-    found = linear_cka(patches)
-    assert found.shape == (2, 4, 4)
+    similarity = linear_cka(patches)
+    assert similarity.shape == (2, 4, 4)
     for image in range(2):
-        for one in range(4):
+        for layer in range(4):
             for other in range(4):
-                expected = textbook_cka(patches[one, image], patches[other, image])
-                assert found[image, one, other].item() == pytest.approx(expected, abs=1e-5)
+                expected = textbook_cka(patches[layer, image], patches[other, image])
+                assert similarity[image, layer, other].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_cka_with_an_outlier_patch_is_the_textbooks():
@@ -60,40 +60,40 @@ def test_cka_is_blind_to_rotation_scale_and_shift_and_cosine_is_not():
 
 def test_cosine_is_the_mean_over_patches():
     patches = layers_of()
-    found = layer_cosine(patches)
-    assert found.shape == (2, 4, 4)
-    for one in range(4):
+    similarity = layer_cosine(patches)
+    assert similarity.shape == (2, 4, 4)
+    for layer in range(4):
         for other in range(4):
             cosines = [
                 sum(a * b for a, b in zip(x, y, strict=True)) / (math.hypot(*x) * math.hypot(*y))
-                for x, y in zip(patches[one, 1].tolist(), patches[other, 1].tolist(), strict=True)
+                for x, y in zip(patches[layer, 1].tolist(), patches[other, 1].tolist(), strict=True)
             ]
-            assert found[1, one, other].item() == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
+            assert similarity[1, layer, other].item() == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
 
 
 def test_layers_are_wholly_like_themselves_and_pairs_are_symmetric():
-    for found in (linear_cka(layers_of()), layer_cosine(layers_of())):
-        assert torch.allclose(found.diagonal(dim1=1, dim2=2), torch.ones(2, 4), atol=1e-6)
-        assert torch.allclose(found, found.mT, atol=1e-6)
+    for similarity in (linear_cka(layers_of()), layer_cosine(layers_of())):
+        assert torch.allclose(similarity.diagonal(dim1=1, dim2=2), torch.ones(2, 4), atol=1e-6)
+        assert torch.allclose(similarity, similarity.mT, atol=1e-6)
 
 
 def test_equal_patches_have_no_cka():
     patches = layers_of()
     patches[1] = 0.1
-    found = linear_cka(patches)
-    assert found[:, 1].isnan().all()
-    assert found[:, :, 1].isnan().all()
-    assert found[:, [0, 2, 3]][:, :, [0, 2, 3]].isfinite().all()
+    similarity = linear_cka(patches)
+    assert similarity[:, 1].isnan().all()
+    assert similarity[:, :, 1].isnan().all()
+    assert similarity[:, [0, 2, 3]][:, :, [0, 2, 3]].isfinite().all()
 
 
 def test_nan_stays_in_its_layer_and_image():
     patches = layers_of()
     patches[1, 0, 3, 2] = math.nan
     kept = [0, 2, 3]
-    for found in (linear_cka(patches), layer_cosine(patches)):
-        assert found[0, 1].isnan().all()
-        assert found[0][kept][:, kept].isfinite().all()
-        assert found[1].isfinite().all()
+    for similarity in (linear_cka(patches), layer_cosine(patches)):
+        assert similarity[0, 1].isnan().all()
+        assert similarity[0][kept][:, kept].isfinite().all()
+        assert similarity[1].isfinite().all()
 
 
 def test_the_part_keeps_patches_only_and_compares_them(view_of):
@@ -103,7 +103,7 @@ def test_the_part_keeps_patches_only_and_compares_them(view_of):
     kept = torch.stack([part.keep(view_of(layout, block_out=value.bfloat16())) for value in tokens])
     assert kept.shape == (3, 2, 6, 5)
     assert kept.dtype == torch.float32
-    found = part.compare(kept)
-    assert torch.equal(found["layer_cka"], linear_cka(kept))
-    assert torch.equal(found["layer_cosine"], layer_cosine(kept))
+    compared = part.compare(kept)
+    assert torch.equal(compared["layer_cka"], linear_cka(kept))
+    assert torch.equal(compared["layer_cosine"], layer_cosine(kept))
     assert [variable.dims for variable in part.variables] == [("image", "layer", "other_layer")] * 2

@@ -49,10 +49,10 @@ def test_a_image_with_nan_has_no_count_and_the_next_one_has():
 def test_the_map_of_norms_holds_patches_only_and_keeps_rows_before_columns(view_of):
     layout = Layout(2, Grid(2, 3))
     tokens = torch.tensor([100.0, 200.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])[None, :, None].expand(1, 8, 4)
-    found = Norms().measure(view_of(layout, block_out=tokens))
-    assert found["norm"].tolist() == [[[2.0, 4.0, 6.0], [8.0, 10.0, 12.0]]]
-    assert found["norm_ratio"].item() == pytest.approx(6 / 3.5)
-    assert found["norm_outliers"].item() == 0
+    measured = Norms().measure(view_of(layout, block_out=tokens))
+    assert measured["norm"].tolist() == [[[2.0, 4.0, 6.0], [8.0, 10.0, 12.0]]]
+    assert measured["norm_ratio"].item() == pytest.approx(6 / 3.5)
+    assert measured["norm_outliers"].item() == 0
 
 
 def test_the_class_norm_is_of_the_class_token_wherever_it_sits(view_of):

@@ -44,8 +44,8 @@ SHAPES = [(20, 48), (60, 10), (100, 80), (150, 200), (200, 120)]
 @pytest.mark.parametrize("count, width", SHAPES)
 def test_scores_and_shares_are_scikit_learns(make, count, width):
     patches = make(count, width)
-    found = principal_components(patches)
-    for image, scores, share in zip(patches, *found, strict=True):
+    components = principal_components(patches)
+    for image, scores, share in zip(patches, *components, strict=True):
         known = PCA(3, svd_solver="full").fit(image.double().numpy())
         expected = known.transform(image.double().numpy())
         largest = np.linalg.norm(expected[:, 0])
@@ -61,24 +61,24 @@ def test_scores_and_shares_are_scikit_learns(make, count, width):
 
 def test_a_line_worked_by_hand():
     patches = torch.tensor([[[1.0, 1.0], [2.0, 2.0], [6.0, 6.0]]])
-    found = principal_components(patches, count=2)
+    components = principal_components(patches, count=2)
     root = math.sqrt(2)
-    assert found.scores[0, :, 0].tolist() == pytest.approx([-2 * root, -root, 3 * root], rel=1e-6)
-    assert found.scores[0, :, 1].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
-    assert found.share[0].tolist() == pytest.approx([1, 0], abs=1e-6)
+    assert components.scores[0, :, 0].tolist() == pytest.approx([-2 * root, -root, 3 * root], rel=1e-6)
+    assert components.scores[0, :, 1].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    assert components.share[0].tolist() == pytest.approx([1, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize("count, width", [(2, 5), (5, 2), (1, 4)])
 def test_components_beyond_patches_or_width_are_0(count, width):
-    found = principal_components(noise(count, width))
+    components = principal_components(noise(count, width))
     rank = min(count - 1, width)
-    assert found.scores.shape == (2, count, 3)
-    assert found.scores[:, :, rank:].abs().max() < 1e-6
+    assert components.scores.shape == (2, count, 3)
+    assert components.scores[:, :, rank:].abs().max() < 1e-6
     if rank:
-        assert found.share[:, :rank].sum(dim=1).tolist() == pytest.approx([1, 1])
-        assert found.share[:, rank:].abs().max() < 1e-12
+        assert components.share[:, :rank].sum(dim=1).tolist() == pytest.approx([1, 1])
+        assert components.share[:, rank:].abs().max() < 1e-12
     else:
-        assert found.share.isnan().all()
+        assert components.share.isnan().all()
 
 
 @pytest.mark.parametrize("make", [decaying, outlier])
@@ -94,10 +94,10 @@ def test_the_largest_patch_of_each_component_is_positive(make, count, width):
 def test_equal_patches_have_scores_0_and_no_share(count, width):
     row = torch.randn(width, generator=torch.Generator().manual_seed(0))
     patches = torch.cat([row.expand(1, count, width), decaying(count, width, batch=1)])
-    found = principal_components(patches)
-    assert found.scores[0].abs().max() == 0
-    assert found.share[0].isnan().all()
-    assert found.share[1].isfinite().all()
+    components = principal_components(patches)
+    assert components.scores[0].abs().max() == 0
+    assert components.share[0].isnan().all()
+    assert components.share[1].isfinite().all()
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
@@ -106,10 +106,10 @@ def test_a_broken_patch_makes_its_image_nan_and_no_other(broken, count, width):
     patches = decaying(count, width)
     expected = principal_components(patches)
     patches[0, 4, 2] = broken
-    found = principal_components(patches)
-    assert found.scores[0].isnan().all()
-    assert found.share[0].isnan().all()
-    assert torch.allclose(found.scores[1], expected.scores[1], rtol=1e-4, atol=1e-5)
+    components = principal_components(patches)
+    assert components.scores[0].isnan().all()
+    assert components.share[0].isnan().all()
+    assert torch.allclose(components.scores[1], expected.scores[1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_iteration_finds_what_the_full_decomposition_finds(monkeypatch):
@@ -125,8 +125,8 @@ def test_equal_eigenvalues_are_all_found():
     values = torch.zeros(120, dtype=torch.float64)
     values[:4] = torch.tensor([9.0, 4.0, 4.0, 4.0])
     axes = torch.linalg.qr(torch.randn(120, 120, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
-    found, vectors = leading_eigenpairs((axes * values @ axes.T)[None], 3)
-    assert found[0].tolist() == pytest.approx([9, 4, 4])
+    eigenvalues, vectors = leading_eigenpairs((axes * values @ axes.T)[None], 3)
+    assert eigenvalues[0].tolist() == pytest.approx([9, 4, 4])
     assert torch.allclose(vectors.mT @ vectors, torch.eye(3, dtype=torch.float64), atol=1e-9)
 
 
@@ -135,8 +135,8 @@ def test_a_space_that_is_used_up_leaves_no_ghosts(rank):
     generator = torch.Generator().manual_seed(rank)
     axes = torch.linalg.qr(torch.randn(200, rank, generator=generator, dtype=torch.float64)).Q
     known = torch.arange(rank, 0, -1, dtype=torch.float64)
-    found, vectors = leading_eigenpairs((axes * known @ axes.T)[None], 3)
-    assert found[0].tolist() == pytest.approx([*known.tolist(), 0, 0][:3], abs=1e-12)
+    eigenvalues, vectors = leading_eigenpairs((axes * known @ axes.T)[None], 3)
+    assert eigenvalues[0].tolist() == pytest.approx([*known.tolist(), 0, 0][:3], abs=1e-12)
     assert torch.allclose(vectors.mT @ vectors, torch.eye(3, dtype=torch.float64), atol=1e-9)
 
 
@@ -160,11 +160,11 @@ def test_the_part_folds_scores_into_maps(view_of):
     patches = decaying(12, 8)
     tokens = torch.cat([torch.full((2, 1, 8), 99.0), patches], dim=1)
     part = PrincipalComponents(components=2)
-    found = part.measure(view_of(layout, block_out=tokens))
+    measured = part.measure(view_of(layout, block_out=tokens))
     expected = principal_components(patches, count=2)
-    assert found["pca"].shape == (2, 2, 3, 4)
-    assert torch.equal(found["pca"][1, 0, 2, 1], expected.scores[1, 9, 0])
-    assert torch.equal(found["pca_share"], expected.share)
+    assert measured["pca"].shape == (2, 2, 3, 4)
+    assert torch.equal(measured["pca"][1, 0, 2, 1], expected.scores[1, 9, 0])
+    assert torch.equal(measured["pca_share"], expected.share)
     assert part.coordinates(layout)["component"].tolist() == [1, 2]
     with pytest.raises(ValueError, match="components"):
         PrincipalComponents(components=0)

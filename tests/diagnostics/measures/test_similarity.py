@@ -29,11 +29,11 @@ def test_maps_are_rows_of_the_affinity_of_the_patches_asked_for(view_of):
     tokens = torch.randn(2, 14, 6, generator=torch.Generator().manual_seed(0))
     view = view_of(layout, block_out=tokens)
     part = PatchSimilarity(patches=(7, 0))
-    found = part.measure(view)["patch_similarity"]
-    assert found.shape == (2, 2, 3, 4)
+    measured = part.measure(view)["patch_similarity"]
+    assert measured.shape == (2, 2, 3, 4)
     affinity = cosine_affinity(tokens[:, 2:])
-    assert torch.allclose(found.flatten(2), affinity[:, [7, 0]], atol=1e-6)
-    assert found[0, 0, 1, 3].item() == pytest.approx(1)  # patch 7 is row 1, column 3
+    assert torch.allclose(measured.flatten(2), affinity[:, [7, 0]], atol=1e-6)
+    assert measured[0, 0, 1, 3].item() == pytest.approx(1)  # patch 7 is row 1, column 3
     assert part.coordinates(layout)["query"].tolist() == [7, 0]
 
 
@@ -49,8 +49,8 @@ def test_another_place_can_be_compared(view_of):
     part = PatchSimilarity(tap="attn_out")
     assert isinstance(part, Measure)
     assert part.needs == ("attn_out",)
-    found = part.measure(view_of(Layout(1, Grid(2, 2)), attn_out=tokens))["patch_similarity"]
-    assert torch.allclose(found.flatten(2), cosine_affinity(tokens[:, 1:])[:, [3]], atol=1e-6)
+    measured = part.measure(view_of(Layout(1, Grid(2, 2)), attn_out=tokens))["patch_similarity"]
+    assert torch.allclose(measured.flatten(2), cosine_affinity(tokens[:, 1:])[:, [3]], atol=1e-6)
 
 
 @pytest.mark.parametrize("patch", [-1, 6])

@@ -67,15 +67,15 @@ def test_values_have_the_declared_dims_and_coordinates(part, layout, view_of):
     assert isinstance(part, Measure)
     taps = {name: value for name, value in taps_of(layout).items() if name in part.needs}
     before = {name: value.clone() for name, value in taps.items()}
-    found = part.measure(view_of(layout, labels=labels_of(layout), **taps))
+    measured = part.measure(view_of(layout, labels=labels_of(layout), **taps))
     coordinates = part.coordinates(layout)
     sizes = {"image": 3, "row": layout.grid.rows, "col": layout.grid.cols, "channel": WIDTH}
     sizes |= {name: len(values) for name, values in coordinates.items()}
-    assert found.keys() == {variable.name for variable in part.variables}
+    assert measured.keys() == {variable.name for variable in part.variables}
     for variable in part.variables:
         # A variable without images is summed over them.
         assert variable.dims[:2] == ("image", "layer") or variable.dims[0] == "layer"
-        value = found[variable.name]
+        value = measured[variable.name]
         assert tuple(value.shape) == tuple(sizes[name] for name in variable.dims if name != "layer")
         assert value.is_floating_point() == variable.dtype.startswith("float")
         assert value.isfinite().all()
@@ -92,8 +92,8 @@ def test_a_batch_equals_its_images_one_by_one(part, layout, view_of):
     summed = {variable.name for variable in part.variables if "image" not in variable.dims}
     totals = dict.fromkeys(summed, 0)
     for image in range(3):
-        own = {name: value[image : image + 1] for name, value in taps.items()}
-        alone = part.measure(view_of(layout, labels=labels[image : image + 1], **own))
+        taps_of_image = {name: value[image : image + 1] for name, value in taps.items()}
+        alone = part.measure(view_of(layout, labels=labels[image : image + 1], **taps_of_image))
         for name, value in alone.items():
             if name in summed:
                 totals[name] = totals[name] + value

@@ -25,20 +25,20 @@ INTERPOLATIONS = [
 ISOLATED = ["keep", "zero", "grow"]
 
 
-def one_value(spec: str, found: list[tuple[int, int, np.ndarray]], radius: int) -> np.ndarray:
+def one_value(spec: str, neighbors: list[tuple[int, int, np.ndarray]], radius: int) -> np.ndarray:
     """The interpolation of a list of (rows away, columns away, values), written out."""
-    values = np.array([value for *_, value in found])
-    away = [math.hypot(rows, cols) for rows, cols, _ in found]
+    values = np.array([value for *_, value in neighbors])
+    away = [math.hypot(rows, cols) for rows, cols, _ in neighbors]
     if spec == "neighbor-mean":
         return values.mean(axis=0)
     if spec == "neighbor-median":
         return np.median(values, axis=0)
     if spec == "neighbor-nearest":
-        return found[away.index(min(away))][2]
+        return neighbors[away.index(min(away))][2]
     if spec == "neighbor-nearest:ties=mean":
         return values[[distance == min(away) for distance in away]].mean(axis=0)
     if spec == "neighbor-bilinear":
-        weights = [(radius + 1 - abs(rows)) * (radius + 1 - abs(cols)) for rows, cols, _ in found]
+        weights = [(radius + 1 - abs(rows)) * (radius + 1 - abs(cols)) for rows, cols, _ in neighbors]
     else:
         weights = [1 / distance for distance in away]
     return np.average(values, axis=0, weights=weights)
@@ -53,13 +53,13 @@ def slow(spec: str, isolated: str, patches: Tensor, mask: Tensor, grid: Grid) ->
                 continue
             radii = range(1, 2 if isolated != "grow" else max(grid))
             for radius in radii:
-                found = []
+                neighbors = []
                 for down, right in itertools.product(range(-radius, radius + 1), repeat=2):
                     r, c = row + down, col + right
                     if 0 <= r < grid.rows and 0 <= c < grid.cols and not marked[r * grid.cols + c]:
-                        found.append((down, right, image[r * grid.cols + c]))
-                if found:
-                    result[b, row * grid.cols + col] = torch.from_numpy(one_value(spec, found, radius))
+                        neighbors.append((down, right, image[r * grid.cols + c]))
+                if neighbors:
+                    result[b, row * grid.cols + col] = torch.from_numpy(one_value(spec, neighbors, radius))
                     break
             else:
                 if isolated == "zero":

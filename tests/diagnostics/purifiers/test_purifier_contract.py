@@ -104,8 +104,8 @@ def test_the_result_follows_a_flip_of_the_grid(spec, axes):
     def flipped(values: Tensor) -> Tensor:
         return layout.to_patches(layout.to_map(values).flip(axes))
 
-    found = purifier(flipped(patches), flipped(mask), layout, class_token=token)
-    torch.testing.assert_close(found, flipped(purifier(patches, mask, layout, class_token=token)))
+    purified = purifier(flipped(patches), flipped(mask), layout, class_token=token)
+    torch.testing.assert_close(purified, flipped(purifier(patches, mask, layout, class_token=token)))
 
 
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if not part(spec).reads_marked])

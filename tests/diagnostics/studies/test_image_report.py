@@ -130,7 +130,7 @@ def test_images_that_cannot_be_read_are_named(image):
     bad = image.with_name("b.png")
     bad.write_bytes(b"no image")
     looking = ImageReports(load_backbone("tiny"), [bad, image], [DETECTOR], size="80x48")
-    assert [one.name for one in looking] == ["a.png"]
+    assert [report.name for report in looking] == ["a.png"]
     assert list(looking.left_out) == ["b.png"]
 
 

@@ -100,7 +100,7 @@ def test_measurements_equal_those_of_plain_taps(tiny, folder):
     recorder = Recorder("block_in", "block_out", "attn_out", "attention")
     tiny.trunk(image, tap=recorder)
     for layer in (1, 7, 12):
-        here = dataset.sel(image="3.png", layer=layer)
+        view = dataset.sel(image="3.png", layer=layer)
         tokens = recorder["block_out", layer]
         attention = recorder["attention", layer][0]
         expected = {
@@ -113,10 +113,10 @@ def test_measurements_equal_those_of_plain_taps(tiny, folder):
             "attention_entropy": torch.special.entr(attention).sum(-1).mean(-1),
         }
         for name, values in expected.items():
-            assert np.allclose(here[name].values, values.numpy(), rtol=1e-4, atol=1e-5), name
+            assert np.allclose(view[name].values, values.numpy(), rtol=1e-4, atol=1e-5), name
         inside = recorder["block_in", layer]
-        assert np.isclose(here["frobenius"].sel(stream="block_in"), inside.norm().item(), rtol=1e-5)
-        assert np.isclose(here["peak"].sel(stream="attn_out"), recorder["attn_out", layer].max().item(), rtol=1e-5)
+        assert np.isclose(view["frobenius"].sel(stream="block_in"), inside.norm().item(), rtol=1e-5)
+        assert np.isclose(view["peak"].sel(stream="attn_out"), recorder["attn_out", layer].max().item(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("spec", ["tiny", "tiny:class_token=false", "tiny:registers=4", "pocket"])
@@ -139,10 +139,10 @@ def test_a_batch_equals_its_images_one_by_one(tiny, folder):
 
 def test_layers_can_be_chosen_from_either_end(tiny, folder):
     whole = probe(tiny, folder / "images", measures=["norms", "layer-similarity"])
-    some = probe(tiny, folder / "images", measures=["norms", "layer-similarity"], layers=[-1, 3])
-    assert some["layer"].values.tolist() == [3, 12]
-    assert np.array_equal(some["norm"], whole["norm"].sel(layer=[3, 12]))
-    assert np.allclose(some["layer_cka"], whole["layer_cka"].sel(layer=[3, 12], other_layer=[3, 12]), atol=1e-5)
+    dataset = probe(tiny, folder / "images", measures=["norms", "layer-similarity"], layers=[-1, 3])
+    assert dataset["layer"].values.tolist() == [3, 12]
+    assert np.array_equal(dataset["norm"], whole["norm"].sel(layer=[3, 12]))
+    assert np.allclose(dataset["layer_cka"], whole["layer_cka"].sel(layer=[3, 12], other_layer=[3, 12]), atol=1e-5)
     with pytest.raises(ValueError, match="1…12"):
         probe(tiny, folder / "images", layers=[0])
 
@@ -188,8 +188,8 @@ def test_sizes_that_are_no_multiple_of_the_patch_are_padded_evenly(tiny, tmp_pat
     assert (dataset["rows"].item(), dataset["cols"].item()) == (5, 4)
     image = load_image(tmp_path / "odd.png", size="native", mean=tiny.mean, std=tiny.std)[None]
     padded = torch.nn.functional.pad(image, (7, 7, 5, 5))
-    found = measure_images(tiny, padded, measures_of(["norms"]))["norm"]
-    assert np.allclose(dataset["norm"], found, rtol=1e-5)
+    measured = measure_images(tiny, padded, measures_of(["norms"]))["norm"]
+    assert np.allclose(dataset["norm"], measured, rtol=1e-5)
 
 
 def test_arrays_and_pil_images_work_without_files(tiny):
@@ -605,13 +605,13 @@ def test_an_image_in_which_the_network_overflows_is_named_with_its_layer_and_mea
     measures = measures_of(["norms", "massive"])
     large = torch.cat([images, 1e38 * images[:1]])
     with pytest.warns(UserWarning, match=r"image 2 of the batch: .* range of float32 at layer 1 .*Norms, MassiveCount"):
-        found = measure_images(tiny, large, measures)
-    assert found["norm"][2].isnan().all()
-    assert (found["massive_count"][2] == -1).all()
+        measured = measure_images(tiny, large, measures)
+    assert measured["norm"][2].isnan().all()
+    assert (measured["massive_count"][2] == -1).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plain = measure_images(tiny, images, measures)
-    assert torch.allclose(found["norm"][:2], plain["norm"], rtol=1e-4)
+    assert torch.allclose(measured["norm"][:2], plain["norm"], rtol=1e-4)
 
 
 def test_a_run_says_where_the_network_overflows(folder):
@@ -662,8 +662,8 @@ def test_every_measure_treats_images_apart(name, tiny, images):
     part = MEASURES.build(name)
     together = measure_images(tiny, images, [part], labels=labels)
     for number in range(2):
-        some = slice(number, number + 1)
-        alone = measure_images(tiny, images[some], [part], labels=labels[some])
+        row = slice(number, number + 1)
+        alone = measure_images(tiny, images[row], [part], labels=labels[row])
         for variable, values in alone.items():
             if values.is_floating_point():
-                assert torch.allclose(together[variable][some], values, rtol=1e-3, atol=1e-3, equal_nan=True), variable
+                assert torch.allclose(together[variable][row], values, rtol=1e-3, atol=1e-3, equal_nan=True), variable

@@ -173,7 +173,7 @@ def test_images_of_two_sizes_are_taken_together(tiny, photos, maps):
         for photo, label in zip([photos[0], tall[0], photos[2]], [maps[0], tall[1], maps[2]], strict=True)
     ]
     for name in ("marked", "auc_before", "delta_auc", "norm_after", "entropy_after"):
-        assert np.allclose(mixed[name], np.mean([one[name] for one in alone], axis=0), atol=1e-5)
+        assert np.allclose(mixed[name], np.mean([image_table[name] for image_table in alone], axis=0), atol=1e-5)
     # The order of the images is that of the list, however they were batched: so are the samples of the interval.
     in_ones = table_of(tiny, [photos[0], tall[0], photos[2]], labels=[maps[0], tall[1], maps[2]], batch=1)
     assert np.allclose(mixed[INTERVALS], in_ones[INTERVALS], atol=1e-5, equal_nan=True)
@@ -199,9 +199,9 @@ def test_a_image_of_one_class_is_left_out_of_the_auc_alone(tiny, photos, maps):
 
 def test_a_label_map_that_does_not_fit_is_left_out_with_a_warning(tiny, photos, maps):
     with pytest.warns(UserWarning, match=r"left out \(1\)"):
-        found = table_of(tiny, photos[:2], labels=[maps[0], maps[1][:10]])
-    assert (found["compared"] == 1).all()
-    assert (found["images"] == 2).all()
+        purified = table_of(tiny, photos[:2], labels=[maps[0], maps[1][:10]])
+    assert (purified["compared"] == 1).all()
+    assert (purified["images"] == 2).all()
 
 
 def test_a_model_without_class_token_is_judged_by_its_classifier(photos, maps):
@@ -229,18 +229,18 @@ def test_a_model_with_registers_keeps_its_prefix(photos, maps):
 
 def test_words_judge_images_as_the_two_towers_do(tiny, photos):
     classes, truth = ["horse", "tree", "car"], [1, 1, 0, 2, 1, 2]
-    found = table_of(tiny, photos, classes=classes, truth=truth)
+    purified = table_of(tiny, photos, classes=classes, truth=truth)
     images = tensors(tiny, photos)
     texts = tiny.encode_text([f"a photo of a {name}" for name in classes])
     texts = texts / texts.norm(dim=-1, keepdim=True)
-    row = row_of(found, LAYER, "shuffle", "propagated")
+    row = row_of(purified, LAYER, "shuffle", "propagated")
     shares = []
     for name, last in (("accuracy_before", tiny.trunk(images)), ("accuracy_after", passed(tiny, images, "shuffle")[1])):
         right = (tiny.pool(last) @ texts.T).argmax(1) == torch.tensor(truth)
         shares.append(right.float().mean().item())
         assert row[name] == pytest.approx(shares[-1])
     assert 0 < shares[1] < shares[0]
-    assert np.isnan(row_of(found, LAYER, "shuffle", "in place")["accuracy_after"])
+    assert np.isnan(row_of(purified, LAYER, "shuffle", "in place")["accuracy_after"])
 
 
 def test_rows_of_the_classifier_judge_images_where_there_are_no_words(photos):
@@ -266,10 +266,10 @@ def test_rows_of_the_classifier_judge_images_where_there_are_no_words(photos):
 def test_planted_outliers_of_tiny_outliers_are_purified(maps):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     plain = np.full((64, 64, 3), 90, np.uint8)
-    found = table_of(
+    purified = table_of(
         load_backbone("tiny:outliers=true"), [noise, plain], size="224", layers=[6], detector="relative-norm"
     )
-    row = row_of(found, 6, PURIFICATION[0], "propagated")
+    row = row_of(purified, 6, PURIFICATION[0], "propagated")
     assert row["marked"] > 0
     assert row["norm_ratio_before"] > 5
     assert row["norm_ratio_after"] < 3
@@ -278,13 +278,13 @@ def test_planted_outliers_of_tiny_outliers_are_purified(maps):
 
 def test_a_detector_that_learns_is_fitted_for_its_layer(tiny, photos):
     learner = "register-neuron:ratio=1.05,threshold=0.3"
-    found = table_of(tiny, photos, detector=learner, layers=[LAYER])
+    purified = table_of(tiny, photos, detector=learner, layers=[LAYER])
     expected = DETECTORS.build(learner).fitted(tiny, tensors(tiny, photos), LAYER)
     recorder = Recorder(*expected.needs, layers=[LAYER])
     tiny.trunk(tensors(tiny, photos), tap=recorder)
     mask = expected(Recording(tiny.depth, recorder.recording.values), tiny.layout((64, 96))).mask
     assert mask.any()
-    assert found["marked"].iloc[0] == pytest.approx(mask.sum(1).float().mean().item())
+    assert purified["marked"].iloc[0] == pytest.approx(mask.sum(1).float().mean().item())
 
 
 def test_a_detector_that_has_learned_does_not_learn_again(tiny, photos, monkeypatch):

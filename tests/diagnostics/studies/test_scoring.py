@@ -48,10 +48,10 @@ def test_scores_are_those_of_each_detector_alone(tiny, images):
         tiny.trunk(image, tap=recorder)
         for spec in SPECS[:-1]:
             for layer in (3, 12):
-                found = DETECTORS.build(spec)(recorder.recording.at(layer), tiny.layout(image))
-                here = scores.isel(image=number).sel(detector=spec, layer=layer)
-                assert np.allclose(here["score"], found.scores.reshape(4, 6), rtol=1e-3, atol=1e-4), spec
-                assert np.array_equal(here["marked"], found.mask.reshape(4, 6)), spec
+                detected = DETECTORS.build(spec)(recorder.recording.at(layer), tiny.layout(image))
+                view = scores.isel(image=number).sel(detector=spec, layer=layer)
+                assert np.allclose(view["score"], detected.scores.reshape(4, 6), rtol=1e-3, atol=1e-4), spec
+                assert np.array_equal(view["marked"], detected.mask.reshape(4, 6)), spec
 
 
 def test_one_forward_pass_serves_all(tiny, images, monkeypatch):
@@ -149,8 +149,8 @@ def made(score: np.ndarray, marked: np.ndarray, names: list[str]) -> xr.Dataset:
 def test_thresholds_are_counted_by_hand():
     score = np.array([[0.1, 0.2, 0.9, 0.8], [0.1, 0.2, 0.3, 0.4]]).reshape(1, 2, 1, 2, 2)
     table = threshold_table(made(score, score > 0.5, ["a"]), thresholds=3)
-    own = table[table["own"]].iloc[0]
-    assert (own["tokens"], own["images"], own["first_layer"]) == (1.0, 0.5, 1.0)
+    default = table[table["own"]].iloc[0]
+    assert (default["tokens"], default["images"], default["first_layer"]) == (1.0, 0.5, 1.0)
     lowest = table[~table["own"]].sort_values("threshold").iloc[0]
     assert lowest["threshold"] == pytest.approx(0.1)
     assert lowest["tokens"] == 3.0
@@ -260,15 +260,15 @@ def test_lof_goes_blind_once_a_cluster_exceeds_its_neighbors():
     outlying = load_backbone("tiny:outliers=true")
     generator = torch.Generator().manual_seed(0)
     image = [torch.randint(0, 256, (224, 224, 3), generator=generator, dtype=torch.uint8).numpy()]
-    found = {}
+    shares = {}
     for count in (10, 35):
         plant = EDITS["plant"](vector=channel_vector(64, (3,), 500.0), layers=(3,), count=count, clustered=True)
         scores = score_images(outlying, image, ["lof:neighbors=30", "relative-norm"], layers=[3], plant=plant)
         table = truth_table(scores, scores["planted"]).set_index("detector")
-        found[count] = table.loc["lof:neighbors=30", "auc"], table.loc["relative-norm", "auc"]
-    assert found[10][0] > 0.95
-    assert found[35][0] < 0.7
-    assert found[10][1] == found[35][1] == 1
+        shares[count] = table.loc["lof:neighbors=30", "auc"], table.loc["relative-norm", "auc"]
+    assert shares[10][0] > 0.95
+    assert shares[35][0] < 0.7
+    assert shares[10][1] == shares[35][1] == 1
 
 
 def test_natural_outliers_are_not_judged_beside_planted_ones(half_plain):
@@ -342,9 +342,9 @@ def test_thresholds_may_be_given_for_all_detectors_or_for_each():
     assert both.loc[~both["own"], ["detector", "threshold", "tokens"]].to_numpy().tolist() == [
         ["a", 0.15, 3.0], ["a", 0.35, 1.0], ["b", 0.15, 3.0], ["b", 0.35, 1.0],
     ]  # fmt: skip
-    one = threshold_table(scores, thresholds={"b": [0.25]})
-    assert one.loc[~one["own"], ["detector", "tokens"]].to_numpy().tolist() == [["b", 2.0]]
-    assert one["own"].sum() == 2
+    of_b = threshold_table(scores, thresholds={"b": [0.25]})
+    assert of_b.loc[~of_b["own"], ["detector", "tokens"]].to_numpy().tolist() == [["b", 2.0]]
+    assert of_b["own"].sum() == 2
 
 
 @pytest.mark.parametrize("bad", [0, -3, True, 0.5, "many", [0.5, "high"], [np.nan], [np.inf], [None], [True]])
@@ -365,14 +365,14 @@ def test_detectors_are_fitted_once_and_taken_as_they_are(monkeypatch):
     assert len(learned) == 2
     assert set(ready) == {(spec, layer) for spec in specs for layer in (6, 7)}
     assert ready["register-neuron", 6].neurons != ready["register-neuron", 7].neurons
-    given = score_images(backbone, images, specs, layers=[6, 7], fitted=ready)
+    fitted_before = score_images(backbone, images, specs, layers=[6, 7], fitted=ready)
     assert len(learned) == 2
     alone = score_images(backbone, images, specs, layers=[6, 7])
-    assert np.array_equal(given["score"], alone["score"])
+    assert np.array_equal(fitted_before["score"], alone["score"])
     # What is given counts, even where it is another detector than learning would give.
     swapped = {("register-neuron", 6): replace(ready["register-neuron", 6], threshold=0.0)}
     other = score_images(backbone, images, specs[:1], layers=[6], fitted=swapped)
-    assert other["marked"].sum() > given["marked"].sel(detector="register-neuron", layer=6).sum()
+    assert other["marked"].sum() > fitted_before["marked"].sel(detector="register-neuron", layer=6).sum()
 
 
 def test_images_that_cannot_be_read_are_left_out_with_a_reason(tiny, tmp_path):
@@ -443,7 +443,7 @@ class RowSums(ThresholdDetector):
 def test_a_detector_of_one_s_own_stands_beside_specs(tiny, images):
     table = compare(tiny, images, [RowSums(), "relative-norm"], [3], thresholds=[2.0], size="96x64")
     assert list(table["detector"].unique()) == ["RowSums", "relative-norm"]
-    own = table[(table["detector"] == "RowSums") & table["own"]]
+    default = table[(table["detector"] == "RowSums") & table["own"]]
     recorder = Recorder("block_out", layers=[3])
     counts = []
     for photo in images:
@@ -451,13 +451,15 @@ def test_a_detector_of_one_s_own_stands_beside_specs(tiny, images):
         tiny.trunk(image, tap=recorder)
         patches = tiny.layout(image).patches(recorder["block_out"])
         counts.append(int((patches.sum(-1) > 1.0).sum()))
-    assert own["tokens"].item() == pytest.approx(np.mean(counts))
-    assert own["threshold"].item() == 1.0
+    assert default["tokens"].item() == pytest.approx(np.mean(counts))
+    assert default["threshold"].item() == 1.0
 
 
 def test_a_part_and_its_spec_give_the_same_table(tiny, images):
     spec, part = "lof:neighbors=5", LocalOutlierFactor(neighbors=5)
-    tables = [compare(tiny, images, one, [3], thresholds=4, planted=[2], size="96x64") for one in (spec, part)]
+    tables = [
+        compare(tiny, images, given_as, [3], thresholds=4, planted=[2], size="96x64") for given_as in (spec, part)
+    ]
     pd.testing.assert_frame_equal(*tables)
 
 

@@ -161,9 +161,9 @@ def test_detectors_that_learn_do_so_once_or_not_at_all(monkeypatch):
     monkeypatch.setattr(stability, "IMAGES_AT_ONCE", 1)
     alone = stability_table(backbone, images, [spec], layers=[6], changes=["flip"])
     assert len(learned) == 1
-    given = stability_table(backbone, images, [spec], layers=[6], changes=["flip"], fitted=ready)
+    fitted_before = stability_table(backbone, images, [spec], layers=[6], changes=["flip"], fitted=ready)
     assert len(learned) == 1
-    pd.testing.assert_frame_equal(given, alone)
+    pd.testing.assert_frame_equal(fitted_before, alone)
 
 
 def test_nan_or_infinite_scores_raise_with_the_image(tmp_path):
@@ -194,27 +194,27 @@ def test_the_table_counts_what_scores_of_changed_images_say(tiny):
     after = score_images(tiny, [image[:, ::-1] for image in images], detectors, layers=[3, 12])
     after = after.assign({name: (after[name].dims, after[name].values[..., ::-1]) for name in ("score", "marked")})
     for row in table.itertuples():
-        one, other = (some.sel(detector=row.detector, layer=row.layer) for some in (before, after))
-        both, either = (one.marked & other.marked).values.sum(), (one.marked | other.marked).values.sum()
+        first, second = (scores.sel(detector=row.detector, layer=row.layer) for scores in (before, after))
+        both, either = (first.marked & second.marked).values.sum(), (first.marked | second.marked).values.sum()
         assert row.images == 3
         assert either > 0
         assert row.jaccard == pytest.approx(both / either)
-        assert row.tokens_after == pytest.approx(other.marked.values.sum() / 3)
-        flat = (some.score.values.reshape(3, -1) for some in (one, other))
+        assert row.tokens_after == pytest.approx(second.marked.values.sum() / 3)
+        flat = (scores.score.values.reshape(3, -1) for scores in (first, second))
         ranks = [spearmanr(a, b).statistic for a, b in zip(*flat, strict=True)]
         assert row.spearman == pytest.approx(np.mean(ranks), abs=0.01)
 
 
 def test_each_image_goes_through_once_for_each_change(tiny, monkeypatch):
-    seen = []
+    sizes = []
     trunk = type(tiny).trunk
     monkeypatch.setattr(
-        type(tiny), "trunk", lambda self, images, **k: seen.append(len(images)) or trunk(self, images, **k)
+        type(tiny), "trunk", lambda self, images, **k: sizes.append(len(images)) or trunk(self, images, **k)
     )
     monkeypatch.setattr(stability, "IMAGES_AT_ONCE", 2)
     photos = [noise(0), noise(1, 64, 64), noise(2)]
     table = stability_table(tiny, photos, ["norm", "random", "som"], layers=[3, 6], size="native", batch=4)
-    assert sum(seen) == 3 * 5
+    assert sum(sizes) == 3 * 5
     assert len(table) == 3 * 2 * 4
     assert (table["images"] == 3).all()
 

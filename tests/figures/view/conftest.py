@@ -74,7 +74,7 @@ def inside():
 
 
 @pytest.fixture
-def seen():
+def page_image():
     return with_labels(drawn())
 
 

@@ -138,11 +138,11 @@ def test_maps_have_the_values_that_were_packed(opened, inside):
 
 def test_pointing_at_another_patch_changes_the_maps(opened):
     opened.point(0, 0)
-    before, said = opened.pixels(ATTENTION), opened.page.locator("#readout").inner_text()
+    before, readout = opened.pixels(ATTENTION), opened.page.locator("#readout").inner_text()
     opened.point(2, 3)
     assert opened.state("patch") == 11
     assert opened.pixels(ATTENTION) != before
-    assert opened.page.locator("#readout").inner_text() != said
+    assert opened.page.locator("#readout").inner_text() != readout
     assert "row 2, column 3" in opened.page.locator("#readout").inner_text()
 
 
@@ -224,9 +224,9 @@ def test_before_and_after_differ_where_outliers_were_purified(opened):
     for kind in ("norm", "features"):
         opened.page.check(f"input[name=purify][value={kind}]")
         assert opened.pixels("figure[data-kind=before] canvas") != opened.pixels("figure[data-kind=after] canvas")
-    said = opened.page.locator("#purify-said").inner_text()
-    assert "relative-norm" in said
-    assert "neighbor-mean" in said
+    sentence = opened.page.locator("#purify-said").inner_text()
+    assert "relative-norm" in sentence
+    assert "neighbor-mean" in sentence
 
 
 def test_label_maps_name_the_class_and_show_one_alone(opened):
@@ -290,15 +290,15 @@ def test_a_slider_keeps_its_own_keys(opened):
 
 
 def test_tab_goes_through_the_controls_in_order_and_focus_is_seen(opened):
-    seen = []
+    focused = []
     for _ in range(10):
         opened.press("Tab")
-        seen.append(opened.page.evaluate("document.activeElement.id"))
+        focused.append(opened.page.evaluate("document.activeElement.id"))
         style = "getComputedStyle(document.activeElement)"
         assert opened.page.evaluate(f"{style}.outlineStyle") == "solid"
         assert opened.page.evaluate(f"parseFloat({style}.outlineWidth)") >= 2
     order = ["image", "layer-down", "layer", "layer-up", "head", "contrast", "map", "over", "opacity"]
-    assert seen[: len(order)] == order
+    assert focused[: len(order)] == order
 
 
 def test_controls_and_maps_have_names_for_those_who_do_not_see_them(opened):

@@ -29,15 +29,15 @@ class Reader(HTMLParser):
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        assert len(found) == len(attrs), f"an attribute comes twice in {self.get_starttag_text()}"
-        self.tags.append((tag, found))
-        if "id" in found:
-            self.ids.append(found["id"])
+        values = dict(attrs)
+        assert len(values) == len(attrs), f"an attribute comes twice in {self.get_starttag_text()}"
+        self.tags.append((tag, values))
+        if "id" in values:
+            self.ids.append(values["id"])
         for key in ("for", "aria-labeledby", "aria-describedby"):
-            self.references += found.get(key, "").split()
+            self.references += values.get(key, "").split()
         if tag not in VOID:
-            self.open.append((tag, found.get("id")))
+            self.open.append((tag, values.get("id")))
 
     def handle_endtag(self, tag):
         assert self.open[-1][0] == tag, f"</{tag}> closes {self.open[-1]}"
@@ -91,38 +91,38 @@ def test_nothing_is_loaded_from_anywhere(images):
 
 
 def test_the_page_holds_what_it_was_given(images):
-    found = data_of(page(images))["images"]
-    assert [one["name"] for one in found] == ["a.jpg", "b.jpg"]
-    for seen, one in zip(images, found, strict=True):
-        inside = seen.inside
-        assert one["grid"] == list(inside.layout.grid)
-        assert (one["prefix"], one["class_index"]) == (inside.layout.prefix, inside.layout.class_index)
-        assert np.array_equal(unpack(one["norms"]), inside.norms)
-        assert np.array_equal(unpack(one["purified_norms"]), inside.purified_norms)
+    data = data_of(page(images))["images"]
+    assert [held["name"] for held in data] == ["a.jpg", "b.jpg"]
+    for image, held in zip(images, data, strict=True):
+        inside = image.inside
+        assert held["grid"] == list(inside.layout.grid)
+        assert (held["prefix"], held["class_index"]) == (inside.layout.prefix, inside.layout.class_index)
+        assert np.array_equal(unpack(held["norms"]), inside.norms)
+        assert np.array_equal(unpack(held["purified_norms"]), inside.purified_norms)
         for place in range(len(inside.layers)):
             for name, step in (("attention", 255), ("mean_attention", 255), ("similarity", 510)):
                 values = getattr(inside, name)[place].astype(np.float32)
-                assert np.abs(unpack_rows(one[name][place]) - values).max() <= np.ptp(values) / step + 1e-6
-        for packed, (spec, scored) in zip(one["detectors"], inside.scored.items(), strict=True):
+                assert np.abs(unpack_rows(held[name][place]) - values).max() <= np.ptp(values) / step + 1e-6
+        for packed, (spec, scored) in zip(held["detectors"], inside.scored.items(), strict=True):
             assert (packed["spec"], packed["threshold"]) == (spec, scored.threshold)
             assert np.array_equal(unpack(packed["scores"]), scored.scores)
             assert np.array_equal(unpack(packed["marked"]), scored.marked)
 
 
-def test_labels_are_kept_where_a_window_looked(seen):
-    one = data_of(page([seen]))["images"][0]
-    assert np.array_equal(unpack(one["labels"]["clip"]), seen.labels["clip"])
-    plain = unpack(one["labels"]["sc-clip"])
+def test_labels_are_kept_where_a_window_looked(page_image):
+    data = data_of(page([page_image]))["images"][0]
+    assert np.array_equal(unpack(data["labels"]["clip"]), page_image.labels["clip"])
+    plain = unpack(data["labels"]["sc-clip"])
     assert (plain[:, :8] == NO_LABEL).all()
     assert (plain[:, 8:] == 1).all()
-    assert one["classes"] == ["zebra", "grass", "sky"]
-    assert len(one["class_colors"]) == 3
+    assert data["classes"] == ["zebra", "grass", "sky"]
+    assert len(data["class_colors"]) == 3
 
 
 def test_large_label_maps_shrink_to_the_nearest_pixel(inside):
     labels = np.repeat(np.repeat(np.arange(4).reshape(2, 2), 320, 0), 640, 1)  # 640 x 1280 in quarters
-    one = data_of(page([PageImage(inside=inside, labels={"clip": labels}, classes=tuple("abcd"))]))["images"][0]
-    small = unpack(one["labels"]["clip"])
+    data = data_of(page([PageImage(inside=inside, labels={"clip": labels}, classes=tuple("abcd"))]))["images"][0]
+    small = unpack(data["labels"]["clip"])
     assert small.shape == (160, 320)
     assert np.array_equal(small, labels[::4, ::4])
 
@@ -140,8 +140,8 @@ def test_colors_of_features_have_the_scale_of_the_purified_ones(draw):
     inside = draw()
     ramp = np.linspace(0, 1, inside.layout.count, dtype=np.float32)
     purified = np.broadcast_to(ramp[None, :, None], inside.components.shape)
-    one = replace(inside, purified_components=purified, components=purified + 10)
-    packed = data_of(page([PageImage(inside=one)]))["images"][0]
+    shifted = replace(inside, purified_components=purified, components=purified + 10)
+    packed = data_of(page([PageImage(inside=shifted)]))["images"][0]
     after = unpack(packed["purified_features"])[0, :, 0]
     assert after[0] == 0
     assert after[-1] == 255
@@ -150,9 +150,9 @@ def test_colors_of_features_have_the_scale_of_the_purified_ones(draw):
 
 
 def test_heads_that_were_not_asked_for_are_not_there(draw):
-    one = data_of(page([PageImage(inside=draw(heads=None))]))
-    assert one["images"][0]["attention"] == [None] * 4
-    assert one["left_out"] == []
+    data = data_of(page([PageImage(inside=draw(heads=None))]))
+    assert data["images"][0]["attention"] == [None] * 4
+    assert data["left_out"] == []
 
 
 def test_a_smaller_limit_takes_out_more_and_says_so(draw):
@@ -170,11 +170,11 @@ def test_a_smaller_limit_takes_out_more_and_says_so(draw):
         seen_levels.add(level)
         every = {3: 2, 4: 4, 5: 8}.get(level, 1)
         kept = [place for place in range(8) if (7 - place) % every == 0]
-        for one in data["images"]:
-            assert [place for place, maps in enumerate(one["mean_attention"]) if maps] == kept
-            assert [place for place, maps in enumerate(one["similarity"]) if maps] == kept
-            assert any(one["attention"]) == (level < 1)
-            assert any(one["purified_similarity"]) == (level < 2)
+        for image in data["images"]:
+            assert [place for place, maps in enumerate(image["mean_attention"]) if maps] == kept
+            assert [place for place, maps in enumerate(image["similarity"]) if maps] == kept
+            assert any(image["attention"]) == (level < 1)
+            assert any(image["purified_similarity"]) == (level < 2)
         limit = len(text.encode()) - 1
     assert seen_levels == set(range(len(REDUCTIONS)))
     with pytest.raises(ValueError, match="fewer"):
@@ -185,9 +185,9 @@ def test_the_order_in_which_images_come_does_not_matter_for_what_is_left_out(dra
     small, large = PageImage(inside=draw("a")), PageImage(inside=draw("b", grid=(9, 9), heads=8))
     limit = len(page([small, large]).encode()) - 1
     for order in ([small, large], [large, small]):
-        found = data_of(page(order, limit=limit))
-        assert found["left_out"] == [REDUCTIONS[1]]
-        assert not any(any(one["attention"]) for one in found["images"])
+        data = data_of(page(order, limit=limit))
+        assert data["left_out"] == [REDUCTIONS[1]]
+        assert not any(any(image["attention"]) for image in data["images"])
 
 
 def test_the_same_images_give_the_same_page(images):

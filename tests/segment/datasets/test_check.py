@@ -13,17 +13,17 @@ from segment.datasets.check import SAMPLE, check
 
 
 def test_a_whole_folder_has_no_problems(miniature):
-    found = check("folder", miniature("folder").root)
-    assert found.complete
-    assert (found.images, found.opened, found.expected, found.problems) == (3, 3, None, ())
+    report = check("folder", miniature("folder").root)
+    assert report.complete
+    assert (report.images, report.opened, report.expected, report.problems) == (3, 3, None, ())
 
 
 def test_only_the_count_is_wrong_with_a_miniature(miniature):
-    found = check("voc21", miniature("voc21").root)
-    assert (found.images, found.expected, found.opened) == (3, 1449, 3)
-    assert len(found.problems) == 1
-    assert "3 images instead of the 1449" in found.problems[0]
-    assert any("JPEGImages/*.jpg + SegmentationClass/*.png" in note for note in found.notes)
+    report = check("voc21", miniature("voc21").root)
+    assert (report.images, report.expected, report.opened) == (3, 1449, 3)
+    assert len(report.problems) == 1
+    assert "3 images instead of the 1449" in report.problems[0]
+    assert any("JPEGImages/*.jpg + SegmentationClass/*.png" in note for note in report.notes)
 
 
 def test_everything_that_is_wrong_is_listed_at_once(miniature):
@@ -31,9 +31,9 @@ def test_everything_that_is_wrong_is_listed_at_once(miniature):
     (root / "annotations/val2017/000000000139.png").unlink()
     (root / "images/val2017/000000000285.jpg").unlink()
     Image.fromarray(np.full((6, 8), 11, np.uint8)).save(root / "annotations/val2017/000000000632.png")
-    found = check("coco-stuff", root)
-    problems = "\n".join(found.problems)
-    assert not found.complete
+    report = check("coco-stuff", root)
+    problems = "\n".join(report.problems)
+    assert not report.complete
     assert "1 images without a label map; the first should be" in problems
     assert "000000000139.png" in problems
     assert "1 label maps have no image:" in problems
@@ -50,9 +50,9 @@ def test_images_of_the_list_that_are_not_there_are_counted(miniature):
 
 
 def test_a_wrong_root_is_a_problem_and_not_an_error(tmp_path):
-    found = check("cityscapes", tmp_path / "nowhere")
-    assert not found.complete
-    assert "is not a directory" in found.problems[0]
+    report = check("cityscapes", tmp_path / "nowhere")
+    assert not report.complete
+    assert "is not a directory" in report.problems[0]
 
 
 def test_a_sample_is_opened_unless_all_are_asked_for(miniature, monkeypatch):
@@ -80,5 +80,5 @@ def test_a_drawn_data_set_can_not_be_checked(tmp_path):
 
 
 def test_a_check_is_complete_only_without_problems(miniature):
-    found = check("folder", miniature("folder").root)
-    assert not replace(found, problems=("one",)).complete
+    report = check("folder", miniature("folder").root)
+    assert not replace(report, problems=("one",)).complete

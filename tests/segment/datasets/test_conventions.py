@@ -17,27 +17,27 @@ from segment.datasets.names import class_names, coco_supercategories
 
 def names_of_values(data, mini) -> dict[int, str]:
     """Raw value -> the name of the class that it became, over a miniature; scored pixels only."""
-    found = {}
+    names = {}
     for sample in data:
         for raw, label in zip(mini.raw[sample.name].flat, sample.labels.flat, strict=True):
             if label != data.ignore:
-                found[int(raw)] = data.names[label]
-    return found
+                names[int(raw)] = data.names[label]
+    return names
 
 
 def test_voc_values_get_the_names_of_its_alphabet(miniature):
     mini = miniature("voc20")
-    found = names_of_values(open_dataset("voc20", mini.root), mini)
-    assert found == {1: "aeroplane", 20: "tvmonitor", 7: "car", 15: "person"}
-    found = names_of_values(open_dataset("voc21", mini.root), mini)
-    assert found == {0: "background", 1: "aeroplane", 20: "tvmonitor", 7: "car", 15: "person"}
+    names = names_of_values(open_dataset("voc20", mini.root), mini)
+    assert names == {1: "aeroplane", 20: "tvmonitor", 7: "car", 15: "person"}
+    names = names_of_values(open_dataset("voc21", mini.root), mini)
+    assert names == {0: "background", 1: "aeroplane", 20: "tvmonitor", 7: "car", 15: "person"}
 
 
 def test_coco_has_things_before_stuff_and_leaves_out_eleven_ids(miniature):
     mini = miniature("coco-stuff")
-    found = names_of_values(open_dataset("coco-stuff", mini.root), mini)
+    names = names_of_values(open_dataset("coco-stuff", mini.root), mini)
     # Source: category ids of COCO and COCO-Stuff, minus one: 13 stop sign, 90 toothbrush, 92 banner, 93 blanket, …
-    assert found == {
+    assert names == {
         0: "person",
         10: "fire hydrant",
         12: "stop sign",
@@ -53,35 +53,35 @@ def test_coco_has_things_before_stuff_and_leaves_out_eleven_ids(miniature):
 
 def test_coco_object_has_only_things_and_scores_the_unlabeled_as_background(miniature):
     mini = miniature("coco-object")
-    found = names_of_values(open_dataset("coco-object", mini.root), mini)
-    assert {raw for raw, name in found.items() if name == "background"} == {91, 92, 181, 255}
-    assert (found[0], found[12], found[89]) == ("person", "stop sign", "toothbrush")
+    names = names_of_values(open_dataset("coco-object", mini.root), mini)
+    assert {raw for raw, name in names.items() if name == "background"} == {91, 92, 181, 255}
+    assert (names[0], names[12], names[89]) == ("person", "stop sign", "toothbrush")
 
 
 def test_cliptrase_counts_only_void_and_banner_as_background_of_coco(miniature):
     mini = miniature("coco-object")
     data = open_dataset("coco-object:convention=cliptrase", mini.root)
     assert (data.background, data.names[80], data.ignore) == (80, "background", 255)
-    found = names_of_values(data, mini)
-    assert {raw for raw, name in found.items() if name == "background"} == {91, 255}
-    assert (found[0], found[89]) == ("person", "toothbrush")
-    assert not {92, 181} & found.keys()  # stuff from «blanket» on is dropped
+    names = names_of_values(data, mini)
+    assert {raw for raw, name in names.items() if name == "background"} == {91, 255}
+    assert (names[0], names[89]) == ("person", "toothbrush")
+    assert not {92, 181} & names.keys()  # stuff from «blanket» on is dropped
 
 
 def test_cliptrase_has_the_background_of_voc_last_and_void_in_it(miniature):
     mini = miniature("voc21")
     data = open_dataset("voc21:convention=cliptrase", mini.root)
     assert (len(data.names), data.background, data.ignore) == (21, 20, None)
-    found = names_of_values(data, mini)
-    assert (found[0], found[255], found[1], found[20]) == ("background", "background", "aeroplane", "tvmonitor")
+    names = names_of_values(data, mini)
+    assert (names[0], names[255], names[1], names[20]) == ("background", "background", "aeroplane", "tvmonitor")
 
 
 def test_cliptrase_has_the_background_of_context_last(miniature):
     mini = miniature("context60")
     data = open_dataset("context60:convention=cliptrase", mini.root)
     assert (len(data.names), data.background, data.ignore) == (60, 59, None)
-    found = names_of_values(data, mini)
-    assert (found[0], found[1], found[59]) == ("background", "aeroplane", "wood")
+    names = names_of_values(data, mini)
+    assert (names[0], names[1], names[59]) == ("background", "aeroplane", "wood")
 
 
 def test_context59_leaves_the_background_out_and_begins_with_the_first_class(miniature):
@@ -100,10 +100,10 @@ def test_context59_leaves_the_background_out_and_begins_with_the_first_class(min
 def test_copies_moved_down_by_one_give_the_same_voc20(empty):
     empty.image("images_detectron2/val/a.jpg")
     empty.mask("annotations_detectron2/val/a.png", "a", {0, 19, 255})
-    found = names_of_values(open_dataset("voc20", empty.root), empty)
-    assert found == {0: "aeroplane", 19: "tvmonitor"}
-    found = names_of_values(open_dataset("voc21:convention=cliptrase", empty.root), empty)
-    assert found == {0: "aeroplane", 19: "tvmonitor", 255: "background"}
+    names = names_of_values(open_dataset("voc20", empty.root), empty)
+    assert names == {0: "aeroplane", 19: "tvmonitor"}
+    names = names_of_values(open_dataset("voc21:convention=cliptrase", empty.root), empty)
+    assert names == {0: "aeroplane", 19: "tvmonitor", 255: "background"}
     with pytest.raises(ValueError, match="does not hold PASCAL VOC 2012"):
         open_dataset("voc21", empty.root)  # these copies don't tell void from background
 
@@ -116,9 +116,9 @@ def test_copies_of_ade_moved_down_by_one_give_the_same_labels(empty):
 
 def test_context60_is_made_from_the_459_labels_where_only_those_are_there(miniature):
     mini = miniature("context-mat")
-    found = names_of_values(open_dataset("context60", mini.root), mini)
-    assert {raw for raw, name in found.items() if name == "background"} == {0, 1, 459, 300}
-    named = {raw: name for raw, name in found.items() if name != "background"}
+    names = names_of_values(open_dataset("context60", mini.root), mini)
+    assert {raw for raw, name in names.items() if name == "background"} == {0, 1, 459, 300}
+    named = {raw: name for raw, name in names.items() if name != "background"}
     assert named == {2: "aeroplane", 9: "bag", 23: "bicycle", 31: "boat", 458: "wood"}
     assert len(FREQUENT) == 59
 
@@ -137,7 +137,7 @@ def test_16_bit_tifs_give_the_same_459_classes_as_the_mat_files(miniature):
     assert [sample.labels.tolist() for sample in data] == [labels.tolist() for labels in from_mat]
     assert data[0].labels.dtype == np.uint16
     assert [sample.labels.tolist() for sample in open_dataset("context60", mini.root)] == [
-        one.tolist() for one in sixty
+        label_map.tolist() for label_map in sixty
     ]
 
 
@@ -165,8 +165,8 @@ def test_mat_files_of_the_10k_release_hold_category_ids(empty):
         "annotations/COCO_train2014_000000000077.mat", "COCO_train2014_000000000077", {0, 1, 13, 182}, variable="S"
     )
     empty.lines("imageLists/test.txt", ["COCO_train2014_000000000077"])
-    found = names_of_values(open_dataset("coco-stuff-10k", empty.root), empty)
-    assert found == {1: "person", 13: "stop sign", 182: "wood"}
+    names = names_of_values(open_dataset("coco-stuff-10k", empty.root), empty)
+    assert names == {1: "person", 13: "stop sign", 182: "wood"}
 
 
 def test_27_supercategories_take_in_every_class_of_coco_once(miniature):
@@ -176,10 +176,10 @@ def test_27_supercategories_take_in_every_class_of_coco_once(miniature):
     assert sorted(members) == sorted(class_names("coco-things") + class_names("coco-stuff"))
     mini = miniature("coco-stuff-27")
     data = open_dataset("coco-stuff-27", mini.root)
-    found = names_of_values(data, mini)
+    names_by_value = names_of_values(data, mini)
     # 12 supercategories of things, then 15 of stuff; the numbers of PiCIE's table.
-    assert [data.names.index(found[raw]) for raw in (0, 10, 12, 89, 91, 92, 181)] == [9, 8, 8, 4, 17, 17, 24]
-    assert (found[0], found[89], found[181]) == ("person", "indoor", "solid")
+    assert [data.names.index(names_by_value[raw]) for raw in (0, 10, 12, 89, 91, 92, 181)] == [9, 8, 8, 4, 17, 17, 24]
+    assert (names_by_value[0], names_by_value[89], names_by_value[181]) == ("person", "indoor", "solid")
 
 
 def test_the_curated_list_chooses_the_images_and_all_takes_every_one(miniature):
@@ -198,14 +198,16 @@ def test_cityscapes_classes_are_those_of_torchvision(miniature):
     from torchvision.datasets import Cityscapes
 
     mini = miniature("cityscapes")
-    nineteen = {one.id: one.name for one in Cityscapes.classes if one.train_id not in (-1, 255)}
-    ordered = [one.name for one in sorted(Cityscapes.classes, key=lambda one: one.train_id) if one.id in nineteen]
+    nineteen = {entry.id: entry.name for entry in Cityscapes.classes if entry.train_id not in (-1, 255)}
+    ordered = [
+        entry.name for entry in sorted(Cityscapes.classes, key=lambda entry: entry.train_id) if entry.id in nineteen
+    ]
     data = open_dataset("cityscapes", mini.root)
     assert list(data.names) == ordered
     every = {raw for values in mini.raw.values() for raw in np.unique(values)}
     assert names_of_values(data, mini) == {raw: name for raw, name in nineteen.items() if raw in every}
     finer = open_dataset("cityscapes-27", mini.root)
-    assert list(finer.names) == [one.name for one in Cityscapes.classes if 7 <= one.id <= 33]
+    assert list(finer.names) == [entry.name for entry in Cityscapes.classes if 7 <= entry.id <= 33]
 
 
 def test_cityscapes_train_ids_are_read_and_refused_for_27_classes(miniature):

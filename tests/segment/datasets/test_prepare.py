@@ -29,10 +29,10 @@ def test_converted_maps_hold_the_labels_that_were_made_on_the_fly(name, miniatur
     assert np.array_equal(stored, before[0].labels)
     converted = open_dataset(name, out)
     assert converted.listing.pairs[0].mask == str(out / first)
-    for one, other in zip(before, converted, strict=True):
-        assert one.name == other.name
-        assert np.array_equal(one.image, other.image)
-        assert np.array_equal(one.labels, other.labels)
+    for made, other in zip(before, converted, strict=True):
+        assert made.name == other.name
+        assert np.array_equal(made.image, other.image)
+        assert np.array_equal(made.labels, other.labels)
 
 
 def test_the_root_itself_may_take_the_converted_maps(miniature):

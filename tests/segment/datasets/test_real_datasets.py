@@ -17,22 +17,22 @@ def test_150_images_of_voc_read_as_they_are_stored(shared):
     data = open_dataset("voc21", root)
     assert len(data) == 150
     without = open_dataset("voc20", root)
-    seen = set()
+    values = set()
     for number in range(0, 150, 10):
         sample = data[number]
         stored = np.array(Image.open(root / "SegmentationClass" / f"{sample.name}.png"))
         assert np.array_equal(sample.labels, stored)
-        seen |= set(np.unique(stored).tolist())
+        values |= set(np.unique(stored).tolist())
         objects = without[number].labels
         assert np.array_equal(objects != 255, (stored > 0) & (stored < 255))
         assert np.array_equal(objects[objects != 255] + 1, stored[objects != 255])
-    assert {0, 255} < seen <= {*range(21), 255}
+    assert {0, 255} < values <= {*range(21), 255}
 
 
 def test_the_only_problem_of_the_subset_is_its_size(shared):
-    found = check("voc21", shared / "data" / "voc2012_subset")
-    assert len(found.problems) == 1
-    assert "150 images instead of the 1449" in found.problems[0]
+    report = check("voc21", shared / "data" / "voc2012_subset")
+    assert len(report.problems) == 1
+    assert "150 images instead of the 1449" in report.problems[0]
 
 
 def test_ade_images_read_with_the_classes_of_its_table(shared):

@@ -62,11 +62,11 @@ def test_backgrounds_become_one_class_and_kinds_keep_their_pixels():
     assert every.background is None
     assert objects.background == 0
     assert objects.names == ("background", *KIND_NAMES)
-    for whole, some in zip(every, objects, strict=True):
-        assert np.array_equal(whole.image, some.image)
+    for whole, reduced in zip(every, objects, strict=True):
+        assert np.array_equal(whole.image, reduced.image)
         for kind in KIND_NAMES:
-            assert np.array_equal(whole.labels == NAMES.index(kind), some.labels == objects.names.index(kind))
-        assert np.array_equal(some.labels == 0, whole.labels >= len(KIND_NAMES))
+            assert np.array_equal(whole.labels == NAMES.index(kind), reduced.labels == objects.names.index(kind))
+        assert np.array_equal(reduced.labels == 0, whole.labels >= len(KIND_NAMES))
 
 
 def test_the_words_of_a_scene_are_the_classes_with_enough_pixels():
@@ -95,10 +95,10 @@ def test_labels_are_exact_where_a_class_has_a_color_of_its_own():
     blue, red = [], []
     for number in range(60):
         scene = Shapes().scene(number)
-        for name, found, channel in (("water", blue, 2), ("strawberry", red, 0)):
+        for name, shares, channel in (("water", blue, 2), ("strawberry", red, 0)):
             pixels = scene.image[scene.labels == NAMES.index(name)].astype(int)
             if len(pixels):
-                found.append((pixels[:, channel] > pixels[:, 2 - channel]).mean())
+                shares.append((pixels[:, channel] > pixels[:, 2 - channel]).mean())
     assert min(blue) > 0.95
     assert min(red) > 0.95
 

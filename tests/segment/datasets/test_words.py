@@ -42,9 +42,9 @@ FROM_NAMES |= {("cliptrase", data) for data in ("context59", "coco-stuff", "ade1
 
 @pytest.mark.parametrize("words, data", COUNTS)
 def test_classes_and_queries_are_as_many_as_in_the_released_files(words, data):
-    found = load_words(words, data)
-    assert isinstance(found, Vocabulary)
-    assert (len(found), len(found.queries)) == COUNTS[words, data]
+    loaded = load_words(words, data)
+    assert isinstance(loaded, Vocabulary)
+    assert (len(loaded), len(loaded.queries)) == COUNTS[words, data]
 
 
 @pytest.mark.parametrize("words", ["sclip", "naclip", "sc-clip"])
@@ -108,7 +108,7 @@ def test_cliptrase_has_its_background_last_with_a_missing_comma():
 
 def test_words_fit_the_data_set_of_their_own_convention_alone(miniature):
     root = miniature("coco-object").root
-    usual, cliptrase = (open_dataset(f"coco-object:convention={one}", root) for one in ("usual", "cliptrase"))
+    usual, cliptrase = (open_dataset(f"coco-object:convention={name}", root) for name in ("usual", "cliptrase"))
     assert len(load_words("sclip", "coco-object", usual)) == 81
     assert load_words("cliptrase", "coco-object:convention=cliptrase", cliptrase).background == 80
     with pytest.raises(ValueError, match=r"background as class 80; the data set has .* as class 0.*convention"):

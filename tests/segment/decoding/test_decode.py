@@ -34,16 +34,16 @@ class Given(ScoreMaps):
 
     @property
     def scored(self) -> Tensor:
-        found = torch.ones(self.size, dtype=torch.bool)
-        found[: self.unscored_rows] = False
-        return found
+        mask = torch.ones(self.size, dtype=torch.bool)
+        mask[: self.unscored_rows] = False
+        return mask
 
     def blocks(self, queries=None):
         chosen = torch.arange(len(self.values)) if queries is None else queries
-        for some in chosen.split(self.queries):
+        for block in chosen.split(self.queries):
             for top in range(0, self.size[0], self.rows):
                 rows, cols = slice(top, top + self.rows), slice(0, self.size[1])
-                yield ScoreTile(rows, cols, some, self.values[some][:, rows, cols].clone())
+                yield ScoreTile(rows, cols, block, self.values[block][:, rows, cols].clone())
 
 
 def slow(values: np.ndarray, owners: list[int], settings: Decode, background: int | None):
@@ -53,7 +53,7 @@ def slow(values: np.ndarray, owners: list[int], settings: Decode, background: in
     shares /= shares.sum(axis=0)
     classes = max(owners) + 1
     probability = np.stack(
-        [shares[[q for q, own in enumerate(owners) if own == c]].max(axis=0) for c in range(classes)]
+        [shares[[q for q, owner in enumerate(owners) if owner == c]].max(axis=0) for c in range(classes)]
     )
     if settings.smallest_area:
         labels = probability.argmax(axis=0)
@@ -89,10 +89,10 @@ def random_scores(seed: int = 0) -> Tensor:
 )
 def test_blocks_give_what_everything_at_once_gives(rows, queries, settings):
     values = random_scores()
-    found = decode(Given(values, torch.tensor(OWNERS), rows, queries), settings, background=0)
+    decoded = decode(Given(values, torch.tensor(OWNERS), rows, queries), settings, background=0)
     labels, best = slow(values.numpy(), OWNERS, settings, 0)
-    assert np.array_equal(found.labels.numpy(), labels)
-    assert np.allclose(found.confidence.numpy(), best, atol=1e-5)
+    assert np.array_equal(decoded.labels.numpy(), labels)
+    assert np.allclose(decoded.confidence.numpy(), best, atol=1e-5)
     if settings.smallest_area:
         assert not np.array_equal(labels, slow(values.numpy(), OWNERS, Decode(scale=settings.scale), 0)[0])
 
@@ -101,23 +101,23 @@ def test_queries_may_come_in_any_order_of_classes():
     values, order = random_scores(), torch.tensor([9, 2, 4, 0, 7, 5, 1, 8, 3, 6])
     settings = Decode(scale=20, threshold=0.1, smallest_area=0.1)
     expected = decode(Given(values, torch.tensor(OWNERS)), settings, background=0)
-    found = decode(Given(values[order], torch.tensor(OWNERS)[order], 6, 3), settings, background=0)
-    assert torch.equal(found.labels, expected.labels)
-    assert torch.allclose(found.confidence, expected.confidence, atol=1e-6)
+    decoded = decode(Given(values[order], torch.tensor(OWNERS)[order], 6, 3), settings, background=0)
+    assert torch.equal(decoded.labels, expected.labels)
+    assert torch.allclose(decoded.confidence, expected.confidence, atol=1e-6)
 
 
 def test_a_class_has_the_largest_probability_of_its_queries_and_not_their_sum():
     # Two queries of class 0 at 0.3 each against one of class 1 at 0.4.
     values = torch.log(torch.tensor([0.3, 0.3, 0.4]))[:, None, None]
-    found = decode(Given(values, torch.tensor([0, 0, 1])), Decode(scale=1))
-    assert int(found.labels) == 1
-    assert float(found.confidence) == pytest.approx(0.4)
+    decoded = decode(Given(values, torch.tensor([0, 0, 1])), Decode(scale=1))
+    assert int(decoded.labels) == 1
+    assert float(decoded.confidence) == pytest.approx(0.4)
 
 
 def test_of_equal_classes_the_lowest_wins():
-    found = decode(Given(torch.zeros(4, 1, 1), torch.tensor([3, 1, 2, 0]), queries=1), Decode())
-    assert int(found.labels) == 0
-    assert float(found.confidence) == pytest.approx(0.25)
+    decoded = decode(Given(torch.zeros(4, 1, 1), torch.tensor([3, 1, 2, 0]), queries=1), Decode())
+    assert int(decoded.labels) == 0
+    assert float(decoded.confidence) == pytest.approx(0.25)
 
 
 def test_a_probability_at_the_threshold_is_enough():
@@ -138,36 +138,36 @@ def test_a_small_class_gives_its_pixels_to_the_best_class_left_and_not_to_backgr
     values = planted(0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2)
     kept = decode(Given(values, torch.arange(4)), Decode(scale=1, smallest_area=0.39), background=0)
     assert kept.labels[0].tolist() == [0] * 3 + [1] * 4 + [2] * 6
-    found = decode(Given(values, torch.arange(4)), Decode(scale=1, smallest_area=0.4), background=0)
-    assert found.labels[0].tolist() == [0] * 3 + [2] * 10
+    decoded = decode(Given(values, torch.arange(4)), Decode(scale=1, smallest_area=0.4), background=0)
+    assert decoded.labels[0].tolist() == [0] * 3 + [2] * 10
 
 
 def test_of_equal_classes_that_are_left_the_lowest_wins_in_any_order_of_queries():
     values = planted(1, 2, 2, 2, 3, 3, 3)
     values[2:, 0, 0] = 5  # the pixel of class 1, which is too small, likes 2 and 3 alike
     order = torch.tensor([3, 2, 0, 1])
-    found = decode(Given(values[order], order), Decode(scale=1, smallest_area=0.2), background=0)
-    assert found.labels[0].tolist() == [2, 2, 2, 2, 3, 3, 3]
+    decoded = decode(Given(values[order], order), Decode(scale=1, smallest_area=0.2), background=0)
+    assert decoded.labels[0].tolist() == [2, 2, 2, 2, 3, 3, 3]
 
 
 def test_background_is_never_too_small_and_where_nothing_is_left_all_becomes_background():
     values = planted(0, 1, 1, 1, 1, 2, 2, 2, 2)
-    found = decode(Given(values, torch.arange(4)), Decode(scale=1, smallest_area=0.5), background=0)
-    assert found.labels[0].tolist() == [0] * 9
+    decoded = decode(Given(values, torch.arange(4)), Decode(scale=1, smallest_area=0.5), background=0)
+    assert decoded.labels[0].tolist() == [0] * 9
 
 
 def test_without_a_background_every_class_is_foreground_and_the_last_ones_stay():
     values = planted(0, 0, 0, 1)
-    found = decode(Given(values, torch.arange(4)), Decode(scale=1, smallest_area=0.3))
-    assert found.labels[0].tolist() == [0, 0, 0, 0]
-    found = decode(Given(planted(0, 0, 1, 1), torch.arange(4)), Decode(scale=1, smallest_area=0.5))
-    assert found.labels[0].tolist() == [0, 0, 1, 1]
+    decoded = decode(Given(values, torch.arange(4)), Decode(scale=1, smallest_area=0.3))
+    assert decoded.labels[0].tolist() == [0, 0, 0, 0]
+    decoded = decode(Given(planted(0, 0, 1, 1), torch.arange(4)), Decode(scale=1, smallest_area=0.5))
+    assert decoded.labels[0].tolist() == [0, 0, 1, 1]
 
 
 def test_background_may_be_any_class():
     values = planted(3, 1, 1, 1, 2, 2)
-    found = decode(Given(values, torch.arange(4)), Decode(scale=1, smallest_area=0.4), background=3)
-    assert found.labels[0].tolist() == [3, 1, 1, 1, 3, 3]
+    decoded = decode(Given(values, torch.arange(4)), Decode(scale=1, smallest_area=0.4), background=3)
+    assert decoded.labels[0].tolist() == [3, 1, 1, 1, 3, 3]
 
 
 def test_a_threshold_without_a_background_is_refused():
@@ -177,20 +177,20 @@ def test_a_threshold_without_a_background_is_refused():
 
 def test_unscored_pixels_have_no_label_no_confidence_and_no_area():
     values = planted(1, 1, 1, 2).mT  # a column of pixels
-    found = decode(
+    decoded = decode(
         Given(values, torch.arange(4), unscored_rows=2),
         Decode(scale=1, smallest_area=0.4, threshold=0.9),
         background=0,
     )
     # Left are one pixel of class 1 and one of class 2, half each.
-    assert found.labels[:, 0].tolist() == [UNSCORED, UNSCORED, 1, 2]
-    assert found.confidence[:2].tolist() == [[0], [0]]
+    assert decoded.labels[:, 0].tolist() == [UNSCORED, UNSCORED, 1, 2]
+    assert decoded.confidence[:2].tolist() == [[0], [0]]
 
 
 def test_large_scales_stay_finite():
     values = torch.stack([torch.full((2, 3), 1.0), torch.full((2, 3), -1.0)])
-    found = decode(Given(values, torch.arange(2), queries=1), Decode(scale=1e4))
-    assert torch.equal(found.confidence, torch.ones(2, 3))
+    decoded = decode(Given(values, torch.arange(2), queries=1), Decode(scale=1e4))
+    assert torch.equal(decoded.confidence, torch.ones(2, 3))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory where Linux tells it")

@@ -48,27 +48,27 @@ def text() -> TextFeatures:
 
 
 def slow_majority(labels: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    found = labels.copy()
+    voted = labels.copy()
     for number in set(regions.flatten().tolist()) - {-1}:
         counts = Counter(labels[regions == number].tolist())
         most = max(counts.values())
-        found[regions == number] = min(label for label, count in counts.items() if count == most)
-    return found
+        voted[regions == number] = min(label for label, count in counts.items() if count == most)
+    return voted
 
 
 def test_a_majority_is_counted_by_region_and_image_and_of_equal_labels_the_lowest_wins():
     labels = torch.tensor([[[2, 2, 1], [1, 0, 3]], [[0, 1, 1], [3, 3, 3]]])
     regions = torch.tensor([[[0, 0, 0], [0, 1, -1]], [[1, 1, 1], [-1, 0, 0]]])
-    found = majority_vote(labels, regions, 4)
-    assert found.tolist() == [[[1, 1, 1], [1, 0, 3]], [[1, 1, 1], [3, 3, 3]]]
+    voted = majority_vote(labels, regions, 4)
+    assert voted.tolist() == [[[1, 1, 1], [1, 0, 3]], [[1, 1, 1], [3, 3, 3]]]
 
 
 def test_a_majority_is_that_of_a_slow_count():
     generator = torch.Generator().manual_seed(2)
     labels = torch.randint(0, 4, (3, 9, 11), generator=generator)
     regions = torch.randint(-1, 6, (3, 9, 11), generator=generator)
-    for own, region, found in zip(labels, regions, majority_vote(labels, regions, 4), strict=True):
-        assert np.array_equal(found.numpy(), slow_majority(own.numpy(), region.numpy()))
+    for image_labels, region, voted in zip(labels, regions, majority_vote(labels, regions, 4), strict=True):
+        assert np.array_equal(voted.numpy(), slow_majority(image_labels.numpy(), region.numpy()))
 
 
 def test_where_there_is_no_region_labels_and_scores_stay():
@@ -87,8 +87,8 @@ def test_a_region_number_without_pixels_changes_nothing():
 
 def test_a_mean_vote_gives_each_region_the_mean_of_each_query():
     maps = torch.tensor([[[[1.0, 3, 5, 7]], [[0.0, 0, 2, 2]]]])
-    found = mean_vote(maps, torch.tensor([[[0, 0, -1, 1]]]))
-    assert found.tolist() == [[[[2, 2, 5, 7]], [[0, 0, 2, 2]]]]
+    voted = mean_vote(maps, torch.tensor([[[0, 0, -1, 1]]]))
+    assert voted.tolist() == [[[[2, 2, 5, 7]], [[0, 0, 2, 2]]]]
     assert maps[0, 0, 0, 0] == 1
 
 
@@ -114,9 +114,9 @@ def test_majority_scores_are_one_for_the_label_of_the_vote(encoding, text):
     assert scores.maps.shape == (2, 1, 64, 96)
     assert set(scores.maps.unique().tolist()) <= {0, 1, 2}
     labels = scores.maps[:, 0]
-    own = pixel_labels(Cosine()(encoding, text, (64, 96)).maps, text.owners, (64, 96))
-    assert torch.equal(labels[:, :, :48], own[:, :, :48])
-    for image, voted in zip(own[:, :, 48:], labels[:, :, 48:], strict=True):
+    unvoted = pixel_labels(Cosine()(encoding, text, (64, 96)).maps, text.owners, (64, 96))
+    assert torch.equal(labels[:, :, :48], unvoted[:, :, :48])
+    for image, voted in zip(unvoted[:, :, 48:], labels[:, :, 48:], strict=True):
         assert (voted == image.flatten().bincount().argmax()).all()
 
 
@@ -130,18 +130,18 @@ def test_mean_scores_are_those_of_the_queries_averaged_in_the_mask(encoding, tex
 
 
 def test_without_a_vote_the_scores_are_plain_cosines_and_no_masks_are_made(encoding, text):
-    found = MaskVote(vote="none")(encoding, text, (64, 96))  # the encoding has no affinity
-    assert torch.equal(found.maps, Cosine()(encoding, text, (64, 96)).maps)
+    scores = MaskVote(vote="none")(encoding, text, (64, 96))  # the encoding has no affinity
+    assert torch.equal(scores.maps, Cosine()(encoding, text, (64, 96)).maps)
 
 
 def test_the_class_prior_multiplies_by_the_class_tokens_logits(encoding, text):
-    found = MaskVote(vote="none", class_prior=True)(encoding, text, (64, 96)).maps
+    scores = MaskVote(vote="none", class_prior=True)(encoding, text, (64, 96)).maps
     for b in range(2):
         for query in range(5):
             logit = 100 * float(F.cosine_similarity(encoding.class_token[b], text.features[query], dim=0))
             for n in range(24):
-                own = float(F.cosine_similarity(encoding.patches[b, n], text.features[query], dim=0))
-                assert float(found[b, query, n // 6, n % 6]) == pytest.approx(logit * own, abs=1e-4)
+                cosine = float(F.cosine_similarity(encoding.patches[b, n], text.features[query], dim=0))
+                assert float(scores[b, query, n // 6, n % 6]) == pytest.approx(logit * cosine, abs=1e-4)
 
 
 def test_a_class_prior_without_class_token_is_refused_with_the_way_out(encoding, text):
@@ -167,8 +167,8 @@ def test_where_every_patch_is_noise_the_patches_own_labels_stay(tiny, images):
     text = text_of(torch.randn(4, 40, generator=torch.Generator().manual_seed(4)))
     encoded = encode_many(tiny, images, [method])[0]
     assert (method.scorer.masks.clusters(encoded).labels == -1).all()
-    found = method.scorer(encoded, text, (64, 96)).maps[:, 0]
-    assert torch.equal(found, pixel_labels(Cosine()(encoded, text, (64, 96)).maps, text.owners, (64, 96)))
+    scores = method.scorer(encoded, text, (64, 96)).maps[:, 0]
+    assert torch.equal(scores, pixel_labels(Cosine()(encoded, text, (64, 96)).maps, text.owners, (64, 96)))
 
 
 def test_masks_of_a_second_backbone_take_the_place_of_clusters_by_spec(tiny, images):

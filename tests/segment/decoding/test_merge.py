@@ -23,8 +23,8 @@ def random_windows(places: WindowGrid, queries: int, cells: tuple[int, int]) -> 
 
 def merged(places: WindowGrid, maps: list[Tensor], size: tuple[int, int], padding: Padding) -> Merged:
     gathering = ScoreAccumulator(places, size)
-    for number, one in reversed(list(enumerate(maps))):  # in any order
-        gathering.add(number, one, padding)
+    for number, values in reversed(list(enumerate(maps))):  # in any order
+        gathering.add(number, values, padding)
     return gathering.merged(torch.arange(len(maps[0])))
 
 
@@ -69,19 +69,19 @@ def test_tiles_equal_whole_maps_made_by_the_library(
         size = (size[0] // 3, size[1] // 3)  # a tile for each pixel takes time
     places = windows.places(shown, NATIVE)
     maps = random_windows(places, 3, cells)
-    found = replace(merged(places, maps, size, padding), tile_bytes=tile_bytes).whole()
-    assert (found - slow(places, maps, size, padding)).abs().max() < 1e-6
+    scores = replace(merged(places, maps, size, padding), tile_bytes=tile_bytes).whole()
+    assert (scores - slow(places, maps, size, padding)).abs().max() < 1e-6
 
 
 def test_blocks_cover_every_pixel_once_and_stay_small():
     places = Slide().places((48, 72), NATIVE)
     whole = replace(merged(places, random_windows(places, 5, (2, 2)), (61, 97), Padding(0, 0, 0, 0)), tile_bytes=2000)
-    seen = torch.zeros(61, 97)
+    visits = torch.zeros(61, 97)
     for rows, cols, queries, values in whole.blocks():
         assert queries is None
         assert values.numel() * 4 <= 2000
-        seen[rows, cols] += 1
-    assert (seen == 1).all()
+        visits[rows, cols] += 1
+    assert (visits == 1).all()
 
 
 def test_chosen_queries_come_in_their_order():
@@ -94,17 +94,17 @@ def test_chosen_queries_come_in_their_order():
 def test_what_lies_outside_a_center_crop_is_unscored_and_its_rim_takes_the_nearest_score():
     places = Center(size=4).places((4, 8), NATIVE)  # columns 2…5 of 8
     maps = [torch.tensor([[[1.0, 1.0, 2.0, 2.0]] * 4])]
-    found = merged(places, maps, (8, 16), Padding(0, 0, 0, 0))  # twice as large: columns 4…11
-    assert found.scored.all(dim=0).tolist() == [False] * 4 + [True] * 8 + [False] * 4
-    row = found.whole()[0, 0, 4:12]
+    scores = merged(places, maps, (8, 16), Padding(0, 0, 0, 0))  # twice as large: columns 4…11
+    assert scores.scored.all(dim=0).tolist() == [False] * 4 + [True] * 8 + [False] * 4
+    row = scores.whole()[0, 0, 4:12]
     assert row.tolist() == pytest.approx([1, 1, 1, 1.25, 1.75, 2, 2, 2])
 
 
 def test_a_pixel_of_which_half_was_seen_is_scored_by_that_half():
     places = Center(size=2).places((4, 4), NATIVE)  # the middle 2 x 2 of 4 x 4, brought to 2 x 2
-    found = merged(places, [torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])], (2, 2), Padding(0, 0, 0, 0))
-    assert found.scored.all()
-    assert found.whole()[0].tolist() == [[1, 2], [3, 4]]
+    scores = merged(places, [torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])], (2, 2), Padding(0, 0, 0, 0))
+    assert scores.scored.all()
+    assert scores.whole()[0].tolist() == [[1, 2], [3, 4]]
 
 
 def test_everything_is_scored_where_windows_cover_the_image():
@@ -125,13 +125,13 @@ def test_label_maps_are_merged_as_their_ones_and_zeros_are():
     padding = Padding(0, 0, 0, 0)
     generator = torch.Generator().manual_seed(0)
     labels = [torch.randint(0, 5, (1, 32, 32), generator=generator) for _ in range(places.count)]
-    ones = [torch.nn.functional.one_hot(one[0], 5).permute(2, 0, 1).float() for one in labels]
-    found, expected = ScoreAccumulator(places, (70, 90)), ScoreAccumulator(places, (70, 90))
-    for number, (label, one) in enumerate(zip(labels, ones, strict=True)):
-        found.add(number, label, padding, by_class=True)
-        expected.add(number, one, padding, by_class=True)
+    ones = [torch.nn.functional.one_hot(flags[0], 5).permute(2, 0, 1).float() for flags in labels]
+    scores, expected = ScoreAccumulator(places, (70, 90)), ScoreAccumulator(places, (70, 90))
+    for number, (label, flags) in enumerate(zip(labels, ones, strict=True)):
+        scores.add(number, label, padding, by_class=True)
+        expected.add(number, flags, padding, by_class=True)
     chosen = torch.tensor([3, 0])
     for queries in (None, chosen):
         torch.testing.assert_close(
-            found.merged(torch.arange(5)).whole(queries), expected.merged(torch.arange(5)).whole(queries)
+            scores.merged(torch.arange(5)).whole(queries), expected.merged(torch.arange(5)).whole(queries)
         )

@@ -42,10 +42,10 @@ def test_a_side_shorter_than_the_crop_is_one_shorter_window():
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 31, 40, 47, 48, 49, 100])
 def test_windows_lie_inside_are_as_long_as_can_be_and_leave_no_pixel_out(length):
-    found = spans(length, 16, 7)
-    covered = {pixel for start, stop in found for pixel in range(start, stop)}
+    starts = spans(length, 16, 7)
+    covered = {pixel for start, stop in starts for pixel in range(start, stop)}
     assert covered == set(range(length))
-    assert {stop - start for start, stop in found} == {min(16, length)}
+    assert {stop - start for start, stop in starts} == {min(16, length)}
 
 
 def test_without_settings_the_crop_is_the_models_size_and_the_stride_its_half():

@@ -59,9 +59,9 @@ def test_concatenated_correlation_is_equations_12_to_14():
                     first = np.concatenate([x[b, h, i].double().numpy() for h in range(3)])
                     second = np.concatenate([x[b, h, j].double().numpy() for h in range(3)])
                     expected[b, i, j] += cosine(first, second) / 3
-    found = correlation_map(streams, joining="concatenated").numpy()
-    assert np.allclose(found, expected, atol=1e-6)
-    assert not np.allclose(found, correlation_map(streams).numpy(), atol=1e-2)
+    correlation = correlation_map(streams, joining="concatenated").numpy()
+    assert np.allclose(correlation, expected, atol=1e-6)
+    assert not np.allclose(correlation, correlation_map(streams).numpy(), atol=1e-2)
 
 
 @pytest.mark.parametrize("joining, width, parts", [("heads", 4, 9), ("concatenated", 12, 3)])
@@ -75,17 +75,17 @@ def test_a_zero_vector_correlates_with_nothing_and_others_with_themselves_fully(
     streams = [stream.clone() for stream in random_streams()]
     for stream in streams:
         stream[:, :, 2] = 0
-    found = correlation_map(streams)
-    assert (found[:, 2] == 0).all()
-    assert (found[:, :, 2] == 0).all()
-    assert torch.allclose(found.diagonal(dim1=1, dim2=2)[:, [0, 1, 3, 4]], torch.ones(2, 4), atol=1e-6)
+    correlation = correlation_map(streams)
+    assert (correlation[:, 2] == 0).all()
+    assert (correlation[:, :, 2] == 0).all()
+    assert torch.allclose(correlation.diagonal(dim1=1, dim2=2)[:, [0, 1, 3, 4]], torch.ones(2, 4), atol=1e-6)
 
 
 def test_the_class_tokens_row_is_subtracted_column_by_column():
     # Class token second of two prefix tokens, then two patches.
     correlation = torch.tensor([[[9.0, 9, 9, 9], [9, 9, 0.5, 0.25], [9, 9, 1.0, 0.75], [9, 9, 0.25, 1.0]]])
-    found = above_class_row(correlation, Layout(prefix=2, grid=Grid(1, 2), class_index=1))
-    assert torch.equal(found, torch.tensor([[[0.5, 0.5], [0.0, 0.75]]]))
+    difference = above_class_row(correlation, Layout(prefix=2, grid=Grid(1, 2), class_index=1))
+    assert torch.equal(difference, torch.tensor([[[0.5, 0.5], [0.0, 0.75]]]))
 
 
 def test_equation_7_is_the_mean_of_a_row_less_its_own_entry():
@@ -106,8 +106,8 @@ def test_printed_equation_7_can_never_drop_a_patch_as_a_cosine_with_itself_is_th
         elif kind == "all alike":
             streams = [x[:, :, :1].expand_as(x) for x in streams]
         affinity = correlation_map(streams, joining=joining)
-        own = affinity.diagonal(dim1=1, dim2=2)
-        assert (affinity <= own[:, :, None] + 1e-6).all()
+        diagonal = affinity.diagonal(dim1=1, dim2=2)
+        assert (affinity <= diagonal[:, :, None] + 1e-6).all()
         assert (own_excess(affinity) <= 1e-6).all()
 
 
@@ -134,72 +134,72 @@ def test_an_inner_product_row_with_a_larger_mean_than_its_own_entry_is_dropped()
 
 
 def test_printed_features_are_values_weighted_by_the_correlation_with_residual_and_ffn(tiny, images):
-    found = encode(tiny, images, replace(PRINTED, raw_maps=True))
+    encoding = encode(tiny, images, replace(PRINTED, raw_maps=True))
     tokens, block = tiny.trunk(images, stop=-2), tiny.blocks[-1]
     heads = block.qkv(tokens)
-    weights = found.extras["correlation"]
+    weights = encoding.extras["correlation"]
     mixed = torch.zeros_like(heads.v)
     for i in range(tokens.shape[1]):
         for j in range(tokens.shape[1]):
             mixed[:, :, i] += weights[:, None, i, j, None] * heads.v[:, :, j]
     expected = tokens + block.merge_heads(mixed, heads.normed)
     expected = tiny.project(expected + block.ffn(expected))
-    assert torch.allclose(found.patches, expected[:, 1:], atol=1e-5)
-    assert torch.allclose(found.class_token, expected[:, 0], atol=1e-5)
+    assert torch.allclose(encoding.patches, expected[:, 1:], atol=1e-5)
+    assert torch.allclose(encoding.class_token, expected[:, 0], atol=1e-5)
     assert torch.equal(weights, correlation_map(heads[:3]))
-    assert torch.equal(found.extras["affinity"], weights[:, 1:, 1:])
+    assert torch.equal(encoding.extras["affinity"], weights[:, 1:, 1:])
 
 
 def test_released_features_add_three_softmaxes_in_every_head(tiny, images):
-    found = encode(tiny, images, Correlation())
+    encoding = encode(tiny, images, Correlation())
     tokens, block = tiny.trunk(images, stop=-2), tiny.blocks[-1]
     heads = block.qkv(tokens)
     weights = sum(attention_weights(x, x) for x in heads[:3])
     expected = tokens + block.mix(weights, heads)
     expected = tiny.project(expected + block.ffn(expected))
     assert torch.allclose(weights.sum(dim=-1), torch.tensor(3.0))
-    assert torch.allclose(found.patches, expected[:, 1:], atol=1e-5)
+    assert torch.allclose(encoding.patches, expected[:, 1:], atol=1e-5)
 
 
 def test_residual_and_ffn_can_be_left_out(tiny, images):
-    found = encode(tiny, images, Correlation(residual=False, ffn=False))
+    encoding = encode(tiny, images, Correlation(residual=False, ffn=False))
     block = tiny.blocks[-1]
     heads = block.qkv(tiny.trunk(images, stop=-2))
     expected = tiny.project(block.mix(sum(attention_weights(x, x) for x in heads[:3]), heads))
-    assert torch.allclose(found.patches, expected[:, 1:], atol=1e-5)
+    assert torch.allclose(encoding.patches, expected[:, 1:], atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [9, -2, 1])
 def test_the_affinity_is_that_of_the_layer_asked_for(tiny, images, layer, layout):
-    found = encode(tiny, images, Correlation(affinity_layer=layer, raw_maps=True)).extras
+    encoding = encode(tiny, images, Correlation(affinity_layer=layer, raw_maps=True)).extras
     recorder = Recorder("query", "key", "value", layers=[layer])
     tiny.trunk(images, tap=recorder)
     expected = correlation_map([recorder[name] for name in ("query", "key", "value")])
-    assert torch.allclose(found["correlation"], expected, atol=1e-6)
-    assert torch.allclose(found["affinity"], above_class_row(expected, layout), atol=1e-6)
+    assert torch.allclose(encoding["correlation"], expected, atol=1e-6)
+    assert torch.allclose(encoding["affinity"], above_class_row(expected, layout), atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", [10, -3])
 def test_blocks_after_the_recovered_one_stay_as_they_are(tiny, images, layer):
-    found = encode(tiny, images, Correlation(recover_at=layer))
+    encoding = encode(tiny, images, Correlation(recover_at=layer))
     tokens, block = tiny.trunk(images, stop=9), tiny.blocks[9]
     heads = block.qkv(tokens)
     tokens = tokens + block.mix(sum(attention_weights(x, x) for x in heads[:3]), heads)
     tokens = tokens + block.ffn(tokens)
     expected = tiny.project(tiny.run(tokens, start=11))
-    assert torch.allclose(found.patches, expected[:, 1:], atol=1e-5)
+    assert torch.allclose(encoding.patches, expected[:, 1:], atol=1e-5)
 
 
 def test_purified_patches_enter_the_block_and_its_own_correlations(tiny, images, layout):
     encoder = replace(PRINTED, detector=RandomScores(count=3), purifier=Zero(), raw_maps=True)
-    found = encode(tiny, images, encoder)
-    outliers = found.extras["outliers"]
+    encoding = encode(tiny, images, encoder)
+    outliers = encoding.extras["outliers"]
     assert outliers.sum(dim=1).tolist() == [3, 3]
     tokens = tiny.trunk(images, stop=-2).clone()
     tokens[:, 1:][outliers] = 0
     heads = tiny.blocks[-1].qkv(tokens)
-    assert torch.allclose(found.extras["correlation"], correlation_map(heads[:3]), atol=1e-6)
-    assert not torch.allclose(found.patches, encode(tiny, images, PRINTED).patches, atol=1e-3)
+    assert torch.allclose(encoding.extras["correlation"], correlation_map(heads[:3]), atol=1e-6)
+    assert not torch.allclose(encoding.patches, encode(tiny, images, PRINTED).patches, atol=1e-3)
 
 
 def test_the_affinity_of_an_earlier_layer_does_not_know_of_the_purifying(tiny, images):
@@ -217,10 +217,10 @@ def test_a_detector_is_fitted_at_the_layer_before_the_recovered_block():
 def test_the_image_comes_back_as_it_was_with_the_mean_color_in_its_padding(tiny):
     image = torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(5))
     mean, std = (torch.tensor(value)[:, None, None] for value in (tiny.mean, tiny.std))
-    found = encode(tiny, (image - mean) / std, Correlation()).extras["image"]
-    assert found.shape == (1, 3, 64, 96)
-    assert torch.allclose(found[..., 2:62, 3:93], image, atol=1e-6)
-    assert torch.allclose(found[0, :, 0, 0], mean[:, 0, 0], atol=1e-6)
+    encoding = encode(tiny, (image - mean) / std, Correlation()).extras["image"]
+    assert encoding.shape == (1, 3, 64, 96)
+    assert torch.allclose(encoding[..., 2:62, 3:93], image, atol=1e-6)
+    assert torch.allclose(encoding[0, :, 0, 0], mean[:, 0, 0], atol=1e-6)
 
 
 def test_what_comes_out_is_the_same_alone_and_in_a_batch(tiny, images):
@@ -234,10 +234,10 @@ def test_what_comes_out_is_the_same_alone_and_in_a_batch(tiny, images):
 
 def test_half_precision_gives_an_affinity_in_single_precision(images):
     backbone = load_backbone("tiny", precision="bf16")
-    found = encode(backbone, images, PRINTED)
-    assert found.extras["affinity"].dtype == torch.float32
-    assert found.extras["image"].dtype == torch.float32
-    assert torch.isfinite(found.patches).all()
+    encoding = encode(backbone, images, PRINTED)
+    assert encoding.extras["affinity"].dtype == torch.float32
+    assert encoding.extras["image"].dtype == torch.float32
+    assert torch.isfinite(encoding.patches).all()
 
 
 def test_a_model_without_class_token_is_refused_with_the_way_out_which_works(images):
@@ -246,17 +246,17 @@ def test_a_model_without_class_token_is_refused_with_the_way_out_which_works(ima
     assert "set `denoise=none`" in str(Correlation().unsupported_reason(backbone, layout))
     without = Correlation(denoise="none")
     assert without.unsupported_reason(backbone, layout) is None
-    found = encode(backbone, images, without)
-    assert found.class_token is None
-    assert found.extras["affinity"].shape == (2, 24, 24)
+    encoding = encode(backbone, images, without)
+    assert encoding.class_token is None
+    assert encoding.extras["affinity"].shape == (2, 24, 24)
 
 
 def test_registers_take_part_in_the_correlations_but_not_in_the_affinity(images):
     backbone = load_backbone("tiny:registers=4")
-    found = encode(backbone, images, Correlation(raw_maps=True)).extras
-    assert found["correlation"].shape == (2, 29, 29)
+    encoding = encode(backbone, images, Correlation(raw_maps=True)).extras
+    assert encoding["correlation"].shape == (2, 29, 29)
     layout = backbone.layout(images)
-    assert torch.equal(found["affinity"], above_class_row(found["correlation"], layout))
+    assert torch.equal(encoding["affinity"], above_class_row(encoding["correlation"], layout))
 
 
 def test_layers_that_are_not_there_are_refused(tiny, images, layout):
@@ -279,5 +279,5 @@ def test_weights_and_images_stay_as_they_were(tiny, images):
 
 def test_the_denormalized_image_uses_the_backbones_own_statistics(images):
     backbone = load_backbone("tiny:registers=4")
-    found = encode(backbone, images, Correlation(denoise="none")).extras["image"]
-    assert torch.allclose(found, denormalize(images, backbone.mean, backbone.std).clamp(0, 1))
+    encoding = encode(backbone, images, Correlation(denoise="none")).extras["image"]
+    assert torch.allclose(encoding, denormalize(images, backbone.mean, backbone.std).clamp(0, 1))

@@ -60,14 +60,14 @@ def slow(
             read = purify(tokens)
             if layer == backbone.depth - blocks + 1:
                 second = read
-            seen = block.qkv(read)
+            projected = block.qkv(read)
             weights = torch.stack(
                 [
-                    torch.stack([matrix(seen, image, head) for head in range(block.heads)])
+                    torch.stack([matrix(projected, image, head) for head in range(block.heads)])
                     for image in range(len(tokens))
                 ]
             )
-            second = second + block.mix(weights, seen)
+            second = second + block.mix(weights, projected)
         elif not early_attention:
             alone = tokens + block.merge_heads(heads.v, heads.normed)
             tokens = alone + block.ffn(alone)
@@ -78,7 +78,7 @@ def slow(
     return second
 
 
-def one(backbone: Backbone, images: Tensor, spec: str) -> Encoding:
+def encoding_of(backbone: Backbone, images: Tensor, spec: str) -> Encoding:
     return encode_many(backbone, images, [spec])[0]
 
 
@@ -86,16 +86,16 @@ def one(backbone: Backbone, images: Tensor, spec: str) -> Encoding:
 def test_clip_surgery_adds_what_values_say_of_values(images, model):
     backbone = load_backbone(model)
     expected = slow(backbone, backbone.embed(images, positions="bilinear"), surgery_matrix)
-    found = one(backbone, images, "clip-surgery")
-    torch.testing.assert_close(found.patches, backbone.project(expected)[:, backbone.prefix :], **CLOSE)
+    encoding = encoding_of(backbone, images, "clip-surgery")
+    torch.testing.assert_close(encoding.patches, backbone.project(expected)[:, backbone.prefix :], **CLOSE)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_printed_gem_adds_three_refined_self_attentions(images, model):
     backbone = load_backbone(model)
     expected = slow(backbone, backbone.embed(images, positions="bicubic-antialiased"), gem_matrix)
-    found = one(backbone, images, "gem-paper")
-    torch.testing.assert_close(found.patches, backbone.project(expected)[:, backbone.prefix :], **CLOSE)
+    encoding = encoding_of(backbone, images, "gem-paper")
+    torch.testing.assert_close(encoding.patches, backbone.project(expected)[:, backbone.prefix :], **CLOSE)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -103,9 +103,9 @@ def test_released_gem_has_no_attention_before_the_second_stream(images, model):
     backbone = load_backbone(model)
     tokens = backbone.embed(images, positions="bicubic-antialiased")
     expected = slow(backbone, tokens, gem_matrix, early_attention=False)
-    found = one(backbone, images, "gem")
-    torch.testing.assert_close(found.patches, backbone.project(expected)[:, backbone.prefix :], **CLOSE)
-    assert not torch.allclose(found.patches, one(backbone, images, "gem-paper").patches, atol=0.1)
+    encoding = encoding_of(backbone, images, "gem")
+    torch.testing.assert_close(encoding.patches, backbone.project(expected)[:, backbone.prefix :], **CLOSE)
+    assert not torch.allclose(encoding.patches, encoding_of(backbone, images, "gem-paper").patches, atol=0.1)
 
 
 def test_gems_release_feeds_tokens_as_a_batch_to_todays_open_clip(tiny, images):
@@ -138,16 +138,16 @@ def slow_from(backbone: Backbone, tokens: Tensor) -> Tensor:
 def test_the_number_of_doubled_blocks_is_a_setting(tiny, images, layout, blocks):
     tokens = tiny.embed(images, positions="bilinear")
     expected = slow(tiny, tokens, surgery_matrix, blocks=blocks)
-    found = one(tiny, images, f"clip-surgery:blocks={blocks}")
-    torch.testing.assert_close(found.patches, layout.patches(tiny.project(expected)), **CLOSE)
+    encoding = encoding_of(tiny, images, f"clip-surgery:blocks={blocks}")
+    torch.testing.assert_close(encoding.patches, layout.patches(tiny.project(expected)), **CLOSE)
 
 
 @pytest.mark.parametrize("iterations", [0, 2])
 def test_the_number_of_refinements_is_a_setting(tiny, images, layout, iterations):
     tokens = tiny.embed(images, positions="bicubic-antialiased")
     expected = slow(tiny, tokens, lambda *place: gem_matrix(*place, iterations=iterations))
-    found = one(tiny, images, f"gem-paper:iterations={iterations}")
-    torch.testing.assert_close(found.patches, layout.patches(tiny.project(expected)), **CLOSE)
+    encoding = encoding_of(tiny, images, f"gem-paper:iterations={iterations}")
+    torch.testing.assert_close(encoding.patches, layout.patches(tiny.project(expected)), **CLOSE)
 
 
 def test_the_temperature_can_be_a_number(tiny, images, layout):
@@ -156,16 +156,16 @@ def test_the_temperature_can_be_a_number(tiny, images, layout):
         return (7.0 * unit @ unit.T).softmax(dim=-1)
 
     expected = slow(tiny, tiny.embed(images, positions="bilinear"), matrix, blocks=2)
-    found = one(tiny, images, "clip-surgery:kernel=kk,unit=true,inverse_temperature=7,blocks=2")
-    torch.testing.assert_close(found.patches, layout.patches(tiny.project(expected)), **CLOSE)
+    encoding = encoding_of(tiny, images, "clip-surgery:kernel=kk,unit=true,inverse_temperature=7,blocks=2")
+    torch.testing.assert_close(encoding.patches, layout.patches(tiny.project(expected)), **CLOSE)
 
 
 def test_other_settings_than_the_published_ones_run(tiny, images):
-    plain = one(tiny, images, "clip-surgery").patches
+    plain = encoding_of(tiny, images, "clip-surgery").patches
     for settings in ("kernel=qk", "kernel=qq+kk,combine=joint", "kernel=identity", "iterations=1", "early=identity"):
-        found = one(tiny, images, f"clip-surgery:{settings}").patches
-        assert found.isfinite().all()
-        assert not torch.allclose(found, plain, atol=1e-3)
+        encoding = encoding_of(tiny, images, f"clip-surgery:{settings}").patches
+        assert encoding.isfinite().all()
+        assert not torch.allclose(encoding, plain, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["clip-surgery", "gem-paper"])
@@ -173,11 +173,11 @@ def test_the_class_token_is_the_stock_one(tiny, images, name):
     positions = METHODS[name].positions
     stock = tiny.project(tiny.trunk(images, positions=positions))[:, 0]
     for purification in ("", ":detector=norm-topk,purifier=zero"):
-        torch.testing.assert_close(one(tiny, images, name + purification).class_token, stock, **CLOSE)
+        torch.testing.assert_close(encoding_of(tiny, images, name + purification).class_token, stock, **CLOSE)
 
 
 def test_without_a_class_token_there_is_none(images):
-    assert one(load_backbone("tiny:class_token=false"), images, "gem").class_token is None
+    assert encoding_of(load_backbone("tiny:class_token=false"), images, "gem").class_token is None
 
 
 @pytest.mark.parametrize("early", ["stock", "identity"])
@@ -193,17 +193,19 @@ def test_the_second_stream_reads_purified_tokens_and_the_stock_stream_goes_on_un
 
     tokens = tiny.embed(images, positions="bilinear")
     expected = slow(tiny, tokens, surgery_matrix, purify=purify, early_attention=early == "stock")
-    found = one(tiny, images, f"clip-surgery:early={early},detector=norm-topk(count=2),purifier=zero")
-    torch.testing.assert_close(found.patches, layout.patches(tiny.project(expected)), **CLOSE)
-    assert torch.equal(found.extras["outliers"], torch.stack(masks).any(dim=0))
+    encoding = encoding_of(tiny, images, f"clip-surgery:early={early},detector=norm-topk(count=2),purifier=zero")
+    torch.testing.assert_close(encoding.patches, layout.patches(tiny.project(expected)), **CLOSE)
+    assert torch.equal(encoding.extras["outliers"], torch.stack(masks).any(dim=0))
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) > 1  # found anew at every block
 
 
 @pytest.mark.parametrize("early", ["stock", "identity"])
 def test_a_detector_that_looks_at_attention_finds_it_at_every_doubled_block(tiny, images, early):
-    found = one(tiny, images, f"gem-paper:early={early},detector=som,purifier=zero")
-    assert found.extras["outliers"].any()
-    assert not torch.allclose(found.patches, one(tiny, images, f"gem-paper:early={early}").patches, atol=1e-3)
+    encoding = encoding_of(tiny, images, f"gem-paper:early={early},detector=som,purifier=zero")
+    assert encoding.extras["outliers"].any()
+    assert not torch.allclose(
+        encoding.patches, encoding_of(tiny, images, f"gem-paper:early={early}").patches, atol=1e-3
+    )
 
 
 def test_a_detector_that_learns_is_fitted_to_every_block_whose_input_it_purifies(tiny, images):
@@ -211,8 +213,8 @@ def test_a_detector_that_learns_is_fitted_to_every_block_whose_input_it_purifies
     fitted = method.fitted(tiny, images)
     assert fitted.encoder.detector.layers == (10, 11)
     assert fitted.encoder.detector.detectors[0] == SingularDefect(samples=1).fitted(tiny, images, 10)
-    (found,) = encode_many(tiny, images, [fitted])
-    assert found.patches.isfinite().all()
+    (encoding,) = encode_many(tiny, images, [fitted])
+    assert encoding.patches.isfinite().all()
     # Where nothing is purified, nothing is learned.
     idle = METHODS.build("clip-surgery:detector=singular-defect")
     assert idle.fitted(tiny, images) is idle
@@ -237,16 +239,16 @@ def test_the_stock_pass_ends_before_the_last_block(tiny, images):
 def test_a_model_with_fewer_blocks_is_refused_with_the_setting_to_change(images):
     shallow = load_backbone("tiny:depth=4")
     with pytest.raises(ValueError, match=r"`gem` can't run on .*last 6 blocks of 4. Set blocks=4 or less"):
-        one(shallow, images, "gem")
-    assert one(shallow, images, "gem:blocks=4").patches.isfinite().all()
+        encoding_of(shallow, images, "gem")
+    assert encoding_of(shallow, images, "gem:blocks=4").patches.isfinite().all()
 
 
 def test_what_the_embedding_lacks_can_not_be_looked_for_there(tiny, images):
     with pytest.raises(
         ValueError, match=r"detector reads `query`, which the embedding lacks; take one that reads tokens"
     ):
-        one(tiny, images, "clip-surgery:blocks=12,detector=som,purifier=zero")
-    purified = one(tiny, images, "clip-surgery:blocks=12,detector=norm-topk(count=2),purifier=zero")
+        encoding_of(tiny, images, "clip-surgery:blocks=12,detector=som,purifier=zero")
+    purified = encoding_of(tiny, images, "clip-surgery:blocks=12,detector=norm-topk(count=2),purifier=zero")
     assert purified.extras["outliers"].sum(dim=1).min() >= 2
 
 
@@ -268,5 +270,5 @@ def test_bad_settings_are_refused(settings, message):
 
 def test_the_defaults_are_clip_surgerys_and_norm_topk_marks_a_quota(tiny, images):
     assert METHODS["clip-surgery"].encoder == DualPath()
-    found = one(tiny, images, "clip-surgery:blocks=1,detector=norm-topk,purifier=zero")
-    assert found.extras["outliers"].sum(dim=1).tolist() == [NormTopK().count] * 2
+    encoding = encoding_of(tiny, images, "clip-surgery:blocks=1,detector=norm-topk,purifier=zero")
+    assert encoding.extras["outliers"].sum(dim=1).tolist() == [NormTopK().count] * 2

@@ -25,12 +25,12 @@ def patches():
 
 
 def test_similarity_is_the_cosine_of_every_two_patches(patches):
-    found = similarity(patches)
+    cosines = similarity(patches)
     for b in range(2):
         for i in range(5):
             for j in range(5):
                 x, y = patches[b, i].double(), patches[b, j].double()
-                assert found[b, i, j].item() == pytest.approx((x @ y / (x.norm() * y.norm())).item(), abs=1e-6)
+                assert cosines[b, i, j].item() == pytest.approx((x @ y / (x.norm() * y.norm())).item(), abs=1e-6)
 
 
 def test_similarity_of_half_precision_is_computed_in_fp32(patches):
@@ -46,20 +46,20 @@ def test_entries_below_the_threshold_become_zero_and_the_threshold_itself_stays(
 
 def test_aggregation_is_the_weighted_mean_of_all_patches(patches):
     weights = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(4))
-    found = aggregate(weights, patches)
+    mixed = aggregate(weights, patches)
     for b in range(2):
         for p in range(5):
             total = sum(weights[b, p, r].item() for r in range(5))
             expected = sum(weights[b, p, q].double() / total * patches[b, q].double() for q in range(5))
-            torch.testing.assert_close(found[b, p].double(), expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(mixed[b, p].double(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_aggregation_with_an_empty_row_gives_a_zero_patch(patches):
     weights = torch.eye(5).expand(2, 5, 5).clone()
     weights[0, 3] = 0
-    found = aggregate(weights, patches)
-    assert torch.equal(found[0, 3], torch.zeros(7))
-    torch.testing.assert_close(found[1], patches[1], atol=1e-5, rtol=1e-5)
+    mixed = aggregate(weights, patches)
+    assert torch.equal(mixed[0, 3], torch.zeros(7))
+    torch.testing.assert_close(mixed[1], patches[1], atol=1e-5, rtol=1e-5)
 
 
 def test_aggregation_keeps_the_dtype_of_the_patches(patches):
@@ -69,41 +69,43 @@ def test_aggregation_keeps_the_dtype_of_the_patches(patches):
 @pytest.mark.parametrize(("shift", "scale"), [(1.0, 3.0), (1.2, 3.0), (0.0, 1.0), (0.0, 0.0)])
 def test_the_gate_is_a_softmax_over_what_stands_above_the_shifted_mean(patches, shift, scale):
     affinity = similarity(patches)
-    found = masked_softmax(affinity, shift=shift, scale=scale)
+    gate = masked_softmax(affinity, shift=shift, scale=scale)
     for b in range(2):
         mean = sum(affinity[b, i, j].item() for i in range(5) for j in range(5)) / 25
         for i in range(5):
             logits = [scale * (affinity[b, i, j].item() - shift * mean) for j in range(5)]
             kept = [0.0 if logit < 0 else math.exp(logit) for logit in logits]
-            assert found[b, i].tolist() == pytest.approx([one / sum(kept) for one in kept], abs=1e-6)
+            assert gate[b, i].tolist() == pytest.approx([weight / sum(kept) for weight in kept], abs=1e-6)
 
 
 def test_some_rows_of_the_gate_are_those_of_the_whole(patches):
     patches[1, 2] = 0
-    affinity, some = similarity(patches), torch.tensor([4, 2])
+    affinity, chosen = similarity(patches), torch.tensor([4, 2])
     whole = masked_softmax(affinity, shift=1.2, scale=3.0)
-    rows = masked_softmax_rows(affinity[:, some], some, affinity.mean(dim=(1, 2), keepdim=True), shift=1.2, scale=3.0)
-    assert torch.equal(rows, whole[:, some])
+    rows = masked_softmax_rows(
+        affinity[:, chosen], chosen, affinity.mean(dim=(1, 2), keepdim=True), shift=1.2, scale=3.0
+    )
+    assert torch.equal(rows, whole[:, chosen])
 
 
 def test_a_patch_that_no_other_is_similar_to_attends_to_itself(patches):
     patches[1, 2] = 0
     patches[1, [0, 1, 3, 4]] = patches[1, 0] + 0.1 * patches[1, [0, 1, 3, 4]]  # a mean similarity above 0
-    found = masked_softmax(similarity(patches), shift=1.0, scale=3.0)
-    assert found[1, 2].tolist() == [0, 0, 1, 0, 0]
-    assert torch.isfinite(found).all()
+    gate = masked_softmax(similarity(patches), shift=1.0, scale=3.0)
+    assert gate[1, 2].tolist() == [0, 0, 1, 0, 0]
+    assert torch.isfinite(gate).all()
 
 
 def test_a_image_of_equal_patches_passes_the_gate():
-    found = masked_softmax(similarity(torch.full((1, 50, 13), 0.3)), shift=1.0, scale=3.0)
-    torch.testing.assert_close(found.sum(dim=-1), torch.ones(1, 50))
+    gate = masked_softmax(similarity(torch.full((1, 50, 13), 0.3)), shift=1.0, scale=3.0)
+    torch.testing.assert_close(gate.sum(dim=-1), torch.ones(1, 50))
 
 
 def test_shared_weights_mix_the_values_of_every_head(patches):
     weights, v = similarity(patches), torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(5))
-    found = apply_attention(weights, v)
+    mixed = apply_attention(weights, v)
     for head in range(3):
-        torch.testing.assert_close(found[:, head], weights @ v[:, head])
+        torch.testing.assert_close(mixed[:, head], weights @ v[:, head])
 
 
 def test_balancing_once_divides_rows_and_then_columns():
@@ -114,17 +116,17 @@ def test_balancing_once_divides_rows_and_then_columns():
 
 def test_balancing_long_makes_rows_and_columns_sum_to_one():
     weights = torch.rand(3, 6, 6, generator=torch.Generator().manual_seed(6)) + 0.05
-    found = sinkhorn(weights, 50)
-    torch.testing.assert_close(found.sum(dim=1), torch.ones(3, 6))
-    torch.testing.assert_close(found.sum(dim=2), torch.ones(3, 6))
+    balanced = sinkhorn(weights, 50)
+    torch.testing.assert_close(balanced.sum(dim=1), torch.ones(3, 6))
+    torch.testing.assert_close(balanced.sum(dim=2), torch.ones(3, 6))
 
 
 def test_balancing_leaves_empty_rows_and_columns_empty():
     weights = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(7))
     weights[:, :, 1] = 0
     weights[:, 2] = 0
-    found = sinkhorn(weights, 6)
-    assert torch.isfinite(found).all()
-    assert (found[:, :, 1] == 0).all()
-    assert (found[:, 2] == 0).all()
-    torch.testing.assert_close(found.sum(dim=1), torch.tensor([[1.0, 0.0, 1.0, 1.0]]))
+    balanced = sinkhorn(weights, 6)
+    assert torch.isfinite(balanced).all()
+    assert (balanced[:, :, 1] == 0).all()
+    assert (balanced[:, 2] == 0).all()
+    torch.testing.assert_close(balanced.sum(dim=1), torch.tensor([[1.0, 0.0, 1.0, 1.0]]))

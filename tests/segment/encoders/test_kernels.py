@@ -30,7 +30,7 @@ def slow_weights(heads: QKV, kernel: str, combine: str, bias: Tensor | None = No
     """The matrix entry by entry: (B, H, T, T - skip)."""
     terms = kernel.split("+")
     batch, count, tokens, width = heads.q.shape
-    found = torch.zeros(batch, count, tokens, tokens - skip)
+    values = torch.zeros(batch, count, tokens, tokens - skip)
     for b, h, i in torch.cartesian_prod(torch.arange(batch), torch.arange(count), torch.arange(tokens)).tolist():
         logits = []
         for term in terms:
@@ -53,15 +53,15 @@ def slow_weights(heads: QKV, kernel: str, combine: str, bias: Tensor | None = No
             if row is None:
                 continue
             total = sum(math.exp(entry) for entry in row)
-            found[b, h, i] += torch.tensor([math.exp(entry) / total for entry in row])
-    return found / len(terms) if combine == "mean" else found
+            values[b, h, i] += torch.tensor([math.exp(entry) / total for entry in row])
+    return values / len(terms) if combine == "mean" else values
 
 
 @pytest.mark.parametrize("kernel,combine", [(kernel, "sum") for kernel in PUBLISHED] + COMBINED)
 @pytest.mark.parametrize("skip", [0, 2])
 def test_the_matrix_is_that_of_a_plain_loop(heads, kernel, combine, skip):
-    found = kernel_weights(heads, kernel, combine, skip=skip)
-    torch.testing.assert_close(found, slow_weights(heads, kernel, combine, skip=skip), atol=1e-6, rtol=1e-5)
+    weights = kernel_weights(heads, kernel, combine, skip=skip)
+    torch.testing.assert_close(weights, slow_weights(heads, kernel, combine, skip=skip), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kernel,combine", [(kernel, "sum") for kernel in PUBLISHED] + COMBINED)

@@ -57,12 +57,12 @@ def slow(
 ) -> Tensor:
     block = backbone.blocks[-1]
     heads = block.qkv(tokens)
-    found = alpha * block.mix(matrix(heads), heads)
+    values = alpha * block.mix(matrix(heads), heads)
     if residual:
-        found = tokens + found
+        values = tokens + values
     if ffn:
-        found = found + block.ffn(found)
-    return backbone.project(found)
+        values = values + block.ffn(values)
+    return backbone.project(values)
 
 
 def patches(backbone: Backbone, images: Tensor, spec: str) -> Tensor:
@@ -76,15 +76,15 @@ def test_every_kernel_residual_and_ffn_of_the_papers_tables_is_a_spec(tiny, imag
     # ClearCLIP, Table 1 (residual and FFN), SFP's supplement, Table 1, and SC-CLIP, Table 8 (kernels).
     expected = slow(tiny, entering(tiny, images), MATRICES[kernel], residual=residual, ffn=ffn)
     for base in ("clip", "clearclip"):
-        found = patches(tiny, images, f"{base}:kernel={kernel},residual={residual},ffn={ffn}")
-        torch.testing.assert_close(found, layout.patches(expected), **CLOSE)
+        features = patches(tiny, images, f"{base}:kernel={kernel},residual={residual},ffn={ffn}")
+        torch.testing.assert_close(features, layout.patches(expected), **CLOSE)
 
 
 def test_with_its_defaults_it_is_the_stock_forward(tiny, images, layout):
     stock = tiny.project(tiny.trunk(images, positions="bicubic-offset"))
-    (found,) = encode_many(tiny, images, ["clip"])
-    torch.testing.assert_close(found.patches, layout.patches(stock), **CLOSE)
-    torch.testing.assert_close(found.class_token, stock[:, 0], **CLOSE)
+    (encoding,) = encode_many(tiny, images, ["clip"])
+    torch.testing.assert_close(encoding.patches, layout.patches(stock), **CLOSE)
+    torch.testing.assert_close(encoding.class_token, stock[:, 0], **CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_naclip_adds_a_gaussian_of_the_distance_to_the_logits(images, spec, spre
         return (heads.k @ heads.k.mT / math.sqrt(heads.k.shape[-1]) + bias).softmax(dim=-1)
 
     expected = slow(backbone, entering(backbone, images), matrix, residual=False, ffn=False)
-    found = patches(backbone, images, f"naclip:gaussian={spread}")
-    torch.testing.assert_close(found, backbone.layout(images).patches(expected), **CLOSE)
+    features = patches(backbone, images, f"naclip:gaussian={spread}")
+    torch.testing.assert_close(features, backbone.layout(images).patches(expected), **CLOSE)
 
 
 def test_naclips_nonly_strategy_has_no_content_but_a_gaussian_of_the_logits_size(tiny, images, layout):
@@ -136,8 +136,8 @@ def test_naclips_nonly_strategy_has_no_content_but_a_gaussian_of_the_logits_size
     assert mean_logit_size(heads).flatten().tolist() == pytest.approx(sizes, rel=1e-5)
     weights = (gaussian_logits(tiny, images, 5.0) * torch.tensor(sizes)[:, None, None, None]).softmax(dim=-1)
     expected = slow(tiny, tokens, lambda _: weights.expand_as(eye_of(heads)), residual=False, ffn=False)
-    found = patches(tiny, images, "naclip:kernel=none,gaussian_scale=norms")
-    torch.testing.assert_close(found, layout.patches(expected), **CLOSE)
+    features = patches(tiny, images, "naclip:kernel=none,gaussian_scale=norms")
+    torch.testing.assert_close(features, layout.patches(expected), **CLOSE)
 
 
 def test_one_softmax_on_the_mean_of_two_logits_is_a_spec(tiny, images, layout):
@@ -146,15 +146,15 @@ def test_one_softmax_on_the_mean_of_two_logits_is_a_spec(tiny, images, layout):
         return (logits / 2).softmax(dim=-1)
 
     expected = slow(tiny, entering(tiny, images), matrix, residual=True, ffn=True)
-    found = patches(tiny, images, "sclip:combine=joint")
-    torch.testing.assert_close(found, layout.patches(expected), **CLOSE)
+    features = patches(tiny, images, "sclip:combine=joint")
+    torch.testing.assert_close(features, layout.patches(expected), **CLOSE)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 2.0])
 def test_alpha_scales_attention_against_the_residual(tiny, images, layout, alpha):
     expected = slow(tiny, entering(tiny, images), MATRICES["qq"], residual=True, ffn=False, alpha=alpha)
-    found = patches(tiny, images, f"clearclip:residual=true,alpha={alpha}")
-    torch.testing.assert_close(found, layout.patches(expected), **CLOSE)
+    features = patches(tiny, images, f"clearclip:residual=true,alpha={alpha}")
+    torch.testing.assert_close(features, layout.patches(expected), **CLOSE)
 
 
 @pytest.mark.parametrize("spec", ["tiny", "tiny:registers=4"])
@@ -168,9 +168,9 @@ def test_prefix_tokens_can_be_left_out_of_the_keys(images, spec):
         return logits.softmax(dim=-1)
 
     expected = slow(backbone, entering(backbone, images), matrix, residual=False, ffn=False)
-    found = patches(backbone, images, "naclip:gaussian=0,class_in_keys=false")
-    torch.testing.assert_close(found, expected[:, prefix:], **CLOSE)
-    assert not torch.allclose(found, patches(backbone, images, "naclip:gaussian=0"), atol=1e-3)
+    features = patches(backbone, images, "naclip:gaussian=0,class_in_keys=false")
+    torch.testing.assert_close(features, expected[:, prefix:], **CLOSE)
+    assert not torch.allclose(features, patches(backbone, images, "naclip:gaussian=0"), atol=1e-3)
 
 
 def test_outliers_are_purified_where_they_enter_the_block(tiny, images, layout):
@@ -180,9 +180,9 @@ def test_outliers_are_purified_where_they_enter_the_block(tiny, images, layout):
     mask = NormTopK(count=3)(recorder.recording, layout).mask
     layout.patches(tokens)[mask] = 0
     expected = slow(tiny, tokens, MATRICES["qq"], residual=False, ffn=False)
-    (found,) = encode_many(tiny, images, ["clearclip:detector=norm-topk(count=3),purifier=zero"])
-    torch.testing.assert_close(found.patches, layout.patches(expected), **CLOSE)
-    assert torch.equal(found.extras["outliers"], mask)
+    (encoding,) = encode_many(tiny, images, ["clearclip:detector=norm-topk(count=3),purifier=zero"])
+    torch.testing.assert_close(encoding.patches, layout.patches(expected), **CLOSE)
+    assert torch.equal(encoding.extras["outliers"], mask)
     assert mask.sum(dim=1).tolist() == [3, 3]
     assert METHODS.build("clearclip:purifier=zero").encoder.purifier == Zero()
 
@@ -203,8 +203,8 @@ def test_a_single_block_has_nothing_before_it_to_read_attention_from(images, spe
     backbone = load_backbone("tiny:depth=1")
     with pytest.raises(ValueError, match=r"can't run on .*its detector reads `query`, which the embedding lacks"):
         encode_many(backbone, images, [f"{spec}detector=som,purifier=mean"])
-    (found,) = encode_many(backbone, images, [f"{spec}detector=norm-topk(count=2),purifier=zero"])
-    assert found.extras["outliers"].sum(dim=1).tolist() == [2, 2]
+    (encoding,) = encode_many(backbone, images, [f"{spec}detector=norm-topk(count=2),purifier=zero"])
+    assert encoding.extras["outliers"].sum(dim=1).tolist() == [2, 2]
 
 
 def test_a_second_backbone_says_what_its_embedding_lacks(tiny, images):

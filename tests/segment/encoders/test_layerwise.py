@@ -15,13 +15,13 @@ def test_each_layer_is_scored_by_the_detector_that_was_fitted_to_it(tiny, images
     detector = fitted_layerwise(SingularDefect(samples=1), tiny, images, [3, 5])
     recorder = Recorder("block_out", layers=[3, 5])
     tiny.trunk(images, stop=5, tap=recorder)
-    found = {}
+    scores = {}
     for layer in (3, 5):
-        own = SingularDefect(samples=1).fitted(tiny, images, layer)
-        found[layer] = detector(recorder.recording.at(layer), layout)
-        expected = own(recorder.recording.at(layer), layout)
-        assert torch.equal(found[layer].scores, expected.scores)
-        assert torch.equal(found[layer].mask, expected.mask)
+        fitted = SingularDefect(samples=1).fitted(tiny, images, layer)
+        scores[layer] = detector(recorder.recording.at(layer), layout)
+        expected = fitted(recorder.recording.at(layer), layout)
+        assert torch.equal(scores[layer].scores, expected.scores)
+        assert torch.equal(scores[layer].mask, expected.mask)
     assert detector.detectors[0].direction != detector.detectors[1].direction
 
 

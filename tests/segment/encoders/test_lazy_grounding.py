@@ -30,10 +30,10 @@ def numbered(stock: Activations) -> Tensor:
 
 
 def test_the_features_are_those_of_sclip(tiny, images):
-    own, sclip = encode_many(tiny, images, [SPEC, "sclip"])
-    assert torch.equal(own.patches, sclip.patches)
-    assert torch.equal(own.class_token, sclip.class_token)
-    assert (own.layout, own.padding) == (sclip.layout, sclip.padding)
+    encodings, sclip = encode_many(tiny, images, [SPEC, "sclip"])
+    assert torch.equal(encodings.patches, sclip.patches)
+    assert torch.equal(encodings.class_token, sclip.class_token)
+    assert (encodings.layout, encodings.padding) == (sclip.layout, sclip.padding)
 
 
 def test_the_masks_are_cut_among_the_second_backbones_keys(tiny, images):
@@ -84,9 +84,9 @@ def test_any_prefix_and_any_size_runs_and_a_batch_equals_its_images(first, vfm, 
 
 
 def test_it_runs_in_bf16(images):
-    found = encode_many(load_backbone("tiny", precision="bf16"), images, [SPEC])[0]
-    assert found.patches.dtype == torch.bfloat16
-    assert found.extras["masks"].shape == (2, 8, 12)
+    encoding = encode_many(load_backbone("tiny", precision="bf16"), images, [SPEC])[0]
+    assert encoding.patches.dtype == torch.bfloat16
+    assert encoding.extras["masks"].shape == (2, 8, 12)
 
 
 def test_a_map_over_the_same_pixels_is_read_as_it_is(tiny):
@@ -142,5 +142,5 @@ def test_a_detector_is_asked_about_the_grid_that_the_second_pass_has(tiny, image
     spec = "lavg:vfm=self,vfm_size={},cuts=1,vfm_detector=lof(neighbors=30),vfm_purifier=mean"
     with pytest.raises(ValueError, match="24 patches can't have 30 neighbors"):
         encode_many(tiny, images, [spec.format("none")])
-    (found,) = encode_many(tiny, images, [spec.format("192")])
-    assert found.extras["masks"].shape == (2, 8, 12)
+    (encoding,) = encode_many(tiny, images, [spec.format("192")])
+    assert encoding.extras["masks"].shape == (2, 8, 12)

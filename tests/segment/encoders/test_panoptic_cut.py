@@ -33,8 +33,8 @@ def test_parts_are_cut_off_one_by_one_and_what_is_left_is_the_remainder():
 
 
 def test_no_more_parts_are_cut_off_than_asked_for():
-    one = panoptic_cut(features(BORDERED), cuts=1)[0]
-    assert set(one.tolist()) == {-1, 0}
+    regions = panoptic_cut(features(BORDERED), cuts=1)[0]
+    assert set(regions.tolist()) == {-1, 0}
     assert (panoptic_cut(features(BORDERED), cuts=0) == -1).all()
 
 

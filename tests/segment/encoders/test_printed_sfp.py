@@ -94,11 +94,11 @@ def slow_sfp(backbone: Backbone, image: Tensor, *, iterations: int, start: int) 
     *blocks, last = visual.transformer.resblocks
     grid = backbone.layout(image).grid
     tokens = backbone.embed(image, positions=POSITIONS)[0].double()
-    total, found = torch.zeros(grid.patches, grid.patches, dtype=torch.float64), []
+    total, marked = torch.zeros(grid.patches, grid.patches, dtype=torch.float64), []
     for layer, block in enumerate(blocks, start=1):
         tokens, attention = slow_block(block, tokens)
         tokens, outliers = slow_purify(tokens, attention, grid)
-        found.append(outliers)
+        marked.append(outliers)
         if layer < start:
             continue
         for j in range(grid.patches):
@@ -113,18 +113,18 @@ def slow_sfp(backbone: Backbone, image: Tensor, *, iterations: int, start: int) 
         sums = total.sum(dim=0, keepdim=True)
         total = torch.where(sums > 0, total / sums, 0.0)
     mixed = total @ enhanced[1:]  # Eq 11
-    return normed(visual.ln_post, mixed) @ visual.proj, found
+    return normed(visual.ln_post, mixed) @ visual.proj, marked
 
 
 @pytest.mark.parametrize(("iterations", "start"), [(6, 1), (1, 1), (3, 2), (2, 3)])
 def test_the_equations_equal_a_slow_transcription(small, images, iterations, start):
-    found = encoded(small, images, iterations=iterations, integrate_from=start)
+    encoding = encoded(small, images, iterations=iterations, integrate_from=start)
     for number in range(2):
         expected, outliers = slow_sfp(small, images[number : number + 1], iterations=iterations, start=start)
-        masks = found.extras["outliers_by_layer"][number]
+        masks = encoding.extras["outliers_by_layer"][number]
         assert [set(mask.nonzero()[:, 0].tolist()) for mask in masks] == outliers
         assert any(outliers)
-        torch.testing.assert_close(found.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(encoding.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_plain_name_is_the_printed_method(small, images):
@@ -153,52 +153,52 @@ def test_purified_tokens_go_on_to_later_layers(small, images):
     edit = PurifyAt(layers=(1, 2), detector=Som(), purifier=SfpSum())
     tokens = small.trunk(images, stop=3, tap=edit, positions=POSITIONS)
     # Without heads and FFN in the way: the enhancer alone on those tokens.
-    found = encoded(small, images, purify_to=2, integrate=False, kernel="identity", combine="sum", ffn=False)
-    torch.testing.assert_close(found.patches, small.project(2 * tokens)[:, 1:], atol=1e-5, rtol=1e-5)
-    assert found.extras["outliers_by_layer"].shape == (2, 2, 15)
-    assert torch.equal(found.extras["outliers"], edit.masks[2])
+    encoding = encoded(small, images, purify_to=2, integrate=False, kernel="identity", combine="sum", ffn=False)
+    torch.testing.assert_close(encoding.patches, small.project(2 * tokens)[:, 1:], atol=1e-5, rtol=1e-5)
+    assert encoding.extras["outliers_by_layer"].shape == (2, 2, 15)
+    assert torch.equal(encoding.extras["outliers"], edit.masks[2])
 
 
 def test_layers_that_are_purified_can_be_chosen(small, images):
-    found = encoded(small, images, purify_from=2, purify_to=-2)
-    assert found.extras["outliers_by_layer"].shape == (2, 2, 15)
+    encoding = encoded(small, images, purify_from=2, purify_to=-2)
+    assert encoding.extras["outliers_by_layer"].shape == (2, 2, 15)
 
 
 # Enhancer
 
 
 def test_projected_values_are_those_of_the_last_block(small, images):
-    found = encoded(small, images, purifier=Keep(), integrate=False, values="projected")
+    encoding = encoded(small, images, purifier=Keep(), integrate=False, values="projected")
     tokens = small.trunk(images, stop=3, positions=POSITIONS)
     block, heads = small.blocks[3], small.blocks[3].qkv(tokens)
     logits = 0.5 * (heads.q @ heads.q.mT + heads.k @ heads.k.mT) * heads.q.shape[-1] ** -0.5
     expected = small.project(tokens + block.ffn(block.mix(logits.softmax(dim=-1), heads)))
-    torch.testing.assert_close(found.patches, expected[:, 1:], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(found.class_token, expected[:, 0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(encoding.patches, expected[:, 1:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(encoding.class_token, expected[:, 0], atol=1e-4, rtol=1e-4)
 
 
 def test_with_everything_off_it_is_clearclip(small, images):
     """The base of the paper's ablation: no mitigator, no integrator, q-q attention without residual and FFN."""
     bare = "sfp-paper:purifier=keep,integrate=false,kernel=qq,values=projected,residual=false,ffn=false"
-    found, expected = encode_many(small, images, [bare, "clearclip"])
-    torch.testing.assert_close(found.patches, expected.patches, atol=1e-5, rtol=1e-5)
+    encodings, expected = encode_many(small, images, [bare, "clearclip"])
+    torch.testing.assert_close(encodings.patches, expected.patches, atol=1e-5, rtol=1e-5)
 
 
 def test_prefix_tokens_can_be_left_out_of_the_keys(small, images):
     settings = {"purifier": Keep(), "integrate": False, "residual": False, "ffn": False}
     tokens = small.trunk(images, stop=3, positions=POSITIONS)
-    found = encoded(small, images, class_in_keys=False, combine="sum", kernel="kk", **settings)
+    encoding = encoded(small, images, class_in_keys=False, combine="sum", kernel="kk", **settings)
     k = small.blocks[3].qkv(tokens).k
     weights = (k @ k[:, :, 1:].mT * k.shape[-1] ** -0.5).softmax(dim=-1).mean(dim=1)
-    torch.testing.assert_close(found.patches, small.project(weights @ tokens[:, 1:])[:, 1:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoding.patches, small.project(weights @ tokens[:, 1:])[:, 1:], atol=1e-5, rtol=1e-5)
 
 
 # Integrator
 
 
 def test_columns_of_outliers_are_empty(small, images):
-    found = encoded(small, images, integrate_from=3)
-    mask, affinity = found.extras["outliers"], found.extras["affinity"]
+    encoding = encoded(small, images, integrate_from=3)
+    mask, affinity = encoding.extras["outliers"], encoding.extras["affinity"]
     assert mask.any()
     empty = (affinity == 0).all(dim=1)
     assert torch.equal(empty, mask)
@@ -231,8 +231,8 @@ def test_maps_of_purified_passes_are_added_up_as_the_layers_give_them(small, ima
         recorder["attention", layer][:, :, 1:, 1:].mean(dim=1).masked_fill(edit.masks[layer][:, None], 0)
         for layer in (1, 2, 3)
     )
-    found = encoded(small, images, iterations=4).extras["affinity"]
-    torch.testing.assert_close(found, sinkhorn(total, 4), atol=1e-5, rtol=1e-5)
+    encoding = encoded(small, images, iterations=4).extras["affinity"]
+    torch.testing.assert_close(encoding, sinkhorn(total, 4), atol=1e-5, rtol=1e-5)
 
 
 # As a whole
@@ -249,22 +249,22 @@ def test_a_batch_equals_its_images_one_by_one(tiny, images):
 def test_any_detector_and_purifier_fit_and_a_class_token_is_not_needed(images):
     backbone = load_backbone("tiny:class_token=false")
     spec = "sfp-paper:detector=norm-topk(count=3),purifier=median"
-    found = encode_many(backbone, images, [spec])[0]
-    assert found.class_token is None
-    assert (found.extras["outliers_by_layer"].sum(dim=2) == 3).all()
+    encoding = encode_many(backbone, images, [spec])[0]
+    assert encoding.class_token is None
+    assert (encoding.extras["outliers_by_layer"].sum(dim=2) == 3).all()
 
 
 def test_registers_are_carried_along(images):
     backbone = load_backbone("tiny:registers=4")
-    found = encode_many(backbone, images, ["sfp-paper"])[0]
-    assert found.patches.shape == (2, 15, 48)
-    assert found.extras["affinity"].shape == (2, 15, 15)
+    encoding = encode_many(backbone, images, ["sfp-paper"])[0]
+    assert encoding.patches.shape == (2, 15, 48)
+    assert encoding.extras["affinity"].shape == (2, 15, 15)
 
 
 def test_a_image_all_of_whose_patches_are_marked_stays_finite(small, images):
-    found = encoded(small, images, detector=NormTopK(count=15))
-    assert found.extras["outliers_by_layer"].all()
-    assert torch.isfinite(found.patches).all()
+    encoding = encoded(small, images, detector=NormTopK(count=15))
+    assert encoding.extras["outliers_by_layer"].all()
+    assert torch.isfinite(encoding.patches).all()
 
 
 def test_the_stock_pass_is_not_changed(small, images):

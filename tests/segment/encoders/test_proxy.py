@@ -49,9 +49,9 @@ def slow_encoding(first: Backbone, second: Backbone, images: Tensor, beta: float
     pixels = images * images.new_tensor(first.std)[:, None, None] + images.new_tensor(first.mean)[:, None, None]
     again = (pixels - images.new_tensor(second.mean)[:, None, None]) / images.new_tensor(second.std)[:, None, None]
     finer = second.layout(again)
-    found = second.project(second.trunk(again, positions="bicubic-offset"))[:, finer.prefix :]
+    projected = second.project(second.trunk(again, positions="bicubic-offset"))[:, finer.prefix :]
     large = F.interpolate(values, size=tuple(finer.grid), mode="bilinear", align_corners=False).flatten(2).mT
-    mixed = torch.stack([slow_mix(*pair, beta, gamma) for pair in zip(found, large, strict=True)])
+    mixed = torch.stack([slow_mix(*pair, beta, gamma) for pair in zip(projected, large, strict=True)])
     return first.project(block.merge_heads(split_heads(mixed, block.heads), mixed))
 
 
@@ -95,26 +95,26 @@ def test_without_sharpening_every_patch_is_the_mean_of_the_values(tiny, images):
     heads = tiny.blocks[-1].qkv(tokens)
     mean = layout.patches(heads.v, dim=2).mean(dim=2, keepdim=True)
     expected = tiny.project(tiny.blocks[-1].merge_heads(mean, heads.normed[:, :1]))
-    found = encode_many(tiny, images, ["proxyclip:vfm=self,vfm_layer=8,gamma=0"])[0]
-    assert found.layout == Layout(0, Grid(4, 6), None)
-    torch.testing.assert_close(found.patches, expected.expand(-1, 24, -1), atol=1e-5, rtol=1e-5)
+    encoding = encode_many(tiny, images, ["proxyclip:vfm=self,vfm_layer=8,gamma=0"])[0]
+    assert encoding.layout == Layout(0, Grid(4, 6), None)
+    torch.testing.assert_close(encoding.patches, expected.expand(-1, 24, -1), atol=1e-5, rtol=1e-5)
 
 
 def test_the_encoder_is_that_of_a_slow_transcription(tiny, images):
     second = second_backbone(SECOND, like=tiny)
-    found = encode_many(tiny, images, [SPEC])[0]
-    assert found.layout == Layout(0, Grid(8, 12), None)
-    assert found.class_token is None
+    encoding = encode_many(tiny, images, [SPEC])[0]
+    assert encoding.layout == Layout(0, Grid(8, 12), None)
+    assert encoding.class_token is None
     expected = slow_encoding(tiny, second, images, 1.2, 3.0)
-    torch.testing.assert_close(found.patches, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(encoding.patches, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_coarser_second_backbone_gives_a_coarser_grid(images):
     first = load_backbone("tiny:patch=8,size=64")
-    found = encode_many(first, images, ["proxyclip:vfm=tiny"])[0]
-    assert found.layout.grid == (4, 6)
+    encoding = encode_many(first, images, ["proxyclip:vfm=tiny"])[0]
+    assert encoding.layout.grid == (4, 6)
     expected = slow_encoding(first, second_backbone("tiny", like=first), images, 1.2, 3.0)
-    torch.testing.assert_close(found.patches, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(encoding.patches, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("first", ["tiny", "tiny:class_token=false", "tiny:registers=4"])
@@ -132,9 +132,9 @@ def test_any_prefix_and_any_size_runs_and_a_batch_equals_its_images(first, vfm):
 
 def test_the_padding_is_that_of_the_second_grid(tiny):
     images = torch.randn(1, 3, 50, 84, generator=torch.Generator().manual_seed(0))
-    found = encode_many(tiny, images, [SPEC])[0]
-    assert found.padding == Padding(3, 3, 2, 2)
-    assert found.layout.grid == (7, 11)
+    encoding = encode_many(tiny, images, [SPEC])[0]
+    assert encoding.padding == Padding(3, 3, 2, 2)
+    assert encoding.layout.grid == (7, 11)
 
 
 def test_bf16_is_near_fp32(images):

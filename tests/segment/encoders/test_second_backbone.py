@@ -171,18 +171,18 @@ def test_settings_that_cannot_be_are_refused(tiny, images):
 
 
 def test_a_detector_that_learns_is_fitted_on_the_second_backbone(tiny, images):
-    seen = []
+    fitted_on = []
 
     class Learner(Massive):
         def fitted(self, backbone, images, layer):
-            seen.append((backbone.spec, images.shape, layer))
+            fitted_on.append((backbone.spec, images.shape, layer))
             return self
 
     part = replace(PART, detector=Learner(), tap="key")
     assert part.fitted(tiny, images) is part.detector
-    assert not seen  # nothing is purified, so nothing is learned
+    assert not fitted_on  # nothing is purified, so nothing is learned
     replace(part, purifier=Zero()).fitted(tiny, images)
-    assert seen == [("tiny:patch=8,class_token=false,registers=4", images.shape, 11)]
+    assert fitted_on == [("tiny:patch=8,class_token=false,registers=4", images.shape, 11)]
 
 
 # Two grids on one image

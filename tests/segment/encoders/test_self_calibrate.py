@@ -94,11 +94,11 @@ def slow_attention(backbone: Backbone, patches: Tensor, terms: str, gated: Tenso
     each = width // heads
     columns = []
     for head in range(heads):
-        own = {name: part[:, head * each : (head + 1) * each] for name, part in parts.items()}
+        of_head = {name: part[:, head * each : (head + 1) * each] for name, part in parts.items()}
         maps = [gated]
         for term in terms.split("+") if terms else []:
-            maps.append(torch.softmax(own[term[0]] @ own[term[1]].T / each**0.5, dim=1))
-        columns.append(sum(maps) / len(maps) @ own["v"])
+            maps.append(torch.softmax(of_head[term[0]] @ of_head[term[1]].T / each**0.5, dim=1))
+        columns.append(sum(maps) / len(maps) @ of_head["v"])
     return block.attn.out_proj(torch.cat(columns, dim=1))
 
 
@@ -144,15 +144,15 @@ SFP = {"terms": "qq+kk", "second": "similarity", "cut_gate": True, "isolated": "
     ],
 )
 def test_the_released_steps_equal_a_slow_transcription(tiny, images, spec, settings):
-    found = encode_many(tiny, images, [spec])[0]
+    encoding = encode_many(tiny, images, [spec])[0]
     outs = Recorder("block_out")
     tiny.trunk(images, tap=outs, positions="bicubic-offset")
     for number in range(2):
-        mask = found.extras["outliers"][number]
+        mask = encoding.extras["outliers"][number]
         assert mask.any()
         layers = [outs["block_out", layer][number] for layer in range(12)]
         expected = slow_release(tiny, layers, GRID, mask, **settings)
-        torch.testing.assert_close(found.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(encoding.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -164,15 +164,15 @@ def test_the_released_steps_equal_a_slow_transcription_on_random_tokens(tiny, im
     kinds = torch.randn(4, 48, generator=generator)[torch.randint(0, 4, (12, 2, 41), generator=generator)]
     tokens = kinds + 0.7 * torch.randn(12, 2, 41, 48, generator=generator)
     recording = Recording(12, {("block_out", layer): tokens[layer] for layer in range(12)})
-    found = METHODS.build(spec).encoder(Activations(tiny, images, tiny.layout(images), recording))
-    affinity = found.extras["affinity"]
+    encoding = METHODS.build(spec).encoder(Activations(tiny, images, tiny.layout(images), recording))
+    affinity = encoding.extras["affinity"]
     assert 0 < affinity.mean() < 0.4
     assert affinity.min() < 0
     for number in range(2):
-        mask = found.extras["outliers"][number]
+        mask = encoding.extras["outliers"][number]
         assert mask.any()
         expected = slow_release(tiny, list(tokens[:, number]), GRID, mask, **settings)
-        torch.testing.assert_close(found.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(encoding.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
 
 
 # Layers
@@ -216,9 +216,9 @@ def test_with_everything_off_it_is_the_last_block_with_another_kernel_among_patc
         purifier=Keep(), pre=False, post=False, similarity_weight=0, second_branch="none", class_share=0, kernel="qq+kk"
     )
     plain = LastBlock(kernel="qq+kk", combine="mean", residual=False, ffn=False, class_in_keys=False)
-    found = encoded(tiny, images, bare)
-    torch.testing.assert_close(found.patches, encoded(tiny, images, plain).patches, atol=1e-5, rtol=1e-5)
-    assert "affinity" not in found.extras
+    encoding = encoded(tiny, images, bare)
+    torch.testing.assert_close(encoding.patches, encoded(tiny, images, plain).patches, atol=1e-5, rtol=1e-5)
+    assert "affinity" not in encoding.extras
 
 
 def test_without_outliers_nothing_is_purified(tiny, images):
@@ -231,9 +231,9 @@ def test_without_outliers_nothing_is_purified(tiny, images):
 
 def test_a_model_without_a_class_token_does_without_its_share(images):
     backbone = load_backbone("tiny:class_token=false")
-    found = encoded(backbone, images, SelfCalibrated())
-    assert found.class_token is None
-    assert torch.equal(found.patches, encoded(backbone, images, SelfCalibrated(class_share=0)).patches)
+    encoding = encoded(backbone, images, SelfCalibrated())
+    assert encoding.class_token is None
+    assert torch.equal(encoding.patches, encoded(backbone, images, SelfCalibrated(class_share=0)).patches)
 
 
 def test_every_patch_gets_its_share_of_both_class_tokens(tiny, images):
@@ -308,11 +308,11 @@ def test_the_direct_second_branch_adds_the_layers_themselves(images):
 
 def test_a_large_weight_of_similarity_drowns_the_kernel(tiny, images):
     settings = {"class_share": 0.0, "second_branch": "none"}
-    one, other = (
+    left, right = (
         encoded(tiny, images, SelfCalibrated(similarity_weight=1e6, kernel=kernel, **settings)).patches
         for kernel in ("kk", "vv")
     )
-    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-4)
 
 
 def test_mean_and_sum_differ_by_the_number_of_terms_only(tiny, images):
@@ -328,13 +328,13 @@ def test_mean_and_sum_differ_by_the_number_of_terms_only(tiny, images):
 
 def test_count_purifies_that_many_of_the_highest_scores(tiny, images):
     lof = LocalOutlierFactor(neighbors=12)
-    found = encoded(tiny, images, SelfCalibrated(detector=lof, count=6))
+    encoding = encoded(tiny, images, SelfCalibrated(detector=lof, count=6))
     stock = stock_forward(tiny, images, [METHODS["sc-clip"]], positions="bicubic-offset")
     scores = lof.score(stock.recording.at(11), stock.layout)
-    assert found.extras["outliers"].sum(dim=1).tolist() == [6, 6]
+    assert encoding.extras["outliers"].sum(dim=1).tolist() == [6, 6]
     for number in range(2):
         best = set(scores[number].topk(6).indices.tolist())
-        assert set(found.extras["outliers"][number].nonzero()[:, 0].tolist()) == best
+        assert set(encoding.extras["outliers"][number].nonzero()[:, 0].tolist()) == best
 
 
 def test_planted_outliers_are_found_and_purified():
@@ -360,42 +360,42 @@ def test_the_places_purified_at_the_last_layer_are_purified_in_the_similarity_to
 
 
 def test_the_layer_that_is_looked_at_can_be_another(tiny, images):
-    found = encoded(tiny, images, SelfCalibrated(detector=NormTopK(count=4), purify_at_layer=5))
+    encoding = encoded(tiny, images, SelfCalibrated(detector=NormTopK(count=4), purify_at_layer=5))
     stock = stock_forward(tiny, images, [METHODS["sc-clip"]], positions="bicubic-offset")
     best = stock.patches(5).norm(dim=-1).topk(4).indices.sort().values
-    assert torch.equal(found.extras["outliers"].nonzero()[:, 1].view(2, 4), best)
+    assert torch.equal(encoding.extras["outliers"].nonzero()[:, 1].view(2, 4), best)
 
 
 def test_a_image_all_of_whose_patches_are_marked_stays_finite(tiny, images):
     for isolated in ("keep", "zero"):
         encoder = SelfCalibrated(detector=NormTopK(count=40), purifier=NeighborMean(isolated=isolated))
-        found = encoded(tiny, images, encoder)
-        assert found.extras["outliers"].all()
-        assert torch.isfinite(found.patches).all()
+        encoding = encoded(tiny, images, encoder)
+        assert encoding.extras["outliers"].all()
+        assert torch.isfinite(encoding.patches).all()
 
 
 def test_a_blank_image_stays_finite(tiny):
     for method in ("sc-clip", "sfp"):
-        found = encode_many(tiny, torch.zeros(1, 3, 96, 128), [method])[0]
-        assert torch.isfinite(found.patches).all()
+        encoding = encode_many(tiny, torch.zeros(1, 3, 96, 128), [method])[0]
+        assert torch.isfinite(encoding.patches).all()
 
 
 # What comes out
 
 
 def test_extras_hold_the_mask_and_the_similarity(tiny, images):
-    found = encoded(tiny, images, SelfCalibrated(detector=LofRelease(neighbors=10, contamination=0.1)))
-    assert found.layout == Layout(1, GRID)
-    assert found.extras["outliers"].sum(dim=1).tolist() == [4, 4]
-    affinity = found.extras["affinity"]
+    encoding = encoded(tiny, images, SelfCalibrated(detector=LofRelease(neighbors=10, contamination=0.1)))
+    assert encoding.layout == Layout(1, GRID)
+    assert encoding.extras["outliers"].sum(dim=1).tolist() == [4, 4]
+    affinity = encoding.extras["affinity"]
     torch.testing.assert_close(affinity.diagonal(dim1=1, dim2=2), torch.ones(2, 40))
     torch.testing.assert_close(affinity, affinity.mT)
 
 
 def test_the_class_token_is_that_of_the_last_but_one_layer(tiny, images):
-    found = encode_many(tiny, images, ["sc-clip"])[0]
+    encoding = encode_many(tiny, images, ["sc-clip"])[0]
     tokens = tiny.trunk(images, stop=-2, positions="bicubic-offset")
-    torch.testing.assert_close(found.class_token, tiny.project(tokens)[:, 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoding.class_token, tiny.project(tokens)[:, 0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["sc-clip", "sfp"])

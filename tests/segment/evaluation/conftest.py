@@ -17,9 +17,9 @@ METHODS = "clip,clearclip"
 @pytest.fixture
 def faulty(monkeypatch):
     """The class of faulty data sets, importable in other processes too."""
-    here = str(Path(__file__).parent)
-    monkeypatch.syspath_prepend(here)
-    monkeypatch.setenv("PYTHONPATH", here)
+    folder = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", folder)
     from faulty_shapes import FaultyShapes
 
     return FaultyShapes
@@ -45,18 +45,18 @@ def counts(tmp_path):
 
     def read(out="out"):
         storage = storage_at(_place(tmp_path, out))
-        found = {}
+        content = {}
         for name in storage.list("shards"):
-            one = decode_shard(storage.read(f"shards/{name}"))
+            shard = decode_shard(storage.read(f"shards/{name}"))
             tallies = {
                 method: (
                     tally.matrix.tolist(),
                     tally.boundary.tolist(),
                     [[np.asarray(part).tolist() for part in image] for image in tally.images],
                 )
-                for method, tally in one.tallies.items()
+                for method, tally in shard.tallies.items()
             }
-            found[name] = (one.run, one.names, one.broken, tallies)
-        return found
+            content[name] = (shard.run, shard.names, shard.broken, tallies)
+        return content
 
     return read

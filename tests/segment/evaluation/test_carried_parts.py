@@ -87,7 +87,7 @@ DATASETS.register("drawn", Drawn)
 
 @pytest.mark.slow
 def test_parts_of_a_script_are_refused_by_other_processes_with_the_reason_and_work_in_this_one(tmp_path):
-    said = outcome(
+    output = outcome(
         tmp_path,
         f"""{MAIN}
 refused("a", "mine", "shapes:scenes=2", Local(workers=2))
@@ -95,10 +95,10 @@ refused("b", "clip", "drawn:scenes=2", Local(workers=2))
 assert run("c", "mine", "drawn:scenes=2", Local(workers=1)).cells
 """,
     )
-    assert "method `mine` can't be used: this Method is no constant of a module" in said
-    assert "a worker process can't load what this run consists of: Can't get attribute 'Drawn'" in said
-    assert said.count("--workers 1, in Python engine=Local(workers=1)") == 2
-    assert "memory" not in said
+    assert "method `mine` can't be used: this Method is no constant of a module" in output
+    assert "a worker process can't load what this run consists of: Can't get attribute 'Drawn'" in output
+    assert output.count("--workers 1, in Python engine=Local(workers=1)") == 2
+    assert "memory" not in output
 
 
 @pytest.mark.slow

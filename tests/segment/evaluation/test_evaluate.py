@@ -37,7 +37,7 @@ def scored(run):
 
 def test_counts_are_those_of_a_plain_loop_and_scikit_learn(faulty, scored, tmp_path):
     dataset = faulty(scenes=5)
-    found = scored(dataset)
+    result = scored(dataset)
     protocol = protocol_for("ours", "folder")
     tiny = load_backbone("tiny")
     text = text_features(tiny, vocabulary_for("ours", "folder", dataset), progress=False)
@@ -48,7 +48,7 @@ def test_counts_are_those_of_a_plain_loop_and_scikit_learn(faulty, scored, tmp_p
             labels = next(segmenter([(sample.name, Image.fromarray(sample.image))])).labels
             matrix = sklearn_confusion(sample.labels.ravel(), labels.ravel(), labels=range(16))
             total[method] = total.get(method, 0) + matrix
-    for cell in found.cells:
+    for cell in result.cells:
         matrix = total[cell.method]
         assert [entry["true"] for entry in cell.classes] == matrix.sum(axis=1).tolist()
         assert [entry["predicted"] for entry in cell.classes] == matrix.sum(axis=0).tolist()
@@ -56,7 +56,7 @@ def test_counts_are_those_of_a_plain_loop_and_scikit_learn(faulty, scored, tmp_p
         assert cell.miou == pytest.approx((np.diag(matrix)[union > 0] / union[union > 0]).mean())
         assert cell.pacc == pytest.approx(np.diag(matrix).sum() / matrix.sum())
         assert cell.images == {"scored": 5, "broken": 0, "skipped": 0, "asked": 5, "has": 5}
-    shards = [read_shard(storage_at(tmp_path / "out"), shard, found.cells[0].run) for shard in cut(5, 2)]
+    shards = [read_shard(storage_at(tmp_path / "out"), shard, result.cells[0].run) for shard in cut(5, 2)]
     for method, matrix in total.items():
         assert np.array_equal(sum(shard.tallies[method].matrix for shard in shards), matrix)
 
@@ -78,25 +78,25 @@ def test_the_size_of_shards_changes_no_count(faulty, tmp_path):
 
 
 def test_results_are_files_that_can_be_read_again(faulty, scored, tmp_path):
-    found = scored(faulty(scenes=3))
+    result = scored(faulty(scenes=3))
     assert [cell.method for cell in read_cells(tmp_path)] == ["clearclip", "clip"]
     note = json.loads((tmp_path / "out" / "cells" / "clip.json").read_text())
-    assert note["hash"] == found.cells[0].hash
+    assert note["hash"] == result.cells[0].hash
     assert note["settings"]["protocol"]["sentences"][0].count("{}") == 1
     assert {"torch", "python"} <= note["versions"].keys()
     rows = pd.read_parquet(tmp_path / "out" / "cells.parquet")
-    assert rows["miou"].tolist() == [cell.miou for cell in found.cells]
+    assert rows["miou"].tolist() == [cell.miou for cell in result.cells]
 
 
 def test_a_broken_image_is_named_and_the_others_count(faulty, scored, counts):
-    found = scored(faulty(scenes=5, broken=(1, 2)))
-    assert found.broken.keys() == {"scene-1", "scene-2"}
-    assert "is damaged" in found.broken["scene-1"]
-    assert found.cells[0].images == {"scored": 3, "broken": 2, "skipped": 0, "asked": 5, "has": 5}
-    assert not found.cells[0].whole
+    result = scored(faulty(scenes=5, broken=(1, 2)))
+    assert result.broken.keys() == {"scene-1", "scene-2"}
+    assert "is damaged" in result.broken["scene-1"]
+    assert result.cells[0].images == {"scored": 3, "broken": 2, "skipped": 0, "asked": 5, "has": 5}
+    assert not result.cells[0].whole
     whole = scored(faulty(scenes=5), out="whole")
     pixels = 48 * 64
-    assert sum(entry["true"] for entry in found.cells[0].classes) == 3 * pixels
+    assert sum(entry["true"] for entry in result.cells[0].classes) == 3 * pixels
     assert sum(entry["true"] for entry in whole.cells[0].classes) == 5 * pixels
 
 
@@ -123,15 +123,15 @@ def with_background(faulty):
 def test_images_of_background_alone_are_skipped_where_the_protocol_says_so(with_background, scored, counts):
     skipping = {"empty": "skipped"}
     every = scored(with_background(3), out="every").cells[0]
-    found = scored(with_background(3), settings=skipping).cells[0]
-    assert found.images == {"scored": 2, "broken": 0, "skipped": 1, "asked": 3, "has": 3}
-    assert found.whole
+    result = scored(with_background(3), settings=skipping).cells[0]
+    assert result.images == {"scored": 2, "broken": 0, "skipped": 1, "asked": 3, "has": 3}
+    assert result.whole
     pixels = 48 * 64
     assert sum(entry["true"] for entry in every.classes) == 3 * pixels
-    assert sum(entry["true"] for entry in found.classes) == 2 * pixels
-    assert every.classes[15]["true"] - found.classes[15]["true"] == pixels
+    assert sum(entry["true"] for entry in result.classes) == 2 * pixels
+    assert every.classes[15]["true"] - result.classes[15]["true"] == pixels
     before = counts()
-    assert scored(with_background(3), settings=skipping).cells[0].images == found.images  # nothing to be done
+    assert scored(with_background(3), settings=skipping).cells[0].images == result.images  # nothing to be done
     assert counts() == before
 
 
@@ -155,9 +155,9 @@ def test_a_label_map_of_another_encoding_is_a_broken_image(faulty, scored):
             sample = super().read(index)
             return sample._replace(labels=sample.labels + (100 if index == 1 else 0))
 
-    found = scored(Odd(scenes=3))
-    assert list(found.broken) == ["scene-1"]
-    assert "another encoding" in found.broken["scene-1"]
+    result = scored(Odd(scenes=3))
+    assert list(result.broken) == ["scene-1"]
+    assert "another encoding" in result.broken["scene-1"]
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(faulty, scored, counts, monkeypatch):
@@ -217,8 +217,8 @@ def test_settings_of_a_run_that_never_got_to_a_shard_may_be_corrected(faulty, sc
     with pytest.raises(KeyboardInterrupt):
         scored(faulty(scenes=2))
     monkeypatch.undo()
-    found = scored(faulty(scenes=2), settings={"scale": "41"})
-    assert found.cells[0].settings["protocol"]["scale"] == 41
+    result = scored(faulty(scenes=2), settings={"scale": "41"})
+    assert result.cells[0].settings["protocol"]["scale"] == 41
 
 
 def test_an_object_store_gives_the_same(faulty, scored, counts):
@@ -258,12 +258,12 @@ def test_detectors_that_learn_see_the_runs_first_images_in_every_shard(faulty, t
 
 def test_clusters_are_given_to_classes_in_the_unsupervised_setting(faulty, scored):
     plain = scored(faulty(scenes=4), out="plain").cells[0]
-    found = scored(faulty(scenes=4), settings={"matching": "hungarian"}).cells[0]
+    result = scored(faulty(scenes=4), settings={"matching": "hungarian"}).cells[0]
     assert plain.matching is None
-    assert sorted(found.matching.values()) == sorted(faulty().names)
-    assert found.pacc >= plain.pacc
-    assert found.low <= found.high
-    assert found.boundary_iou is None
+    assert sorted(result.matching.values()) == sorted(faulty().names)
+    assert result.pacc >= plain.pacc
+    assert result.low <= result.high
+    assert result.boundary_iou is None
 
 
 def test_label_maps_are_exported_in_the_encoding_of_the_data_set(faulty, scored, tmp_path, tiny):
@@ -292,17 +292,17 @@ def test_label_maps_are_not_exported_out_of_the_folder(scored, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings, said",
+    "settings, message",
     [({"limit": 0}, "at least 1 image"), ({"threads": 0}, "`threads`"), ({"settings": {"a": "b"}}, "no setting")],
 )
-def test_wrong_arguments_say_what_was_expected(faulty, scored, settings, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_arguments_say_what_was_expected(faulty, scored, settings, message):
+    with pytest.raises(ValueError, match=message):
         scored(faulty(scenes=1), **settings)
 
 
 def test_the_first_images_are_taken_up_to_the_limit(faulty, scored):
-    found = scored(faulty(scenes=6), limit=3)
-    assert found.cells[0].images == {"scored": 3, "broken": 0, "skipped": 0, "asked": 3, "has": 6}
+    result = scored(faulty(scenes=6), limit=3)
+    assert result.cells[0].images == {"scored": 3, "broken": 0, "skipped": 0, "asked": 3, "has": 6}
 
 
 def test_a_center_crop_is_cut_from_image_and_labels_alike(faulty):

@@ -26,11 +26,11 @@ def test_a_real_model_segments_voc_through_its_classifier_and_workers_agree(shar
             rows=BACKGROUND, settings={"words": "names"}, out=tmp_path / out, engine=engine, device="cpu",
         ).cells  # fmt: skip
 
-    one = run("one", Local(workers=1))
+    alone = run("one", Local(workers=1))
     two = run("two", Local(workers=2))
     assert counts("two") == counts("one")
     assert len(counts("one")) == 4
-    for cell, other in zip(one, two, strict=True):
+    for cell, other in zip(alone, two, strict=True):
         assert replace(cell, seconds=0) == replace(other, seconds=0)
         assert cell.images == {"scored": 4, "broken": 0, "skipped": 0, "asked": 4, "has": 150}
         assert cell.miou is not None

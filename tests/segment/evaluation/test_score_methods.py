@@ -18,8 +18,8 @@ def test_scores_equal_a_loop_with_scikit_learn(tiny):
     expected = np.zeros((len(scenes.names),) * 2, int)
     for number in range(3):
         sample = scenes[number]
-        (one,) = Segmenter(tiny, "clearclip", text, windows="whole", size="native")([sample.image])
-        expected += confusion_matrix(sample.labels.ravel(), one.labels.ravel(), labels=range(len(scenes.names)))
+        (answer,) = Segmenter(tiny, "clearclip", text, windows="whole", size="native")([sample.image])
+        expected += confusion_matrix(sample.labels.ravel(), answer.labels.ravel(), labels=range(len(scenes.names)))
     assert np.array_equal(scores.matrices["clearclip"], expected)
     table = scores.table()
     assert list(table.index) == ["clip", "clearclip"]

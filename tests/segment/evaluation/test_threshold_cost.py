@@ -44,6 +44,6 @@ def test_a_threshold_above_all_scores_marks_nothing_and_changes_nothing(planted)
         ("relative-norm:threshold=2", [3.0], "without a threshold"),
     ],
 )
-def test_what_gives_no_thresholds_is_refused(planted, detector, thresholds, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_gives_no_thresholds_is_refused(planted, detector, thresholds, message):
+    with pytest.raises(ValueError, match=message):
         threshold_cost(planted, Shapes(scenes=1), detector, thresholds)

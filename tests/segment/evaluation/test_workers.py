@@ -62,15 +62,15 @@ def test_a_run_that_is_killed_three_times_ends_with_the_same_counts(run, counts,
     ]
     command += ["--backbone", "tiny", "--shard", "2", "--workers", "1", "--out", str(tmp_path / "out")]
     shards = tmp_path / "out" / "shards"
-    seen = 0
+    finished = 0
     for _ in range(3):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            while process.poll() is None and len(list(shards.glob("0*.npz"))) <= seen:
+            while process.poll() is None and len(list(shards.glob("0*.npz"))) <= finished:
                 time.sleep(0.005)
             time.sleep(chance.random() * 0.3)
             process.send_signal(signal.SIGKILL)
-        seen = len(list(shards.glob("0*.npz")))
-    assert seen >= 1
+        finished = len(list(shards.glob("0*.npz")))
+    assert finished >= 1
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "24 of 24 images" in done.stdout
@@ -87,11 +87,11 @@ def test_every_method_finds_the_same_by_one_worker_and_by_two_of_which_one_dies(
     settings = {"methods": specs, "shard": 1, "boundary": False, "settings": fast}
     expected = evaluate("pocket", dataset=faulty(scenes=2), out=tmp_path / "one", engine=Local(workers=1), **settings)
     dying = faulty(scenes=2, folder=str(tmp_path), deadly=1)
-    found = evaluate("pocket", dataset=dying, out=tmp_path / "two", engine=Local(workers=2), **settings)
+    result = evaluate("pocket", dataset=dying, out=tmp_path / "two", engine=Local(workers=2), **settings)
     assert (tmp_path / "death-0").exists()
     assert counts("two") == counts("one")
-    assert [cell.method for cell in found.cells] == specs
-    assert [cell.classes for cell in found.cells] == [cell.classes for cell in expected.cells]
+    assert [cell.method for cell in result.cells] == specs
+    assert [cell.classes for cell in result.cells] == [cell.classes for cell in expected.cells]
 
 
 @pytest.mark.slow

@@ -39,10 +39,10 @@ def transcribed(streams, features, text, grid, size, eps, min_samples):
     masks = F.interpolate(prototypes, size=size, mode="bilinear", align_corners=False)[0].numpy().argmax(axis=0)  # Eq 6
     logits = torch.tensor((features / np.linalg.norm(features, axis=1, keepdims=True)) @ text.T)
     logits = logits.T.reshape(1, -1, *grid)
-    own = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].numpy().argmax(axis=0)
-    labels = own.copy()
+    pixel_labels = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].numpy().argmax(axis=0)
+    labels = pixel_labels.copy()
     for k in range(clusters.max() + 1):
-        votes = [int((own[masks == k] == c).sum()) for c in range(len(text))]
+        votes = [int((pixel_labels[masks == k] == c).sum()) for c in range(len(text))]
         labels[masks == k] = votes.index(max(votes))
     return labels, clusters
 
@@ -54,15 +54,15 @@ def test_labels_are_those_of_equations_3_to_8(tiny, eps, several):
     images = 0.3 * torch.randn(2, 3, 64, 96, generator=generator)
     images[:, :, :, :48] += 2 * torch.tensor([1.0, -1.0, 0.5])[:, None, None]
     words = TextFeatures(features=text, owners=torch.arange(4), names=tuple("abcd"))
-    found = encode_many(tiny, images, ["cliptrase-paper"])[0]
+    encoding = encode_many(tiny, images, ["cliptrase-paper"])[0]
     masks = Dbscan(eps=eps, min_samples=3, unit_rows=True, enlarge=1, median=1)
-    labels = MaskVote(masks=masks)(found, words, (64, 96)).maps[:, 0]
+    labels = MaskVote(masks=masks)(encoding, words, (64, 96)).maps[:, 0]
     heads = tiny.blocks[-1].qkv(tiny.trunk(images, stop=-2, positions="bicubic-offset"))
     for number in range(2):
         streams = [x[number].double().numpy() for x in heads[:3]]
-        features = found.patches[number].double().numpy()
+        features = encoding.patches[number].double().numpy()
         expected, clusters = transcribed(streams, features, text.double().numpy(), (4, 6), (64, 96), eps, 3)
-        assert np.array_equal(masks.clusters(found).labels[number].numpy(), clusters)
+        assert np.array_equal(masks.clusters(encoding).labels[number].numpy(), clusters)
         assert (labels[number].numpy() == expected).mean() >= 0.999
         assert (len(set(clusters)) > 1) == several
     assert METHODS["cliptrase-paper"].scorer.masks == Dbscan(

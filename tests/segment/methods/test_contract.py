@@ -109,17 +109,17 @@ def test_dense_features_fill_a_grid_over_images_that_are_not_square(name, shape)
     spec, patch = SHAPES[shape]
     backbone, images = backbone_of(spec), photos(patch)
     settings = WITHOUT_CLASS_TOKEN.get(name, {}) if shape in HEADLESS else {}
-    found = encode(method(name, **settings), backbone, images)
+    encoding = encode(method(name, **settings), backbone, images)
     width = backbone.project(torch.zeros(1, 1, backbone.width)).shape[-1]
-    assert found.patches.shape == (2, found.layout.count, width)
-    assert found.patches.isfinite().all()
-    assert found.patches.std(dim=1).max() > 1e-3  # not one vector for all patches
+    assert encoding.patches.shape == (2, encoding.layout.count, width)
+    assert encoding.patches.isfinite().all()
+    assert encoding.patches.std(dim=1).max() > 1e-3  # not one vector for all patches
     if name not in ("proxyclip",):  # which has the second backbone's grid
-        assert found.layout.grid == (ROWS, COLS)
-    if found.class_token is not None:
-        assert found.class_token.shape == (2, width)
-        assert found.class_token.isfinite().all()
-    assert (found.class_token is None) or shape not in HEADLESS
+        assert encoding.layout.grid == (ROWS, COLS)
+    if encoding.class_token is not None:
+        assert encoding.class_token.shape == (2, width)
+        assert encoding.class_token.isfinite().all()
+    assert (encoding.class_token is None) or shape not in HEADLESS
 
 
 @every
@@ -137,11 +137,11 @@ def test_a_method_that_needs_a_class_token_says_so_and_all_others_do_without(nam
 @every
 def test_pixels_that_fill_no_patch_are_padded_and_reported(name):
     images = photos()[..., :90, :121]
-    found = encode(method(name), backbone_of("tiny"), images)
-    top, bottom, left, right = found.padding
+    encoding = encode(method(name), backbone_of("tiny"), images)
+    top, bottom, left, right = encoding.padding
     covered = (90 + top + bottom, 121 + left + right)
-    assert covered == (found.layout.grid.rows * 16, found.layout.grid.cols * 16)
-    assert found.patches.isfinite().all()
+    assert covered == (encoding.layout.grid.rows * 16, encoding.layout.grid.cols * 16)
+    assert encoding.patches.isfinite().all()
 
 
 @every
@@ -207,8 +207,8 @@ def test_bf16_runs_and_comes_near_fp32(name):
 def test_its_scorer_covers_the_window_with_a_map_for_every_word(name):
     for spec in ("tiny", "tiny:registers=4"):
         backbone, images, chosen = backbone_of(spec), photos(), method(name)
-        found = encode(chosen, backbone, images)
-        scores = chosen.scorer(found, words_for(backbone, found), (96, 128))
+        encoding = encode(chosen, backbone, images)
+        scores = chosen.scorer(encoding, words_for(backbone, encoding), (96, 128))
         labels = not scores.maps.is_floating_point()
         assert scores.by_class or not labels
         assert scores.maps.shape[:2] == (2, 1 if labels else 3 if scores.by_class else 4)
@@ -245,18 +245,18 @@ def test_a_detector_that_marks_nothing_changes_nothing(name):
     kept = encode(method(name, purifier="keep"), backbone, images)
     # A method with a fixed number of outliers takes that many, whatever the detector's threshold says.
     free = {"count": "none"} if "count" in METHODS[name].settings() else {}
-    found = encode(method(name, detector="norm(threshold=1e9)", purifier="zero", **free), backbone, images)
-    torch.testing.assert_close(found.patches, kept.patches, atol=1e-5, rtol=1e-5)
+    encoding = encode(method(name, detector="norm(threshold=1e9)", purifier="zero", **free), backbone, images)
+    torch.testing.assert_close(encoding.patches, kept.patches, atol=1e-5, rtol=1e-5)
 
 
 @every
 def test_marked_patches_are_purified_and_reported(name):
     backbone, images = backbone_of("tiny"), photos()
     kept = encode(method(name, purifier="keep"), backbone, images)
-    found = encode(method(name, detector="norm-topk(count=4)", purifier="zero"), backbone, images)
-    assert found.extras["outliers"].shape == found.patches.shape[:2]
-    assert found.extras["outliers"].sum(dim=1).min() >= 4
-    assert not torch.allclose(found.patches, kept.patches, atol=1e-3)
+    encoding = encode(method(name, detector="norm-topk(count=4)", purifier="zero"), backbone, images)
+    assert encoding.extras["outliers"].shape == encoding.patches.shape[:2]
+    assert encoding.extras["outliers"].sum(dim=1).min() >= 4
+    assert not torch.allclose(encoding.patches, kept.patches, atol=1e-3)
 
 
 @every
@@ -287,18 +287,18 @@ def test_every_detector_fits_into_every_kind_of_method(outlying, name, detector)
         with pytest.raises(ValueError, match="pip install pyod"):
             encode(chosen, backbone, images)
         return
-    found = encode(chosen, backbone, images)
-    assert found.patches.isfinite().all()
-    assert found.extras["outliers"].dtype == torch.bool
+    encoding = encode(chosen, backbone, images)
+    assert encoding.patches.isfinite().all()
+    assert encoding.extras["outliers"].dtype == torch.bool
 
 
 @pytest.mark.parametrize("name", ["clearclip", "clip-surgery", "sc-clip", "sfp-paper"])
 @pytest.mark.parametrize("purifier", PURIFIERS)
 def test_every_purifier_fits_into_every_kind_of_method(name, purifier):
     backbone, images = backbone_of("tiny"), photos()
-    found = encode(method(name, detector="norm-topk(count=4)", purifier=purifier), backbone, images)
-    assert found.patches.isfinite().all()
-    assert found.extras["outliers"].any() == (purifier != "keep")
+    encoding = encode(method(name, detector="norm-topk(count=4)", purifier=purifier), backbone, images)
+    assert encoding.patches.isfinite().all()
+    assert encoding.extras["outliers"].any() == (purifier != "keep")
 
 
 # Specs
@@ -375,8 +375,8 @@ def test_a_method_declares_by_what_it_purifies_and_whether_it_learns(name):
         if chosen.encoder.purification is not None:
             assert chosen.encoder.purification.detector == DETECTORS.build(detector)
         # An encoder that makes more ready than one layer's detector always has something to learn.
-        own = type(chosen.encoder).fitted is not Encoder.fitted
-        assert chosen.learns == (learns or own)
+        has_fitted = type(chosen.encoder).fitted is not Encoder.fitted
+        assert chosen.learns == (learns or has_fitted)
 
 
 def test_an_unknown_method_is_refused_with_the_near_one():

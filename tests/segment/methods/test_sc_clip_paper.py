@@ -29,16 +29,16 @@ def anomalies(penultimate: Tensor) -> set[int]:
     return set((-factor.negative_outlier_factor_).argsort()[-10:].tolist())
 
 
-def equation_3(patches: Tensor, found: set[int]) -> Tensor:
+def equation_3(patches: Tensor, marked: set[int]) -> Tensor:
     fixed = patches.clone()
-    for place in found:
+    for place in marked:
         x, y = divmod(place, GRID.cols)
         total, weight = torch.zeros_like(patches[0]), 0
         for i in (-1, 0, 1):
             for j in (-1, 0, 1):
                 inside = 0 <= x + i < GRID.rows and 0 <= y + j < GRID.cols
                 other = (x + i) * GRID.cols + y + j
-                if inside and other not in found:
+                if inside and other not in marked:
                     total += patches[other]
                     weight += 1
         if weight:
@@ -87,34 +87,34 @@ def slow_sc_clip(backbone: Backbone, image: Tensor) -> tuple[Tensor, set[int]]:
         return value
 
     backbone.trunk(image, tap=keep, positions="bicubic-offset")
-    found = anomalies(layers[11])
+    marked = anomalies(layers[11])
     middle = simi(layers[9])
-    first = equation_6(backbone, equations_4_and_5(middle, equation_3(layers[11], found)), middle)
+    first = equation_6(backbone, equations_4_and_5(middle, equation_3(layers[11], marked)), middle)
     second = equation_6(backbone, sum(layers[layer] for layer in range(4, 11)), middle)
     last = equations_4_and_5(simi(layers[4]), first + second)
     norm = deepcopy(backbone.model.visual.ln_post).double()
     normed = F.layer_norm(last, norm.weight.shape, norm.weight, norm.bias, norm.eps)
-    return normed @ backbone.model.visual.proj.double(), found
+    return normed @ backbone.model.visual.proj.double(), marked
 
 
 def test_the_equations_equal_a_slow_transcription(tiny, images):
-    found = encode_many(tiny, images, ["sc-clip-paper"])[0]
+    encoding = encode_many(tiny, images, ["sc-clip-paper"])[0]
     for number in range(2):
         expected, places = slow_sc_clip(tiny, images[number : number + 1])
-        assert set(found.extras["outliers"][number].nonzero()[:, 0].tolist()) == places
-        torch.testing.assert_close(found.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
+        assert set(encoding.extras["outliers"][number].nonzero()[:, 0].tolist()) == places
+        torch.testing.assert_close(encoding.patches[number].double(), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_ten_patches_are_purified_whatever_the_grid(tiny):
     wide = torch.randn(1, 3, 96, 160, generator=torch.Generator().manual_seed(5))
-    found = encode_many(tiny, wide, ["sc-clip-paper", "sc-clip-paper:count=4"])
-    assert [int(encoding.extras["outliers"].sum()) for encoding in found] == [10, 4]
+    encodings = encode_many(tiny, wide, ["sc-clip-paper", "sc-clip-paper:count=4"])
+    assert [int(encoding.extras["outliers"].sum()) for encoding in encodings] == [10, 4]
 
 
 def test_a_class_token_is_not_needed(images):
-    found = encode_many(load_backbone("tiny:class_token=false"), images, ["sc-clip-paper"])[0]
-    assert found.class_token is None
-    assert torch.isfinite(found.patches).all()
+    encoding = encode_many(load_backbone("tiny:class_token=false"), images, ["sc-clip-paper"])[0]
+    assert encoding.class_token is None
+    assert torch.isfinite(encoding.patches).all()
 
 
 def test_print_and_release_differ(tiny, images):

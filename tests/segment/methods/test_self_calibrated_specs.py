@@ -81,9 +81,9 @@ def test_ablations_are_settings(tiny, images):
         "",
     )
     specs = [f"sc-clip:{row}{rest}".rstrip(":") for row, rest in zip(rows, off, strict=True)]
-    found = [encoding.patches for encoding in encode_many(tiny, images, specs)]
-    for number, patches in enumerate(found):
-        assert all(not torch.allclose(patches, other, atol=1e-4) for other in found[:number])
+    ablated = [encoding.patches for encoding in encode_many(tiny, images, specs)]
+    for number, patches in enumerate(ablated):
+        assert all(not torch.allclose(patches, other, atol=1e-4) for other in ablated[:number])
 
 
 @pytest.mark.parametrize("name", ["sc-clip", "sc-clip-paper", "sfp", "sfp-paper"])

@@ -15,14 +15,14 @@ from segment.scorers.heatmaps import feature_surgery, heat_maps
 def test_two_classes_worked_out_by_hand():
     # Two patches in two channels, two words along the axes; the class token has cosines 0.6 and 0.8 with them.
     patches = torch.tensor([[[3.0, 4.0], [2.0, 0.0]]])
-    found = feature_surgery(patches, torch.tensor([[0.6, 0.8]]), torch.eye(2), Layout(1, Grid(1, 2)))
+    maps = feature_surgery(patches, torch.tensor([[0.6, 0.8]]), torch.eye(2), Layout(1, Grid(1, 2)))
     first = 2 / (1 + math.exp(0.4))  # weight of class 1, that of class 2 is 2 minus it
     expected = [
         [(0.6 * first - 0.8 * (2 - first)) / 2, first / 2],
         [(0.8 * (2 - first) - 0.6 * first) / 2, -first / 2],
     ]
-    assert found.shape == (1, 2, 1, 2)
-    torch.testing.assert_close(found[0, :, 0], torch.tensor(expected))
+    assert maps.shape == (1, 2, 1, 2)
+    torch.testing.assert_close(maps[0, :, 0], torch.tensor(expected))
 
 
 def test_it_is_the_definition_channel_by_channel():
@@ -30,7 +30,7 @@ def test_it_is_the_definition_channel_by_channel():
     layout = Layout(1, Grid(2, 3))
     patches = torch.randn(2, 6, 5, generator=generator)
     token, text = torch.randn(2, 5, generator=generator), 3 * torch.randn(4, 5, generator=generator)
-    found = feature_surgery(patches, token, text, layout)
+    maps = feature_surgery(patches, token, text, layout)
     words = F.normalize(text, dim=-1)
     for b in range(2):
         weights = (2 * F.normalize(token[b], dim=0) @ words.T).softmax(dim=0)
@@ -39,7 +39,7 @@ def test_it_is_the_definition_channel_by_channel():
             patch = F.normalize(patches[b, n], dim=0)
             products = torch.stack([patch * words[c] * weights[c] for c in range(4)])
             products = products - products.mean(dim=0)
-            torch.testing.assert_close(found[b, :, n // 3, n % 3], products.sum(dim=1))
+            torch.testing.assert_close(maps[b, :, n // 3, n % 3], products.sum(dim=1))
 
 
 def test_a_channel_that_all_words_share_falls_away():
@@ -65,13 +65,13 @@ def test_one_class_alone_and_unlike_spaces_are_refused():
 
 def test_each_map_runs_from_zero_to_one_and_a_flat_one_is_zero():
     maps = torch.tensor([[[[-3.0, 1.0]], [[2.0, 2.0]]], [[[0.0, 10.0]], [[5.0, 4.0]]]])
-    found = heat_maps(maps, (1, 2))
-    assert torch.equal(found, torch.tensor([[[[0.0, 1.0]], [[0.0, 0.0]]], [[[0.0, 1.0]], [[1.0, 0.0]]]]))
+    heat = heat_maps(maps, (1, 2))
+    assert torch.equal(heat, torch.tensor([[[[0.0, 1.0]], [[0.0, 0.0]]], [[[0.0, 1.0]], [[1.0, 0.0]]]]))
 
 
 def test_stretching_is_bilinear_and_comes_after_the_scaling():
-    found = heat_maps(torch.tensor([[[[1.0, 3.0]]]]), (2, 4))
-    torch.testing.assert_close(found[0, 0], torch.tensor([[0.0, 0.25, 0.75, 1.0]] * 2))
+    maps = heat_maps(torch.tensor([[[[1.0, 3.0]]]]), (2, 4))
+    torch.testing.assert_close(maps[0, 0], torch.tensor([[0.0, 0.25, 0.75, 1.0]] * 2))
 
 
 def test_padding_is_cut_off():

@@ -25,8 +25,8 @@ def rows() -> dict[str, torch.Tensor]:
     return {word: torch.randn(5, generator=generator) for word in ("cat", "dog ", "Ä, „x“")}
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[word], other[word]) for word in one)
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[word], right[word]) for word in left)
 
 
 def test_rows_come_back_bit_by_bit(path, rows):

@@ -31,12 +31,12 @@ def imagenet():
 
 
 def test_the_animals_of_voc_stand_for_their_rows_of_imagenet():
-    found = rows_of(["bird", "cat", "cow", "dog", "horse", "sheep"], 1000)
+    rows_by_word = rows_of(["bird", "cat", "cow", "dog", "horse", "sheep"], 1000)
     info = ImageNetInfo()
-    names = {word: [info.index_to_description(row) for row in rows] for word, rows in found.items()}
-    assert found["bird"] == BIRDS
-    assert found["cat"] == CATS
-    assert found["dog"] == DOGS
+    names = {word: [info.index_to_description(row) for row in rows] for word, rows in rows_by_word.items()}
+    assert rows_by_word["bird"] == BIRDS
+    assert rows_by_word["cat"] == CATS
+    assert rows_by_word["dog"] == DOGS
     assert names["cow"] == ["ox"]
     assert names["horse"] == ["sorrel"]
     assert [name.split(",")[0] for name in names["sheep"]] == ["ram", "bighorn"]
@@ -46,7 +46,7 @@ def test_all_classes_of_voc_have_rows_of_their_own():
     things = ["aeroplane", "bicycle", "boat", "bottle", "bus", "car", "chair", "diningtable", "motorbike", "person"]
     animals = ["bird", "cat", "cow", "dog", "horse", "sheep"]
     words = [*things, *animals, "pottedplant", "sofa", "train", "tvmonitor"]
-    rows = [row for found in rows_of(words, 1000).values() for row in found]
+    rows = [row for of_class in rows_of(words, 1000).values() for row in of_class]
     assert len(rows) == len(set(rows))
 
 
@@ -79,10 +79,10 @@ def test_an_unknown_word_is_answered_with_near_names():
 
 def test_a_mapping_comes_first_and_may_name_rows_numbers_ranges_and_words(tmp_path):
     mapping = {"Cat": [7, "n02123045", "zebra"], "pet": ["n02123045-n02123597", "dog"]}
-    found = rows_of(["cat", "pet", "sheep"], 1000, mapping=mapping)
-    assert found == {"cat": [7, 281, 340], "pet": [*DOGS, 281, 282, 283, 284], "sheep": [348, 349]}
+    rows = rows_of(["cat", "pet", "sheep"], 1000, mapping=mapping)
+    assert rows == {"cat": [7, 281, 340], "pet": [*DOGS, 281, 282, 283, 284], "sheep": [348, 349]}
     (tmp_path / "rows.json").write_text(json.dumps(mapping), encoding="utf-8")
-    assert rows_of(["cat", "pet", "sheep"], 1000, mapping=tmp_path / "rows.json") == found
+    assert rows_of(["cat", "pet", "sheep"], 1000, mapping=tmp_path / "rows.json") == rows
 
 
 @pytest.mark.parametrize("entries", [[], 3, "n02123045", [1000], [-1], [True], ["n00000000"], ["no such thing"]])

@@ -32,9 +32,9 @@ def test_connected_masks_part_what_is_apart_and_clustered_ones_do_not(make_encod
 
 def test_clustered_masks_reach_the_pixels(make_encoding):
     encoding = make_encoding((3, 6), patches=striped(3, 6))
-    found = AffinityMasks(vfm="self", regions="clustered", median=1)(encoding, (48, 96))
+    masks = AffinityMasks(vfm="self", regions="clustered", median=1)(encoding, (48, 96))
     inner = (torch.arange(96) >= 32) & (torch.arange(96) < 64)
-    assert torch.equal(found[0], inner.long().expand(48, 96))
+    assert torch.equal(masks[0], inner.long().expand(48, 96))
 
 
 def test_regions_of_few_patches_shape_no_mask_and_numbers_stay_without_a_gap(make_encoding):
@@ -42,14 +42,14 @@ def test_regions_of_few_patches_shape_no_mask_and_numbers_stay_without_a_gap(mak
     patches[0, :, 0] = torch.tensor([0.0, 1, 1, 1, 0, 0, 0, 0])
     patches[0, :, 1] = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 0])
     patches[0, :, 2] = torch.tensor([0.0, 0, 0, 0, 1, 1, 1, 1])
-    found = AffinityMasks(vfm="self", smallest=2).clusters(make_encoding((2, 4), patches=patches))
-    assert found.labels.tolist() == [[-1, 0, 0, 0, 1, 1, 1, 1]]
+    clusters = AffinityMasks(vfm="self", smallest=2).clusters(make_encoding((2, 4), patches=patches))
+    assert clusters.labels.tolist() == [[-1, 0, 0, 0, 1, 1, 1, 1]]
 
 
 def test_diagonal_neighbors_do_not_touch(make_encoding):
     patches = torch.tensor([[[1.0, 0], [0, 1], [0, 1], [1, 0]]])
-    found = AffinityMasks(vfm="self", smallest=1).clusters(make_encoding((2, 2), patches=patches))
-    assert found.labels.tolist() == [[0, 1, 2, 3]]
+    clusters = AffinityMasks(vfm="self", smallest=1).clusters(make_encoding((2, 2), patches=patches))
+    assert clusters.labels.tolist() == [[0, 1, 2, 3]]
 
 
 def test_the_threshold_belongs_to_the_alike(make_encoding):
@@ -65,8 +65,8 @@ def test_a_second_backbone_sees_the_same_image_in_its_own_normalization(make_enc
     backbone = load_backbone("tiny:registers=4")
     images = normalize(image, backbone.mean, backbone.std)
     expected = backbone.layout(images).patches(backbone.project(backbone.trunk(images)))
-    found = AffinityMasks(vfm="tiny(registers=4)").clusters(make_encoding((4, 6), image=image))
-    assert torch.allclose(found.rows, cosine_affinity(expected), atol=1e-5)
+    clusters = AffinityMasks(vfm="tiny(registers=4)").clusters(make_encoding((4, 6), image=image))
+    assert torch.allclose(clusters.rows, cosine_affinity(expected), atol=1e-5)
 
 
 def test_features_of_a_finer_grid_are_averaged_onto_the_coarser_one_and_not_turned():

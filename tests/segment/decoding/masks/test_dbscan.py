@@ -36,21 +36,21 @@ def test_clusters_are_those_of_a_slow_transcription_of_equation_4(make_encoding)
     affinity[:, 15:20] = affinity[:, 15:16] + 0.3 * torch.rand(2, 5, 24, generator=generator)
     encoding = make_encoding((4, 6), affinity=affinity, kept=torch.ones(2, 24, dtype=torch.bool))
     for unit_rows, eps in ((False, 1.0), (True, 0.25)):
-        found = Dbscan(eps=eps, min_samples=3, unit_rows=unit_rows).clusters(encoding)
-        for image, labels in zip(affinity.numpy(), found.labels.tolist(), strict=True):
+        clusters = Dbscan(eps=eps, min_samples=3, unit_rows=unit_rows).clusters(encoding)
+        for image, labels in zip(affinity.numpy(), clusters.labels.tolist(), strict=True):
             points = image / np.linalg.norm(image, axis=1, keepdims=True) if unit_rows else image
             assert labels == slow_dbscan(points, eps, 3)
             assert len(set(labels)) >= 3
-        assert torch.equal(found.rows, affinity)
+        assert torch.equal(clusters.rows, affinity)
 
 
 def test_patches_that_were_not_kept_are_noise_and_shape_no_prototype(make_encoding, halves):
     kept = torch.ones(1, 24, dtype=torch.bool)
     kept[0, [0, 23]] = False
-    found = Dbscan(eps=0.5, min_samples=2).clusters(make_encoding((4, 6), affinity=halves(4, 6), kept=kept))
+    clusters = Dbscan(eps=0.5, min_samples=2).clusters(make_encoding((4, 6), affinity=halves(4, 6), kept=kept))
     expected = (torch.arange(24) % 6 >= 3).long()
     expected[[0, 23]] = -1
-    assert torch.equal(found.labels[0], expected)
+    assert torch.equal(clusters.labels[0], expected)
 
 
 def test_with_no_patch_kept_all_is_noise(make_encoding, halves):
@@ -70,9 +70,9 @@ def test_features_can_be_clustered_in_place_of_correlations(make_encoding, halve
     top = torch.arange(24) < 12
     patches[0, top, 0], patches[0, ~top, 1] = 5.0, 0.1  # of any length
     encoding = make_encoding((4, 6), affinity=halves(4, 6), kept=torch.ones(1, 24, dtype=torch.bool), patches=patches)
-    found = Dbscan(eps=0.5, min_samples=2, on="features").clusters(encoding)
-    assert torch.equal(found.labels[0], (~top).long())
-    assert torch.equal(found.rows, halves(4, 6))
+    clusters = Dbscan(eps=0.5, min_samples=2, on="features").clusters(encoding)
+    assert torch.equal(clusters.labels[0], (~top).long())
+    assert torch.equal(clusters.rows, halves(4, 6))
 
 
 def test_the_released_settings_hold_for_their_grids_and_a_power_law_between_and_beyond():

@@ -24,19 +24,19 @@ def test_the_largest_prototype_takes_the_pixel_and_of_equal_ones_the_first():
     prototypes = torch.zeros(3, 2, 3)
     prototypes[1, :, 2] = 1
     prototypes[2, 0, 0] = 1
-    found = prototype_regions(prototypes, (2, 3), enlarge=1, median=1)
-    assert found.tolist() == [[2, 0, 1], [0, 0, 1]]
+    regions = prototype_regions(prototypes, (2, 3), enlarge=1, median=1)
+    assert regions.tolist() == [[2, 0, 1], [0, 0, 1]]
 
 
 def slow_median(maps: np.ndarray, width: int) -> np.ndarray:
     """A median over width x width places, the map continued by its mirror image, edge included."""
-    half, found = width // 2, np.empty_like(maps)
+    half, smoothed = width // 2, np.empty_like(maps)
     for k, values in enumerate(maps):
         large = np.pad(values, half, mode="symmetric")
         for i in range(values.shape[0]):
             for j in range(values.shape[1]):
-                found[k, i, j] = np.median(large[i : i + width, j : j + width])
-    return found
+                smoothed[k, i, j] = np.median(large[i : i + width, j : j + width])
+    return smoothed
 
 
 def test_prototypes_are_enlarged_then_smoothed_then_resized_on_grids_that_are_not_square():
@@ -44,6 +44,6 @@ def test_prototypes_are_enlarged_then_smoothed_then_resized_on_grids_that_are_no
     large = F.interpolate(prototypes[None], size=(12, 20), mode="bilinear", align_corners=False)[0]
     smooth = torch.from_numpy(slow_median(large.numpy(), 7))
     expected = F.interpolate(smooth[None], size=(48, 80), mode="bilinear", align_corners=False)[0].argmax(dim=0)
-    found = prototype_regions(prototypes, (48, 80))
-    assert torch.equal(found, expected)
-    assert not torch.equal(found, prototype_regions(prototypes, (48, 80), median=1))
+    regions = prototype_regions(prototypes, (48, 80))
+    assert torch.equal(regions, expected)
+    assert not torch.equal(regions, prototype_regions(prototypes, (48, 80), median=1))

@@ -34,18 +34,18 @@ def test_centers_stretch_with_the_window():
 
 def test_each_pixel_goes_to_the_surest_mask_and_to_none_where_there_is_none():
     clusters = torch.tensor([0, -1, 1, 0, -1, 1])
-    found = regions_by_points(torch.zeros(3, 32, 48), clusters, Grid(2, 3), squares, (32, 48))
+    regions = regions_by_points(torch.zeros(3, 32, 48), clusters, Grid(2, 3), squares, (32, 48))
     columns = torch.arange(48)
     expected = torch.where(columns < 16, 0, torch.where(columns < 32, -1, 1)).expand(32, 48)
-    assert torch.equal(found, expected)
+    assert torch.equal(regions, expected)
 
 
 def test_where_all_is_noise_no_mask_is_asked_for():
     def never(image, prompts):
         raise AssertionError
 
-    found = regions_by_points(torch.zeros(3, 8, 8), torch.full((4,), -1), Grid(2, 2), never, (8, 8))
-    assert torch.equal(found, torch.full((8, 8), -1))
+    regions = regions_by_points(torch.zeros(3, 8, 8), torch.full((4,), -1), Grid(2, 2), never, (8, 8))
+    assert torch.equal(regions, torch.full((8, 8), -1))
 
 
 def test_without_the_library_the_error_names_the_extra_to_install(monkeypatch):

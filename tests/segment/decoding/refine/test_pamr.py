@@ -53,16 +53,16 @@ def slow(image: Tensor, maps: Tensor, iterations: int, dilations: tuple[int, ...
 @pytest.mark.parametrize("iterations, dilations", [(1, (1,)), (2, (1, 2)), (3, (2, 9))])
 def test_it_equals_a_loop_over_pixels(iterations, dilations):
     image, maps = random(3, 7, 10), random(2, 7, 10, seed=1)
-    found = pamr(image[None], maps[None], iterations=iterations, dilations=dilations)[0]
-    assert torch.allclose(found.double(), slow(image, maps, iterations, dilations), atol=1e-5)
+    refined = pamr(image[None], maps[None], iterations=iterations, dilations=dilations)[0]
+    assert torch.allclose(refined.double(), slow(image, maps, iterations, dilations), atol=1e-5)
 
 
 def test_a_batch_equals_its_images_one_by_one():
     images, maps = random(2, 3, 9, 12), random(2, 4, 9, 12, seed=1)
-    found = pamr(images, maps, iterations=2, dilations=(1, 3))
+    refined = pamr(images, maps, iterations=2, dilations=(1, 3))
     for number in range(2):
         alone = pamr(images[number : number + 1], maps[number : number + 1], iterations=2, dilations=(1, 3))
-        assert torch.allclose(found[number], alone[0], atol=1e-6)
+        assert torch.allclose(refined[number], alone[0], atol=1e-6)
 
 
 def test_weights_add_to_one_and_ignore_brightness_and_contrast():
@@ -77,9 +77,9 @@ def test_a_flat_image_takes_the_plain_mean_and_a_flat_map_stays():
     flat = torch.zeros(1, 3, 5, 5)
     maps = torch.zeros(1, 1, 5, 5)
     maps[0, 0, 2, 2] = 8
-    found = pamr(flat, maps, iterations=1, dilations=(1,))[0, 0]
-    assert found[2, 2] == 0  # the pixel itself has no weight
-    assert torch.allclose(found[1:4, 1:4].flatten()[[0, 1, 2, 3, 5, 6, 7, 8]], torch.ones(8))
+    refined = pamr(flat, maps, iterations=1, dilations=(1,))[0, 0]
+    assert refined[2, 2] == 0  # the pixel itself has no weight
+    assert torch.allclose(refined[1:4, 1:4].flatten()[[0, 1, 2, 3, 5, 6, 7, 8]], torch.ones(8))
     constant = pamr(random(1, 3, 5, 5), torch.full((1, 2, 5, 5), 0.3), iterations=5, dilations=(1, 2))
     assert torch.allclose(constant, torch.full((1, 2, 5, 5), 0.3), atol=1e-6)
 
@@ -89,15 +89,15 @@ def test_scores_stop_at_an_edge_of_color():
     image[..., 6:] = 5
     maps = torch.zeros(1, 1, 6, 12)
     maps[..., :5] = 1  # the map's border is one pixel off
-    found = pamr(image, maps, iterations=10, dilations=(1,))[0, 0]
-    assert found[:, 5].min() > 0.5
-    assert found[:, 6].max() < 0.2
+    refined = pamr(image, maps, iterations=10, dilations=(1,))[0, 0]
+    assert refined[:, 5].min() > 0.5
+    assert refined[:, 6].max() < 0.2
 
 
 def test_no_iterations_change_nothing_and_maps_of_another_size_are_stretched_with_aligned_corners():
     images, maps = random(1, 3, 9, 9), random(1, 2, 5, 5, seed=1)
-    found = pamr(images, maps, iterations=0)
-    assert torch.equal(found[..., ::2, ::2], maps)
+    refined = pamr(images, maps, iterations=0)
+    assert torch.equal(refined[..., ::2, ::2], maps)
 
 
 def windows_of(queries: int) -> Merged:

@@ -18,10 +18,10 @@ class HalfImage:
     """Says that a class with most of its points in the left half fills that half, and else the right one."""
 
     def __init__(self) -> None:
-        self.seen: list = []
+        self.calls: list = []
 
     def __call__(self, image, prompts):
-        self.seen.append((image, prompts))
+        self.calls.append((image, prompts))
         height, width = image.shape[1:]
         logits = torch.full((len(prompts.inside), height, width), -1.0)
         for number, inside in enumerate(prompts.inside):
@@ -42,13 +42,13 @@ def canvas() -> Canvas:
 
 
 def test_labels_follow_the_masks_and_keep_their_class_numbers(segmenter):
-    found = REFINERS.build("sam:points=8").labels(LABELS, canvas())
-    assert found.tolist() == [[4] * 4 + [2] * 4] * 4
+    refined = REFINERS.build("sam:points=8").labels(LABELS, canvas())
+    assert refined.tolist() == [[4] * 4 + [2] * 4] * 4
 
 
 def test_points_lie_on_a_grid_in_the_images_shape_and_the_image_is_given_as_it_is(segmenter):
     REFINERS.build("sam:points=4").labels(LABELS, canvas())
-    image, prompts = segmenter.seen[0]
+    image, prompts = segmenter.calls[0]
     assert prompts.points.tolist() == [[x, y] for y in (1, 3) for x in (1, 3, 5, 7)]
     assert prompts.inside.sum(dim=0).tolist() == [1] * 8
     assert image[0].min() == 1
@@ -58,9 +58,9 @@ def test_points_lie_on_a_grid_in_the_images_shape_and_the_image_is_given_as_it_i
 def test_unscored_pixels_keep_their_label(segmenter):
     labels = LABELS.clone()
     labels[:2] = -1
-    found = REFINERS.build("sam:points=8").labels(labels, canvas())
-    assert found[:2].eq(-1).all()
-    assert found[2:].tolist() == [[4] * 4 + [2] * 4] * 2
+    refined = REFINERS.build("sam:points=8").labels(labels, canvas())
+    assert refined[:2].eq(-1).all()
+    assert refined[2:].tolist() == [[4] * 4 + [2] * 4] * 2
     assert REFINERS.build("sam").labels(torch.full((4, 8), -1), canvas()).eq(-1).all()
 
 

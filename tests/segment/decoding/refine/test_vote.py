@@ -44,11 +44,11 @@ def test_where_masks_overlap_the_smaller_wins():
 @pytest.mark.parametrize("as_masks", [True, False])
 def test_masks_are_given_by_the_images_name(as_masks):
     regions = np.array([[0, 0, 1, 1]] * 3)
-    given = np.stack([regions == 0, regions == 1]) if as_masks else regions
+    masks = np.stack([regions == 0, regions == 1]) if as_masks else regions
     # The right half has 1 four times and 2 twice, the left half 0 three times, 1 and 2 once.
-    assert Vote(masks={"a": given}).labels(LABELS, canvas()).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [-1, 0, 1, 1]]
+    assert Vote(masks={"a": masks}).labels(LABELS, canvas()).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [-1, 0, 1, 1]]
     with pytest.raises(ValueError, match="has none for `b`; it has a"):
-        Vote(masks={"a": given}).labels(LABELS, canvas("b"))
+        Vote(masks={"a": masks}).labels(LABELS, canvas("b"))
 
 
 def test_masks_are_found_in_a_folder_and_255_is_no_region(tmp_path):
@@ -56,8 +56,8 @@ def test_masks_are_found_in_a_folder_and_255_is_no_region(tmp_path):
     (tmp_path / "masks").mkdir()
     Image.fromarray(regions).save(tmp_path / "masks" / "cat.png")
     part = REFINERS.build(f"vote:folder={tmp_path / 'masks'}")
-    found = part.labels(LABELS, canvas("cat.jpg", tmp_path / "cat.jpg"))
-    assert found.tolist() == [[0, 0, 1, 2], [0, 0, 1, 2], [-1, 0, 1, 1]]
+    refined = part.labels(LABELS, canvas("cat.jpg", tmp_path / "cat.jpg"))
+    assert refined.tolist() == [[0, 0, 1, 2], [0, 0, 1, 2], [-1, 0, 1, 1]]
     with pytest.raises(ValueError, match="is no file"):
         part.labels(LABELS, canvas())
 

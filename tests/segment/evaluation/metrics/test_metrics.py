@@ -67,60 +67,60 @@ def test_matrices_of_images_add_up_to_that_of_all(maps):
 
 def test_mean_iou_and_accuracies_equal_torchmetrics(maps):
     predicted, truth = maps
-    found = summarize(confusion_matrix(predicted, truth, CLASSES))
+    summary = summarize(confusion_matrix(predicted, truth, CLASSES))
     kept = torch.tensor(truth != 255)
     pair = torch.tensor(predicted)[kept], torch.tensor(truth)[kept]
     per_class = MulticlassJaccardIndex(CLASSES, average="none")(*pair)
-    assert found.iou == pytest.approx(per_class.numpy(), abs=1e-6)
-    assert found.miou == pytest.approx(float(MulticlassJaccardIndex(CLASSES)(*pair)), abs=1e-6)
-    assert found.fwiou == pytest.approx(float(MulticlassJaccardIndex(CLASSES, average="weighted")(*pair)), abs=1e-6)
-    assert found.macc == pytest.approx(float(MulticlassAccuracy(CLASSES, average="macro")(*pair)), abs=1e-6)
-    assert found.pacc == pytest.approx(float(MulticlassAccuracy(CLASSES, average="micro")(*pair)), abs=1e-6)
+    assert summary.iou == pytest.approx(per_class.numpy(), abs=1e-6)
+    assert summary.miou == pytest.approx(float(MulticlassJaccardIndex(CLASSES)(*pair)), abs=1e-6)
+    assert summary.fwiou == pytest.approx(float(MulticlassJaccardIndex(CLASSES, average="weighted")(*pair)), abs=1e-6)
+    assert summary.macc == pytest.approx(float(MulticlassAccuracy(CLASSES, average="macro")(*pair)), abs=1e-6)
+    assert summary.pacc == pytest.approx(float(MulticlassAccuracy(CLASSES, average="micro")(*pair)), abs=1e-6)
 
 
 def test_numbers_worked_out_by_hand():
     # Truth 0 0 0 1, prediction 0 0 1 1; class 2 occurs nowhere, class 3 is in the truth once and never predicted.
-    found = summarize(confusion_matrix(np.array([[0, 0, 1, 1, 0]]), np.array([[0, 0, 0, 1, 3]]), 4))
-    assert found.iou[:2].tolist() == [2 / 4, 1 / 2]
-    assert np.isnan(found.iou[2])
-    assert found.iou[3] == 0
-    assert found.miou == pytest.approx((0.5 + 0.5 + 0) / 3)
-    assert found.macc == pytest.approx((2 / 3 + 1 + 0) / 3)
-    assert found.pacc == pytest.approx(3 / 5)
-    assert found.fwiou == pytest.approx(3 / 5 * 0.5 + 1 / 5 * 0.5)
-    assert found.never_predicted == (3,)
+    summary = summarize(confusion_matrix(np.array([[0, 0, 1, 1, 0]]), np.array([[0, 0, 0, 1, 3]]), 4))
+    assert summary.iou[:2].tolist() == [2 / 4, 1 / 2]
+    assert np.isnan(summary.iou[2])
+    assert summary.iou[3] == 0
+    assert summary.miou == pytest.approx((0.5 + 0.5 + 0) / 3)
+    assert summary.macc == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert summary.pacc == pytest.approx(3 / 5)
+    assert summary.fwiou == pytest.approx(3 / 5 * 0.5 + 1 / 5 * 0.5)
+    assert summary.never_predicted == (3,)
 
 
 def test_cliptrases_convention_by_hand():
-    found = summarize(confusion_matrix(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]]), 3), convention="cliptrase")
-    assert found.miou == pytest.approx((2 / 3.01 + 1 / 2.01) / 2)  # class 2 is not in the truth
-    assert found.macc == pytest.approx((2 / 3.01 + 1 / 1.01 + 0) / 3)  # and counts 0 here
+    summary = summarize(confusion_matrix(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]]), 3), convention="cliptrase")
+    assert summary.miou == pytest.approx((2 / 3.01 + 1 / 2.01) / 2)  # class 2 is not in the truth
+    assert summary.macc == pytest.approx((2 / 3.01 + 1 / 1.01 + 0) / 3)  # and counts 0 here
 
 
 def test_nothing_to_score_is_nan_and_no_error():
-    found = summarize(np.zeros((3, 3), np.int64))
-    assert np.isnan([found.miou, found.macc, found.pacc, found.fwiou]).all()
-    assert found.never_predicted == ()
+    summary = summarize(np.zeros((3, 3), np.int64))
+    assert np.isnan([summary.miou, summary.macc, summary.pacc, summary.fwiou]).all()
+    assert summary.never_predicted == ()
 
 
 @pytest.mark.parametrize(
-    "predicted, truth, said",
+    "predicted, truth, message",
     [
         ([[0, 1]], [[0, 7]], r"it also has \[7\]"),
         ([[0, 9]], [[0, 1]], "below 5; got 9"),
         ([[0]], [[0, 1]], "one shape"),
     ],
 )
-def test_label_maps_that_do_not_fit_are_refused(predicted, truth, said):
-    with pytest.raises(ValueError, match=said):
+def test_label_maps_that_do_not_fit_are_refused(predicted, truth, message):
+    with pytest.raises(ValueError, match=message):
         confusion_matrix(np.array(predicted), np.array(truth), CLASSES)
 
 
 def test_boundary_counts_equal_a_slow_erosion_of_each_class():
     generator = np.random.default_rng(1)
     coarse = generator.integers(0, 3, (2, 5, 6))
-    truth, predicted = (np.kron(one, np.ones((8, 8), int)) for one in coarse)
-    found = boundary_counts(predicted, truth, 3, share=0.04)
+    truth, predicted = (np.kron(labels, np.ones((8, 8), int)) for labels in coarse)
+    counts = boundary_counts(predicted, truth, 3, share=0.04)
     distance = round(0.04 * np.hypot(40, 48))
 
     def outline(mask):
@@ -129,9 +129,9 @@ def test_boundary_counts_equal_a_slow_erosion_of_each_class():
 
     for number in range(3):
         in_truth, in_predicted = outline(truth == number), outline(predicted == number)
-        assert found.right[number] == (in_truth & in_predicted).sum()
-        assert found.truth[number] == in_truth.sum()
-        assert found.predicted[number] == in_predicted.sum()
+        assert counts.right[number] == (in_truth & in_predicted).sum()
+        assert counts.truth[number] == in_truth.sum()
+        assert counts.predicted[number] == in_predicted.sum()
 
 
 def test_boundary_iou_of_a_map_with_itself_is_one(maps):
@@ -162,20 +162,20 @@ def test_more_clusters_than_classes_are_refused():
 def resampled(seed, quality, count=60):
     """Counts of made-up images, of which the method gets `quality` right."""
     generator = np.random.default_rng(seed)
-    found = Resampled(3, replicates=400)
+    resamples = Resampled(3, replicates=400)
     total = np.zeros((3, 3), np.int64)
     for number in range(count):
         truth = generator.integers(0, 3, (8, 8))
         predicted = np.where(generator.random((8, 8)) < quality, truth, generator.integers(0, 3, (8, 8)))
         matrix = confusion_matrix(predicted, truth, 3)
         total += matrix
-        found.add(f"{number}", counts_of(matrix))
-    return found, summarize(total).miou
+        resamples.add(f"{number}", counts_of(matrix))
+    return resamples, summarize(total).miou
 
 
 def test_the_interval_holds_the_value_and_has_the_bootstraps_width():
-    found, miou = resampled(0, 0.7)
-    low, high = found.interval()
+    resamples, miou = resampled(0, 0.7)
+    low, high = resamples.interval()
     assert low < miou < high
     # The plain bootstrap, drawing images with replacement, gives the same spread.
     generator = np.random.default_rng(0)
@@ -185,7 +185,7 @@ def test_the_interval_holds_the_value_and_has_the_bootstraps_width():
         predicted = np.where(generator.random((8, 8)) < 0.7, truth, generator.integers(0, 3, (8, 8)))
         images.append(confusion_matrix(predicted, truth, 3))
     drawn = [summarize(sum(images[place] for place in generator.integers(0, 60, 60))).miou for _ in range(400)]
-    assert np.std(found.miou()) == pytest.approx(np.std(drawn), rel=0.2)
+    assert np.std(resamples.miou()) == pytest.approx(np.std(drawn), rel=0.2)
 
 
 def test_resamples_do_not_depend_on_the_order_of_the_images():
@@ -224,7 +224,7 @@ def test_methods_that_saw_other_images_cannot_be_paired():
 
 def test_mean_iou_of_several_maps_is_that_of_each(maps):
     predicted, truth = maps
-    found = miou_by_method({"a": predicted, "b": np.where(truth == 255, 0, truth)}, truth, CLASSES)
-    assert found.index.name == "method"
-    assert found["a"] == summarize(confusion_matrix(predicted, truth, CLASSES)).miou
-    assert found["b"] == 1
+    mious = miou_by_method({"a": predicted, "b": np.where(truth == 255, 0, truth)}, truth, CLASSES)
+    assert mious.index.name == "method"
+    assert mious["a"] == summarize(confusion_matrix(predicted, truth, CLASSES)).miou
+    assert mious["b"] == 1

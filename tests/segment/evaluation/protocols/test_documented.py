@@ -15,17 +15,17 @@ PAGE = (ROOT / "docs" / "why-your-number-differs.md").read_text(encoding="utf-8"
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| `")]
 
 
-@pytest.mark.parametrize("name, dataset, found", settings_table())
-def test_every_setting_stands_in_the_table(name, dataset, found):
-    windows = found.windows
+@pytest.mark.parametrize("name, dataset, protocol", settings_table())
+def test_every_setting_stands_in_the_table(name, dataset, protocol):
+    windows = protocol.windows
     wanted = [
-        found.size,
+        protocol.size,
         f"{windows.crop}/{windows.stride}" if isinstance(windows, Slide) else "whole",
-        f"{found.scale:g}",
-        f"{found.threshold:g}" if found.threshold else "–",
-        f"{found.smallest_area:g}" if found.smallest_area else "–",
-        found.words,
-        "–" if isinstance(found.refine, NoRefiner) else "pamr",
+        f"{protocol.scale:g}",
+        f"{protocol.threshold:g}" if protocol.threshold else "–",
+        f"{protocol.smallest_area:g}" if protocol.smallest_area else "–",
+        protocol.words,
+        "–" if isinstance(protocol.refine, NoRefiner) else "pamr",
     ]
     rows = [row for row in ROWS if row[0] == f"`{name}`" and dataset in row[1].split(", ")]
     assert [row[2:] for row in rows] == [wanted]

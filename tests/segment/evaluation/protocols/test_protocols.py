@@ -76,33 +76,33 @@ cliptrase-224 ade150  224 -   -   100 0   0
 @pytest.mark.parametrize("line", RELEASED.strip().splitlines())
 def test_settings_are_those_of_the_releases(line):
     name, dataset, short, crop, stride, *numbers = line.split()
-    found = protocol_for(name, dataset)
-    assert found.size == f"short:{short}"
-    assert [found.scale, found.threshold, found.smallest_area] == [float(number) for number in numbers]
+    protocol = protocol_for(name, dataset)
+    assert protocol.size == f"short:{short}"
+    assert [protocol.scale, protocol.threshold, protocol.smallest_area] == [float(number) for number in numbers]
     if crop == "-":
-        assert found.windows == Whole()
+        assert protocol.windows == Whole()
     else:
-        assert (found.windows.crop, found.windows.stride) == (int(crop), int(stride))
-    assert isinstance(found.refine, Pamr) == (name == "naclip")
-    assert found.published
+        assert (protocol.windows.crop, protocol.windows.stride) == (int(crop), int(stride))
+    assert isinstance(protocol.refine, Pamr) == (name == "naclip")
+    assert protocol.published
 
 
 def test_cliptrase_scores_the_middle_square_with_its_own_metric_and_labels():
-    found = protocol_for("cliptrase", "voc21")
-    assert (found.scored, found.metric, found.resampling) == ("crop", "cliptrase", "bicubic")
-    assert found.dataset_fields == (("convention", "cliptrase"),)
+    protocol = protocol_for("cliptrase", "voc21")
+    assert (protocol.scored, protocol.metric, protocol.resampling) == ("crop", "cliptrase", "bicubic")
+    assert protocol.dataset_fields == (("convention", "cliptrase"),)
     assert protocol_for("cliptrase", "voc20").method_fields == (("cliptrase", "class_prior=true"),)
 
 
 def test_only_cliptrase_skips_images_of_background_alone():
-    skipping = {name for name, _, found in settings_table() if found.empty == "skipped"}
+    skipping = {name for name, _, protocol in settings_table() if protocol.empty == "skipped"}
     assert skipping == {"cliptrase", "cliptrase-224"}
 
 
 def test_ours_has_the_same_settings_on_every_data_set():
     known = ["voc20", "voc21", "context59", "coco-object", "ade847", "cityscapes", "folder", "shapes", "camvid"]
     settings = [protocol_for("ours", dataset).settings() for dataset in known]
-    assert all(one == settings[0] for one in settings)
+    assert all(values == settings[0] for values in settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,15 +132,15 @@ def voc(*, background):
      ("proxyclip", "voc20", 20), ("proxyclip", "voc21", 46), ("ours", "voc21", 20 + 26)],
 )  # fmt: skip
 def test_words_are_as_many_as_released(name, dataset, queries):
-    found = vocabulary_for(protocol_for(name, dataset).words, dataset, voc(background=dataset == "voc21"))
-    assert len(found.queries) == queries
+    vocabulary = vocabulary_for(protocol_for(name, dataset).words, dataset, voc(background=dataset == "voc21"))
+    assert len(vocabulary.queries) == queries
 
 
 def test_backgrounds_of_ours_leave_out_words_that_are_classes():
-    found = vocabulary_for("ours", "folder", Named(("rest", "sky", "dining_table"), 0))
-    assert "sky" not in found.classes[0]
-    assert "wall" in found.classes[0]
-    assert found.classes[1:] == (("sky",), ("dining table",))
+    vocabulary = vocabulary_for("ours", "folder", Named(("rest", "sky", "dining_table"), 0))
+    assert "sky" not in vocabulary.classes[0]
+    assert "wall" in vocabulary.classes[0]
+    assert vocabulary.classes[1:] == (("sky",), ("dining table",))
 
 
 def test_a_hash_is_that_of_the_content_and_changes_with_every_setting():
@@ -160,14 +160,14 @@ def test_a_hash_is_that_of_the_content_and_changes_with_every_setting():
 
 
 def test_a_changed_setting_is_reported_and_is_no_published_one_any_more():
-    found = protocol_for("sfp", "ade150", {"smallest-area": "0.05"})
-    assert found.smallest_area == 0.05
-    assert not found.published
-    assert "set: smallest_area=0.05" in found.departures
+    protocol = protocol_for("sfp", "ade150", {"smallest-area": "0.05"})
+    assert protocol.smallest_area == 0.05
+    assert not protocol.published
+    assert "set: smallest_area=0.05" in protocol.departures
 
 
 @pytest.mark.parametrize(
-    "settings, said",
+    "settings, message",
     [
         ({"treshold": "0.1"}, "Did you mean `threshold`"),
         ({"threshold": "high"}, "should be float"),
@@ -177,8 +177,8 @@ def test_a_changed_setting_is_reported_and_is_no_published_one_any_more():
         ({"name": "x"}, "no setting"),
     ],
 )
-def test_wrong_settings_say_what_was_expected(settings, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_settings_say_what_was_expected(settings, message):
+    with pytest.raises(ValueError, match=message):
         protocol_for("sfp", "voc21", settings)
 
 
@@ -191,22 +191,22 @@ def test_an_unknown_pair_names_what_there_is():
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_takes_a_data_set_of_the_users_own_and_says_so(name):
-    found = protocol_for(name, "shapes:scenes=3")
-    assert not found.published
-    assert found.threshold == 0
-    vocabulary_for(found.words, "shapes", Shapes())
+    protocol = protocol_for(name, "shapes:scenes=3")
+    assert not protocol.published
+    assert protocol.threshold == 0
+    vocabulary_for(protocol.words, "shapes", Shapes())
     if name != "ours":
-        assert any("has no setting for `shapes`" in one for one in found.departures)
+        assert any("has no setting for `shapes`" in departure for departure in protocol.departures)
 
 
 def test_the_unsupervised_setting_matches_clusters():
     assert protocol_for("ours", "coco-stuff-27").matching == "hungarian"
 
 
-@pytest.mark.parametrize("name, dataset, found", settings_table())
-def test_every_setting_has_a_source_and_knows_its_names(name, dataset, found):
-    assert (found.name, found.dataset) == (name, dataset)
-    assert found.source
+@pytest.mark.parametrize("name, dataset, protocol", settings_table())
+def test_every_setting_has_a_source_and_knows_its_names(name, dataset, protocol):
+    assert (protocol.name, protocol.dataset) == (name, dataset)
+    assert protocol.source
 
 
 def test_a_data_set_of_others_gets_what_the_papers_settings_have_in_common():
