@@ -21,7 +21,7 @@ def test_tables_of_both_kinds_are_read(tmp_path, name, text):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("t.csv", "a.jpg,cat,1\n", "row 1 of .* should have two columns"),
         ("t.csv", "a.jpg\n", "row 1"),

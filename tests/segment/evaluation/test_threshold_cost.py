@@ -37,7 +37,7 @@ def test_a_threshold_above_all_scores_marks_nothing_and_changes_nothing(planted)
 
 
 @pytest.mark.parametrize(
-    ("detector", "thresholds", "said"),
+    ("detector", "thresholds", "message"),
     [
         ("relative-norm", [], "at least one"),
         ("relative-norm", [np.inf], "finite numbers"),
