@@ -67,7 +67,7 @@ def check(spec: str, root: str | Path, *, every: bool = False, progress: bool = 
     problems += _missing([pair.mask for pair in pairs], "images without a label map", "the first should be")
     problems += _missing([pair.image for pair in pairs], "images of the list are not there", "the first should be")
     if listing.orphans:
-        problems.append(f"{len(listing.orphans)} label maps have no image: {_first_paths(listing.orphans)}")
+        problems.append(f"{len(listing.orphans)} label maps have no image: {_first_few(listing.orphans)}")
     whole = [n for n, pair in enumerate(pairs) if os.path.isfile(pair.mask) and os.path.isfile(pair.image)]
     chosen = whole if every else _spread(whole, SAMPLE)
     content = Content()
@@ -104,7 +104,7 @@ class Content:
         absent = [f"{number} ({name})" for number, name in enumerate(dataset.names) if number not in self.labels]
         if not absent or not self.opened:
             return []
-        return [f"in none of the {self.opened} label maps opened: class {_some(absent)}"]
+        return [f"in none of the {self.opened} label maps opened: class {_first_few(absent)}"]
 
     def problems(self, dataset: OnDisk, *, rule_said: bool) -> list[str]:
         """Values that look like those of another rule, and turned images without a rule of the user's."""
@@ -125,17 +125,17 @@ class Content:
             problems.append(
                 f"{len(self.turned)} of the {self.opened} images opened are turned by their EXIF, and it is not said "
                 f"whether their label maps are: exif=upright, or exif=stored if they belong to the pixels as they are "
-                f"stored ({_some(self.turned)})"
+                f"stored ({_first_few(self.turned)})"
             )
         return problems
 
 
 def _missing(paths: Sequence[str], what: str, first: str) -> list[str]:
     gone = [path for path in paths if not os.path.isfile(path)]
-    return [f"{len(gone)} {what}; {first} {_first_paths(gone)}"] if gone else []
+    return [f"{len(gone)} {what}; {first} {_first_few(gone)}"] if gone else []
 
 
-def _first_paths(paths: Sequence[str]) -> str:
+def _first_few(paths: Sequence[str]) -> str:
     more = len(paths) - NAMED
     return ", ".join(paths[:NAMED]) + (f" and {more} more" if more > 0 else "")
 

@@ -95,9 +95,9 @@ def test_maps_that_count_from_one_are_noticed(root):
     (root / "classes.txt").write_text("zebra\ntiger\ngrass\n")
     image(root / "images/a.png")
     mask(root / "masks/a.png", HALF + 1)
-    found = check("folder", root)
-    assert any("first=1" in problem for problem in found.problems)
-    assert any("class 0 (zebra)" in note for note in found.notes)
+    report = check("folder", root)
+    assert any("first=1" in problem for problem in report.problems)
+    assert any("class 0 (zebra)" in note for note in report.notes)
     mask(root / "masks/a.png", HALF + 2)  # 3 is no class of three
     assert any("holds the values 3" in problem and "first=1" in problem for problem in check("folder", root).problems)
     assert np.array_equal(open_dataset("folder:first=1", root)[0].labels, HALF + 1)
@@ -114,10 +114,10 @@ def turned(root, orientation, size=(64, 48)):
     """An image whose pixels say where its label map has 1, stored under an EXIF orientation."""
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
     pixels[: size[1] // 2, : size[0] // 2] = 255
-    picture = Image.fromarray(pixels)
-    exif = picture.getexif()
+    turned_image = Image.fromarray(pixels)
+    exif = turned_image.getexif()
     exif[274] = orientation
-    picture.save(root / "images/a.png", exif=exif.tobytes())
+    turned_image.save(root / "images/a.png", exif=exif.tobytes())
     mask(root / "masks/a.png", (pixels[..., 0] > 0).astype(np.uint8))
 
 
