@@ -303,7 +303,7 @@ class Registry(MutableMapping[str, P]):
                 raise
             raise BrokenPart(
                 f"{self.kind} `{name}` of the package `{entry.package}` ({entry.target}) can't be loaded: "
-                f"{type(error).__name__}: {error}. Repair, update or remove that package."
+                f"{type(error).__name__}: {error}. Update or remove that package."
             ) from error
 
     def __iter__(self) -> Iterator[str]:
@@ -442,13 +442,17 @@ class Registry(MutableMapping[str, P]):
     def facts(self, name: str) -> dict[str, Any]:
         """The constants that a part's source states, without importing it: class attributes, or a value's fields.
 
-        `doc` is its one line. What is no constant is left out.
+        `doc` is its one line. What is no constant is left out, and of a part of another package that can't be
+        loaded all but `doc`, which is the reason.
         """
         part = self._find(name)
         if isinstance(part, Entry) and not part.unsupported_reason:
             with suppress(NotInSource):
                 return facts_of(part.target)
-        part = self[name]
+        try:
+            part = self[name]
+        except BrokenPart as error:
+            return {"doc": str(error)}
         fields = vars(part) if not isinstance(part, type) else {key: getattr(part, key) for key in dir(part)}
         plain = (str, int, float, bool, tuple, type(None))
         return {key: value for key, value in fields.items() if isinstance(value, plain)} | {
@@ -467,7 +471,7 @@ class Registry(MutableMapping[str, P]):
                 try:
                     part = self[name]
                 except BrokenPart as error:
-                    return f"can't be loaded: {error}"
+                    return str(error)
         if not isinstance(part, type) and not inspect.isroutine(part):
             return str(getattr(part, self.summary, "")) or first_line(inspect.getdoc(part))
         return first_line(inspect.getdoc(part))

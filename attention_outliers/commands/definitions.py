@@ -8,11 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from diagnostics.registry import BrokenPart
+
 
 @cache
 def _definitions(module: str) -> dict[str, ast.AST]:
     """Classes and functions at the top of a module's file, by name."""
-    spec = find_spec(module)
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):  # a package that is not there, named by somebody's entry point
+        return {}
     if spec is None or not spec.origin:
         return {}
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
@@ -28,10 +33,13 @@ def _definition(registry: Any, name: str) -> ast.AST | None:
 
 def variables_of(measures: Any, name: str) -> dict[str, str]:
     """The variables that a measure can yield, with their units: first and third argument of `Variable(…)` in its
-    class; a unit that is not written there is empty."""
+    class; a unit that is not written there is empty, and so is all of a part that can't be loaded."""
     node = _definition(measures, name)
     if node is None:
-        return {variable.name: variable.units for variable in measures.build(name).variables}
+        try:
+            return {variable.name: variable.units for variable in measures.build(name).variables}
+        except BrokenPart:
+            return {}
     variables: dict[str, str] = {}
     for call in ast.walk(node):
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Variable":

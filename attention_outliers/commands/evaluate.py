@@ -140,7 +140,7 @@ def evaluate(
     )
     print_cells(result.cells, "text", show)
     show.left_out({name: f"{name}: {reason}" for name, reason in result.broken.items()})
-    show.path("results", out)
+    show.say(f"results: {out}", folder=str(out))
 
 
 def settings_of(texts: list[str]) -> dict[str, str]:

@@ -28,13 +28,12 @@ def _measures() -> Table:
 
     rows = []
     for name, text in MEASURES.describe().items():
-        star = "" if name in DEFAULT_MEASURES else " *"
+        asked = "" if name in DEFAULT_MEASURES else "by name"
         variables = variables_of(MEASURES, name).items()
         named = ", ".join(f"{variable} ({unit})" if unit not in ("", "1") else variable for variable, unit in variables)
-        rows.append([name + star, text, named])
-    return Table(
-        heads=["name", "what it is", "variables (unit)"], rows=rows, title="measures (* only when asked for by name)"
-    )
+        rows.append([name, text, asked, named])
+    heads = ["name", "what it is", "only", "variables (unit)"]
+    return Table(heads=heads, rows=rows, title="measures; all run by default but those that run only by name")
 
 
 def _taps() -> Table:

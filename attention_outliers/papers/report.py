@@ -147,7 +147,7 @@ class PaperReport:
         view = turned(view, start if start is not None else first)
         if not entry.pair:
             view = replace(view, second=None)
-        if entry.each:  # the title is the image's name: the backbone is told there, since there may be two
+        if entry.each:  # the title is the image's name: the backbone stands there, since there may be two
             view = replace(view.only(0), names=(f"{view.names[0]}, {view.model}",))
         return entry.draw(view)
 

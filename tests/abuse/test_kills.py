@@ -125,8 +125,8 @@ def kill_and_compare(name: str, folder: Path, kills: int, notes: Callable[[str, 
         assert attempts < 10 * kills, "the kills come too late"
         if not ended(name, folder):
             assert finish(start(list(arguments), folder), 300) == 0, (folder / "log").read_text()[-2000:]
-        found = content_of(folder / results)
-        differ = sorted(file for file in {*expected, *found} if expected.get(file) != found.get(file))
+        files = content_of(folder / results)
+        differ = sorted(file for file in {*expected, *files} if expected.get(file) != files.get(file))
         assert not differ, f"after {landed} kills: {', '.join(differ[:5])}"
         left = sorted(path.name for path in folder.iterdir() if path.name not in (inputs, results, "log"))
         assert not left, f"files that stay behind: {', '.join(left)}"

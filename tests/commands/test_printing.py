@@ -88,6 +88,11 @@ def test_results_of_an_evaluation_are_rows_of_numbers_in_json_and_csv(folder):
     rows = json.loads(ran("table", folder / "results", "--json").stdout)["results"]
     rows.sort(key=lambda row: -len(row["method"]))
     assert [row["method"] for row in rows] == ["clearclip", "clip"]
+    again = json.loads(
+        ran("evaluate", "-d", SHAPES, "-b", "tiny", "-M", "clip,clearclip", "-o", folder / "results", "--json").stdout
+    )
+    assert sorted(again["results"], key=lambda row: -len(row["method"])) == rows
+    assert again["folder"] == str(folder / "results")
     note = json.loads((folder / "results" / "cells" / "clip.json").read_text())
     assert rows[1]["miou"] == note["miou"]
     assert rows[1]["images"] == rows[1]["of"] == 3

@@ -248,7 +248,7 @@ def test_offline_the_second_backbone_is_the_first():
 
 
 def test_offline_a_second_backbone_that_a_row_names_is_the_first_and_others_get_none():
-    (places,) = groups(experiments()["sc-clip/table-4"], Choice(offline=True))[0].values()
+    (places,) = groups(experiments()["sc-clip/table-4"], Selection(offline=True))[0].values()
     methods = {place.row.name: place.row.method for place in places}
     assert methods["last: DINO"].startswith("sc-clip:vfm=self,pre=false")
     assert "vfm" not in methods["last: 4"]

@@ -36,7 +36,7 @@ from segment.methods import METHODS
 
 # Points of mIoU within which a setting counts as good: the paper's best is 81.01, most of its grid is above 75.
 NEAR_THE_BEST = 6.0
-FEWEST_IMAGES = 3  # of which an order can be told
+FEWEST_IMAGES = 3  # to state an order of
 OWN_EPS, OWN_FEWEST = 0.7, 3  # leaves162/CLIPtrase 2b7de61
 
 

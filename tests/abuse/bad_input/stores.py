@@ -125,14 +125,16 @@ def other_words() -> None:
 
 def zarr_cases() -> Iterator[Case]:
     for chunk in ("norm/c/0/0/0/0", "norm/c/1/0/0/0", "entropy", "norm_ratio"):
-        found = f"run.zarr/{chunk}"
+        chunk_path = f"run.zarr/{chunk}"
 
-        def lose(found: str = found) -> None:
+        def lose(chunk_path: str = chunk_path) -> None:
             files = [
-                path for path in Path(found.split("/c/")[0]).rglob("*") if path.is_file() and "/c" in str(path.parent)
+                path
+                for path in Path(chunk_path.split("/c/")[0]).rglob("*")
+                if path.is_file() and "/c" in str(path.parent)
             ]
             files.sort()
-            os.remove(files[-1 if "/1/" in found else 0])
+            os.remove(files[-1 if "/1/" in chunk_path else 0])
 
         yield refused(f"store: a chunk of {chunk} is lost", damaged_store(lose), "run.zarr", "lost")
     for variable in ("norm", "entropy", "status", "image", "norm_outliers"):
