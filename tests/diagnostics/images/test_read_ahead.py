@@ -16,8 +16,8 @@ def test_all_comes_in_order_and_no_more_is_begun_than_threads_ahead():
         return number**2
 
     results = []
-    for number, found in read_ahead(range(20), work, 3):
-        results.append((number, found))
+    for number, squares in read_ahead(range(20), work, 3):
+        results.append((number, squares))
         assert len(begun) <= number + 4
     assert results == [(number, number**2) for number in range(20)]
     assert sorted(begun) == list(range(20))
