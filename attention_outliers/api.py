@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from attention_outliers.papers.experiment import Experiment
+    from attention_outliers.papers.plan import Selection
+    from attention_outliers.papers.reproduce import Reproduction
     from diagnostics.backbones.base import Backbone
     from segment.evaluation.engines.base import Engine
 
@@ -288,13 +291,10 @@ def reproduce(
     >>> list(cells["column"].unique()), bool(cells["ours"].notna().any())
     (['V21'], True)
     """
-    import pandas as pd
-
     from attention_outliers.papers import experiments
     from attention_outliers.papers.plan import Selection, missing_data_set
     from attention_outliers.papers.reproduce import ReproduceOptions
     from attention_outliers.papers.reproduce import reproduce as run
-    from attention_outliers.papers.side_by_side import is_comparable
     from diagnostics.registry import unknown_name
 
     known = experiments()
@@ -315,6 +315,15 @@ def reproduce(
     changed = tuple(sorted((settings or {}).items()))
     choice = Selection(data_sets=tuple(data_sets), backbone=backbone, offline=offline, settings=changed, limit=limit)
     result = run(experiment, choice, out=out, roots={name: Path(place) for name, place in roots.items()}, how=how)
+    return _table_cells(experiment, choice, result)
+
+
+def _table_cells(experiment: Experiment, choice: Selection, result: Reproduction) -> pd.DataFrame:
+    """A row for each chosen cell of a table, as `reproduce` describes them."""
+    import pandas as pd
+
+    from attention_outliers.papers.side_by_side import is_comparable
+
     cells: list[dict[str, Any]] = []
     for place in experiment.places():
         if not choice.wants(place):

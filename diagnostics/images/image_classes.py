@@ -62,6 +62,22 @@ def labels_by_image(images: Sequence[str], truth: Mapping[str, str]) -> dict[str
     row of its very name takes no other. ValueError for a row that several images fit, and for an image to which rows
     give two classes; a warning names the rows that no image fits.
     """
+    rows = _rows_of(truth)
+    plain = {image: plain_name(image) for image in images}
+    exact = {image: rows[name] for image, name in plain.items() if name in rows}
+    used = {written for written, _ in exact.values()}
+    others = {name: row for name, row in rows.items() if row[0] not in used}
+    fits = _fitting(others, {image: name for image, name in plain.items() if image not in exact})
+    used |= {written for labels in fits.values() for written in labels}
+    _warn_of_unused([written for written, _ in rows.values() if written not in used], len(rows), images)
+    chosen = {image: label for image, (_, label) in exact.items()} | {
+        image: next(iter(labels.values())) for image, labels in fits.items()
+    }
+    return {image: chosen[image] for image in images if image in chosen}
+
+
+def _rows_of(truth: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Plain name -> the name as written and its class; ValueError where two rows of one name differ."""
     rows: dict[str, tuple[str, str]] = {}
     for name, label in truth.items():
         written, other = rows.setdefault(plain_name(name), (name, label))
@@ -69,20 +85,22 @@ def labels_by_image(images: Sequence[str], truth: Mapping[str, str]) -> dict[str
             raise ValueError(
                 f"`truth` gives one image two classes, `{other}` as `{written}` and `{label}` as `{name}`."
             )
-    plain = {image: plain_name(image) for image in images}
-    exact = {image: rows[name] for image, name in plain.items() if name in rows}
-    used = {name for name, _ in exact.values()}
+    return rows
+
+
+def _fitting(rows: Mapping[str, tuple[str, str]], images: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Image -> the rows that fit it, as written, with their class: one class for each image, one image for each row.
+
+    `rows` by plain name, as of `_rows_of`; `images` with their plain names.
+    """
     by_stem: dict[str, list[str]] = {}
-    for image in images:
-        if image not in exact:
-            by_stem.setdefault(PurePosixPath(plain[image]).stem, []).append(image)
+    for image, name in images.items():
+        by_stem.setdefault(PurePosixPath(name).stem, []).append(image)
     fits: dict[str, dict[str, str]] = {}
     for name, (written, label) in rows.items():
-        if written in used:
-            continue
         path = PurePosixPath(name)
         candidates = dict.fromkeys([*by_stem.get(path.stem, ()), *by_stem.get(path.name, ())])
-        fitting = [image for image in candidates if _fits(plain[image], name)]
+        fitting = [image for image in candidates if _fits(images[image], name)]
         if len(fitting) > 1:
             raise ValueError(
                 f"`truth` names `{written}`, which fits {len(fitting)} images, `{fitting[0]}` and `{fitting[1]}` among "
@@ -90,7 +108,6 @@ def labels_by_image(images: Sequence[str], truth: Mapping[str, str]) -> dict[str
             )
         if fitting:
             fits.setdefault(fitting[0], {})[written] = label
-            used.add(written)
     for image, labels in fits.items():
         if len(set(labels.values())) > 1:
             raise ValueError(
@@ -98,11 +115,7 @@ def labels_by_image(images: Sequence[str], truth: Mapping[str, str]) -> dict[str
                 + ", ".join(f"`{label}` as `{written}`" for written, label in labels.items())
                 + ". Keep one."
             )
-    _warn_of_unused([written for written, _ in rows.values() if written not in used], len(rows), images)
-    chosen = {image: label for image, (_, label) in exact.items()} | {
-        image: next(iter(labels.values())) for image, labels in fits.items()
-    }
-    return {image: chosen[image] for image in images if image in chosen}
+    return fits
 
 
 def _fits(image: str, row: str) -> bool:
