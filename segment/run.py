@@ -36,7 +36,7 @@ class SegmentRun:
     OUT/METHOD/NAME.labels.png and .json for each image and method; NAME is the part of the path below the folder that
     all images share. OUT/settings.json says what made them: a folder of other settings is refused. Iterating does
     the work and yields, for each image not yet done, its segmentations; an image counts as done once its last JSON
-    is there, so whoever iterates writes its own files (an overlay) before asking for the next one. A label map or JSON
+    is there, so the caller writes its own files (an overlay) before asking for the next one. A label map or JSON
     that is lost or damaged is made again. Images that lie below OUT are left out: they may be label maps.
 
     Images whose windows have one shape come together, so that batches are full where the shapes differ. Detectors

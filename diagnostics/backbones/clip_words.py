@@ -100,7 +100,7 @@ def _joined(pieces: list[str], pair: tuple[str, str]) -> Iterator[str]:
 
 
 def cleaned(text: str) -> str:
-    """Broken characters mended, HTML's names of signs resolved twice, blanks made one, small letters."""
+    """Broken characters replaced, HTML's names of signs resolved twice, blanks made one, small letters."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 

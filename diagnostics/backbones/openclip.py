@@ -91,7 +91,7 @@ class TextTower:
         if not texts:
             raise ValueError("`texts` should hold at least one text; got none.")
         tokens = self.tokenizer(list(texts)).to(device)
-        # CoCa normalizes unless told otherwise; the others do not.
+        # CoCa normalizes unless it is asked not to; the others do not.
         return torch.cat([self.model.encode_text(part, normalize=False) for part in tokens.split(TEXT_BATCH)])
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
@@ -108,7 +108,7 @@ class TextTower:
         return [row != longer[: len(row)] for row, longer in zip(rows, whole, strict=True)]
 
     def _pieces(self, texts: Sequence[str], **context: int) -> list[list[int]]:
-        """Tokens by which texts are told apart: the tokenizer's, unless it has others for that."""
+        """Tokens by which texts differ: the tokenizer's, unless it has others for that."""
         pieces = getattr(self.tokenizer, "pieces", self.tokenizer)
         return list(pieces(list(texts), **context).tolist())
 

@@ -338,7 +338,7 @@ def timm_backbone(
     config = getattr(model, "pretrained_cfg", None) or {}
     mean, std = mean or config.get("mean"), std or config.get("std")
     if mean is None or std is None:
-        TimmTower(model, spec)  # a model that can't run is told so first
+        TimmTower(model, spec)  # a model that can't run is refused first
         raise ValueError(
             f"`{spec}` does not say how its images are normalized (no pretrained_cfg); give it: "
             "timm_backbone(model, spec, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 # What a folder is searched for, and what a file may hold, whatever its suffix. Our choice: the raster formats of
 # photographs. EPS and the like are out, since Pillow hands them to other programs; TGA and DIB are out, since files
-# of theirs can't be told from damaged ones.
+# of theirs can't be distinguished from damaged ones.
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
     ".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pfm", ".pgm",
@@ -25,7 +25,7 @@ OTHER_SUFFIXES = frozenset({
 # fmt: on
 # The kinds of HEIF and AVIF files, as their beginnings name them.
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-# How files of images begin; those without a suffix are told by it.
+# How files of images begin; those without a suffix are recognized by it.
 BEGINNINGS = (
     b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"qoif", b"\xff\x0a",
     b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL ",

@@ -18,7 +18,7 @@ class Purifier(ABC):
 
     A part declares where it differs from most: `reads_marked`, what a marked patch held is part of its own result;
     `keeps_fully_marked`, an image whose patches are all marked comes back as it is; `by_place`, equal candidates are
-    told apart, or drawn, by their places, so that a mirrored image need not give a mirrored result.
+    distinguished, or drawn, by their places, so that a mirrored image need not give a mirrored result.
     """
 
     reads_marked: ClassVar[bool] = False

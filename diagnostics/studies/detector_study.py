@@ -49,7 +49,7 @@ class Questions:
 
 
 class DetectorStudy:
-    """Tables of detectors on images, one at a time: whoever iterates can keep each before the next is made.
+    """Tables of detectors on images, one at a time: the caller can keep each before the next is made.
 
     `scores` and `left_out` (name -> reason) are known once the first table is; `planted` are the scores of the
     outliers planted last.

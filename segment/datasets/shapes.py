@@ -35,7 +35,7 @@ _TURNS = [
 # Objects have about 20 to 36 pixels from the center to the rim; one in about 4,000 pixels of canvas, three at most in
 # the scenes of 112 x 112.
 RADII, AREA_OF_ONE = (22, 36), 4_000
-# A class is told in the caption where at least so many of its pixels show.
+# A class is named in the caption where at least so many of its pixels show.
 VISIBLE = 160
 NOISE = 10
 

@@ -270,4 +270,4 @@ def test_bad_input_is_reported_in_one_line_with_the_next_step(folder, arguments,
     assert stopped.value.code == 1
     assert message in error
     assert "Traceback" not in error
-    assert not Path("x").exists(), "what can't be done is told before the work"
+    assert not Path("x").exists(), "what can't be done is reported before the work"

@@ -71,7 +71,7 @@ def test_a_stopped_run_goes_on_and_ends_as_a_whole_one(segmenter, folder, tmp_pa
     for _ in SegmentRun(segmenter, folder, tmp_path / "cut"):
         break
     run = SegmentRun(segmenter, folder, tmp_path / "cut")
-    # The image in work when the run was stopped is done again: whoever iterates may not have written its own files.
+    # The image in work when the run was stopped is done again: the caller may not have written its own files.
     assert run.waiting == ["a.png", "b.jpg", "deep/a.png"]
     work = iter(run)
     next(work), next(work)

@@ -85,7 +85,7 @@ def _in_this_process(
     try:
         worker = Worker(job.on(device_of(job.options.device, 0)), backbone=backbone)
         for shard in shards:
-            torch.set_num_threads(job.options.threads)  # whoever iterates may have set another
+            torch.set_num_threads(job.options.threads)  # the caller may have set another
             worker(shard, lambda done, shard=shard: progress(shard, done))  # type: ignore[misc]
             yield shard
     finally:

@@ -95,7 +95,7 @@ def test_ratios_and_cosines_know_no_scale(spec, size):
     detector = ready(spec)
     plain, scaled = (detector(layer(scale), LAYOUT) for scale in (1.0, size))
     if spec.startswith("lof") and size < 1:
-        return  # copies are told by an absolute distance there, scikit-learn's and ours
+        return  # copies are recognized by an absolute distance there, scikit-learn's and ours
     torch.testing.assert_close(scaled.scores, plain.scores, rtol=1e-3, atol=1e-3)
     assert torch.equal(scaled.mask, plain.mask)
 

@@ -1,4 +1,4 @@
-"""A table of what images show is read and matched by name, and what does not fit is told."""
+"""A table of what images show is read and matched by name, and what does not fit is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluations in this process: right numbers, each image once, and what is told when something is wrong."""
+"""Evaluations in this process: right numbers, each image once, and what is reported when something is wrong."""
 
 import errno
 import importlib
