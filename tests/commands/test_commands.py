@@ -148,7 +148,7 @@ def test_encode_writes_dense_tokens(folder):
         ("detectors", ["som-release", "lof", "SC-CLIP", "adaptive"]),
         ("purifiers", ["neighbor-mean", "sfp-sum", "keep"]),
         ("edits", ["purify-at", "plant", "register"]),
-        ("all", ["backbones,", "measures (*", "taps,", "position interpolations"]),
+        ("all", ["backbones,", "measures;", "taps,", "position interpolations"]),
     ],
 )
 def test_lists_name_what_there_is(what, words):

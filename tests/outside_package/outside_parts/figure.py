@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from attention_outliers.papers.inputs import Inputs, PaperFigure
+from attention_outliers.papers.inputs import FigureInputs, PaperFigure
 from figures import style
 
 
@@ -20,7 +20,7 @@ def norm_histogram(measurement: Any, *, layer: int = -1, title: str = "") -> Fig
     return figure
 
 
-def draw(inputs: Inputs) -> Figure:
+def draw(inputs: FigureInputs) -> Figure:
     """The histogram of what is measured."""
     return norm_histogram(inputs.probe("norms")["norm"], title=inputs.backbone.spec)
 
