@@ -67,10 +67,11 @@ def view_page(
 def usable_detectors(model: Backbone, images: Any, size: str | None) -> list[str]:
     """Those of DETECTORS that can run on all these images."""
     from diagnostics.detectors import DETECTORS as KNOWN
-    from diagnostics.images.feed import list_images, size_for
+    from diagnostics.images.feed import list_images
+    from diagnostics.options import RunOptions
     from diagnostics.studies.scoring import layouts_of
 
-    layouts = layouts_of(model, list_images(images, size_for(model, size), strict=False))
+    layouts = layouts_of(model, list_images(images, RunOptions(size=size).size_for(model.native_size), strict=False))
     return [spec for spec in DETECTORS if not any(KNOWN.build(spec).unsupported_reason(layout) for layout in layouts)]
 
 

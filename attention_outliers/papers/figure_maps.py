@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -146,7 +145,3 @@ def similarity_row(tokens: Tensor, layout: Layout, patch: int) -> np.ndarray:
 def mask_map(layout: Layout, mask: Tensor) -> np.ndarray:
     """(N) bool -> (rows, cols) bool."""
     return folded(layout, mask) > 0.5
-
-
-def numbers_text(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))

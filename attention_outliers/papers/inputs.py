@@ -18,8 +18,8 @@ from torch import Tensor
 import diagnostics
 from diagnostics import Backbone, Layout, Recorder, Recording
 from diagnostics.images import ImageError, denormalize, open_image
-from diagnostics.images.feed import size_for
 from diagnostics.images.label_maps import find_label, read_labels, shared_labels
+from diagnostics.images.sizes import as_size
 from figures.lettering import backbone_name, backbone_names
 from segment.datasets.base import Dataset, Sample
 from segment.encoders.encode_many import encode_many
@@ -96,7 +96,7 @@ class FigureInputs:
     def tensor(self, number: int = 0) -> Tensor:
         """One image as the backbone wants it, at its own size: (1, 3, h, w) on its device."""
         model = self.backbone
-        size = size_for(model, None)
+        size = as_size(model.native_size)
         image = diagnostics.load_image(self.images[number], size=size, mean=model.mean, std=model.std)
         return image[None].to(model.device)
 

@@ -20,14 +20,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diagnostics.backbones.base import Backbone
 from diagnostics.images import (
     ImageError,
     Size,
     as_image,
     find_images,
     normalize,
-    parse_size,
     read_size,
     resize,
     to_tensor,
@@ -108,12 +106,6 @@ class Window:
     place: int
     number: int
     image: Tensor
-
-
-def size_for(backbone: Backbone, size: str | Size | None) -> Size:
-    """The size asked for, or the backbone's own."""
-    height, width = backbone.native_size
-    return parse_size(str(size)) if size is not None else parse_size(f"{width}x{height}")
 
 
 def image_sources(images: Any) -> Iterator[ImageSource]:
