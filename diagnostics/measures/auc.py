@@ -27,6 +27,9 @@ SOURCE = "SC-CLIP, arXiv:2411.15869, Fig 4 and 8"
 NO_PAIR, DIFFERENT, SAME = -1, 0, 1
 RELATIONS = ("different", "same")
 
+# What 1 - cosine is a multiple of in double precision, for cosines from -1 to 1.
+UNIT = 2.0**-53
+
 # Pairs held at once. Our choice: some tens of MB, and all of a batch at 14x14 patches.
 PAIRS_AT_ONCE = 2**20
 
@@ -87,8 +90,8 @@ def _pair_blocks(patches: Tensor, labels: Tensor) -> Iterator[Pairs]:
 
 
 def _finite(patches: Tensor) -> Tensor:
-    """Patches without NaN or infinity: (B, N, D) -> (B, N) bool."""
-    return patches.isfinite().all(dim=-1)
+    """Patches without NaN or infinity: (B, N, D) -> (B, N) bool. A sum of doubles is finite where all its terms are."""
+    return patches.sum(dim=-1, dtype=torch.float64).isfinite()
 
 
 def _all_pairs(patches: Tensor, labels: Tensor) -> Pairs:
@@ -108,21 +111,23 @@ def _bin_place(distance: Tensor) -> Tensor:
     return (1 - LOG_PART) * distance / 2 + LOG_PART * logarithm
 
 
-def _histogram(pairs: Pairs, bins: int) -> Tensor:
-    """Counts by relation and bin, over all images: (B, P) -> (2, bins) int64, most similar pairs last."""
+def _add_to_histogram(total: Tensor, pairs: Pairs) -> None:
+    """Adds the pairs (B, P) of all images to counts by relation and bin (2, bins) int64, most similar pairs last."""
+    bins = total.shape[1]
     bin_of = bins - 1 - (_bin_place(pairs.distance) * bins).long().clamp_(0, bins - 1)
-    # Pairs that are none get a third histogram in front, which is dropped: cheaper than picking the others out.
-    place = (pairs.relation.long() + 1) * bins + bin_of
-    return place.flatten().bincount(minlength=3 * bins).view(3, bins)[1:]
+    # Pairs that are none add 0 to a bin of the first row: cheaper than picking the others out.
+    place = pairs.relation.long().clamp_min(0).mul_(bins).add_(bin_of)
+    total.view(-1).scatter_add_(0, place.flatten(), (pairs.relation != NO_PAIR).long().flatten())
 
 
 def _exact_auc(pairs: Pairs) -> Tensor:
     """AUC of each image's pairs, ties counted half: (B, P) -> (B)."""
     if not pairs.distance.shape[1]:
         return pairs.distance.new_full((len(pairs.distance),), torch.nan, dtype=torch.float32)
-    # Pairs that are none go last, where they stand below no pair.
-    score, order = (-pairs.distance).masked_fill(pairs.relation == NO_PAIR, torch.inf).sort(dim=1)
-    relation = pairs.relation.gather(1, order)
+    # 1 - cosine is a multiple of UNIT, so score and relation fit into one whole number: sorting those carries the
+    # relation along. Its lowest bits are the relation; the score is all of them but those.
+    key = ((pairs.distance.neg() / UNIT).long() * 4 + (pairs.relation.long() + 1)).sort(dim=1).values
+    relation, score = (key & 3) - 1, key >> 2
     same, different = relation == SAME, relation == DIFFERENT
     # Different pairs up to each place: before the first pair of the same score, and up to the last one. Their mean
     # counts a tie half, which is what mid-ranks do; sums of integers are exact.
@@ -151,8 +156,10 @@ def pair_histogram(patches: Tensor, labels: Tensor, *, bins: int = PAIR_BINS) ->
     some at a time, so large images fit; histograms of images, batches and grids add up.
     Source: SC-CLIP, Fig 4 and 8; pairs i<j of one image, pooled over images by the histogram, is our reading.
     """
-    none = torch.zeros(2, bins, dtype=torch.int64, device=patches.device)
-    return sum((_histogram(pairs, bins) for pairs in _pair_blocks(patches, labels)), none)
+    total = torch.zeros(2, bins, dtype=torch.int64, device=patches.device)
+    for pairs in _pair_blocks(patches, labels):
+        _add_to_histogram(total, pairs)
+    return total
 
 
 def pair_auc(patches: Tensor, labels: Tensor) -> Tensor:
@@ -299,5 +306,5 @@ class SameClassAuc(Measure):
         for images in range(0, len(patches), at_once):
             pairs = _all_pairs(patches[images : images + at_once], labels[images : images + at_once])
             exact.append(_exact_auc(pairs))
-            total += _histogram(pairs, self.pair_bins)
+            _add_to_histogram(total, pairs)
         return {"auc": torch.cat(exact).where(_whole(patches, labels), torch.nan), "pair_histogram": total}
