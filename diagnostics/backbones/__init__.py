@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from diagnostics.lazy import lazy_names
 from diagnostics.registry import Registry, unknown_name
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from diagnostics.backbones.base import QKV, Backbone, Block
     from diagnostics.layout import Grid
@@ -30,6 +30,7 @@ BACKBONES: Registry[Callable[[str], Backbone]] = Registry(
         "hf-hub": "diagnostics.backbones.hub:load_hub",
         "local-dir": "diagnostics.backbones.hub:load_folder",
         "openai": "diagnostics.backbones.openai:load_openai",
+        "memory": "diagnostics.backbones.memory:load_memory",
     },
     group="backbones",
 )
@@ -50,13 +51,17 @@ PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 def load_backbone(
-    spec: str,
+    spec: str | nn.Module,
     *,
-    device: torch.device | str = "cpu",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    device: torch.device | str | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
     positions: str | None = None,
+    name: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    tokenizer: Callable[..., Any] | None = None,
 ) -> Backbone:
-    """The backbone that a spec names, with its weights, on a device.
+    """The backbone that a spec names, with its weights, on a device; or the one over a model that you hold.
 
     The family stands before the first colon: `pocket`, `tiny`, `open_clip:ViT-B-16/openai`,
     `open_clip:ViT-B-16@weights.safetensors`, `timm:vit_base_patch16_224.dino`, `hf-hub:org/name`, `openai:weights.pt`;
@@ -65,18 +70,31 @@ def load_backbone(
     an unknown name, for a model that the blocks cannot run, for weights that are damaged or do not fit, and for a
     device that this machine lacks. The global random generator is left as it was.
 
+    A model in memory (a ViT of timm, a model of open_clip, fine-tuned or not) is taken on its device and in its
+    precision. Its weights are shared, not copied, and the object is left as it was: its mode, its hooks, and which of
+    its weights learn. The spec becomes `memory:NAME@FINGERPRINT`, a hash of the weights as they are now; after more
+    training, load it again.
+
     Parameters
     ----------
-    spec : str
+    spec : str or torch.nn.Module
         Family and model: `pocket`, `tiny`, `open_clip:ViT-B-16/openai`, `open_clip:ViT-B-16@FILE`, `timm:NAME` …;
-        `ao.BACKBONES.describe()` lists the families.
-    device : torch.device or str
-        Where the weights go: `cpu`, `cuda`, `cuda:1`, `mps`.
-    precision : {"fp32", "bf16"}
-        Of weights and activations; measures are fp32 either way.
+        `ao.BACKBONES.describe()` lists the families. Or a model in memory.
+    device : torch.device, str or None
+        Where the weights go: `cpu`, `cuda`, `cuda:1`, `mps`. None is the CPU, for a model in memory its own device; on
+        another device it is a copy.
+    precision : {"fp32", "bf16"} or None
+        Of weights and activations; measures are fp32 either way. None is fp32, for a model in memory its own
+        precision, which may be fp16 as well.
     positions : str or None
         Interpolation of positional embeddings for other image sizes, a name of `ao.POSITIONS`; None takes that of
         the model's own loader.
+    name : str or None
+        For a model in memory: what it is called in results; None takes timm's name of it, or its class.
+    mean, std : sequence of 3 floats, or None
+        For a model in memory: normalization of RGB in [0, 1]; None takes what the object says.
+    tokenizer : callable or None
+        For a model in memory with a text tower: texts to tokens (C, length); None is CLIP's, where its words fit.
 
     Returns
     -------
@@ -86,8 +104,8 @@ def load_backbone(
     Raises
     ------
     ValueError
-        For an unknown name, a model that the blocks can not run, weights that do not fit, and a device that is not
-        there.
+        For an unknown name or class, a model that the blocks can not run, weights that do not fit, and a device that
+        is not there.
     OSError
         If weights can not be read or fetched.
 
@@ -97,23 +115,56 @@ def load_backbone(
     >>> backbone = ao.load_backbone("tiny")
     >>> backbone.depth, backbone.heads, backbone.native_size
     (12, 2, (64, 64))
+
+    A model that you hold, such as one that you have just trained:
+
+    >>> import timm
+    >>> model = timm.create_model("test_vit", num_classes=3)
+    >>> backbone = ao.load_backbone(model, name="mine")
+    >>> backbone.spec.startswith("memory:mine@"), model.training
+    (True, True)
     """
     import torch
 
     from diagnostics.backbones.hub import quiet_client
 
-    family, _, argument = spec.strip().partition(":")
-    load = BACKBONES[family]
-    if precision not in PRECISIONS:
+    if precision is not None and precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
-    place = _device(device)
+    in_memory = {"name": name, "mean": mean, "std": std, "tokenizer": tokenizer}
+    if isinstance(spec, str):
+        family, _, argument = spec.strip().partition(":")
+        load = BACKBONES[family]
+        _only_in_memory(in_memory)
+        device, precision = "cpu" if device is None else device, precision or "fp32"
+    place = None if device is None else _device(device)
     if positions is not None:
         POSITIONS[positions]  # an unknown name is refused before the weights are read
-    with quiet_client(), torch.random.fork_rng(devices=[]):  # stock constructors draw weights that are then replaced
-        backbone = load(argument)
+    if isinstance(spec, str):
+        # Stock constructors draw weights that are then replaced.
+        with quiet_client(), torch.random.fork_rng(devices=[]):
+            backbone = load(argument)
+    else:
+        from diagnostics.backbones.memory import memory_backbone
+
+        backbone = memory_backbone(spec, **in_memory)  # type: ignore[arg-type]
     if positions is not None:
         backbone.positions = positions
-    return backbone.to(device=place, dtype=getattr(torch, PRECISIONS[precision]))
+    return backbone.to(device=place, dtype=None if precision is None else getattr(torch, PRECISIONS[precision]))
+
+
+def loads_anywhere(spec: str) -> bool:
+    """Whether another process can load a backbone by its spec: not one that was made of a model in memory."""
+    family = spec.partition(":")[0]
+    return family != "memory" and family in BACKBONES
+
+
+def _only_in_memory(settings: dict[str, Any]) -> None:
+    given = [name for name, value in settings.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"`{given[0]}` goes with a model in memory, load_backbone(module, {given[0]}=…); a spec's weights bring "
+            "their own."
+        )
 
 
 def _device(name: torch.device | str) -> torch.device:

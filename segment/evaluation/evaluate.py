@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 import torch
 
-from diagnostics.backbones import Backbone, load_backbone
+from diagnostics.backbones import Backbone, load_backbone, loads_anywhere
 from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.below import leads_out
 from diagnostics.images.content import READERS, joined
@@ -135,7 +135,7 @@ def evaluate(
         total.add(result)
         done.add(result.shard)
     missing = [shard for shard in shards if shard not in done]
-    engine = engine or Local()
+    engine = _engine_for(job.backbone, engine)
     keep: dict[str, Any] = {}
     if isinstance(engine, Local) and engine.count(chosen.device, len(missing)) == 1:
         keep = {"backbone": run.backbone}
@@ -246,6 +246,20 @@ def _loaded(backbone: str | Backbone, options: EvaluationOptions) -> tuple[Backb
     return backbone, options.changed(precision="bf16" if backbone.dtype == torch.bfloat16 else "fp32")
 
 
+def _engine_for(spec: str, engine: Engine | None) -> Engine:
+    """The engine, in this process where no other one can load the backbone: a model in memory stays here."""
+    if loads_anywhere(spec):
+        return engine or Local()
+    if engine is None or (isinstance(engine, Local) and engine.workers is None):
+        return Local(workers=1)
+    if isinstance(engine, Local) and engine.workers != 1:
+        raise ValueError(
+            f"`{spec}` is a model in memory, which other processes can't load: leave `engine` out, or give "
+            "Local(workers=1)."
+        )
+    return engine
+
+
 def _method_specs(methods: str | Sequence[str], protocol: Protocol) -> list[MethodSpec]:
     """The methods' specs, parsed, with what the protocol sets for them."""
     wanted = split_specs(methods) if isinstance(methods, str) else list(methods)
@@ -273,7 +287,7 @@ def _prepared(
         "backbone": backbone.spec,
         "weights": fingerprint(backbone.model),
         **backbone.origin,
-        "precision": options.precision,
+        "precision": "fp16" if backbone.dtype == torch.float16 else options.precision,
         "dataset": data.settings,
         "protocol": {"name": protocol.name, "hash": protocol.hash(vocabulary), **protocol.content(vocabulary)},
         "rows": None if options.rows is None else row_map(options.rows),
