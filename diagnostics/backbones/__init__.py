@@ -159,12 +159,11 @@ def loads_anywhere(spec: str) -> bool:
 
 
 def _only_in_memory(settings: dict[str, Any]) -> None:
-    given = [name for name, value in settings.items() if value is not None]
-    if given:
-        raise ValueError(
-            f"`{given[0]}` goes with a model in memory, load_backbone(module, {given[0]}=…); a spec's weights bring "
-            "their own."
-        )
+    for name, value in settings.items():
+        if value is not None:
+            raise ValueError(
+                f"`{name}` goes with a model in memory, load_backbone(module, {name}=…); a spec's weights bring their own."
+            )
 
 
 def _device(name: torch.device | str) -> torch.device:
