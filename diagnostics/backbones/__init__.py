@@ -162,7 +162,8 @@ def _only_in_memory(settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         if value is not None:
             raise ValueError(
-                f"`{name}` goes with a model in memory, load_backbone(module, {name}=…); a spec's weights bring their own."
+                f"`{name}` goes with a model in memory, load_backbone(module, {name}=…); the weights of a spec bring "
+                "their own."
             )
 
 
