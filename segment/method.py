@@ -27,11 +27,15 @@ class Activations:
     """What the stock forward pass over one batch left behind; all methods read from the same one.
 
     `images` (B, 3, h, w) are normalized; `layout` says where the tokens sit; `recording` holds the places that the
-    methods asked for.
+    methods asked for. `labels` (B, N) int64, the most frequent value of the true label map in each patch, are there
+    where a method looks at the truth.
     """
 
-    def __init__(self, backbone: Backbone, images: Tensor, layout: Layout, recording: Recording) -> None:
+    def __init__(
+        self, backbone: Backbone, images: Tensor, layout: Layout, recording: Recording, labels: Tensor | None = None
+    ) -> None:
         self.backbone, self.images, self.layout, self.recording = backbone, images, layout, recording
+        self.labels = labels
         self._heads: dict[int, QKV] = {}
 
     @property
@@ -154,6 +158,11 @@ class Encoder(ABC):
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         """Why it can't run on this backbone or size (no class token, too few blocks), or None if it can."""
         return None
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether it looks at the true labels, as an upper bound does; it can then only be run where there are any."""
+        return False
 
     @property
     def purification(self) -> Purification | None:

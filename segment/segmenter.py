@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, Generic, TypeVar, Unpack
 
@@ -18,12 +18,14 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.images import (
     OPENCV,
     RESAMPLING,
+    ImageError,
     as_image,
     normalize,
     resize,
     to_tensor,
 )
 from diagnostics.images.feed import NO_IMAGES, ImageSource, Window, image_sources, in_batches, readable, stacked
+from diagnostics.images.label_maps import resize_labels
 from diagnostics.layout import Padding
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.registry import unknown_name
@@ -31,7 +33,7 @@ from segment.decoding.decode import check_decode, decode
 from segment.decoding.merge import ScoreAccumulator, ScoreMaps
 from segment.decoding.refine import REFINERS, Canvas, Refiner
 from segment.decoding.windows import WINDOWS, WindowGrid, Windows
-from segment.encoders.encode_many import encode_many
+from segment.encoders.encode_many import check_labels, encode_many
 from segment.method import Decode, Method, Scores, TextFeatures
 from segment.methods import METHODS
 from segment.text.features import text_features
@@ -48,6 +50,8 @@ USES = frozenset({"size", "batch", "positions", "strict"})
 SMALLER = "choose smaller windows (slide:crop=224), a smaller --size, or fewer methods at once"
 
 Result = TypeVar("Result")
+# The true label map (h, w) of an image, in its own size, by the image's name.
+Truth = Callable[[str], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +114,22 @@ class Segmentations(Generic[Result]):
 
 @dataclass(frozen=True)
 class _Opened:
-    """An image opened: `shown` (3, h, w) is what windows are cut from, normalized."""
+    """An image opened: `shown` (3, h, w) is what windows are cut from, normalized.
+
+    `labels` (h, w) int64: its true label map in that size, where a method looks at it.
+    """
 
     source: ImageSource
     image: Image.Image
     shown: Tensor
     places: WindowGrid
+    labels: Tensor | None = None
+
+    def windows(self, place: int) -> Iterator[Window]:
+        """Its windows, row by row, of the image at that place in its group."""
+        truths = () if self.labels is None else (part[0] for part in self.places.cut(self.labels[None]))
+        for number, (pixels, truth) in enumerate(zip_longest(self.places.cut(self.shown), truths)):
+            yield Window(place, number, pixels, truth)
 
 
 class Segmenter:
@@ -188,22 +202,24 @@ class Segmenter:
             "refine": repr(self.refine),
         }
 
-    def __call__(self, images: Any) -> Segmentations[Segmentation]:
+    def __call__(self, images: Any, *, labels: Truth | None = None) -> Segmentations[Segmentation]:
         """Labels of images, one after another, by the one method.
 
         `images`: a file, folder, glob, PIL image or array (h, w, 3), or any iterable of them, which is read no
         further ahead than needed: memory does not grow with their number. An image that can't be read is named in the
-        run's `left_out`, or raises ImageError with `strict`; so does ValueError where none can.
+        run's `left_out`, or raises ImageError with `strict`; so does ValueError where none can. `labels` gives the true
+        label map (h, w) of an image, in its own size, by its name, for methods that look at it; it is not asked for
+        others.
         """
         if len(self.methods) != 1:
             raise ValueError(f"there are {len(self.methods)} methods; ask for all of them: segmenter.many(images).")
         left_out: dict[str, str] = {}
-        return Segmentations((results[0] for results in self._run(images, left_out)), left_out)
+        return Segmentations((results[0] for results in self._run(images, left_out, labels)), left_out)
 
-    def many(self, images: Any) -> Segmentations[tuple[Segmentation, ...]]:
-        """Labels of images by every method, in their order; images as in a call."""
+    def many(self, images: Any, *, labels: Truth | None = None) -> Segmentations[tuple[Segmentation, ...]]:
+        """Labels of images by every method, in their order; images and true label maps as in a call."""
         left_out: dict[str, str] = {}
-        return Segmentations(self._run(images, left_out), left_out)
+        return Segmentations(self._run(images, left_out, labels), left_out)
 
     def scores(self, image: Any) -> tuple[Tensor, ...]:
         """Merged and refined scores of one image by each method, all at once: (Q, H, W), before scale and softmax.
@@ -230,11 +246,18 @@ class Segmenter:
 
     # Images
 
-    def _opened(self, images: Any, left_out: dict[str, str], *, strict: bool | None = None) -> Iterator[_Opened]:
+    def _opened(
+        self, images: Any, left_out: dict[str, str], labels: Truth | None = None, *, strict: bool | None = None
+    ) -> Iterator[_Opened]:
         """Images that could be read, opened some ahead of the work."""
+
+        def open_source(source: ImageSource) -> _Opened:
+            opened = self._open(source)
+            return opened if labels is None else replace(opened, labels=true_labels(opened, labels(source.name)))
+
         strict = self.options.strict if strict is None else strict
         before, opened = len(left_out), 0
-        for _, image in readable(image_sources(images), self._open, left_out, strict=strict):
+        for _, image in readable(image_sources(images), open_source, left_out, strict=strict):
             opened += 1
             yield image
         unreadable = len(left_out) - before
@@ -275,8 +298,10 @@ class Segmenter:
 
     # Scores and labels
 
-    def _run(self, images: Any, left_out: dict[str, str]) -> Iterator[tuple[Segmentation, ...]]:
-        opened = self._opened(images, left_out)
+    def _run(self, images: Any, left_out: dict[str, str], labels: Truth | None) -> Iterator[tuple[Segmentation, ...]]:
+        check_labels(self.methods, labels is not None)
+        looks = any(method.encoder.uses_labels for method in self.methods)
+        opened = self._opened(images, left_out, labels if looks else None)
         first: list[_Opened] = []
         if not self._are_fitted and any(method.learns for method in self.methods):
             first = list(islice(opened, IMAGES_TO_FIT))
@@ -293,14 +318,13 @@ class Segmenter:
         gathered = [
             [ScoreAccumulator(item.places, (item.image.height, item.image.width)) for _ in methods] for item in block
         ]
-        windows = [
-            Window(place, number, pixels)
-            for place, item in enumerate(block)
-            for number, pixels in enumerate(item.places.cut(item.shown))
-        ]
+        windows = [window for place, item in enumerate(block) for window in item.windows(place)]
 
         def work(batch: list[Window]) -> list[tuple[Scores, Padding]]:
-            return self._window_scores(stacked(batch).to(self.backbone.device), methods)
+            truths = [window.labels for window in batch if window.labels is not None]
+            return self._window_scores(
+                stacked(batch).to(self.backbone.device), methods, torch.stack(truths) if truths else None
+            )
 
         for batch, by_method in in_batches(windows, self.options.batch, work, what="window", advice=SMALLER):
             for column, (scores, padding) in enumerate(by_method):
@@ -317,13 +341,14 @@ class Segmenter:
             columns.clear()
 
     @torch.no_grad()
-    def _window_scores(self, images: Tensor, methods: Sequence[Method]) -> list[tuple[Scores, Padding]]:
+    def _window_scores(
+        self, images: Tensor, methods: Sequence[Method], labels: Tensor | None
+    ) -> list[tuple[Scores, Padding]]:
         """Score maps of a batch of windows by each method, and how far they reach beyond the windows."""
         height, width = images.shape[-2:]
         by_method = []
-        for method, encoding in zip(
-            methods, encode_many(self.backbone, images, methods, positions=self.options.positions), strict=True
-        ):
+        encodings = encode_many(self.backbone, images, methods, positions=self.options.positions, labels=labels)
+        for method, encoding in zip(methods, encodings, strict=True):
             if encoding.patches.shape[-1] != self.text.features.shape[1]:
                 raise ValueError(
                     f"the words have {self.text.features.shape[1]} features, and patches of `{self.backbone.spec}` by "
@@ -368,6 +393,18 @@ class Segmenter:
             background=self.text.background,
             path=item.source.path,
         )
+
+
+def true_labels(opened: _Opened, labels: np.ndarray) -> Tensor:
+    """An image's own label map (H, W) in the size that it is shown in, each pixel the label under its center."""
+    own = opened.image.height, opened.image.width
+    if labels.shape != own or not np.issubdtype(labels.dtype, np.integer):
+        raise ImageError(
+            opened.source.name,
+            f"its true labels should be whole numbers of (h, w) = {own}; got {labels.dtype} of {labels.shape}",
+            "Give them in the image's own size",
+        )
+    return torch.from_numpy(resize_labels(labels.astype(np.int64), *opened.shown.shape[-2:]))
 
 
 def check_specs(methods: Sequence[Method]) -> None:

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from attention_outliers.papers.plan import Group
-from attention_outliers.papers.trial import USUAL, random_windows
+from attention_outliers.papers.trial import USUAL, halves, random_windows
 from diagnostics.backbones import Backbone
 from segment.encoders.encode_many import encode_many
 from segment.encoders.second_backbone import SecondBackbone
@@ -44,7 +44,7 @@ def cost_of(backbone: Backbone, method: str, group: Group, *, batch: int = 8, se
     images = random_windows(backbone, group)
     # Fused attention is an operation of its own on each device, not all of which the counter knows.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        (encoding,) = encode_many(backbone, images, [part])
+        (encoding,) = encode_many(backbone, images, [part], labels=halves(images))
     words = F.normalize(torch.randn(CLASSES, encoding.patches.shape[-1], generator=torch.Generator().manual_seed(0)))
     text = TextFeatures(
         features=words.to(backbone.device),
@@ -55,10 +55,11 @@ def cost_of(backbone: Backbone, method: str, group: Group, *, batch: int = 8, se
     segmenter = segmenter_of(backbone, (group.named(method),), text, group.protocol_value(), batch=batch)
     noise = np.random.default_rng(0).integers(0, 256, (USUAL[1], USUAL[0], 3), dtype=np.uint8)
     image = Image.fromarray(noise)
-    next(segmenter(image))  # to warm up
+    truth = np.zeros((USUAL[1], USUAL[0]), np.int64)
+    next(segmenter(image, labels=lambda name: truth))  # to warm up
     started, done = time.monotonic(), 0
     while done < 1 or time.monotonic() - started < seconds:
-        next(segmenter(image))
+        next(segmenter(image, labels=lambda name: truth))
         done += 1
     fps = done / (time.monotonic() - started)
     return Cost(counter.get_total_flops() / 2e9, _parameters(backbone, part.encoder) / 1e6, fps)

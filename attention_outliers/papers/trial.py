@@ -45,6 +45,13 @@ def random_windows(backbone: Backbone, group: Group, count: int = 1) -> Tensor:
     return noise.to(backbone.device)
 
 
+def halves(images: Tensor) -> Tensor:
+    """Label maps in the place of true ones for images (B, 3, h, w): 0 on the left, 1 on the right."""
+    labels = torch.zeros(len(images), *images.shape[-2:], dtype=torch.int64, device=images.device)
+    labels[..., images.shape[-1] // 2 :] = 1
+    return labels
+
+
 def try_methods(backbone: Backbone, methods: Sequence[str], group: Group) -> Trial:
     """Encodes and scores one window by each method; what a method refuses, or lacks, is reported and not raised."""
     protocol, images = group.protocol_value(), random_windows(backbone, group)
@@ -54,7 +61,7 @@ def try_methods(backbone: Backbone, methods: Sequence[str], group: Group) -> Tri
         try:
             with torch.no_grad():
                 ready = method.fitted(backbone, images)
-                (encoding,) = encode_many(backbone, images, [ready])
+                (encoding,) = encode_many(backbone, images, [ready], labels=halves(images))
                 pad, (height, width) = encoding.padding, images.shape[-2:]
                 size = (height + pad.top + pad.bottom, width + pad.left + pad.right)
                 ready.scorer(encoding, _two_words(encoding.patches.shape[-1], backbone), size)
@@ -67,10 +74,11 @@ def try_methods(backbone: Backbone, methods: Sequence[str], group: Group) -> Tri
 
 def seconds_per_window(backbone: Backbone, methods: Sequence[Method], images: Tensor) -> float:
     """Seconds of one forward of all methods over windows (B, 3, h, w), for one window; after one to warm up."""
-    encode_many(backbone, images, methods)
+    labels = halves(images)
+    encode_many(backbone, images, methods, labels=labels)
     _wait(backbone)
     started = time.monotonic()
-    encode_many(backbone, images, methods)
+    encode_many(backbone, images, methods, labels=labels)
     _wait(backbone)
     return (time.monotonic() - started) / len(images)
 

@@ -101,11 +101,15 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Window:
-    """A part (3, h, w) of an opened image: window `number` of the image at `place` in its group."""
+    """A part (3, h, w) of an opened image: window `number` of the image at `place` in its group.
+
+    `labels` (h, w): the same part of its true label map, where a run looks at that.
+    """
 
     place: int
     number: int
     image: Tensor
+    labels: Tensor | None = None
 
 
 def image_sources(images: Any) -> Iterator[ImageSource]:

@@ -24,6 +24,7 @@ from segment.method import Activations, Encoder, Encoding, Purification, TapSite
 
 Similarity = Literal["cosine", "inner-product"]
 Joining = Literal["heads", "concatenated"]
+Reach = Literal["image", "class"]
 
 STREAMS = ("query", "key", "value")
 
@@ -64,6 +65,19 @@ def above_class_row(correlation: Tensor, layout: Layout) -> Tensor:
     return (patches - of_class[:, None]).clamp_min(0)
 
 
+def within_classes(correlation: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+    """The correlations with 0 where two patches have different true labels: (B, T, T), (B, N) -> (B, T, T).
+
+    A prefix token is in no region of the image: patches have 0 with it, and its own row stays. Source: CLIPtrase,
+    supplement, Table 4, «attention within ground truth regions»; what becomes of the prefix is our choice.
+    """
+    is_allowed = torch.ones(correlation.shape, dtype=torch.bool, device=correlation.device)
+    rows = layout.patches(is_allowed)  # a view
+    layout.prefix_tokens(rows, dim=2).fill_(False)
+    layout.patches(rows, dim=2).copy_(labels[:, :, None] == labels[:, None, :])
+    return correlation * is_allowed
+
+
 def own_excess(affinity: Tensor) -> Tensor:
     """w*_i = mean_j w_ij - w_ii of each patch: (B, N, N) -> (B, N). Source: CLIPtrase, Eq 7, which keeps w*_i <= 0."""
     return affinity.mean(dim=2) - affinity.diagonal(dim1=1, dim2=2)
@@ -75,7 +89,8 @@ class Correlation(Encoder):
 
     `weights="softmax"` adds the three softmaxes of q-q, k-k and v-v in each head (released code);
     `correlation` takes `correlation_map` of the block, one for all heads, its rows not normalized (Eq 3). Tokens of the
-    prefix take part. `similarity` and `joining` are those of `correlation_map`.
+    prefix take part. `similarity` and `joining` are those of `correlation_map`. `within="class"` keeps the weights
+    between patches of one true label, as `within_classes` has it: an upper bound that needs the truth.
 
     Extras: `affinity` (B, N, N), the correlations of `affinity_layer` to cluster by; `kept` (B, N), which patches may
     be clustered; `image` (B, 3, h, w), RGB in [0, 1] with the padding, for masks of another model; `outliers` (B, N);
@@ -89,6 +104,7 @@ class Correlation(Encoder):
     weights: Literal["softmax", "correlation"] = "softmax"
     similarity: Similarity = "cosine"
     joining: Joining = "heads"
+    within: Reach = "image"
     recover_at: int = -1  # CLIPtrase, §4.1 and Table 2
     affinity_layer: int = -2  # leaves162/CLIPtrase 2b7de61: layer 11 of 12
     denoise: Literal["class-row", "self", "none"] = "class-row"
@@ -97,6 +113,10 @@ class Correlation(Encoder):
     raw_maps: bool = False
     detector: Detector = LofRelease()
     purifier: Purifier = Keep()
+
+    @property
+    def uses_labels(self) -> bool:
+        return self.within == "class"
 
     @property
     def purification(self) -> Purification:
@@ -124,6 +144,8 @@ class Correlation(Encoder):
             layer = getattr(self, name)
             if not -backbone.depth <= layer <= backbone.depth:
                 return f"`{name}` is {layer}, but its blocks are 1…{backbone.depth}"
+        if self.within == "class" and self.weights == "softmax":
+            return "`within=class` cuts correlations, and a softmax spreads over all tokens; set `weights=correlation`"
         if self.denoise == "class-row" and not layout.has_class_token:
             return "it has no class token, whose row `denoise=class-row` subtracts; set `denoise=none`"
         if not isinstance(self.purifier, Keep) and resolve_layer(self.purify_at_layer, backbone.depth) == 0:
@@ -137,7 +159,12 @@ class Correlation(Encoder):
         purified = tokens is not activations.tokens(self.purify_at_layer)
         heads = block.qkv(tokens) if purified else activations.heads(self.recover_at)
         if self.weights == "correlation":
-            tokens_out = block.mix(self._map(heads)[:, None], heads)
+            weights = self._map(heads)
+            if self.within == "class":
+                if activations.labels is None:
+                    raise ValueError("`within=class` needs the true labels of patches, `Activations.labels`.")
+                weights = within_classes(weights, activations.labels, activations.layout)
+            tokens_out = block.mix(weights[:, None], heads)
         else:
             tokens_out = block.merge_heads(kernel_mix(heads, "qq+kk+vv", "sum"), heads.normed)
         if self.residual:

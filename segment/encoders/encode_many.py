@@ -8,13 +8,19 @@ import torch
 from torch import Tensor
 
 from diagnostics.backbones.base import Backbone
+from diagnostics.images.label_maps import patch_labels
 from diagnostics.taps import EachLayer, Recording, resolve_layer
 from segment.method import Activations, Encoding, Method, TapSite
 from segment.methods import METHODS
 
 
 def encode_many(
-    backbone: Backbone, images: Tensor, methods: Sequence[str | Method], *, positions: str | None = None
+    backbone: Backbone,
+    images: Tensor,
+    methods: Sequence[str | Method],
+    *,
+    positions: str | None = None,
+    labels: Tensor | None = None,
 ) -> list[Encoding]:
     """Dense features of every method, in their order: normalized images (B, 3, h, w) -> Encodings.
 
@@ -32,6 +38,8 @@ def encode_many(
         Specs such as `"sc-clip:detector=som"`, or methods.
     positions : str or None
         Interpolation of positional embeddings, a name of `ao.POSITIONS`; None takes the backbone's own.
+    labels : Tensor (B, h, w) or None
+        True label maps of the images, whole numbers from 0, for methods that look at them.
 
     Returns
     -------
@@ -41,7 +49,7 @@ def encode_many(
     Raises
     ------
     ValueError
-        For a method that can not run on this backbone or size.
+        For a method that can not run on this backbone or size, or lacks true labels.
 
     Examples
     --------
@@ -60,22 +68,56 @@ def encode_many(
         reason = part.encoder.unsupported_reason(backbone, layout)
         if reason:
             raise ValueError(f"`{part.spec}` can't run on `{backbone.spec}`: {reason}.")
+    check_labels(parts, labels is not None)
+    truth = None if labels is None else true_patches(labels, images, backbone.patch_size)
     native = layout.grid == backbone.native_grid
     stretched = [None if native else positions or part.positions or backbone.positions for part in parts]
     encodings: list[Encoding | None] = [None] * len(parts)
     with torch.no_grad():
         for how in dict.fromkeys(stretched):
             chosen = [number for number, way in enumerate(stretched) if way == how]
-            activations = stock_forward(backbone, images, [parts[number] for number in chosen], positions=how)
+            together = [parts[number] for number in chosen]
+            activations = stock_forward(backbone, images, together, positions=how, labels=truth)
             for number in chosen:
                 encodings[number] = parts[number].encoder(activations)
     return [encoding for encoding in encodings if encoding is not None]
 
 
+def check_labels(methods: Sequence[Method], are_there: bool) -> None:
+    """Refuses methods that look at the true labels where there are none."""
+    for method in methods:
+        if method.encoder.uses_labels and not are_there:
+            raise ValueError(
+                f"`{method.spec}` looks at the true labels of an image. Run it where there are some: "
+                "`outliers evaluate` or `outliers reproduce`; in Python, give `labels`."
+            )
+
+
+def true_patches(labels: Tensor, images: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    """The true label of each patch: (B, h, w) of the images (B, 3, h, w) -> (B, N) int64, on the images' device.
+
+    The most frequent value of its pixels, the smallest of equals. Unscored pixels have a value like others, and padding
+    none.
+    """
+    if labels.shape != (len(images), *images.shape[-2:]):
+        raise ValueError(
+            f"`labels` should be a map for each image, {(len(images), *images.shape[-2:])}; got {tuple(labels.shape)}."
+        )
+    return patch_labels(labels, patch_size, ignore=()).to(images.device)
+
+
 def stock_forward(
-    backbone: Backbone, images: Tensor, methods: Sequence[Method], *, positions: str | None = None
+    backbone: Backbone,
+    images: Tensor,
+    methods: Sequence[Method],
+    *,
+    positions: str | None = None,
+    labels: Tensor | None = None,
 ) -> Activations:
-    """One forward pass over normalized images (B, 3, h, w) that keeps what the methods need."""
+    """One forward pass over normalized images (B, 3, h, w) that keeps what the methods need.
+
+    `labels` (B, N): the true label of each patch, or None.
+    """
     depth = backbone.depth
     places = {(name, resolve_layer(layer, depth)) for method in methods for name, layer in method.encoder.needs(depth)}
     needs: dict[int, list[str]] = {}
@@ -88,4 +130,4 @@ def stock_forward(
 
     tap = EachLayer(needs, keep)
     backbone.trunk(images, stop=max(needs, default=0), tap=tap, positions=positions)
-    return Activations(backbone, images, backbone.layout(images), Recording(depth, values))
+    return Activations(backbone, images, backbone.layout(images), Recording(depth, values), labels)

@@ -220,7 +220,8 @@ class Worker:
         # Counted in other threads, while the network has the next images.
         with ThreadPoolExecutor(COUNTERS) as pool:
             waiting: deque[tuple[str, Sequence[Segmentation], Future[Any]]] = deque()
-            for segmentations in self.segmenter.many(chain([first], images)) if first is not None else ():
+            work = () if first is None else self.segmenter.many(chain([first], images), labels=truths.__getitem__)
+            for segmentations in work:
                 name = segmentations[0].name
                 waiting.append((name, segmentations, pool.submit(self._counted, segmentations, truths.pop(name))))
                 if len(waiting) > COUNTERS:

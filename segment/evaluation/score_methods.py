@@ -118,7 +118,7 @@ def score_methods(
             yield sample.name, sample.image
 
     with progress_bar(f"score {len(specs)} methods on {backbone.spec}", count, shown=progress) as bar:
-        for segmentations in segmenter.many(images()):
+        for segmentations in segmenter.many(images(), labels=truths.__getitem__):
             truth = truths.pop(segmentations[0].name)
             for segmentation in segmentations:
                 matrix = confusion_matrix(segmentation.labels, truth, classes, ignore=ignore)

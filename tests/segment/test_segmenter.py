@@ -56,8 +56,13 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(np.asarray(blobs).astype(int) + dice.integers(-20, 20, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
-def slow_scores(backbone, method: str, text: TextFeatures, array: np.ndarray, shown, crop: int, stride: int) -> Tensor:
-    """Cosines of every window, one by one, stretched, added up, divided, and brought to the image's size."""
+def slow_scores(
+    backbone, method: str, text: TextFeatures, array: np.ndarray, shown, crop: int, stride: int, truth=None
+) -> Tensor:
+    """Cosines of every window, one by one, stretched, added up, divided, and brought to the image's size.
+
+    `truth` (H, W): true labels of the array; each pixel that is shown has the one under its center.
+    """
     small = resize(Image.fromarray(array), *shown, resampling="opencv")
     image = normalize(to_tensor(small), backbone.mean, backbone.std)
     height, width = shown
@@ -70,7 +75,12 @@ def slow_scores(backbone, method: str, text: TextFeatures, array: np.ndarray, sh
             y1, x1 = max(y2 - crop, 0), max(x2 - crop, 0)
             window = image[None, :, y1:y2, x1:x2]
             pad = padding_to_patches(window.shape[-2:], backbone.patch_size)
-            encoded = encode_many(backbone, window, [method])[0]
+            regions = None
+            if truth is not None:
+                rows = [int((row + 0.5) * array.shape[0] / height) for row in range(y1, y2)]
+                cols = [int((col + 0.5) * array.shape[1] / width) for col in range(x1, x2)]
+                regions = torch.tensor([[[int(truth[row, col]) for col in cols] for row in rows]])
+            encoded = encode_many(backbone, window, [method], labels=regions)[0]
             cosines = F.normalize(encoded.patches, dim=-1) @ text.features.mT
             grid = encoded.layout.grid
             maps = cosines[0].mT.reshape(1, -1, grid.rows, grid.cols)
@@ -102,6 +112,52 @@ def test_it_equals_a_plain_way_through_every_step(tiny, text, size, shape, shown
     assert (answer.labels == best.argmax(dim=0).numpy()).mean() > 0.999
     assert np.allclose(answer.confidence, best.amax(dim=0).numpy(), atol=1e-3)
     assert len(np.unique(answer.labels)) > 1
+
+
+def blocks_of_labels(height: int, width: int, seed: int) -> np.ndarray:
+    """Rectangles of the classes 0 to 3 and of 255, none of them whole patches."""
+    return np.kron(np.random.default_rng(seed).choice([0, 1, 2, 3, 255], (5, 4)), np.ones((40, 40), int))[
+        :height, :width
+    ].astype(np.uint8)
+
+
+WITHIN = "cliptrase-paper:vote=none,within=class"
+
+
+def test_true_labels_are_cut_into_the_same_windows_as_their_images(tiny, text):
+    arrays = {"a": photo(70, 105), "b": photo(150, 120, 1), "c": photo(60, 140, 2)}
+    truths = {name: blocks_of_labels(*array.shape[:2], seed) for seed, (name, array) in enumerate(arrays.items())}
+    shown = {"a": (96, 144), "b": (120, 96), "c": (96, 224)}
+    segmenter = Segmenter(tiny, ["clip", WITHIN], text, size="short:96", windows=Slide(crop=64, stride=32), batch=5)
+    for name, (plain, within) in zip(arrays, segmenter.many(arrays.items(), labels=truths.__getitem__), strict=True):
+        scores = slow_scores(tiny, WITHIN, text, arrays[name], shown[name], 64, 32, truths[name])
+        probability = (100 * scores).softmax(dim=0)
+        best = torch.stack([probability[text.owners == number].amax(dim=0) for number in range(4)])
+        assert (within.labels == best.argmax(dim=0).numpy()).mean() > 0.999
+        assert np.allclose(within.confidence, best.amax(dim=0).numpy(), atol=1e-3)
+        assert (within.labels != plain.labels).any()
+
+
+def test_true_labels_of_a_whole_image_stand_for_it(tiny, text):
+    array = photo(50, 90, 3)
+    truth = blocks_of_labels(50, 90, 3)
+    segmenter = Segmenter(tiny, WITHIN, text, size="native", windows="whole")
+    answer = next(segmenter([("photo", array)], labels=lambda name: {"photo": truth}[name]))
+    scores = slow_scores(tiny, WITHIN, text, array, (50, 90), 90, 90, truth)
+    best = torch.stack([scores[text.owners == number].amax(dim=0) for number in range(4)])
+    assert (answer.labels == best.argmax(dim=0).numpy()).mean() > 0.999
+
+
+def test_a_method_that_looks_at_the_truth_is_refused_without_and_others_do_not_ask_for_it(tiny, text):
+    with pytest.raises(ValueError, match="looks at the true labels"):
+        next(Segmenter(tiny, WITHIN, text)(photo(40, 50)))
+
+    def never(name):
+        raise AssertionError
+
+    next(Segmenter(tiny, "clip", text)(photo(40, 50), labels=never))
+    with pytest.raises(ImageError, match=r"\(h, w\) = \(40, 50\); got float64 of \(40, 50\)"):
+        next(Segmenter(tiny, WITHIN, text, strict=True)(photo(40, 50), labels=lambda name: np.zeros((40, 50))))
 
 
 def test_without_settings_the_short_side_is_one_and_a_half_crops(tiny, text):

@@ -15,8 +15,8 @@ from diagnostics.images import denormalize
 from diagnostics.layout import Grid, Layout
 from diagnostics.purifiers.zero import Zero
 from diagnostics.taps import Recorder
-from segment.encoders.correlation import Correlation, above_class_row, correlation_map, own_excess
-from segment.encoders.encode_many import stock_forward
+from segment.encoders.correlation import Correlation, above_class_row, correlation_map, own_excess, within_classes
+from segment.encoders.encode_many import encode_many, stock_forward
 from segment.method import Method, Paper
 
 PRINTED = Correlation(weights="correlation", affinity_layer=-1, denoise="self")
@@ -167,6 +167,68 @@ def test_residual_and_ffn_can_be_left_out(tiny, images):
     heads = block.qkv(tiny.trunk(images, stop=-2))
     expected = tiny.project(block.mix(sum(attention_weights(x, x) for x in heads[:3]), heads))
     assert torch.allclose(encoding.patches, expected[:, 1:], atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 3])
+def test_within_classes_a_patch_keeps_the_weights_of_patches_of_its_own_label(prefix):
+    layout = Layout(prefix=prefix, grid=Grid(2, 3), class_index=0 if prefix else None)
+    labels = torch.tensor([[4, 4, 0, 7, 4, 0], [1, 1, 1, 1, 1, 2]])
+    correlation = torch.rand(2, layout.tokens, layout.tokens, generator=torch.Generator().manual_seed(6)) - 0.5
+    expected = correlation.clone()
+    for b in range(2):
+        for i in range(6):
+            expected[b, prefix + i, :prefix] = 0
+            for j in range(6):
+                if labels[b, i] != labels[b, j]:
+                    expected[b, prefix + i, prefix + j] = 0
+    copy = correlation.clone()
+    assert torch.equal(within_classes(correlation, labels, layout), expected)
+    assert torch.equal(correlation, copy)
+
+
+@pytest.mark.parametrize("spec", ["tiny", "tiny:registers=2", "tiny:class_token=false"])
+def test_features_within_the_true_regions_are_those_of_a_plain_loop(spec):
+    backbone = load_backbone(spec)
+    dice = torch.Generator().manual_seed(7)
+    images = torch.randn(2, 3, 60, 90, generator=dice)  # padded to 64 x 96 by 2 and 3 pixels on each side
+    labels = torch.randint(0, 3, (2, 60, 90), generator=dice)
+    labels[0, :, 40:] = 255  # unscored pixels are a region of their own
+    labels[1, :29] = 2
+    method = "cliptrase-paper:vote=none,within=class"
+    found = encode_many(backbone, images, [method], positions="bicubic", labels=labels)[0]
+
+    def majority(number, row, col):
+        top, left = 16 * row - 2, 16 * col - 3
+        part = labels[number, max(top, 0) : top + 16, max(left, 0) : left + 16].flatten().tolist()
+        return min(part, key=lambda value: (-part.count(value), value))
+
+    regions = [[majority(number, row, col) for row in range(4) for col in range(6)] for number in range(2)]
+    assert 255 in regions[0]
+    assert regions[0] != regions[1]
+    with torch.no_grad():
+        tokens, block = backbone.trunk(images, stop=-2, positions="bicubic"), backbone.blocks[-1]
+        heads, prefix = block.qkv(tokens), backbone.layout(images).prefix
+        weights, mixed = correlation_map(heads[:3]), torch.zeros_like(heads.v)
+        for b in range(2):
+            for i in range(24):
+                for j in range(24):
+                    if regions[b][i] == regions[b][j]:
+                        mixed[b, :, prefix + i] += weights[b, prefix + i, prefix + j] * heads.v[b, :, prefix + j]
+        out = tokens + block.merge_heads(mixed, heads.normed)
+        expected = backbone.project(out + block.ffn(out))[:, prefix:]
+    assert torch.allclose(found.patches, expected, atol=1e-5)
+    plain = encode_many(backbone, images, ["cliptrase-paper:vote=none"], positions="bicubic")[0]
+    assert not torch.allclose(found.patches, plain.patches, atol=1e-2)
+
+
+def test_true_regions_without_labels_or_with_a_softmax_are_refused_with_the_way_out(tiny, images):
+    with pytest.raises(ValueError, match=r"`cliptrase-paper:within=class` looks at the true labels.*outliers evaluate"):
+        encode_many(tiny, images, ["clip", "cliptrase-paper:within=class"])
+    labels = torch.zeros(2, 10, 10, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"a map for each image, \(2, 64, 96\); got \(2, 10, 10\)"):
+        encode_many(tiny, images, ["cliptrase-paper:within=class"], labels=labels)
+    with pytest.raises(ValueError, match="set `weights=correlation`"):
+        encode_many(tiny, images, ["cliptrase:within=class"], labels=torch.zeros(2, 64, 96, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("layer", [9, -2, 1])

@@ -29,8 +29,8 @@ def faulty(monkeypatch):
 def run(tmp_path):
     """Runs `tiny` on a data set with small shards; keywords as evaluate's."""
 
-    def go(dataset, out="out", **settings):
-        return evaluate("tiny", METHODS, dataset, "ours", out=_place(tmp_path, out), shard=2, **settings)
+    def go(dataset, out="out", methods=METHODS, **settings):
+        return evaluate("tiny", methods, dataset, "ours", out=_place(tmp_path, out), shard=2, **settings)
 
     return go
 

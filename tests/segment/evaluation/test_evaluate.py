@@ -61,6 +61,22 @@ def test_counts_are_those_of_a_plain_loop_and_scikit_learn(faulty, scored, tmp_p
         assert np.array_equal(sum(shard.tallies[method].matrix for shard in shards), matrix)
 
 
+def test_a_method_that_looks_at_the_truth_gets_each_images_own(faulty, scored):
+    method = "cliptrase-paper:vote=none,within=class"
+    dataset = faulty(scenes=5)
+    result = scored(dataset, methods=("clip", method))
+    tiny = load_backbone("tiny")
+    text = text_features(tiny, vocabulary_for("ours", "folder", dataset), progress=False)
+    segmenter = segmenter_of(tiny, (method,), text, protocol_for("ours", "folder"), batch=1)
+    total = np.zeros((16, 16), int)
+    for sample in dataset:
+        labels = next(segmenter([("", Image.fromarray(sample.image))], labels=lambda _, own=sample: own.labels)).labels
+        total += sklearn_confusion(sample.labels.ravel(), labels.ravel(), labels=range(16))
+    assert result.broken == {}
+    assert [entry["predicted"] for entry in result.cells[1].classes] == total.sum(axis=0).tolist()
+    assert result.cells[1].pacc == pytest.approx(np.diag(total).sum() / total.sum())
+
+
 def test_shards_hold_every_image_once_whatever_their_size():
     for images in (1, 2, 31, 64, 65, 1449, 5104):
         shards = cut(images, shard_size(images))
