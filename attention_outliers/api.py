@@ -212,6 +212,7 @@ def reproduce(
     rows: Sequence[str] = (),
     data_sets: Sequence[str] = (),
     backbone: str = "",
+    second: str = "",
     limit: int | None = None,
     offline: bool = False,
     settings: Mapping[str, str] | None = None,
@@ -242,6 +243,8 @@ def reproduce(
         Only the columns of these data sets, such as `["voc21"]`; all by default.
     backbone : str
         One backbone for all rows in place of the paper's.
+    second : str
+        One second backbone for all rows that have one, in place of the paper's.
     limit : int or None
         Only the first images of each data set, at least 1.
     offline : bool
@@ -313,7 +316,9 @@ def reproduce(
         device=device, precision=precision, batch=batch, threads=threads, engine=engine, progress=progress
     )
     changed = tuple(sorted((settings or {}).items()))
-    choice = Selection(data_sets=tuple(data_sets), backbone=backbone, offline=offline, settings=changed, limit=limit)
+    choice = Selection(
+        data_sets=tuple(data_sets), backbone=backbone, second=second, offline=offline, settings=changed, limit=limit
+    )
     result = run(experiment, choice, out=out, roots={name: Path(place) for name, place in roots.items()}, how=how)
     return _table_cells(experiment, choice, result)
 

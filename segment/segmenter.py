@@ -397,11 +397,11 @@ class Segmenter:
 
 def true_labels(opened: _Opened, labels: np.ndarray) -> Tensor:
     """An image's own label map (H, W) in the size that it is shown in, each pixel the label under its center."""
-    own = opened.image.height, opened.image.width
-    if labels.shape != own or not np.issubdtype(labels.dtype, np.integer):
+    original = opened.image.height, opened.image.width
+    if labels.shape != original or not np.issubdtype(labels.dtype, np.integer):
         raise ImageError(
             opened.source.name,
-            f"its true labels should be whole numbers of (h, w) = {own}; got {labels.dtype} of {labels.shape}",
+            f"its true labels should be whole numbers of (h, w) = {original}; got {labels.dtype} of {labels.shape}",
             "Give them in the image's own size",
         )
     return torch.from_numpy(resize_labels(labels.astype(np.int64), *opened.shown.shape[-2:]))

@@ -39,6 +39,14 @@ class Part:
             help="One backbone for all rows, instead of the paper's.",
         ),
     ] = ""
+    second: Annotated[
+        str,
+        typer.Option(
+            "--second",
+            autocompletion=complete.backbones,
+            help="One second backbone for all rows that have one, instead of the paper's.",
+        ),
+    ] = ""
     data_sets: Annotated[
         str,
         typer.Option(
@@ -67,8 +75,9 @@ class Part:
 
         settings = tuple(sorted(settings_of(self.settings or []).items()))
         columns = [text.strip() for text in self.data_sets.split(",") if text.strip()]
+        chosen = keywords(self, "backbone", "second", "offline", "limit")
         return [
-            (table, Selection(data_sets=names, settings=settings, **keywords(self, "backbone", "offline", "limit")))
+            (table, Selection(data_sets=names, settings=settings, **chosen))
             for table, names in narrowed(experiments_named(name), self.rows or [], columns)
         ]
 

@@ -16,6 +16,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from attention_outliers.papers.experiment import Experiment, TableCell
 from attention_outliers.papers.plan import Group, Roots, Selection, find_root, groups, methods_of
 from attention_outliers.papers.reproduce import ReproduceOptions
+from attention_outliers.papers.row_errors import reason_of
 from attention_outliers.papers.trial import random_windows, seconds_per_window, try_methods, windows_of
 from attention_outliers.papers.whole_images import DRAWN as CLOSE_UPS
 from attention_outliers.papers.whole_images import open_whole_images
@@ -140,7 +141,10 @@ def _speed(
         if not trial.methods:
             return None, notes
         images = random_windows(backbone, group, how.batch)
-        return seconds_per_window(backbone, list(trial.methods.values()), images), notes
+        try:
+            return seconds_per_window(backbone, list(trial.methods.values()), images), notes
+        except Exception as error:  # a batch may be too large where one window is not
+            return None, notes | dict.fromkeys(trial.methods, f"no guess: {reason_of(error)}")
     finally:
         torch.set_num_threads(threads)
 
@@ -202,8 +206,8 @@ def _data(
         else:
             root = find_root(group.dataset, roots)
             count, sizes, state, there = _on_disk(group.dataset, Path(str(root)))
-    except ValueError as error:
-        state = f"MISSING: {error} About {count} images of {usual[0]}x{usual[1]} are assumed"
+    except Exception as error:
+        state = f"MISSING: {reason_of(error)} About {count} images of {usual[0]}x{usual[1]} are assumed"
     return state, there, min(limit or count, count), sizes
 
 
@@ -232,8 +236,8 @@ def _backbone(spec: str, how: ReproduceOptions) -> tuple[Backbone | None, str, b
     if _at_hand(spec):
         try:
             return load_backbone(spec, device=device, precision=kind), "at hand", True  # type: ignore[arg-type]
-        except (ValueError, OSError) as error:
-            return None, f"MISSING: {error}", False
+        except Exception as error:
+            return None, f"MISSING: {reason_of(error)}", False
     size = re.search("|".join(SAME_SIZE), spec)
     state = "not in the cache: the first run fetches them"
     if size is None:

@@ -16,6 +16,7 @@ from diagnostics.images import FileError
 from diagnostics.registry import parse_spec, unknown_name
 from segment.datasets import DatasetError, needs_root, open_dataset
 from segment.datasets.on_disk import OnDisk
+from segment.encoders.second_backbone import SELF
 from segment.evaluation.job import with_protocol
 from segment.evaluation.protocols import Protocol, protocol_for
 from segment.methods import METHODS
@@ -36,12 +37,14 @@ class Selection:
 
     `data_sets`: only the columns of these, all if empty. `backbone` stands for every row's own. `offline` puts drawn
     scenes in the place of every data set, the pocket model in that of every backbone unless `backbone` names one, and
-    the first backbone in that of a second. `settings` change fields of every row's protocol. `limit` takes the first
+    the first backbone in that of a second unless `second` names one. `second` stands for the second backbone of every
+    row that has one. `settings` change fields of every row's protocol. `limit` takes the first
     images only.
     """
 
     data_sets: tuple[str, ...] = ()
     backbone: str = ""
+    second: str = ""
     offline: bool = False
     settings: Settings = ()
     limit: int | None = None
@@ -55,18 +58,29 @@ class Selection:
         return DRAWN if self.offline else place.column.dataset
 
     def method_of(self, place: TableCell) -> str:
-        """The spec that a cell is run with: offline, what asks a second backbone asks the first one."""
+        """The spec that a cell is run with: its second backbone, where it has one, is the one asked for."""
         spec = place.row.method
-        if not self.offline or parse_spec(spec)[0] not in METHODS:
+        family, colon, rest = self.second.partition(":")
+        second = f"{family}({rest})" if colon else family
+        if self.offline and not second:
+            second = SELF
+        if not second or not has_second(spec):
             return spec
-        if METHODS.build(spec).settings().get("vfm") is not None and "vfm" not in parse_spec(spec)[1]:
-            return f"{spec}{',' if ':' in spec else ':'}vfm=self"
-        return _SECOND.sub("vfm=self", spec)
+        if _SECOND.search(spec) is None:
+            return f"{spec}{',' if ':' in spec else ':'}vfm={second}"
+        return _SECOND.sub(lambda _: f"vfm={second}", spec)
 
     def wants(self, place: TableCell) -> bool:
         """Whether a cell is to be run."""
         asked = not self.data_sets or parse_spec(place.column.dataset)[0] in self.data_sets
         return place.runs and asked
+
+
+def has_second(spec: str) -> bool:
+    """Whether a row's method looks at a second backbone, by its spec or by its nature."""
+    if parse_spec(spec)[0] not in METHODS:  # a way to classify
+        return False
+    return _SECOND.search(spec) is not None or METHODS.build(spec).settings().get("vfm") not in (None, SELF)
 
 
 class Group(NamedTuple):

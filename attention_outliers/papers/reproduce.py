@@ -14,6 +14,7 @@ import torch
 from attention_outliers.papers.cost import SECONDS, Cost, cost_of
 from attention_outliers.papers.experiment import Experiment, TableCell
 from attention_outliers.papers.plan import Group, Roots, Selection, find_root, groups, methods_of
+from attention_outliers.papers.row_errors import reason_of
 from attention_outliers.papers.trial import try_methods, windows_of
 from attention_outliers.papers.whole_images import class_token_accuracy, open_whole_images
 from diagnostics.backbones import Backbone, load_backbone
@@ -87,8 +88,8 @@ def reproduce(
     """Measures the cells of an experiment that `out` does not have yet, and gives back all of them.
 
     Methods on the same data set under the same protocol share one run and its forward pass; what another experiment
-    left in `out` is not run again. An interrupted run resumes. A method that can't run, weights that
-    can't be had and data that aren't there are named in `reasons`, and the rest goes on.
+    left in `out` is not run again. An interrupted run resumes. A method that can't run, whatever the error, weights
+    that can't be had and data that aren't there are named in `reasons`, and the rest goes on. A full disk stops all.
     """
     result = Reproduction(experiment=experiment, choice=choice)
     grouped, left_out = groups(experiment, choice)
@@ -136,27 +137,28 @@ class _Bench:
             return [], dict.fromkeys(missing, backbone)
         try:
             root = find_root(group.dataset, self.roots)
-        except ValueError as error:
-            return [], dict.fromkeys(missing, str(error))
+        except Exception as error:
+            return [], dict.fromkeys(missing, reason_of(error))
         refused = self._refused(backbone, missing, group)
         methods = [method for method in missing if method not in refused]
         if not methods:
             return [], refused
         try:
             return self._evaluated(group, backbone, methods, root), refused
-        except ValueError as error:
+        except Exception as error:
+            reason = reason_of(error)
             if len(methods) == 1:
-                return [], refused | {methods[0]: str(error)}
+                return [], refused | {methods[0]: reason}
         cells = []
         for method in methods:  # which of them can't run shows when each runs alone
             try:
                 cells += self._evaluated(group, backbone, [method], root)
-            except ValueError as error:
-                refused[method] = str(error)
+            except Exception as error:
+                refused[method] = reason_of(error)
         return cells, refused
 
     def _evaluated(self, group: Group, backbone: Backbone, methods: list[str], root: Path | None) -> list[ResultCell]:
-        """Cells of methods that share one run. ValueError where one of them, or the data, stops it."""
+        """Cells of methods that share one run; an error where one of them, or the data, stops it."""
         folder = group.folder([*methods, fingerprint(backbone.model), self.how.precision], self.choice.limit)
         return evaluate(
             backbone,
@@ -219,8 +221,8 @@ class _Bench:
         name = parse_spec(group.dataset)[0]
         try:
             images = open_whole_images(name, self.roots.get(name, self.roots.get("")))
-        except ValueError as error:
-            result.refuse(places, str(error))
+        except Exception as error:
+            result.refuse(places, reason_of(error))
             return
         storage = storage_at(f"{self.out}/{PARTS}")
         for way in methods_of(places):
@@ -235,8 +237,8 @@ class _Bench:
                     batch=self.how.batch,
                     progress=self.how.progress,
                 )
-            except ValueError as error:
-                result.refuse(cells, str(error))
+            except Exception as error:
+                result.refuse(cells, reason_of(error))
                 continue
             whole = self.choice.limit is None or self.choice.limit >= images.count
             for place in cells:
@@ -256,7 +258,11 @@ class _Bench:
                 if method in trial.refused:
                     result.refuse(cells, trial.refused[method])
                     continue
-                cost = self._cost(storage, backbone, method, group)
+                try:
+                    cost = self._cost(storage, backbone, method, group)
+                except Exception as error:
+                    result.refuse(cells, reason_of(error))
+                    continue
                 for place in cells:
                     result.put(place, getattr(cost, place.column.metric))
                 bar.update()
@@ -281,5 +287,5 @@ class _Bench:
         try:
             kind = "bf16" if self.how.precision == "bf16" else "fp32"
             return load_backbone(spec, device=device_of(self.how.device, 0), precision=kind)  # type: ignore[arg-type]
-        except (ValueError, OSError) as error:
-            return str(error)
+        except Exception as error:
+            return reason_of(error)

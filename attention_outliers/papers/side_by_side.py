@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from attention_outliers.papers.experiment import Column, Experiment, Row
-from attention_outliers.papers.plan import DRAWN, Selection
+from attention_outliers.papers.plan import DRAWN, Selection, has_second
 from attention_outliers.papers.printed import same_weights
 from attention_outliers.papers.reproduce import Reproduction
 from attention_outliers.papers.results_table import Sheet
@@ -57,6 +57,8 @@ def _title(result: Reproduction) -> str:
         title += f"; ours with {changed}, not the paper's settings: no difference to it"
     rows = [row for row in result.experiment.rows if row.method]
     others = [row.backbone for row in rows if chosen.backbone and not same_weights(chosen.backbone, row.backbone)]
+    if chosen.second and not chosen.offline and any(has_second(row.method) for row in rows):
+        title += f"; second backbone {chosen.second}: no difference to the paper where there is one"
     if not others or chosen.offline:  # a note says what drawn scenes are
         return title
     theirs = ", ".join(dict.fromkeys(others))
@@ -65,9 +67,9 @@ def _title(result: Reproduction) -> str:
 
 def is_comparable(chosen: Selection, row: Row) -> bool:
     """Whether our number of a row may be held against the paper's: its data and settings, and weights by their spec."""
-    return not (chosen.offline or chosen.settings) and (
-        not chosen.backbone or same_weights(chosen.backbone, row.backbone)
-    )
+    if chosen.offline or chosen.settings or (chosen.second and has_second(row.method)):
+        return False
+    return not chosen.backbone or same_weights(chosen.backbone, row.backbone)
 
 
 class Parts(NamedTuple):
@@ -137,7 +139,8 @@ def _notes(result: Reproduction) -> tuple[str, ...]:
     if result.choice.offline:
         notes.append(
             f"every data set is `{DRAWN}`, drawn scenes, and the model is "
-            f"`{result.choice.backbone or 'pocket'}`: this shows that the grid runs, not the paper's numbers"
+            f"`{result.choice.backbone or 'pocket'}`{_second(result.choice)}: this shows that "
+            "the grid runs, not the paper's numbers"
         )
     if result.partly:
         notes.append(f"{PARTLY} not all images of the data set")
@@ -146,6 +149,10 @@ def _notes(result: Reproduction) -> tuple[str, ...]:
     notes += [f"{row.name}: {row.note}" for row in experiment.rows if row.note]
     notes += [f"{DOUBTFUL} {doubt}" for doubt in _doubts(experiment)]
     return (*notes, *_not_run(experiment, result))
+
+
+def _second(choice: Selection) -> str:
+    return f", its second `{choice.second}`" if choice.second else ""
 
 
 def _doubts(experiment: Experiment) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attention_outliers.papers.plan import Group
+from attention_outliers.papers.row_errors import reason_of
 from diagnostics.backbones import Backbone
 from diagnostics.images import as_size
 from segment.decoding.windows import Span, WindowGrid
@@ -57,16 +58,16 @@ def try_methods(backbone: Backbone, methods: Sequence[str], group: Group) -> Tri
     protocol, images = group.protocol_value(), random_windows(backbone, group)
     fine, refused = {}, {}
     for spec in methods:
-        method = under_protocol(group.named(spec), protocol)
         try:
+            method = under_protocol(group.named(spec), protocol)
             with torch.no_grad():
                 ready = method.fitted(backbone, images)
                 (encoding,) = encode_many(backbone, images, [ready], labels=halves(images))
                 pad, (height, width) = encoding.padding, images.shape[-2:]
                 size = (height + pad.top + pad.bottom, width + pad.left + pad.right)
                 ready.scorer(encoding, _two_words(encoding.patches.shape[-1], backbone), size)
-        except (ValueError, OSError) as error:
-            refused[spec] = str(error)
+        except Exception as error:
+            refused[spec] = reason_of(error)
         else:
             fine[spec] = method
     return Trial(fine, refused)

@@ -255,6 +255,25 @@ def test_offline_a_second_backbone_that_a_row_names_is_the_first_and_others_get_
     assert len(methods) == 13
 
 
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_second_backbone_of_ones_choice_stands_in_the_rows_that_have_one(offline):
+    choice = Selection(second="timm:vit_tiny@/w,x.safetensors", offline=offline)
+    chosen = "vfm=timm(vit_tiny@/w,x.safetensors)"
+    for key, row, expected in [
+        ("sc-clip/table-4", "last: DINO", f"sc-clip:{chosen},pre=false,purifier=keep,similarity_weight=0,"),
+        ("sc-clip/table-4", "last: 4", "sc-clip:"),
+        ("sfp/table-1", "ProxyCLIP", f"proxyclip:{chosen}"),
+        ("cliptrase/table-5", "with DINOv2", f"cliptrase:masks=affinity({chosen})"),
+    ]:
+        places = [place for group in groups(experiments()[key], choice)[0].values() for place in group]
+        (spec,) = {place.row.method for place in places if place.row.name == row}
+        assert spec.startswith(expected)
+        assert (chosen in spec) == (chosen in expected)
+    assert Selection(second="pocket").method_of(places[0]).count("vfm=pocket") == 1
+    classified = next(experiments()["sfp/classification"].places())
+    assert choice.method_of(classified) == classified.row.method
+
+
 def test_rows_of_one_setting_share_a_run():
     table = experiments()["sc-clip/table-3"]
     runs, _ = groups(table, Selection())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from attention_outliers.papers.sc_clip.figures import steps
 from attention_outliers.papers.side_by_side import side_by_side
 from attention_outliers.papers.trial import try_methods, windows_of
 from diagnostics.backbones import Backbone
+from diagnostics.studies.store import DiskFull
 from segment.datasets import DatasetError
 from segment.evaluation.engines.local import Local
 from segment.evaluation.evaluate import evaluate
@@ -113,18 +115,52 @@ def test_a_method_that_can_not_run_is_reported_and_the_others_go_on(tmp_path, mo
     )
 
 
-def test_a_method_that_stops_a_run_does_not_stop_its_neighbors(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (ValueError("clearclip stops in its third image"), "clearclip stops in its third image"),
+        (OSError("no connection"), "OSError: no connection"),
+        (RuntimeError("CUDA error: out of memory"), "RuntimeError: CUDA error: out of memory"),
+        (RuntimeError("a worker failed:\n  File \"x.py\"\nKeyError: 'x'\n"), "RuntimeError: KeyError: 'x'"),
+        (MemoryError(), "MemoryError: no message"),
+        (KeyError("block_out"), "KeyError: 'block_out'"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_method_that_stops_a_run_does_not_stop_its_neighbors(tmp_path, monkeypatch, error, reason):
     def stopped(backbone, methods, *arguments, **settings):
         if "clearclip" in methods:
-            raise ValueError("clearclip stops in its third image")
+            raise error
         return evaluate(backbone, methods, *arguments, **settings)
 
     monkeypatch.setattr(module, "evaluate", stopped)
     reproduced = reproduce(TABLE, OFFLINE, out=tmp_path, how=HOW)
     assert {row for row, _ in reproduced.ours} == {"with RC and FFN", "RC, no FFN", "FFN, no RC"}
-    assert {row: why for (row, _), why in reproduced.reasons.items()} == {
-        "neither": "clearclip stops in its third image"
-    }
+    assert {row: why for (row, _), why in reproduced.reasons.items()} == {"neither": reason}
+
+
+@pytest.mark.parametrize("place", ["try_methods", "_loaded", "find_root", "cost_of", "class_token_accuracy"])
+def test_an_error_of_any_kind_is_named_in_the_rows_it_stops(tmp_path, monkeypatch, place):
+    def broken(*arguments, **settings):
+        raise KeyError("a hole")
+
+    key = {"cost_of": "sc-clip/table-9", "class_token_accuracy": "sfp/classification"}.get(place, TABLE.key)
+    if place == "try_methods":
+        monkeypatch.setattr("attention_outliers.papers.trial.encode_many", broken)
+    else:
+        monkeypatch.setattr(module, {"_loaded": "load_backbone"}.get(place, place), broken)
+    reproduced = reproduce(experiments()[key], OFFLINE, out=tmp_path, how=HOW)
+    assert not reproduced.ours
+    assert set(reproduced.reasons.values()) == {"KeyError: 'a hole'"}
+
+
+def test_a_full_disk_stops_all_rows(tmp_path, monkeypatch):
+    def full(*arguments, **settings):
+        raise DiskFull(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(module, "evaluate", full)
+    with pytest.raises(DiskFull):
+        reproduce(TABLE, OFFLINE, out=tmp_path, how=HOW)
 
 
 def test_a_row_that_a_protocol_gives_a_layer_too_many_leaves_its_neighbors_running(voc, tmp_path):
@@ -195,6 +231,19 @@ def test_other_weights_than_the_papers_have_no_difference_to_it():
         "; ours with tiny, not the weights of the paper (open_clip:ViT-B-16/openai): no difference to it"
     )
     assert {row[0]: row[1:3] for row in sheet.rows}["+ HAI"] == ("62.00", "63.9")
+
+
+def test_another_second_backbone_takes_the_difference_of_the_rows_that_have_one():
+    table = experiments()["sc-clip/table-4"].only(["last: DINO", "last: 4"])
+    reproduced = Reproduction(experiment=table, choice=Selection(second="timm:x@y", data_sets=("voc21",)))
+    reproduced.ours.update({("last: DINO", "V21"): 18.0, ("last: 4", "V21"): 11.0})
+    sheet = side_by_side(reproduced)
+    differences = {row[0]: row[-1] for row in sheet.rows}
+    assert differences["last: DINO"] == "–"
+    assert differences["last: 4"].startswith("-")
+    assert "second backbone timm:x@y: no difference" in sheet.title
+    without = replace(reproduced, experiment=table.only(["last: 4"]))
+    assert "second" not in side_by_side(without).title
 
 
 def test_rows_of_the_papers_own_weights_keep_their_difference():

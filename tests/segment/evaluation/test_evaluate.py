@@ -70,7 +70,8 @@ def test_a_method_that_looks_at_the_truth_gets_each_images_own(faulty, scored):
     segmenter = segmenter_of(tiny, (method,), text, protocol_for("ours", "folder"), batch=1)
     total = np.zeros((16, 16), int)
     for sample in dataset:
-        labels = next(segmenter([("", Image.fromarray(sample.image))], labels=lambda _, own=sample: own.labels)).labels
+        truth = {"": sample.labels}.__getitem__
+        labels = next(segmenter([("", Image.fromarray(sample.image))], labels=truth)).labels
         total += sklearn_confusion(sample.labels.ravel(), labels.ravel(), labels=range(16))
     assert result.broken == {}
     assert [entry["predicted"] for entry in result.cells[1].classes] == total.sum(axis=0).tolist()
