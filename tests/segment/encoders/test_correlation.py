@@ -195,7 +195,7 @@ def test_features_within_the_true_regions_are_those_of_a_plain_loop(spec):
     labels[0, :, 40:] = 255  # unscored pixels are a region of their own
     labels[1, :29] = 2
     method = "cliptrase-paper:vote=none,within=class"
-    found = encode_many(backbone, images, [method], positions="bicubic", labels=labels)[0]
+    within = encode_many(backbone, images, [method], positions="bicubic", labels=labels)[0]
 
     def majority(number, row, col):
         top, left = 16 * row - 2, 16 * col - 3
@@ -216,9 +216,9 @@ def test_features_within_the_true_regions_are_those_of_a_plain_loop(spec):
                         mixed[b, :, prefix + i] += weights[b, prefix + i, prefix + j] * heads.v[b, :, prefix + j]
         out = tokens + block.merge_heads(mixed, heads.normed)
         expected = backbone.project(out + block.ffn(out))[:, prefix:]
-    assert torch.allclose(found.patches, expected, atol=1e-5)
+    assert torch.allclose(within.patches, expected, atol=1e-5)
     plain = encode_many(backbone, images, ["cliptrase-paper:vote=none"], positions="bicubic")[0]
-    assert not torch.allclose(found.patches, plain.patches, atol=1e-2)
+    assert not torch.allclose(within.patches, plain.patches, atol=1e-2)
 
 
 def test_true_regions_without_labels_or_with_a_softmax_are_refused_with_the_way_out(tiny, images):
