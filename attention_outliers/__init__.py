@@ -116,6 +116,7 @@ if TYPE_CHECKING:
     from segment.datasets import open_dataset as open_dataset
     from segment.datasets.base import Dataset as Dataset
     from segment.datasets.base import Sample as Sample
+    from segment.datasets.facts import DatasetFacts as DatasetFacts
     from segment.datasets.shapes import Shapes as Shapes
     from segment.decoding.windows import Whole as Whole
     from segment.encoders.encode_many import encode_many as encode_many
@@ -288,6 +289,7 @@ NAMES_OF = {
         "Dataset",
         "Sample",
     ),
+    "segment.datasets.facts": ("DatasetFacts",),
     "segment.datasets.shapes": ("Shapes",),
     "segment.decoding.windows": ("Whole",),
     "segment.encoders.encode_many": ("encode_many",),

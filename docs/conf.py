@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from gallery import write_page  # noqa: E402
+from method_pages import write_methods  # noqa: E402
 from reference_pages import write_reference  # noqa: E402
 
 project = "attention-outliers"
@@ -23,8 +24,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_custom_sections = ["Source"]
-# What the gallery's page includes is not a page by itself.
-exclude_patterns = ["_build", "generated/gallery"]
+# What a page includes is not a page by itself.
+exclude_patterns = ["_build", "generated/gallery", "generated/methods/table.md"]
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist", "dollarmath"]
@@ -103,8 +104,9 @@ def _code(quoted: str) -> str:
 
 
 def generate(_app: Any) -> None:
-    """Writes the pages that are made from the code: the reference, and the gallery with what is drawn of it."""
+    """Writes the pages that are made from the code: reference, methods, and the gallery with what is drawn of it."""
     write_reference(HERE / "generated" / "reference")
+    write_methods(HERE / "generated" / "methods")
     write_page(HERE / "generated" / "gallery")
 
 

@@ -284,8 +284,9 @@ class Method(Value):
     """A whole method as a value; ablations are field changes.
 
     `positions` names the interpolation of the position table that the released code uses (None: the backbone's own).
-    `summary` is one line; `departures` list where we leave the paper or the release. `spec` is the name at the door,
-    with the settings that were changed.
+    `summary` is one line; `departures` list where we leave the paper or the release. `page` names the page that tells
+    more, `docs/methods/PAGE.md`; without it one is made of these fields and the docstring of the method's module.
+    `spec` is the name at the door, with the settings that were changed.
     """
 
     encoder: Encoder
@@ -295,6 +296,7 @@ class Method(Value):
     decode: Decode = Decode()
     positions: str | None = "bicubic-offset"
     departures: tuple[str, ...] = ()
+    page: str = ""
     spec: str = ""
 
     def settings(self) -> dict[str, Any]:

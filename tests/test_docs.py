@@ -75,16 +75,6 @@ def test_each_method_page_sets_paper_against_release_and_says_how_near_we_are(pa
     assert re.search(r"\d\.\de-\d|\| 0 \|", section[1]) or "No outputs of the release were at hand" in section[1]
 
 
-def test_every_method_page_is_of_a_method_and_named_in_the_index():
-    from segment import METHODS
-
-    index = (ROOT / "docs" / "methods" / "index.md").read_text(encoding="utf-8")
-    released = {name.removesuffix("-paper") for name in METHODS}
-    pages = {page.stem for page in METHOD_PAGES}
-    assert pages <= released
-    assert all(f"`{name}`" in index for name in pages)
-
-
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from attention_outliers.papers.figures import PAPER_FIGURES
+from segment.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,6 +51,14 @@ def test_sections_of_docstrings_become_lists_and_examples(built):
     assert "Parameters<span" in page
     assert '<span class="gp">&gt;&gt;&gt; </span>' in page
     assert "----" not in re.sub(r"<[^>]+>", "", page)
+
+
+def test_the_list_of_methods_leads_to_the_page_of_each(built):
+    page = (built / "methods" / "index.html").read_text(encoding="utf-8")
+    for name in METHODS.listed:
+        target = METHODS[name].page or f"../generated/methods/{name}"
+        assert re.search(rf'href="{target}.html"[^>]*>(<span[^>]*>)?<code[^>]*><span class="pre">{name}</span>', page), name
+        assert (built / "methods" / f"{target}.html").exists()
 
 
 def test_the_gallery_has_every_figure(built):

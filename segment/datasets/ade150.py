@@ -6,12 +6,22 @@ from pathlib import Path
 
 from segment.datasets.arrangement import Arrangement, find
 from segment.datasets.codes import IGNORE, as_they_are, one_less
+from segment.datasets.facts import DatasetFacts, Miniature
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 COUNT, IMAGES = 150, 2000
 
 
+def miniature(mini: Miniature) -> None:
+    """Three images as the archive of the benchmark unpacks."""
+    for number, values in enumerate(({0, 1, 150}, {2, 13}, {0, 77})):
+        name = f"ADE_val_0000000{number + 1}"
+        mini.image(f"ADEChallengeData2016/images/validation/{name}.jpg")
+        mini.mask(f"ADEChallengeData2016/annotations/validation/{name}.png", name, values)
+
+
+@DatasetFacts(classes=COUNT, images=IMAGES, split="validation", miniature=miniature)
 def ade150(*, root: str | Path) -> OnDisk:
     """ADE20K validation of 2016: 150 classes, 2000 images; «other» is not scored.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from segment.datasets.arrangement import Arrangement, find
 from segment.datasets.codes import IGNORE_WIDE, as_they_are
+from segment.datasets.facts import DatasetFacts, Miniature
 from segment.datasets.names import names_beside
 from segment.datasets.on_disk import OnDisk
 
@@ -13,6 +14,17 @@ COUNT, IMAGES = 847, 2000
 NAME_FILES = ("classes.txt", "ade847.json", "ade847.txt")
 
 
+def miniature(mini: Miniature) -> None:
+    """Three images with 16-bit label maps, and names beside them."""
+    base = "ADE20K_2021_17_01"
+    for number, values in enumerate(({0, 846, 65535}, {300, 301}, {5, 65535})):
+        name = f"ADE_val_0000000{number + 1}"
+        mini.image(f"{base}/images_detectron2/validation/{name}.jpg")
+        mini.mask(f"{base}/annotations_detectron2/validation/{name}.tif", name, values)
+    mini.lines(f"{base}/classes.txt", [f"thing {number}" for number in range(COUNT)])
+
+
+@DatasetFacts(classes=COUNT, images=IMAGES, split="validation", miniature=miniature)
 def ade847(*, root: str | Path) -> OnDisk:
     """ADE20K full validation: 847 classes, 2000 images; other classes and unlabeled pixels are not scored.
 

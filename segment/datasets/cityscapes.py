@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segment.datasets.cityscapes_layout import IMAGES, cityscapes_arrangement, cityscapes_listing
+from segment.datasets.cityscapes_layout import IMAGES, cityscapes_arrangement, cityscapes_listing, cityscapes_miniature
 from segment.datasets.codes import IGNORE, Codes, as_they_are
+from segment.datasets.facts import DatasetFacts
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
@@ -18,6 +19,7 @@ RAW = Codes(
 TRAIN_IDS = as_they_are("the 19 train ids of Cityscapes (255 not scored)", len(IDS), ignored=(255,))
 
 
+@DatasetFacts(classes=19, images=IMAGES, split="val", miniature=cityscapes_miniature)
 def cityscapes(*, root: str | Path) -> OnDisk:
     """Cityscapes fine val: 19 classes, 500 images; the other ids are not scored.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segment.datasets.cityscapes_layout import IMAGES, cityscapes_arrangement, cityscapes_listing
+from segment.datasets.cityscapes_layout import IMAGES, cityscapes_arrangement, cityscapes_listing, cityscapes_miniature
 from segment.datasets.codes import IGNORE, Codes
+from segment.datasets.facts import DatasetFacts
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
@@ -16,6 +17,7 @@ RAW = Codes(
 )
 
 
+@DatasetFacts(classes=COUNT, images=IMAGES, split="val", miniature=cityscapes_miniature)
 def cityscapes_27(*, root: str | Path) -> OnDisk:
     """Cityscapes fine val with ids 7 to 33: 27 classes, 500 images; ids below are not scored.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from segment.datasets.arrangement import Arrangement, Listing, find
 from segment.datasets.codes import IGNORE, Codes, as_they_are, mapped
+from segment.datasets.facts import Miniature
 
 # Source: COCO 2017, val.
 IMAGES = 5000
@@ -55,3 +56,13 @@ def coco_arrangements(
 def coco_listing(root: str | Path, arrangements: list[Arrangement], *, title: str) -> Listing:
     """The label maps that are there, of val2017."""
     return find(root, arrangements, title=title, below=("", "coco_stuff164k", "coco"))
+
+
+MINIATURE_IDS = ["000000000139", "000000000285", "000000000632"]
+
+
+def coco_miniature(mini: Miniature) -> None:
+    """Three images with the released label maps, whose values are category ids less one."""
+    for name, values in zip(MINIATURE_IDS, ({0, 89, 91, 255}, {10, 12, 181}, {79, 92, 255}), strict=True):
+        mini.image(f"images/val2017/{name}.jpg")
+        mini.mask(f"annotations/val2017/{name}.png", name, values)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from segment.datasets.coco_layout import IMAGES, STUFF, THINGS, coco_arrangements, coco_listing
+from segment.datasets.coco_layout import IMAGES, STUFF, THINGS, coco_arrangements, coco_listing, coco_miniature
 from segment.datasets.codes import IGNORE, as_they_are
+from segment.datasets.facts import DatasetFacts
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
@@ -19,6 +20,7 @@ GROUPVIT = {label: label + 1 if label < THINGS else 0 for label in range(CLASSES
 CLIPTRASE = dict.fromkeys(range(THINGS + 1, CLASSES), IGNORE) | {IGNORE: THINGS}
 
 
+@DatasetFacts(classes=THINGS + 1, images=IMAGES, split="val2017", miniature=coco_miniature)
 def coco_object(*, root: str | Path, convention: Literal["usual", "cliptrase"] = "usual") -> OnDisk:
     """COCO-Object val2017: background and 80 things, 5000 images; every pixel is scored, unlabeled as background.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segment.datasets.coco_layout import IMAGES, coco_arrangements, coco_listing
+from segment.datasets.coco_layout import IMAGES, coco_arrangements, coco_listing, coco_miniature
 from segment.datasets.codes import IGNORE
+from segment.datasets.facts import DatasetFacts
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 
+@DatasetFacts(classes=171, images=IMAGES, split="val2017", miniature=coco_miniature)
 def coco_stuff(*, root: str | Path) -> OnDisk:
     """COCO-Stuff 164k val2017: 80 things, then 91 stuffs, 171 classes, 5000 images; unlabeled is not scored.
 

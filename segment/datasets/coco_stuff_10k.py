@@ -8,6 +8,7 @@ from pathlib import Path
 from segment.datasets.arrangement import Arrangement, find
 from segment.datasets.coco_layout import STUFF, THINGS, USED
 from segment.datasets.codes import IGNORE, Codes, one_less
+from segment.datasets.facts import DatasetFacts, Miniature
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
@@ -18,6 +19,15 @@ LISTS = ("imageLists/test.txt", "imagesLists/test.txt")
 IDS = Codes("COCO category ids (0 unlabeled)", {raw + 1: label for label, raw in enumerate(USED)} | {0: IGNORE})
 
 
+def miniature(mini: Miniature) -> None:
+    """Three images with labels from 1 on."""
+    for number, values in enumerate(({0, 1, 171}, {80, 81}, {2, 100})):
+        name = f"COCO_train2014_00000000007{number}"
+        mini.image(f"images/test2014/{name}.jpg")
+        mini.mask(f"annotations/test2014/{name}_labelTrainIds.png", name, values)
+
+
+@DatasetFacts(classes=COUNT, images=IMAGES, split="test", miniature=miniature)
 def coco_stuff_10k(*, root: str | Path) -> OnDisk:
     """COCO-Stuff 10k test: 80 things, then 91 stuffs, 171 classes, 1000 images; unlabeled is not scored.
 

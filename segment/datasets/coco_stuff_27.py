@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from segment.datasets.coco_layout import IMAGES, coco_arrangements, coco_listing
+from segment.datasets.coco_layout import IMAGES, MINIATURE_IDS, coco_arrangements, coco_listing, coco_miniature
 from segment.datasets.codes import IGNORE
+from segment.datasets.facts import DatasetFacts, Miniature
 from segment.datasets.names import class_names, coco_supercategories
 from segment.datasets.on_disk import OnDisk
 
@@ -16,6 +17,13 @@ LISTS = ("curated/val2017/Coco164kFull_Stuff_Coarse_7.txt", "Coco164kFull_Stuff_
 CURATED = 2175
 
 
+def miniature(mini: Miniature) -> None:
+    """COCO's three images, all of them on the list."""
+    coco_miniature(mini)
+    mini.lines(LISTS[0], MINIATURE_IDS)
+
+
+@DatasetFacts(classes=27, images=CURATED, split="val2017", miniature=miniature)
 def coco_stuff_27(*, root: str | Path, images: Literal["curated", "all"] = "curated") -> OnDisk:
     """COCO-Stuff 164k val2017 merged: 27 classes, 2175 images of PiCIE's list; unlabeled is not scored.
 

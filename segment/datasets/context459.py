@@ -6,7 +6,8 @@ from pathlib import Path
 
 from segment.datasets.arrangement import find
 from segment.datasets.codes import IGNORE_WIDE, as_they_are, one_less
-from segment.datasets.context_layout import BELOW, IMAGES, arrangements_of_459
+from segment.datasets.context_layout import BELOW, IMAGES, LISTS, MINIATURE_IDS, arrangements_of_459
+from segment.datasets.facts import DatasetFacts, Miniature
 from segment.datasets.names import names_beside
 from segment.datasets.on_disk import OnDisk
 
@@ -14,6 +15,16 @@ COUNT = 459
 NAME_FILES = ("labels.txt", "trainval/labels.txt", "pc459.json", "classes.txt")
 
 
+def miniature(mini: Miniature) -> None:
+    """Three images with the release's .mat files, and names beside them."""
+    for name, values in zip(MINIATURE_IDS, ({0, 1, 2}, {9, 458, 459}, {23, 31, 300}), strict=True):
+        mini.image(f"JPEGImages/{name}.jpg")
+        mini.mask(f"trainval/{name}.mat", name, values, variable="LabelMap")
+    mini.lines(LISTS[0], MINIATURE_IDS)
+    mini.lines("labels.txt", [f"{number}: thing {number}" for number in range(1, COUNT + 1)])
+
+
+@DatasetFacts(classes=COUNT, images=IMAGES, split="val", miniature=miniature)
 def context459(*, root: str | Path) -> OnDisk:
     """PASCAL Context val with every class: 459 classes, 5104 images; unlabeled pixels are not scored.
 

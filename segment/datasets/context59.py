@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from segment.datasets.codes import IGNORE
-from segment.datasets.context_layout import IMAGES, context_listing
+from segment.datasets.context_layout import IMAGES, context_listing, context_miniature
+from segment.datasets.facts import DatasetFacts
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 
+@DatasetFacts(classes=59, images=IMAGES, split="val", miniature=context_miniature)
 def context59(*, root: str | Path) -> OnDisk:
     """PASCAL Context val, frequent classes only: 59 classes, 5104 images; background is not scored."""
     return OnDisk(

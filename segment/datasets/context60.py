@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from segment.datasets.context_layout import CONVERTED, IMAGES, context_listing
+from segment.datasets.context_layout import CONVERTED, IMAGES, context_listing, context_miniature
+from segment.datasets.facts import DatasetFacts
 from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 
+@DatasetFacts(classes=60, images=IMAGES, split="val", miniature=context_miniature)
 def context60(*, root: str | Path, convention: Literal["usual", "cliptrase"] = "usual") -> OnDisk:
     """PASCAL Context val: background and 59 classes, 5104 images; every pixel is scored.
 

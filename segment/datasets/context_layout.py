@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segment.datasets.arrangement import Arrangement, Listing, find
 from segment.datasets.codes import IGNORE_WIDE, Codes, as_they_are, mapped
+from segment.datasets.facts import Miniature
 
 # Source: the val list that mmsegmentation's script writes; the first release counts 5105.
 IMAGES = 5104
@@ -67,3 +68,15 @@ def context_listing(root: str | Path, change: Mapping[int, int]) -> Listing:
     ]
     changed = [replace(form, codes=mapped(form.codes, change)) for form in forms]
     return find(root, changed, title="PASCAL Context", below=BELOW)
+
+
+MINIATURE_IDS = ["2008_000002", "2008_000003", "2008_000007"]
+
+
+def context_miniature(mini: Miniature) -> None:
+    """Three images with the 60 labels of mmsegmentation's converter."""
+    base = "VOCdevkit/VOC2010"
+    for name, values in zip(MINIATURE_IDS, ({0, 1}, {0, 59}, {3, 17, 40}), strict=True):
+        mini.image(f"{base}/JPEGImages/{name}.jpg")
+        mini.mask(f"{base}/SegmentationClassContext/{name}.png", name, values)
+    mini.lines(f"{base}/{LISTS[0]}", MINIATURE_IDS)

@@ -14,6 +14,7 @@ from diagnostics.images.label_maps import LABEL_SUFFIXES, LabelError, find_label
 from diagnostics.images.label_palette import GRAY, Palette, read_palette
 from segment.datasets.arrangement import DatasetError, LabeledImage, Listing
 from segment.datasets.codes import IGNORE, IGNORE_WIDE, Codes, as_they_are, one_less
+from segment.datasets.facts import DatasetFacts, Miniature
 from segment.datasets.on_disk import OnDisk
 from segment.text.vocabulary import Vocabulary
 
@@ -23,6 +24,15 @@ OTHER_VALUES = (
 )
 
 
+def miniature(mini: Miniature) -> None:
+    """Three images, one of them in a folder below, and three classes."""
+    for name, values in (("a", {0, 1, 2}), ("b/c", {2, 255}), ("d", {0})):
+        mini.image(f"images/{name}.jpg")
+        mini.mask(f"masks/{name}.png", name, values)
+    mini.lines("classes.txt", ["cat, kitten", "dog", "grass"])
+
+
+@DatasetFacts(classes=None, images=None, miniature=miniature)
 def folder(
     *,
     root: str | Path,

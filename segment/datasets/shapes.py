@@ -18,6 +18,7 @@ import numpy as np
 
 from segment.datasets.base import Dataset, Sample
 from segment.datasets.dice import Dice
+from segment.datasets.facts import DatasetFacts
 from segment.datasets.textures import BACKGROUNDS, KINDS, SIDE, bumps, tiles
 
 KIND_NAMES, BACKGROUND_NAMES = tuple(KINDS), tuple(BACKGROUNDS)
@@ -178,6 +179,7 @@ def _light(dice: Dice, y: np.ndarray, x: np.ndarray, pixels: np.ndarray) -> np.n
     return np.clip((pixels[..., :3] * gain[..., None] >> 8) + grain, 0, 255).astype(np.uint8)
 
 
+@DatasetFacts(classes=len(NAMES), images=500, split="validation")
 @dataclass(frozen=True, kw_only=True)
 class Shapes(Dataset):
     """Drawn scenes with exact labels: ten kinds of objects and six backgrounds, all of them classes.
@@ -227,6 +229,7 @@ class Shapes(Dataset):
         return Sample(scene.image, labels, self.sample_name(index))
 
 
+@DatasetFacts(classes=len(KIND_NAMES) + 1, images=500, split="validation")
 def shapes_objects(*, scenes: int = 500, height: int = 112, width: int = 112, seed: int = 0) -> Shapes:
     """The scenes of `shapes` with the six backgrounds as one class «background», ahead of the ten kinds."""
     return Shapes(scenes=scenes, height=height, width=width, seed=seed, objects_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from segment.datasets.arrangement import Arrangement, Listing, find
 from segment.datasets.codes import Codes, as_they_are
+from segment.datasets.facts import Miniature
 
 # Source: VOCtrainval_11-May-2012, ImageSets/Segmentation/val.txt.
 IMAGES = 1449
@@ -27,3 +28,14 @@ def voc_listing(root: str | Path, raw: Codes, moved: Codes | None = None) -> Lis
             Arrangement(images="images_detectron2/val", masks="annotations_detectron2/val", codes=moved)
         )
     return find(root, arrangements, title="PASCAL VOC 2012", below=("", "VOC2012", "VOCdevkit/VOC2012"))
+
+
+def voc_miniature(mini: Miniature) -> None:
+    """Three images of the val list, and one of the training part, which is no sample."""
+    base = "VOCdevkit/VOC2012"
+    ids = ["2007_000033", "2007_000042", "2007_000061"]
+    for name, values in zip(ids, ({0, 1, 255}, {0, 20, 255}, {0, 7, 15}), strict=True):
+        mini.image(f"{base}/JPEGImages/{name}.jpg")
+        mini.mask(f"{base}/SegmentationClass/{name}.png", name, values)
+    mini.image(f"{base}/JPEGImages/2007_000032.jpg")
+    mini.lines(f"{base}/ImageSets/Segmentation/val.txt", ids)

@@ -11,6 +11,7 @@ METHOD = Method(
     decode=Decode(scale=50),  # the released configurations
     paper=Paper(title="ClearCLIP", venue="ECCV 2024", arxiv="2407.12442", code="mc-lan/ClearCLIP ad68a40"),
     summary="q-q attention, no residual, no FFN",
+    page="clearclip",
     departures=(
         "The shipped base configuration says q-k attention; this is the paper, which the code runs as `ClearCLIP`.",
         OTHER_SHAPES,

@@ -10,5 +10,6 @@ METHOD = Method(
     encoder=LastBlock(),
     paper=Paper(title="CLIP", venue="ICML 2021", arxiv="2103.00020", code="wangf3014/SCLIP b56bd30, csa off"),
     summary="the stock forward: q-k attention, residual and FFN kept",
+    page="clip",
     departures=(OTHER_SHAPES, PARTIAL_PATCHES),
 )

@@ -15,6 +15,7 @@ METHOD = Method(
     ),
     summary="second stream over the last 6 blocks: v-v attention, no FFN",
     positions="bilinear",
+    page="clip-surgery",
     departures=(
         # Deviation: the release writes the stretched position table over the learned one, so a second change of size
         # stretches what was stretched before.

@@ -12,6 +12,7 @@ METHOD = Method(
     decode=Decode(scale=100),  # the trained scale of CLIP, which the release takes
     paper=Paper(title="CLIPtrase", venue="ECCV 2024", code="leaves162/CLIPtrase 2b7de61"),
     summary="q-q, k-k and v-v attention; clusters of correlated patches vote",
+    page="cliptrase",
     departures=(
         "At other depths than 12 the block whose correlations are clustered is the last but one (our choice).",
         "The release knows windows of 224 and 336 pixels; DBSCAN's settings for other grids follow a rule of ours.",

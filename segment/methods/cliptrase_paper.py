@@ -14,6 +14,7 @@ METHOD = Method(
     decode=Decode(scale=100),  # the trained scale of CLIP
     paper=Paper(title="CLIPtrase", venue="ECCV 2024"),
     summary="mean cosine of queries, keys and values in place of attention; Eq 3-8",
+    page="cliptrase",
     departures=(
         "Eq 7 keeps every patch where weights are cosines; it can act with similarity=inner-product alone.",
         "Where it takes patches out, rows of the others keep all columns: a prototype needs a value at every patch.",

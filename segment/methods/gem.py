@@ -37,5 +37,6 @@ METHOD = Method(
     # The release resamples the position table at its native size as well, which changes nothing there.
     positions="bicubic-antialiased",
     # Deviation: the release mixes the images of a batch in the early blocks.
+    page="gem",
     departures=(*DEPARTURES, "Each image is on its own; the release mixes those of a batch in the early blocks."),
 )

@@ -13,6 +13,7 @@ METHOD = Method(
     paper=PAPER,
     summary="second stream over the last 6 blocks: (qq + kk + vv) / 3 of refined unit vectors; stock attention before",
     positions="bicubic-antialiased",  # as released
+    page="gem",
     departures=(
         *DEPARTURES,
         "The number of blocks, one iteration and the temperature's rule are those of the release.",

@@ -11,6 +11,7 @@ METHOD = Method(
     scorer=MaskMean(),
     paper=Paper(title="LaVG", venue="ECCV 2024", arxiv="2408.04961", code="dahyun-kang/lavg 2db88e5"),
     summary="SCLIP's features averaged over masks that normalized cuts find among DINO's keys",
+    page="lavg",
     departures=(
         "Not compared with outputs of the release: none were at hand.",
         "No conditional random field refines the masks: its usual library, pydensecrf, is no longer maintained.",

@@ -10,5 +10,6 @@ METHOD = Method(
     encoder=LastBlock(kernel="kk", gaussian=5.0, residual=False, ffn=False),
     paper=Paper(title="NACLIP", venue="WACV 2025", arxiv="2404.08181", code="sinahmr/NACLIP 0cac3a6"),
     summary="k-k attention plus a Gaussian of the distance, no residual, no FFN",
+    page="naclip",
     departures=(OTHER_SHAPES, PARTIAL_PATCHES),
 )

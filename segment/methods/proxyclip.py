@@ -9,6 +9,7 @@ METHOD = Method(
     encoder=Proxy(),
     paper=Paper(title="ProxyCLIP", venue="ECCV 2024", arxiv="2408.04883", code="mc-lan/ProxyCLIP e7b767f"),
     summary="values mixed by the similarity of a second backbone's patches, on its grid; DINO ViT-B/8 by default",
+    page="proxyclip",
     departures=(
         "Not compared with outputs of the release: none were at hand.",
         "Windows that are not square work; the release takes both sides of the grid from the height.",

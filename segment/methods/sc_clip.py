@@ -26,6 +26,7 @@ METHOD = Method(
     ),
     paper=PAPER,
     summary="outliers purified by density, features adjusted by layers 9, 4, k-k and similarity attention, two passes",
+    page="sc-clip",
     departures=(
         "Images need not be square, and several go in one batch; the release takes single square windows.",
         OTHER_SHAPES,

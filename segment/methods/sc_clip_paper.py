@@ -25,6 +25,7 @@ METHOD = Method(
     ),
     paper=PAPER,
     summary="Eq 3-6 as printed: textbook LOF, softmax(KK) + softmax(Simi), no class token, two passes",
+    page="sc-clip",
     departures=(
         "LOF has 30 neighbors, as in a comment of the first release; the paper gives no number.",
         "The number of anomaly tokens is 10 for every grid, as printed for B/16 and L/14.",

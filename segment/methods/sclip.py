@@ -17,5 +17,6 @@ METHOD = Method(
     encoder=LastBlock(kernel="qq+kk"),
     paper=Paper(title="SCLIP", venue="ECCV 2024", arxiv="2312.01597", code="wangf3014/SCLIP b56bd30"),
     summary="softmax(qq) + softmax(kk), residual and FFN kept",
+    page="sclip",
     departures=(OTHER_SHAPES, PARTIAL_PATCHES),
 )

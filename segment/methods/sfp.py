@@ -28,6 +28,7 @@ METHOD = Method(
     ),
     paper=PAPER,
     summary="outliers by class attention purified at layer L-1, q-q, k-k and similarity attention, a similarity branch",
+    page="sfp",
     departures=(
         "Images need not be square, and several go in one batch; the release takes single square windows.",
         OTHER_SHAPES,

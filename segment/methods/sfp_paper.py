@@ -10,6 +10,7 @@ METHOD = Method(
     encoder=PrintedSfp(),
     paper=PAPER,
     summary="Eq 4-11 as printed: outliers purified at every layer, joint q-q and k-k attention, maps of all layers",
+    page="sfp",
     departures=(
         "Eq 4 writes one attention map: heads are averaged (our choice); detector=som(heads=vote) lets them vote.",
         "Eq 5 divides by 8 whatever the number of neighbors, as printed; purifier=mean divides by the true number.",

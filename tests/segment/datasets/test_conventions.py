@@ -115,7 +115,7 @@ def test_copies_of_ade_moved_down_by_one_give_the_same_labels(empty):
 
 
 def test_context60_is_made_from_the_459_labels_where_only_those_are_there(miniature):
-    mini = miniature("context-mat")
+    mini = miniature("context459")
     names = names_of_values(open_dataset("context60", mini.root), mini)
     assert {raw for raw, name in names.items() if name == "background"} == {0, 1, 459, 300}
     named = {raw: name for raw, name in names.items() if name != "background"}
@@ -124,7 +124,7 @@ def test_context60_is_made_from_the_459_labels_where_only_those_are_there(miniat
 
 
 def test_16_bit_tifs_give_the_same_459_classes_as_the_mat_files(miniature):
-    mini = miniature("context-mat")
+    mini = miniature("context459")
     from_mat = [sample.labels for sample in open_dataset("context459", mini.root)]
     sixty = [sample.labels for sample in open_dataset("context60", mini.root)]
     for name, raw in mini.raw.items():

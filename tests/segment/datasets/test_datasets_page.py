@@ -21,6 +21,19 @@ def test_every_data_set_of_the_papers_has_its_row():
     assert published <= set(DATASETS)
 
 
+def test_the_counts_of_the_page_are_those_that_the_data_sets_declare():
+    table = PAGE.partition("## What is scored")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ((?:`[\w-]+`(?:, )?)+) \| ([\d, ]+) \| (\d+) \|", table, flags=re.MULTILINE)
+    counts = {}
+    for names, classes, images in rows:
+        for name, number in zip(re.findall("`(.*?)`", names), classes.split(", "), strict=True):
+            counts[name] = (int(number), int(images))
+    assert len(counts) >= 16
+    for name, count in counts.items():
+        declared = DATASETS[name].declared
+        assert (declared.classes, declared.images) == count, name
+
+
 def test_the_query_counts_of_the_page_are_those_of_the_lists():
     table = PAGE[PAGE.index("| queries |") :].split("\n\n")[0].splitlines()
     columns = re.findall("`(.*?)`", table[0])

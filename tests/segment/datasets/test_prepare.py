@@ -13,7 +13,7 @@ FORMS = {
     "coco-object": ("coco-object", "annotations/val2017/000000000139_instanceTrainIds.png"),
     "coco-stuff": ("coco-stuff", "annotations/val2017/000000000139_labelTrainIds.png"),
     "cityscapes": ("cityscapes", "gtFine/val/frankfurt/frankfurt_000000_000019_gtFine_labelTrainIds.png"),
-    "context60": ("context-mat", "SegmentationClassContext/2008_000002.png"),
+    "context60": ("context459", "SegmentationClassContext/2008_000002.png"),
 }
 
 
