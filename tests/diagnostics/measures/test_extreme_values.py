@@ -19,11 +19,8 @@ WIDTH, HEADS = 64, 2
 # Not defined, and said so by name: how alike are two patches without a difference, and of what variance is it a share?
 # And how far do queries look of which the class token has all attention?
 UNDEFINED = {"equal": {"layer_cka", "pca_share"}, "zero": {"layer_cka", "pca_share"}, "scaled": {"attention_distance"}}
-# Variables in the unit of the tokens; all others have none, or count. Those of attention are no matter of scale: logits
-# grow with its square.
-WITH_UNIT = {
-    "norm", "class_norm", "prefix_norm", "frobenius", "peak", "channel_peak", "top_channel_value", "pca",
-}  # fmt: skip
+# The unit of the tokens: variables that have it grow with them, and all others stay, but for counts.
+UNIT_OF_TOKENS = "model units"
 SCALED_OTHERWISE = {"entropy", "massive_count"}
 
 
@@ -71,10 +68,10 @@ def test_numbers_of_scaled_tokens_are_the_scaled_numbers(name, size, view_of):
     part = MEASURES.build(name)
     if {"query", "key"} & set(part.needs) or isinstance(part, AcrossLayers):
         return  # attention grows with the scale; across layers the second one is not scaled along
-    plain = measured(name, view_of)
+    plain, units = measured(name, view_of), {variable.name: variable.units for variable in part.variables}
     for variable, value in measured(name, view_of, size=size).items():
         if variable not in SCALED_OTHERWISE:
-            expected = plain[variable].double() * (size if variable in WITH_UNIT else 1)
+            expected = plain[variable].double() * (size if units[variable] == UNIT_OF_TOKENS else 1)
             largest = expected.abs().max().clamp_min(1e-30)
             assert torch.allclose(value.double() / largest, expected / largest, atol=1e-5)
 
