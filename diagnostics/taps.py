@@ -165,6 +165,11 @@ class Recording:
             return (key[0], resolve_layer(key[1], self.depth)) in self.values
         return len(self.layers(key)) == 1
 
+    def get(self, name: str, layer: int | None = None) -> Tensor | None:
+        """What was recorded there, or None: for places that some models lack, such as `attention_bias`."""
+        layers = self.layers(name) if layer is None else [resolve_layer(layer, self.depth)]
+        return self.values.get((name, layers[0])) if len(layers) == 1 else None
+
     def layers(self, name: str) -> list[int]:
         """Layers at which `name` was recorded, ascending."""
         return sorted(layer for place, layer in self.values if place == name)

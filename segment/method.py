@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from diagnostics.backbones.base import QKV, Backbone
+from diagnostics.backbones.base import QKV, Backbone, Block
 from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import Detector
 from diagnostics.layout import Layout, Padding, padding_to_patches
@@ -37,6 +37,14 @@ class Activations:
         self.backbone, self.images, self.layout, self.recording = backbone, images, layout, recording
         self.labels = labels
         self._heads: dict[int, QKV] = {}
+        self._blocks: list[Block] | None = None
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks 1…L on this pass's grid: what an encoder recombines."""
+        if self._blocks is None:
+            self._blocks = self.backbone.blocks_on(self.layout)
+        return self._blocks
 
     @property
     def depth(self) -> int:
@@ -59,7 +67,7 @@ class Activations:
         """Queries, keys and values of a block on the stock tokens, made once; needs ("block_out", layer - 1)."""
         layer = resolve_layer(layer, self.depth)
         if layer not in self._heads:
-            self._heads[layer] = self.backbone.blocks[layer - 1].qkv(self.tokens(layer - 1))
+            self._heads[layer] = self.blocks[layer - 1].qkv(self.tokens(layer - 1))
         return self._heads[layer]
 
 

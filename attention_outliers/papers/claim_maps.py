@@ -12,9 +12,10 @@ from torch import Tensor
 
 from attention_outliers.papers.figure_maps import STRIPES
 from attention_outliers.papers.inputs import FigureInputs
-from diagnostics.backbones.base import attention_weights
+from diagnostics.backbones.base import recorded_attention
 from diagnostics.images.label_maps import patch_labels_at
 from diagnostics.measures import UNLABELED, attention
+from diagnostics.tap_places import ATTENTION_PARTS
 
 HOT = 5  # patches that most is looked at; our choice
 FOLLOWS = 0.5  # rank correlation from which one thing is said to follow another; our choice
@@ -31,11 +32,8 @@ def mean_over(inputs: FigureInputs, number_of: Callable[[int], float]) -> float:
 def attention_maps(inputs: FigureInputs, layers: Iterable[int], number: int = 0) -> dict[int, Tensor]:
     """Attention of one image at several layers, mean over heads, from one forward: layer -> (T, T)."""
     wanted = list(layers)
-    recording = inputs.record("query", "key", layers=wanted, number=number)
-    return {
-        layer: attention_weights(recording["query", layer].float(), recording["key", layer].float()).mean(dim=1)[0]
-        for layer in wanted
-    }
+    recording = inputs.record(*ATTENTION_PARTS, layers=wanted, number=number)
+    return {layer: recorded_attention(recording, layer).mean(dim=1)[0] for layer in wanted}
 
 
 def between_patches(inputs: FigureInputs, matrix: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from attention_outliers.papers.inputs import FigureInputs
-from diagnostics.backbones.base import QKV, attention_weights
+from diagnostics.backbones.base import QKV, recorded_attention
 from diagnostics.images.class_colors import class_colors
 from diagnostics.layout import Layout
 from diagnostics.measures.pca import principal_components
+from diagnostics.tap_places import ATTENTION_PARTS
 from figures.maps.cell_grid import Cell
 from figures.maps.label_maps import colored
 from figures.maps.layer_maps import pca_colors
@@ -42,15 +43,14 @@ def folded(layout: Layout, patches: Tensor) -> np.ndarray:
 
 def attention(inputs: FigureInputs, layer: int, number: int = 0) -> Tensor:
     """Attention of one image, mean over heads: (T, T)."""
-    recording = inputs.record("query", "key", layers=[layer], number=number)
-    weights = attention_weights(recording["query", layer].float(), recording["key", layer].float())
-    return weights.mean(dim=1)[0]
+    recording = inputs.record(*ATTENTION_PARTS, layers=[layer], number=number)
+    return recorded_attention(recording, layer).mean(dim=1)[0]
 
 
 def heads_of(inputs: FigureInputs, tokens: Tensor, layer: int) -> QKV:
     """Queries, keys and values of a block on such tokens."""
     with torch.no_grad():
-        return inputs.backbone.blocks[layer - 1].qkv(tokens)
+        return inputs.backbone.blocks_on(inputs.layout)[layer - 1].qkv(tokens)
 
 
 def patch_row(inputs: FigureInputs, matrix: Tensor, patch: int) -> np.ndarray:

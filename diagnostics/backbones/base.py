@@ -4,30 +4,52 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple, Self, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diagnostics.backbones.positional import Positional
 from diagnostics.backbones.positions import POSITIONS, interpolate_positions
 from diagnostics.layout import Grid, Layout, grid_of, pad_to_patches
-from diagnostics.taps import IDENTITY, Tap, TapFunction, chain, resolve_layer
+from diagnostics.taps import IDENTITY, Recording, Tap, TapFunction, chain, resolve_layer
 
 
 class QKV(NamedTuple):
-    """What attention is made of. q, k, v: (B, H, T, d), attention = softmax(q·kᵀ/√d); normed: (B, T, D)."""
+    """What attention is made of. q, k, v: (B, H, T, d), attention = softmax(q·kᵀ/√d + bias); normed: (B, T, D).
+
+    `q` and `k` are as attention compares them, after a rotary rotation; `unrotated` are they before it, or None where
+    the model has none. `bias` (1, H, T, T) is the relative position bias, or None.
+    """
 
     q: Tensor
     k: Tensor
     v: Tensor
     normed: Tensor
+    unrotated: tuple[Tensor, Tensor] | None = None
+    bias: Tensor | None = None
+
+    def without_positions(self) -> QKV:
+        """The same without what attention knows of positions: queries and keys before the rotation, no bias."""
+        q, k = self.unrotated or (self.q, self.k)
+        return QKV(q, k, self.v, self.normed)
 
 
-def attention_weights(q: Tensor, k: Tensor) -> Tensor:
-    """softmax(q·kᵀ/√d), softmax in fp32: (B, H, t, d), (B, H, T, d) -> (B, H, t, T), rows sum to 1."""
+def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q·kᵀ/√d + bias), softmax in fp32: (B, H, t, d), (B, H, T, d) -> (B, H, t, T), rows sum to 1."""
     logits = (q * q.shape[-1] ** -0.5) @ k.mT
+    if bias is not None:
+        logits = logits + bias
     return logits.float().softmax(dim=-1).to(q.dtype)
+
+
+def recorded_attention(recording: Recording, layer: int) -> Tensor:
+    """Attention of a layer in fp32 from what was recorded of it (`ATTENTION_PARTS`): (B, H, T, T), rows sum to 1."""
+    bias = recording.get("attention_bias", layer)
+    bias = None if bias is None else bias.float()
+    return attention_weights(recording["query", layer].float(), recording["key", layer].float(), bias)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, scale: float | None = None) -> Tensor:
@@ -41,20 +63,31 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, scale
 
 
 class Block(ABC):
-    """One pre-norm transformer block over stock weights, in pieces that methods recombine.
+    """One transformer block over stock weights, in pieces that methods recombine.
 
-    `heads` is the number of heads. An adapter fills in the four steps; the order of the taps is here and nowhere else.
+    `heads` is the number of heads. `needs_grid`: attention knows of places on the grid, by a rotation of queries and
+    keys or by a bias; such a block runs only where it stands on a grid (`Backbone.blocks_on`), and says so otherwise.
+    `positional` is that grid's, None for blocks that need none. An adapter fills in the steps; the order of the taps is
+    here and nowhere else.
     """
 
     heads: int
+    needs_grid: bool = False
+    positional: Positional | None = None
 
     @abstractmethod
     def norm(self, x: Tensor) -> Tensor:
-        """First LayerNorm: (B, T, D) -> (B, T, D)."""
+        """What queries, keys and values are made from: (B, T, D) -> (B, T, D).
+
+        The first LayerNorm; where the norms stand after the branches, the block's input itself.
+        """
 
     @abstractmethod
     def project_heads(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k, v of each head, q/k norm and any learned scale folded in: (B, T, D) -> three (B, H, T, d)."""
+        """q, k, v of each head, q/k norm and any learned scale folded in: (B, T, D) -> three (B, H, T, d).
+
+        Before any rotation.
+        """
 
     def project_values(self, normed: Tensor) -> Tensor:
         """v alone: (B, T, D) -> (B, H, T, d). An adapter may spare the rest."""
@@ -73,10 +106,37 @@ class Block(ABC):
         """Second linear map, layer scale included: (B, T, F) -> (B, T, D)."""
 
     @final
+    def at(self, positional: Positional | None) -> Self:
+        """The block over the same weights, on a grid; this one is not changed."""
+        if positional is None:
+            return self
+        bound = copy(self)
+        bound.positional = positional
+        return bound
+
+    def _on_grid(self, tokens: int) -> Positional | None:
+        if not self.needs_grid:
+            return None
+        if self.positional is None:
+            raise ValueError(
+                "this block's attention depends on where its tokens sit; take the blocks on the layout of the images: "
+                "backbone.blocks_on(backbone.layout(images)), and give `run` the layout: run(…, layout=layout)."
+            )
+        self.positional.check(tokens)
+        return self.positional
+
+    @final
     def qkv(self, x: Tensor) -> QKV:
-        """Queries, keys and values of the block's input: (B, T, D) -> Heads."""
+        """Queries, keys and values of the block's input, all tokens or the patches alone: (B, T, D) -> QKV."""
         normed = self.norm(x)
-        return QKV(*self.project_heads(normed), normed)
+        q, k, v = self.project_heads(normed)
+        positional = self._on_grid(q.shape[2])
+        if positional is None:
+            return QKV(q, k, v, normed)
+        rotation, bias = positional.rotation, positional.bias_for(q.shape[2])
+        if rotation is None:
+            return QKV(q, k, v, normed, bias=bias)
+        return QKV(rotation(q), rotation(k), v, normed, (q, k), bias)
 
     @final
     def mix(self, weights: Tensor, heads: QKV) -> Tensor:
@@ -97,11 +157,19 @@ class Block(ABC):
         x = tap("block_in", layer, x)
         normed = tap("normed", layer, self.norm(x))
         q, k, v = self.project_heads(normed)
+        q, k = tap("query_unrotated", layer, q), tap("key_unrotated", layer, k)
+        positional, bias = self._on_grid(q.shape[2]), None
+        if positional is not None:
+            if positional.rotation is not None:
+                q, k = positional.rotation(q), positional.rotation(k)
+            bias = positional.bias_for(q.shape[2])
+            if bias is not None:
+                bias = tap("attention_bias", layer, bias)
         q, k, v = tap("query", layer, q), tap("key", layer, k), tap("value", layer, v)
         if tap.wants("attention", layer):
-            mixed = tap("attention", layer, attention_weights(q, k)) @ v
+            mixed = tap("attention", layer, attention_weights(q, k, bias)) @ v
         else:
-            mixed = attend(q, k, v)
+            mixed = attend(q, k, v, bias)
         x = tap("block_sum", layer, x + tap("attn_out", layer, self.merge_heads(mixed, normed)))
         hidden = tap("ffn_hidden", layer, self.ffn_hidden(x))
         return tap("block_out", layer, x + tap("ffn_out", layer, self.ffn_out(hidden)))
@@ -110,7 +178,8 @@ class Block(ABC):
 class Backbone(ABC):
     """A vision transformer over its stock weights.
 
-    `spec` is the name at the door, `model` the stock module, `blocks` our blocks over its weights. `patch_size` and
+    `spec` is the name at the door, `model` the stock module, `blocks` our blocks over its weights; take them from
+    `blocks_on(layout)` to run them, since a grid's rotation or bias comes with it. `patch_size` and
     `native_size` are (height, width) in pixels. `prefix` counts class token and registers; `class_index` is the class
     token's place among them, or None. `mean` and `std` normalize RGB in [0, 1]. `positions` names the interpolation of
     the position table for other sizes. Images whose size is no multiple of the patch are padded with zeros (the mean
@@ -168,6 +237,13 @@ class Backbone(ABC):
     @abstractmethod
     def pool(self, tokens: Tensor) -> Tensor:
         """The stock model's output for the image: (B, T, D) -> (B, E)."""
+
+    def positional(self, layout: Layout) -> Sequence[Positional | None]:
+        """What each block's attention knows of the grid: its rotation, its bias; None for a block that needs neither.
+
+        Made anew for each forward pass: grids may differ from call to call.
+        """
+        return [None] * self.depth
 
     def pool_features(self, tokens: Tensor) -> Tensor:
         """What the stock model pools for the image, before a classifier if it has one: (B, T, D) -> (B, E).
@@ -281,6 +357,21 @@ class Backbone(ABC):
         return self._tables[key]
 
     @final
+    def blocks_on(self, layout: Layout | None) -> list[Block]:
+        """The blocks 1…L as they stand on a grid, over the same weights: what runs, and what methods recombine.
+
+        `layout` may be None where no block needs a grid; ValueError where one does.
+        """
+        if not any(block.needs_grid for block in self.blocks):
+            return self.blocks
+        if layout is None:
+            raise ValueError(
+                f"the attention of `{self.spec}` depends on where its tokens sit; give the layout of the images: "
+                "layout=backbone.layout(images)."
+            )
+        return [block.at(place) for block, place in zip(self.blocks, self.positional(layout), strict=True)]
+
+    @final
     def run(
         self,
         tokens: Tensor,
@@ -292,15 +383,16 @@ class Backbone(ABC):
     ) -> Tensor:
         """Blocks `start`…`stop` on tokens that are already there: (B, T, D) -> (B, T, D).
 
-        `layout` tells taps where the patches sit; only edits need it.
+        `layout` tells where the patches sit; edits need it, and models with rotary positions or a relative bias do.
         """
         tap = chain(tap)
         tap.start(self.depth, layout)
-        return self._run(tokens, resolve_layer(start, self.depth), resolve_layer(stop, self.depth), tap)
+        return self._run(tokens, resolve_layer(start, self.depth), resolve_layer(stop, self.depth), tap, layout)
 
-    def _run(self, tokens: Tensor, first: int, last: int, tap: Tap) -> Tensor:
+    def _run(self, tokens: Tensor, first: int, last: int, tap: Tap, layout: Layout | None) -> Tensor:
+        blocks = self.blocks_on(layout)
         for layer in range(max(first, 1), last + 1):
-            tokens = self.blocks[layer - 1](tokens, tap, layer=layer)
+            tokens = blocks[layer - 1](tokens, tap, layer=layer)
         return tokens
 
     @final
@@ -320,8 +412,9 @@ class Backbone(ABC):
         """
         last = resolve_layer(stop, self.depth)
         tap = chain(tap)
-        tap.start(self.depth, self.layout(images))
-        return self._run(tap("block_out", 0, self.embed(images, positions=positions)), 1, last, tap)
+        layout = self.layout(images)
+        tap.start(self.depth, layout)
+        return self._run(tap("block_out", 0, self.embed(images, positions=positions)), 1, last, tap, layout)
 
     @final
     def __call__(self, images: Tensor) -> Tensor:

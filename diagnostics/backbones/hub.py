@@ -181,7 +181,8 @@ def _from_timm(spec: str, config: dict[str, Any]) -> Backbone:
         raise _neither(spec)
     import timm
 
-    from diagnostics.backbones.timm import TimmTower, timm_backbone
+    from diagnostics.backbones.timm import timm_backbone
+    from diagnostics.backbones.timm_tower import TimmTower
 
     try:
         with torch.device("meta"):  # what cannot be run is refused before its weights are fetched

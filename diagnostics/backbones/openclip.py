@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from diagnostics.backbones.activation import activated
 from diagnostics.backbones.base import Backbone, Block, join_heads, split_heads
+from diagnostics.backbones.positional import Positional
 from diagnostics.backbones.weights import fill, read_weights
+from diagnostics.layout import Layout
 from diagnostics.registry import UnknownName, unknown_name
 
 QUICK = "-quickgelu"
@@ -209,7 +211,7 @@ class OpenClipTimmBackbone(Backbone):
     """A model whose image tower is a timm `VisionTransformer`: SigLIP and its kin, with or without class token."""
 
     def __init__(self, model: Any, *, spec: str, text: TextTower | None, **fields: Any) -> None:
-        from diagnostics.backbones.timm import TimmTower
+        from diagnostics.backbones.timm_tower import TimmTower
 
         tower = TimmTower(model.visual.trunk, spec)
         super().__init__(
@@ -233,6 +235,9 @@ class OpenClipTimmBackbone(Backbone):
 
     def assemble(self, patches: Tensor, positions: Tensor | None) -> Tensor:
         return self.tower.assemble(patches, positions)
+
+    def positional(self, layout: Layout) -> Sequence[Positional | None]:
+        return self.tower.positional(layout)
 
     def project(self, tokens: Tensor) -> Tensor:
         """Final norm, pool and projection of every token as if it were alone: (B, T, D) -> (B, T, E)."""
@@ -332,7 +337,7 @@ def check_tower(visual: Any, spec: str) -> None:
     from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock, VisionTransformer
 
     if isinstance(visual, TimmModel):
-        from diagnostics.backbones.timm import TimmTower
+        from diagnostics.backbones.timm_tower import TimmTower
 
         if hasattr(visual.head, "pool"):
             raise _cannot_run(spec, f"the pooling head `{type(visual.head.pool).__name__}`")

@@ -3,230 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import timm
 import torch
-from timm import layers
-from timm.models import deit, vision_transformer
+from timm.models import vision_transformer
 from torch import Tensor, nn
 
-from diagnostics.backbones.activation import activated
-from diagnostics.backbones.base import Backbone, Block, join_heads
+from diagnostics.backbones.base import Backbone
+from diagnostics.backbones.positional import Positional
+from diagnostics.backbones.timm_tower import TimmTower
 from diagnostics.backbones.weights import fill, read_weights
+from diagnostics.layout import Layout
 from diagnostics.registry import UnknownName
-
-RUNS = (
-    "What runs: timm's VisionTransformer and VisionTransformerDistilled of plain `Block`s (augreg, DeiT, DeiT-III, "
-    "DINO, DINOv2, MAE, CLIP, SigLIP, AIMv2, BEiT-3 …), for example `timm:vit_base_patch16_224.dino`."
-)
-
-# Why a class that people do try is refused. A class that is not named here is refused as well, as unknown.
-REASONS = {
-    "ParallelScalingBlock": "attention and MLP run side by side on one projection: there is no block_sum between them",
-    "DiffParallelScalingBlock": "attention and MLP run side by side, and attention is a difference of two softmaxes",
-    "ParallelThingsBlock": "several attentions run side by side: there is no one attention matrix to a head",
-    "ResPostBlock": "the norms stand after the branches, not before them",
-    "DiffAttention": "attention is a difference of two softmaxes: its rows are not a distribution",
-    "AttentionRope": "rotary positions turn queries and keys inside the attention",
-    "Eva": "rotary positions turn queries and keys inside the attention",
-    "Beit": "a relative position bias is added inside the attention",
-    "VisionTransformerRelPos": "a relative position bias is added inside the attention",
-    "VisionTransformerSAM": "attention is windowed, with relative positions inside it",
-    "SwinTransformer": "attention is windowed and the grid shrinks between stages",
-    "SwinTransformerV2": "attention is windowed and the grid shrinks between stages",
-    "Hiera": "tokens are pooled between stages: they do not keep one grid",
-    "NaFlexVit": "it takes packed sequences of patches, not images",
-    "ConvNeXt": "it is a convolutional network: it has no tokens",
-    "ResNet": "it is a convolutional network: it has no tokens",
-    "HybridEmbed": "a convolutional network stands before the patches",
-}
-
-
-def _refuse(name: str, part: str, thing: object) -> ValueError:
-    kind = type(thing).__name__
-    reason = REASONS.get(kind, "its forward pass is not known here, and an unknown one is not guessed")
-    return ValueError(f"`{name}` can't run: its {part} is `{kind}`: {reason}. {RUNS}")
-
-
-# Blocks
-
-
-def _mlp_hidden(mlp: Any, x: Tensor) -> Tensor:
-    return mlp.norm(activated(mlp.act, mlp.fc1(x)))
-
-
-def _glu_hidden(mlp: Any, x: Tensor) -> Tensor:
-    first, second = mlp.fc1(x).chunk(2, dim=-1)
-    return mlp.norm(first * mlp.act(second) if mlp.gate_last else mlp.act(first) * second)
-
-
-def _swiglu_hidden(mlp: Any, x: Tensor) -> Tensor:
-    return mlp.norm(mlp.act(mlp.fc1_g(x)) * mlp.fc1_x(x))
-
-
-# What enters the last linear map, for each kind of feed-forward network.
-HIDDEN: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
-    layers.Mlp: _mlp_hidden,
-    layers.GluMlp: _glu_hidden,
-    layers.SwiGLU: _swiglu_hidden,
-}
-
-
-@final
-class TimmBlock(Block):
-    """timm's pre-norm `Block`: q/k norm, scale norms, output gate and layer scale where the model has them.
-
-    `ffn_hidden` is what enters the last linear map: (B, T, F), after the activation; for a gated network the gated
-    product (F is the width after gating), and after the norm on it, if any.
-    """
-
-    def __init__(self, block: Any, name: str) -> None:
-        if type(block) is not vision_transformer.Block:
-            raise _refuse(name, "block", block)
-        if type(block.attn) is not layers.Attention:
-            raise _refuse(name, "attention", block.attn)
-        if type(block.mlp) not in HIDDEN or not isinstance(block.mlp.fc2, nn.Linear):
-            raise _refuse(name, "feed-forward network", block.mlp)
-        self.block: Any = block
-        self.attn: Any = block.attn
-        self.mlp: Any = block.mlp
-        self.heads: int = block.attn.num_heads
-        self.hidden: Callable[[Any, Tensor], Tensor] = HIDDEN[type(block.mlp)]
-
-    def norm(self, x: Tensor) -> Tensor:
-        return self.block.norm1(x)
-
-    def project_heads(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        qkv = self.attn.qkv(normed).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        return self.attn.q_norm(q), self.attn.k_norm(k), v
-
-    def merge_heads(self, mixed: Tensor, normed: Tensor) -> Tensor:
-        merged = self.attn.norm(join_heads(mixed))
-        gate = getattr(self.attn, "gate", None)  # newer timm only
-        if gate is not None:
-            merged = merged * gate(normed).sigmoid()
-        return self.block.ls1(self.attn.proj(merged))
-
-    def ffn_hidden(self, x: Tensor) -> Tensor:
-        return self.hidden(self.mlp, self.block.norm2(x))
-
-    def ffn_out(self, hidden: Tensor) -> Tensor:
-        return self.block.ls2(self.mlp.fc2(hidden))
-
-
-# The tower
-
-
-@final
-class TimmTower:
-    """The steps of a timm `VisionTransformer`, over its stock modules, for any backbone that holds one.
-
-    A trunk, block, attention, feed-forward network, patch embedding or pooling of a type that is not known here is
-    refused by name with ValueError, so that nothing runs a little wrong. Dropout and stochastic depth are left out: the
-    trunk is meant to be in eval mode.
-
-    `native_size` is the grid in pixels. Where the model's own image size is no multiple of its patch (SigLIP So400m:
-    384 with patch 14) the stock model drops the rest at the right and bottom; its native size here is 378.
-    """
-
-    def __init__(self, trunk: Any, name: str) -> None:
-        if type(trunk) not in (vision_transformer.VisionTransformer, deit.VisionTransformerDistilled):
-            raise _refuse(name, "type", trunk)
-        if type(trunk.patch_embed) is not layers.PatchEmbed:
-            raise _refuse(name, "patch embedding", trunk.patch_embed)
-        # Refinement by attention among the patches, newer timm only.
-        poolings = (type(None), layers.AttentionPoolLatent, getattr(layers, "AttentionPoolPrr", None))
-        if type(trunk.attn_pool) not in poolings:
-            raise _refuse(name, "pooling", trunk.attn_pool)
-        if getattr(trunk.attn_pool, "pos_embed", None) is not None:
-            raise ValueError(f"`{name}` can't run: its attention pooling has positions of its own, fixed to one size.")
-        if not trunk.global_pool:
-            raise ValueError(
-                f"`{name}` pools nothing (global_pool=''), so it has no output for an image; choose a pooling: "
-                "model.reset_classifier(0, global_pool='token'), or 'avg' without a class token."
-            )
-        if trunk.patch_embed.proj.in_channels != 3:
-            raise ValueError(
-                f"`{name}` should take RGB images; it takes {trunk.patch_embed.proj.in_channels} channels."
-            )
-
-        self.trunk, self.name = trunk, name
-        self.blocks: list[Block] = [TimmBlock(block, name) for block in trunk.blocks]
-        self.width: int = trunk.embed_dim
-        rows, cols = trunk.patch_embed.grid_size
-        height, width = trunk.patch_embed.patch_size
-        self.patch_size: tuple[int, int] = (height, width)
-        self.native_size: tuple[int, int] = (rows * height, cols * width)
-        self.distilled = type(trunk) is deit.VisionTransformerDistilled
-        self.prefix = sum(token.shape[1] for token in self._prefix_tokens())
-        self.class_index = 0 if trunk.cls_token is not None else None
-
-        positions = self.position_table()
-        if positions is not None and positions[0].shape[0] != positions[1] + rows * cols:
-            raise ValueError(
-                f"`{name}` should have {positions[1]} + {rows}x{cols} positions; it has {positions[0].shape[0]}. "
-                "The stock model can't run either: weights and architecture disagree."
-            )
-
-    def _prefix_tokens(self) -> list[Tensor]:
-        trunk = self.trunk
-        # The distilled model ignores registers.
-        tokens = (trunk.cls_token, trunk.dist_token if self.distilled else trunk.reg_token)
-        return [token for token in tokens if token is not None]
-
-    def embed_patches(self, images: Tensor) -> Tensor:
-        """Patch embedding and its norm, if any: (B, 3, h, w), whole patches -> (B, N, D)."""
-        # The parts, not the whole module, which insists on one image size and may hand back a grid.
-        embed = self.trunk.patch_embed
-        return embed.norm(embed.proj(images).flatten(2).mT)
-
-    def position_table(self) -> tuple[Tensor, int] | None:
-        """The learned positions (prefix' + N, D) and prefix', the rows for prefix tokens (often 0); None if none."""
-        if self.trunk.pos_embed is None:
-            return None
-        return self.trunk.pos_embed[0], 0 if self.trunk.no_embed_class else self.prefix
-
-    def assemble(self, patches: Tensor, positions: Tensor | None) -> Tensor:
-        """Positions added, prefix tokens joined, and the norm before the blocks, if any: (B, N, D) -> (B, T, D)."""
-        patches_only = self.trunk.no_embed_class
-        if positions is not None and patches_only:
-            patches = patches + positions
-        prefix = [token.expand(len(patches), -1, -1) for token in self._prefix_tokens()]
-        tokens = torch.cat([*prefix, patches], dim=1)
-        if positions is not None and not patches_only:
-            tokens = tokens + positions
-        return self.trunk.norm_pre(tokens)
-
-    def final_norm(self, tokens: Tensor) -> Tensor:
-        """The norm after the blocks; none where the model norms after pooling: (B, T, D) -> (B, T, D)."""
-        return self.trunk.norm(tokens)
-
-    def pool(self, tokens: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """The stock output for the image: tokens that leave the last block (B, T, D) -> (B, D').
-
-        D' is the head's width, or D without a head or with `pre_logits`, which stops before it.
-        """
-        return self.trunk.forward_head(self.trunk.norm(tokens), pre_logits=pre_logits)
-
-    def dense(self, tokens: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """Each token brought where the pooled token is, as if it stood alone: (B, T, D) -> (B, T, D').
-
-        Final norm, pooling of one token, norm after pooling, head. Mean and maximum of one token are the token. D' as
-        for `pool`. Our choice: attention pooling (SigLIP) pools each token as a sequence of one, so its weight is 1 and
-        what is left are the value, output and MLP maps; the distilled model gives each token the mean of its two heads.
-        """
-        trunk = self.trunk
-        tokens = trunk.norm(tokens)
-        if trunk.attn_pool is not None:
-            tokens = trunk.attn_pool(tokens.flatten(0, 1)[:, None]).unflatten(0, tokens.shape[:2])
-        if self.distilled:  # its head knows no norm after pooling
-            return tokens if pre_logits else (trunk.head(tokens) + trunk.head_dist(tokens)) / 2
-        tokens = trunk.fc_norm(tokens)
-        return tokens if pre_logits else trunk.head(tokens)
-
 
 # The backbone
 
@@ -262,6 +52,9 @@ class TimmBackbone(Backbone):
 
     def assemble(self, patches: Tensor, positions: Tensor | None) -> Tensor:
         return self.tower.assemble(patches, positions)
+
+    def positional(self, layout: Layout) -> Sequence[Positional | None]:
+        return self.tower.positional(layout)
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens in the space of the classifier's rows, before the classifier: (B, T, D) -> (B, T, D)."""

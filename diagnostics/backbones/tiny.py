@@ -1,6 +1,8 @@
-"""`tiny`: a seeded random model for tests and demonstrations, built in milliseconds, in every shape of prefix."""
+"""`tiny`: a seeded random model for tests and demonstrations, built in milliseconds, of every family and prefix."""
 
 from __future__ import annotations
+
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -9,7 +11,9 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.clip_model import PlainClip, plain_backbone
 from diagnostics.backbones.clip_words import LENGTH, tokenizer
 from diagnostics.backbones.tiny_outliers import write_outliers
-from diagnostics.registry import Registry
+from diagnostics.registry import Registry, unknown_name
+
+Kind = Literal["plain", "rotary", "rotary-mixed", "post-norm"]
 
 # All sizes are our choice: small enough for milliseconds, and no two of them equal, so that a mixed-up dimension shows.
 JOINT = 40
@@ -24,15 +28,18 @@ OUTLIERS_NOTE = (
 )
 # Spread of the attention logits in the first block; 0 would be uniform attention, above 4 it is nearly one-hot.
 LOGIT_SPREAD = 2.0
+# Spread of learned rotary frequencies, in radians a patch: neighbors stay alike, the far side of the grid does not.
+ROTARY_SPREAD = 0.3
 
 
 def load_tiny(argument: str) -> Backbone:
-    """A seeded random ViT for tests, no download: tiny, tiny:class_token=false, tiny:registers=4, tiny:outliers=true
+    """A seeded random ViT for tests, no download: tiny, tiny:registers=4, tiny:outliers=true, tiny:kind=rotary
 
     By default a CLIP of 12 blocks with QuickGELU, a class token and a text tower, with open_clip's names of its
     weights. Without a class token, or with registers, a timm ViT with a classifier of 10 rows. The weights depend on
-    the settings alone. With `outliers=true`, one hidden unit of block 6 makes outliers on plain patches, and later
-    blocks look at them.
+    the settings alone. `kind` names another family of models in timm's layout: `rotary` (with registers as in DINOv3),
+    `rotary-mixed` (frequencies of each head), `post-norm` (gated feed-forward networks, norms after the branches). With
+    `outliers=true`, one hidden unit of block 6 makes outliers on plain patches, and later blocks look at them.
     """
     backbone: Backbone = Registry("backbone", {"tiny": build_tiny}).build(f"tiny:{argument}")
     backbone.spec = f"tiny:{argument}" if argument else "tiny"
@@ -41,6 +48,7 @@ def load_tiny(argument: str) -> Backbone:
 
 def build_tiny(
     *,
+    kind: Kind = "plain",
     class_token: bool = True,
     registers: int = 0,
     depth: int = 12,
@@ -66,7 +74,9 @@ def build_tiny(
             f"backbone `tiny` needs a width that its heads divide, a size that its patch divides, and no negative "
             f"count of registers; got width={width}, heads={heads}, size={size}, patch={patch}, registers={registers}."
         )
-    if class_token and not registers:
+    if kind not in get_args(Kind):
+        raise unknown_name("kind of backbone `tiny`", kind, get_args(Kind))
+    if class_token and not registers and kind == "plain":
         backbone = _clip(depth=depth, width=width, heads=heads, patch=patch, size=size, seed=seed)
         if outliers:
             write_outliers(backbone.model.get_submodule("visual"))
@@ -74,10 +84,18 @@ def build_tiny(
         return backbone
     if outliers:
         raise ValueError(
-            "`outliers` of backbone `tiny` are written into its CLIP only; leave out class_token and registers, or "
+            "`outliers` of backbone `tiny` are written into its CLIP only; leave out kind, class_token, registers, or "
             "plant them as the images pass: diagnostics.edits.plant."
         )
-    return _timm(class_token, registers, depth=depth, width=width, heads=heads, patch=patch, size=size, seed=seed)
+    shape: dict[str, Any] = {
+        "img_size": size,
+        "patch_size": patch,
+        "embed_dim": width,
+        "depth": depth,
+        "num_heads": heads,
+    }
+    shape |= {"class_token": class_token, "global_pool": "token" if class_token else "avg", "num_classes": CLASSES}
+    return _timm(kind, registers, shape, seed=seed)
 
 
 def _clip(*, depth: int, width: int, heads: int, patch: int, size: int, seed: int) -> Backbone:
@@ -89,30 +107,38 @@ def _clip(*, depth: int, width: int, heads: int, patch: int, size: int, seed: in
     return plain_backbone(model, spec="tiny", make_tokenizer=tokenizer)
 
 
-def _timm(
-    class_token: bool, registers: int, *, depth: int, width: int, heads: int, patch: int, size: int, seed: int
-) -> Backbone:
+def _timm(kind: Kind, registers: int, shape: dict[str, Any], *, seed: int) -> Backbone:
     from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
-    from timm.models.vision_transformer import VisionTransformer
 
     from diagnostics.backbones.timm import timm_backbone
 
     with torch.random.fork_rng(devices=[]):
-        model = VisionTransformer(
-            img_size=size,
-            patch_size=patch,
-            embed_dim=width,
-            depth=depth,
-            num_heads=heads,
-            num_classes=CLASSES,
-            class_token=class_token,
-            reg_tokens=registers,
-            # Registers without rows in the position table, as in DINOv2 with registers.
-            no_embed_class=registers > 0,
-            global_pool="token" if class_token else "avg",
-        )
+        model = _timm_model(kind, registers, shape)
     randomize(model, seed)
     return timm_backbone(model, "tiny", mean=IMAGENET_INCEPTION_MEAN, std=IMAGENET_INCEPTION_STD)
+
+
+def _timm_model(kind: Kind, registers: int, shape: dict[str, Any]) -> nn.Module:
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+
+    if kind == "plain":
+        # Registers without rows in the position table, as in DINOv2 with registers.
+        return VisionTransformer(**shape, reg_tokens=registers, no_embed_class=registers > 0)
+    rotary: dict[str, Any] = {"num_reg_tokens": registers, "use_rot_pos_emb": True, "no_embed_class": registers > 0}
+    if kind == "rotary":
+        # As DINOv3: no other positions, pairs of channels far apart, layer scale, coordinates from -1 to 1.
+        return Eva(
+            **shape | rotary,
+            use_abs_pos_emb=False,
+            rope_type="dinov3",
+            rope_rotate_half=True,
+            rope_temperature=100.0,
+            init_values=1.0,
+        )
+    if kind == "rotary-mixed":
+        return Eva(**shape | rotary, attn_type="rope", rope_type="mixed", rope_grid_indexing="xy")
+    return Eva(**shape | rotary, use_post_norm=True, swiglu_mlp=True, scale_mlp=True)
 
 
 def randomize(model: nn.Module, seed: int) -> None:
@@ -132,11 +158,13 @@ def randomize(model: nn.Module, seed: int) -> None:
             if name.endswith("logit_scale"):
                 continue
             if weight.ndim < 2:
-                gain = name.endswith(("weight", "gamma"))
+                gain = name.endswith(("weight", "gamma", "gamma_1", "gamma_2"))
                 token = name.endswith(("class_embedding", "cls_token"))
                 normal(weight, 1.0 if token else 0.1, 1.0 if gain else 0.0)
             elif name.endswith(("positional_embedding", "pos_embed", "cls_token", "reg_token", "embedding.weight")):
                 normal(weight, 1.0)
+            elif name.endswith("rope.freqs"):
+                normal(weight, ROTARY_SPREAD)
             elif name.endswith((".proj", "text_projection")):  # stored as inputs x outputs
                 normal(weight, weight.shape[0] ** -0.5)
             else:

@@ -11,6 +11,7 @@ from torch import Tensor
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.patch_map import patch_map
 from diagnostics.layout import Layout
+from diagnostics.tap_places import ATTENTION_PARTS
 from diagnostics.taps import Recording
 
 # Steps of the power iteration. Our choice: enough to leave 1e-3 of the second vector where σ₂/σ₁ is 0.95.
@@ -43,7 +44,7 @@ class AttentionRank1(ThresholdDetector):
     the line.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     published: ClassVar[str] = (
         "5 is our choice: no paper has this detector. Scores have mean 1, so that fewer than a fifth are marked."
     )
@@ -51,5 +52,7 @@ class AttentionRank1(ThresholdDetector):
     threshold: float = 5.0  # our choice
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
-        vector = leading_right_vector(patch_map(recording["query"], recording["key"], layout))
+        vector = leading_right_vector(
+            patch_map(recording["query"], recording["key"], layout, recording.get("attention_bias"))
+        )
         return layout.count * vector.square()

@@ -9,8 +9,10 @@ from diagnostics.layout import Layout
 from diagnostics.measures.attention import attention_rows
 
 
-def patch_map(q: Tensor, k: Tensor, layout: Layout) -> Tensor:
+def patch_map(q: Tensor, k: Tensor, layout: Layout, bias: Tensor | None = None) -> Tensor:
     """Mean over heads of what patches attend to among patches: q, k (B, H, T, d) -> (B, N, N) in fp32, rows queries.
+
+    `bias` (1, H, T, T) is the relative position bias on the logits.
 
     Rows sum to what the prefix tokens leave, at most 1. One head at a time is held, not (B, H, T, T).
     """
@@ -18,5 +20,6 @@ def patch_map(q: Tensor, k: Tensor, layout: Layout) -> Tensor:
     keys = k.float()
     total = torch.zeros(q.shape[0], layout.count, layout.tokens, device=q.device)
     for head in range(q.shape[1]):
-        total += attention_rows(queries[:, head], keys[:, head])
+        added = None if bias is None else layout.patches(bias[:, head], dim=1).float()
+        total += attention_rows(queries[:, head], keys[:, head], added)
     return layout.patches(total, dim=2) / q.shape[1]

@@ -10,6 +10,7 @@ from torch import Tensor
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.layout import Layout
 from diagnostics.measures.attention import attention_statistics
+from diagnostics.tap_places import ATTENTION_PARTS
 from diagnostics.taps import Recording
 
 
@@ -25,7 +26,7 @@ class ReceivedAttention(ThresholdDetector):
     Extreme values: finite for finite queries and keys, and at most T. In bf16 marks differ near the line.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     published: ClassVar[str] = (
         "3 is our choice. Gu et al. 2024, arXiv:2410.10781, call a language model's token a sink of one head above a "
         "share of 0.3; no line for vision transformers is published."
@@ -34,5 +35,7 @@ class ReceivedAttention(ThresholdDetector):
     threshold: float = 3.0  # our choice
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
-        received = attention_statistics(recording["query"], recording["key"], layout, {"received"})["received"]
+        received = attention_statistics(
+            recording["query"], recording["key"], layout, {"received"}, bias=recording.get("attention_bias")
+        )["received"]
         return layout.tokens * layout.patches(received, dim=2).mean(dim=1)

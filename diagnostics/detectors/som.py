@@ -11,6 +11,7 @@ from torch import Tensor
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.layout import Layout
 from diagnostics.measures.attention import attention_statistics, class_row
+from diagnostics.tap_places import ATTENTION_PARTS
 from diagnostics.taps import Recording
 
 # Our choice: a ratio above it says no more than that the patch attends to itself next to not at all.
@@ -32,7 +33,7 @@ class Som(ThresholdDetector):
     differ near the tie.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     published: ClassVar[str] = (
         "A[cls,i] > A[i,i], no constant: SFP (Jin et al., ICCV 2025), Eq 4, for CLIP ViT-B/16, B/32 and L/14, at every "
         "layer. The mean over heads is our choice."
@@ -57,9 +58,9 @@ class Som(ThresholdDetector):
         return None if layout.has_class_token else "the model has no class token"
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
-        q, k = recording["query"], recording["key"]
-        by_class = class_row(q, k, layout)
-        by_self = attention_statistics(q, k, layout, {"self"})["self"]
+        q, k, bias = recording["query"], recording["key"], recording.get("attention_bias")
+        by_class = class_row(q, k, layout, bias)
+        by_self = attention_statistics(q, k, layout, {"self"}, bias=bias)["self"]
         if self.heads == "mean":
             by_class, by_self = by_class.mean(dim=1), by_self.mean(dim=1)
         if self.compare == "difference":

@@ -12,6 +12,7 @@ from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import ThresholdDetector, largest
 from diagnostics.layout import Layout
 from diagnostics.measures.attention import attention_statistics, class_row
+from diagnostics.tap_places import ATTENTION_PARTS
 from diagnostics.taps import Recording
 
 
@@ -29,7 +30,7 @@ class SomRelease(ThresholdDetector):
     of the marked differ.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     published: ClassVar[str] = (
         "class row x 1.5, mean over heads, at most 10 patches: Kimsure/SFP 2804f5b, for CLIP ViT-B/16 at layer -2 "
         "only. The paper's Eq 4 has neither factor nor limit."
@@ -48,9 +49,9 @@ class SomRelease(ThresholdDetector):
         return None if layout.has_class_token else "the model has no class token"
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
-        q, k = recording["query"], recording["key"]
-        by_class = class_row(q, k, layout).mean(dim=1)
-        by_self = attention_statistics(q, k, layout, {"self"})["self"].mean(dim=1)
+        q, k, bias = recording["query"], recording["key"], recording.get("attention_bias")
+        by_class = class_row(q, k, layout, bias).mean(dim=1)
+        by_self = attention_statistics(q, k, layout, {"self"}, bias=bias)["self"].mean(dim=1)
         excess = self.factor * by_class - by_self
         return torch.where(excess > 0, by_class, excess)
 

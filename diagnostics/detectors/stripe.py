@@ -11,6 +11,7 @@ from torch import Tensor
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.patch_map import patch_map
 from diagnostics.layout import Layout
+from diagnostics.tap_places import ATTENTION_PARTS
 from diagnostics.taps import Recording
 
 # Least deviation of a column, as a part of the even share: below it are rounding and nothing else. Our choice.
@@ -32,7 +33,7 @@ class Stripe(ThresholdDetector):
     queries and keys. In bf16 marks differ near the line, which many patches are close to.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     published: ClassVar[str] = (
         "1 is our choice, as is the formula: stripes are shown for CLIP ViT-B/16 from about layer 6 on, without a line."
     )
@@ -40,7 +41,7 @@ class Stripe(ThresholdDetector):
     threshold: float = 1.0  # our choice: one standard deviation of the column itself
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
-        maps = patch_map(recording["query"], recording["key"], layout)
+        maps = patch_map(recording["query"], recording["key"], layout, recording.get("attention_bias"))
         deviation, mean = torch.std_mean(maps, dim=1, correction=0)
         above = mean - torch.quantile(mean, 0.5, dim=1, keepdim=True)
         return above / deviation.clamp_min(FLOOR / layout.tokens)

@@ -1,5 +1,6 @@
 """Statistics of the attention maps: rows, diagonal, received mass, entropy, rank, distance; per head.
 
+All read `query` and `key`, what attention compares, after a rotary rotation, and the relative bias where there is one.
 All come from one pass over queries and keys that holds a few rows of the attention matrix at a time, never the whole
 (B, H, T, T). Only the rank needs whole maps, and takes them a few heads at a time.
 """
@@ -17,6 +18,7 @@ from torch import Tensor
 from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
 from diagnostics.measures.queries import chosen_patches, outside_the_grid, query_coordinate
+from diagnostics.tap_places import ATTENTION_PARTS
 
 # Bytes of attention rows held at once. Our choice: inside a CPU's cache, and large enough to keep a GPU busy.
 CHUNK_BYTES_CPU = 4 * 2**20
@@ -36,20 +38,23 @@ HEADS = ("image", "layer", "head")
 SFP = "SFP (Jin et al., ICCV 2025), Eq 4"
 
 
-def attention_rows(q: Tensor, k: Tensor) -> Tensor:
-    """softmax(q·kᵀ/√d) in fp32: (…, R, d), (…, T, d) -> (…, R, T), rows sum to 1.
+def attention_rows(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q·kᵀ/√d + bias) in fp32: (…, R, d), (…, T, d), (…, R, T) -> (…, R, T), rows sum to 1.
 
     Where a product could leave fp32 all are made in double precision, so that finite queries and keys have finite
     attention, even if the network's own overflowed there.
     """
     queries, keys = q.float() * q.shape[-1] ** -0.5, k.float()
-    return _softmax_of_products(queries, keys, wide=_products_leave_fp32(queries, keys))
+    return _softmax_of_products(queries, keys, bias, wide=_products_leave_fp32(queries, keys))
 
 
-def _softmax_of_products(queries: Tensor, keys: Tensor, *, wide: bool) -> Tensor:
+def _softmax_of_products(queries: Tensor, keys: Tensor, bias: Tensor | None, *, wide: bool) -> Tensor:
     if wide:
-        return (queries.double() @ keys.double().mT).softmax(dim=-1).float()
-    return (queries @ keys.mT).softmax(dim=-1)
+        queries, keys = queries.double(), keys.double()
+    logits = queries @ keys.mT
+    if bias is not None:
+        logits = logits + bias
+    return logits.softmax(dim=-1).float()
 
 
 def _products_leave_fp32(queries: Tensor, keys: Tensor) -> bool:
@@ -60,23 +65,30 @@ def _products_leave_fp32(queries: Tensor, keys: Tensor) -> bool:
     return largest > torch.finfo(torch.float32).max / 2
 
 
-def class_row(q: Tensor, k: Tensor, layout: Layout) -> Tensor:
-    """Attention of the class token to each patch: q, k (B, H, T, d) -> (B, H, N), in [0, 1].
+def class_row(q: Tensor, k: Tensor, layout: Layout, bias: Tensor | None = None) -> Tensor:
+    """Attention of the class token to each patch: q, k (B, H, T, d), bias (1, H, T, T) -> (B, H, N), in [0, 1].
 
     One row of the softmax; the matrix is not made. What goes to prefix tokens is left out, so rows sum to at most 1.
     """
-    rows = attention_rows(layout.class_token(q, dim=2)[:, :, None], k)
+    row_bias = None if bias is None else layout.class_token(bias, dim=2)[:, :, None].float()
+    rows = attention_rows(layout.class_token(q, dim=2)[:, :, None], k, row_bias)
     return layout.patches(rows[:, :, 0], dim=2)
 
 
 def attention_statistics(
-    q: Tensor, k: Tensor, layout: Layout, wanted: Collection[str], *, patch_size: tuple[int, int] = (1, 1)
+    q: Tensor,
+    k: Tensor,
+    layout: Layout,
+    wanted: Collection[str],
+    *,
+    bias: Tensor | None = None,
+    patch_size: tuple[int, int] = (1, 1),
 ) -> dict[str, Tensor]:
     """The statistics asked for, each over the whole attention map, without holding it.
 
-    q, k: (B, H, T, d), attention = softmax(q·kᵀ/√d). `wanted` names from: `self` (B, H, N), the diagonal;
-    `received` (B, H, T), mean over patch queries of what each token gets; `entropy` (B, H), in nat, mean over all
-    queries; `distance` (B, H), in pixels, mean over patch queries; `rank` (B, H), share of the largest squared
+    q, k: (B, H, T, d), attention = softmax(q·kᵀ/√d + bias), bias (1, H, T, T). `wanted` names from: `self` (B, H, N),
+    the diagonal; `received` (B, H, T), mean over patch queries of what each token gets; `entropy` (B, H), in nat, mean
+    over all queries; `distance` (B, H), in pixels, mean over patch queries; `rank` (B, H), share of the largest squared
     singular value of the patch-patch part. The last two are nan where nothing is left for patches, that is where fp32
     rounds the attention of a query, or for `rank` of all queries, to patches to 0.
     """
@@ -105,7 +117,10 @@ def attention_statistics(
         chunk = slice(first, first + at_once)
         for start in range(0, tokens, rows):
             stop = min(start + rows, tokens)
-            attention = _softmax_of_products(queries[chunk, start:stop], keys[chunk], wide=wide)  # (p, r, T)
+            rows_bias = None
+            if bias is not None:
+                rows_bias = bias[0, [pair % heads for pair in range(pairs)[chunk]], start:stop].float()
+            attention = _softmax_of_products(queries[chunk, start:stop], keys[chunk], rows_bias, wide=wide)  # (p, r, T)
             _add_rows(sums, chunk, attention, start, layout, distances)
     if "received" in sums:
         sums["received"] /= layout.count
@@ -230,7 +245,10 @@ def _statistics(view: LayerView, name: str) -> Tensor:
     cache = view.shared.setdefault("attention_statistics", {})
     if name not in cache:
         wanted = {*view.shared.get("attention_wanted", ()), name} - cache.keys()
-        cache |= attention_statistics(view["query"], view["key"], view.layout, wanted, patch_size=view.patch_size)
+        bias = view.recording.get("attention_bias", view.layer)
+        cache |= attention_statistics(
+            view["query"], view["key"], view.layout, wanted, bias=bias, patch_size=view.patch_size
+        )
     return cache[name]
 
 
@@ -245,7 +263,7 @@ class ClassAttention(Measure):
     per cent.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
 
     @property
     def variables(self) -> tuple[Variable, ...]:
@@ -255,7 +273,8 @@ class ClassAttention(Measure):
         return None if layout.has_class_token else "the model has no class token"
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
-        rows = class_row(view["query"], view["key"], view.layout)
+        bias = view.recording.get("attention_bias", view.layer)
+        rows = class_row(view["query"], view["key"], view.layout, bias)
         return {"class_attention": view.layout.to_map(rows, dim=2)}
 
 
@@ -269,7 +288,7 @@ class SelfAttention(Measure):
     precision. In bf16 shares differ by about a per cent of themselves, single ones by tens of per cent.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     wants: ClassVar[tuple[str, ...]] = ("self",)
 
     @property
@@ -293,7 +312,7 @@ class ReceivedAttention(Measure):
     ones by tens of per cent, and the contrast by up to a twentieth.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     wants: ClassVar[tuple[str, ...]] = ("received",)
 
     @property
@@ -322,7 +341,7 @@ class PrefixAttention(Measure):
     precision. In bf16 it moves by up to a twentieth of itself.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     wants: ClassVar[tuple[str, ...]] = ("received",)
 
     @property
@@ -350,7 +369,7 @@ class AttentionEntropy(Measure):
     beyond fp32 are made in double precision. In bf16 it is comparable to about a per cent.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     wants: ClassVar[tuple[str, ...]] = ("entropy",)
 
     @property
@@ -371,7 +390,7 @@ class RankOneShare(Measure):
     beyond fp32 are made in double precision. In bf16 it is comparable to about a per cent.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     wants: ClassVar[tuple[str, ...]] = ("rank",)
 
     @property
@@ -394,7 +413,7 @@ class AttentionDistance(Measure):
     cent.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     wants: ClassVar[tuple[str, ...]] = ("distance",)
 
     @property
@@ -417,7 +436,7 @@ class QueryAttention(Measure):
     precision. In bf16 shares differ by about a per cent of themselves, single ones by tens of per cent.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     patches: tuple[int, ...] = ()
     heads: Literal["each", "mean"] = "each"
 
@@ -438,7 +457,8 @@ class QueryAttention(Measure):
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         index = [view.layout.prefix + patch for patch in chosen_patches(self.patches, view.layout)]
-        rows = attention_rows(view["query"][:, :, index], view["key"])
+        bias = view.recording.get("attention_bias", view.layer)
+        rows = attention_rows(view["query"][:, :, index], view["key"], None if bias is None else bias[:, :, index])
         maps = view.layout.to_map(view.layout.patches(rows, dim=3), dim=3)
         if self.heads == "mean":
             return {"query_attention_mean": maps.mean(dim=1)}
@@ -457,7 +477,7 @@ class AttentionMaps(Measure):
     """
 
     # From queries and keys, so that maps of a bf16 backbone are in fp32 like all other measures.
-    needs: ClassVar[tuple[str, ...]] = ("query", "key")
+    needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS
     heads: Literal["each", "mean"] = "each"
 
     @property
@@ -470,7 +490,7 @@ class AttentionMaps(Measure):
         return (Variable("attention", dims, "1", "attention", source),)
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
-        weights = attention_rows(view["query"], view["key"])
+        weights = attention_rows(view["query"], view["key"], view.recording.get("attention_bias", view.layer))
         if self.heads == "mean":
             return {"attention_mean": weights.mean(dim=1)}
         return {"attention": weights}

@@ -12,6 +12,7 @@ from diagnostics.images.feed import Loader, list_images
 from diagnostics.layout import Layout
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.studies.scoring import block_layers, check_finite
+from diagnostics.tap_places import ATTENTION_PARTS
 from diagnostics.taps import Recorder
 
 Query = Literal["class"] | tuple[int, int]
@@ -83,13 +84,15 @@ def attention(
     pixels = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=True)(0).image
     if pixels is None:
         raise ValueError(f"the image `{listed[0].name}` can't be opened.")
-    recorder = Recorder("query", "key", layers=[layer])
+    recorder = Recorder(*ATTENTION_PARTS, layers=[layer])
     with torch.no_grad():
         backbone.trunk(pixels[None], stop=layer, tap=recorder, positions=options.positions)
     heads = slice(None) if head is None else slice(head, head + 1)
     rows = slice(None) if token is None else slice(token, token + 1)
     q, k = (recorder[name][:, heads].float() for name in ("query", "key"))
-    weights = attention_weights(q[:, :, rows], k).mean(dim=1)  # (1, t, T)
+    bias = recorder.recording.get("attention_bias")
+    bias = None if bias is None else bias[:, heads, rows].float()
+    weights = attention_weights(q[:, :, rows], k, bias).mean(dim=1)  # (1, t, T)
     check_finite(weights, [listed[0].name], "attention weights", layer)
     if token is not None:
         return layout.to_map(layout.patches(weights, dim=2), dim=2)[0, 0].cpu().numpy()

@@ -18,7 +18,7 @@ from diagnostics.layout import Layout, pad_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import resolve_layer
-from segment.encoders.kernels import kernel_mix
+from segment.encoders.kernels import KernelPositions, kernel_mix
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
 from segment.method import Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
@@ -89,8 +89,10 @@ class Correlation(Encoder):
 
     `weights="softmax"` adds the three softmaxes of q-q, k-k and v-v in each head (released code);
     `correlation` takes `correlation_map` of the block, one for all heads, its rows not normalized (Eq 3). Tokens of the
-    prefix take part. `similarity` and `joining` are those of `correlation_map`. `within="class"` keeps the weights
-    between patches of one true label, as `within_classes` has it: an upper bound that needs the truth.
+    prefix take part. `kernel_positions` is `positions` of segment.encoders.kernels, for softmaxes and correlations
+    alike: `dropped` takes queries and keys before a rotary rotation, without a relative bias; correlations never have
+    the bias. `similarity` and `joining` are those of `correlation_map`. `within="class"` keeps the weights between
+    patches of one true label, as `within_classes` has it: an upper bound that needs the truth.
 
     Extras: `affinity` (B, N, N), the correlations of `affinity_layer` to cluster by; `kept` (B, N), which patches may
     be clustered; `image` (B, 3, h, w), RGB in [0, 1] with the padding, for masks of another model; `outliers` (B, N);
@@ -105,6 +107,7 @@ class Correlation(Encoder):
     similarity: Similarity = "cosine"
     joining: Joining = "heads"
     within: Reach = "image"
+    kernel_positions: KernelPositions = "kept"  # our choice: q-q and k-k as attention itself compares them
     recover_at: int = -1  # CLIPtrase, §4.1 and Table 2
     affinity_layer: int = -2  # leaves162/CLIPtrase 2b7de61: layer 11 of 12
     denoise: Literal["class-row", "self", "none"] = "class-row"
@@ -136,7 +139,7 @@ class Correlation(Encoder):
     def needs(self, depth: int) -> list[TapSite]:
         places = purification_needs(self.detector, self.purifier, self.purify_at_layer)
         if not self._same_layer(depth):
-            places += [(name, self.affinity_layer) for name in STREAMS]
+            places += [(name, self.affinity_layer) for name in self._streams]
         return places
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
@@ -154,7 +157,7 @@ class Correlation(Encoder):
 
     def __call__(self, activations: Activations) -> Encoding:
         layer = resolve_layer(self.recover_at, activations.depth)
-        block = activations.backbone.blocks[layer - 1]
+        block = activations.blocks[layer - 1]
         tokens, mask = purified_tokens(activations, self.detector, self.purifier, self.purify_at_layer)
         purified = tokens is not activations.tokens(self.purify_at_layer)
         heads = block.qkv(tokens) if purified else activations.heads(self.recover_at)
@@ -166,7 +169,8 @@ class Correlation(Encoder):
                 weights = within_classes(weights, activations.labels, activations.layout)
             tokens_out = block.mix(weights[:, None], heads)
         else:
-            tokens_out = block.merge_heads(kernel_mix(heads, "qq+kk+vv", "sum"), heads.normed)
+            mixed = kernel_mix(heads, "qq+kk+vv", "sum", positions=self.kernel_positions)
+            tokens_out = block.merge_heads(mixed, heads.normed)
         if self.residual:
             tokens_out = tokens + tokens_out
         if self.ffn:
@@ -179,10 +183,16 @@ class Correlation(Encoder):
     def _same_layer(self, depth: int) -> bool:
         return resolve_layer(self.recover_at, depth) == resolve_layer(self.affinity_layer, depth)
 
+    @property
+    def _streams(self) -> tuple[str, ...]:
+        return STREAMS if self.kernel_positions == "kept" else ("query_unrotated", "key_unrotated", "value")
+
     def _recorded(self, activations: Activations) -> list[Tensor]:
-        return [activations.recording[name, self.affinity_layer] for name in STREAMS]
+        return [activations.recording[name, self.affinity_layer] for name in self._streams]
 
     def _map(self, heads: QKV | Sequence[Tensor]) -> Tensor:
+        if isinstance(heads, QKV) and self.kernel_positions == "dropped":
+            heads = heads.without_positions()
         return correlation_map(heads[:3], similarity=self.similarity, joining=self.joining)
 
     def _extras(self, activations: Activations, correlation: Tensor) -> dict[str, Tensor]:

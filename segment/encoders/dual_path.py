@@ -17,13 +17,13 @@ from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import Recorder, chain
-from segment.encoders.kernels import PAIRS, Combine, check_kernel, kernel_mix, kernel_terms
+from segment.encoders.kernels import PAIRS, Combine, KernelPositions, check_kernel, kernel_mix, kernel_terms
 from segment.encoders.layerwise import fitted_layerwise
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
 from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 # What attention of a block is made of, besides the block's input: recorded, it need not be made again.
-PARTS = ("normed", "query", "key", "value")
+PARTS = ("normed", "query", "key", "value", "query_unrotated", "key_unrotated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,11 @@ class DualPath(Encoder):
     where q, k and v come from the *stock* tokens that enter it; there is no feed-forward network. The patches are the
     second stream's, the class token is the stock one.
 
-    `kernel` and `combine` as in segment.encoders.kernels. With `unit`, queries, keys and values have length 1 in the
-    logits. `iterations` times, each of the three is replaced by its own self-self attention over itself before it makes
-    logits; the values that are mixed stay as they were. `inverse_temperature` is the factor of the logits: `width` for
-    1/√d, `norms` for the mean length of the image's tokens after the first LayerNorm over √d, or a number.
+    `kernel`, `combine` and `kernel_positions` (its `positions`) as in segment.encoders.kernels. With `unit`, queries,
+    keys and values have length 1 in the logits. `iterations` times, each of the three is replaced by its own self-self
+    attention over itself before it makes logits; the values that are mixed stay as they were. `inverse_temperature` is
+    the factor of the logits: `width` for 1/√d, `norms` for the mean length of the image's tokens after the first
+    LayerNorm over √d, or a number.
 
     `early` says how the blocks before these attend: as in the stock model, or by `identity`, each token to itself
     alone; the first stream then continues from what comes out with the stock attention.
@@ -49,6 +50,7 @@ class DualPath(Encoder):
     blocks: int = 6
     kernel: str = "vv"
     combine: Combine = "sum"
+    kernel_positions: KernelPositions = "kept"  # our choice: q-q and k-k as attention itself compares them
     unit: bool = False
     iterations: int = 0
     inverse_temperature: float | Literal["width", "norms"] = "width"
@@ -82,7 +84,7 @@ class DualPath(Encoder):
             places += purification_needs(self.detector, self.purifier, layer)
             # The last block's are made from its input, so that the stock pass can end before it.
             if isinstance(self.purifier, Keep) and layer + 1 < depth:
-                places += [(part, layer + 1) for part in PARTS]
+                places += [(part, layer + 1) for part in (*PARTS, "attention_bias")]
         return places
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
@@ -103,7 +105,7 @@ class DualPath(Encoder):
         purifications = [purified_tokens(activations, self.detector, self.purifier, layer) for layer in entries]
         second = purifications[0][0]
         for layer, (tokens, _) in zip(entries, purifications, strict=True):
-            block = activations.backbone.blocks[layer]
+            block = activations.blocks[layer]
             heads = recorded_heads(activations, layer + 1) if tokens is activations.tokens(layer) else block.qkv(tokens)
             second = second + block.merge_heads(self._mixed(heads), heads.normed)
         outliers = torch.stack([mask for _, mask in purifications]).any(dim=0)
@@ -122,12 +124,12 @@ class DualPath(Encoder):
     def _without_early_attention(self, activations: Activations, entries: range) -> Activations:
         """The first stream, over blocks that attend by identity up to the first doubled one."""
         tokens, first = activations.tokens(0), entries[0]
-        for block in activations.backbone.blocks[: first - 1]:
+        for block in activations.blocks[: first - 1]:
             normed = block.norm(tokens)
             tokens = tokens + block.merge_heads(block.project_values(normed), normed)
             tokens = tokens + block.ffn(tokens)
         # The block whose output is read first runs with taps, for a detector may look into it.
-        wanted = PARTS if isinstance(self.purifier, Keep) else self.detector.needs
+        wanted = (*PARTS, "attention_bias") if isinstance(self.purifier, Keep) else self.detector.needs
         recorder = Recorder("block_out", *wanted, layers=entries)
         activations.backbone.run(
             tokens, start=first, stop=-2, tap=chain(_IdentityAttention(first), recorder), layout=activations.layout
@@ -147,7 +149,11 @@ class DualPath(Encoder):
             name: self._refined(getattr(heads, name), factor**0.5) if name in needed else getattr(heads, name)
             for name in ("q", "k", "v")
         }
-        return kernel_mix(QKV(**sides, normed=heads.normed), self.kernel, self.combine, values=heads.v)
+        plain = heads.unrotated
+        if plain is not None and self.kernel_positions == "dropped":
+            plain = (self._refined(plain[0], factor**0.5), self._refined(plain[1], factor**0.5))
+        refined = QKV(**sides, normed=heads.normed, unrotated=plain, bias=heads.bias)
+        return kernel_mix(refined, self.kernel, self.combine, positions=self.kernel_positions, values=heads.v)
 
     def _refined(self, part: Tensor, side: Tensor | float) -> Tensor:
         """Queries, keys or values as they make logits: (B, H, T, d) -> (B, H, T, d)."""
@@ -178,8 +184,9 @@ class _IdentityAttention:
 def recorded_heads(activations: Activations, layer: int) -> QKV:
     """Queries, keys and values of a block on the stock tokens: as recorded, or made from the block's input."""
     if all((part, layer) in activations.recording for part in PARTS):
-        normed, q, k, v = (activations.recording[part, layer] for part in PARTS)
-        return QKV(q, k, v, normed)
+        normed, q, k, v, *plain = (activations.recording[part, layer] for part in PARTS)
+        bias = activations.recording.get("attention_bias", layer)
+        return QKV(q, k, v, normed, None if plain[0] is q else (plain[0], plain[1]), bias)
     return activations.heads(layer)
 
 
@@ -191,7 +198,8 @@ def stock_class_token(activations: Activations) -> Tensor | None:
     index = activations.layout.class_index
     if index is None:
         return None
-    block, heads, class_place = activations.backbone.blocks[-1], activations.heads(-1), slice(index, index + 1)
-    mixed = attend(heads.q[:, :, class_place], heads.k, heads.v)
+    block, heads, class_place = activations.blocks[-1], activations.heads(-1), slice(index, index + 1)
+    bias = None if heads.bias is None else heads.bias[:, :, class_place]
+    mixed = attend(heads.q[:, :, class_place], heads.k, heads.v, bias)
     token = activations.tokens(-2)[:, class_place] + block.merge_heads(mixed, heads.normed[:, class_place])
     return (token + block.ffn(token))[:, 0]

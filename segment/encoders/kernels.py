@@ -11,6 +11,8 @@ from diagnostics.backbones.base import QKV, attend
 from diagnostics.registry import unknown_name
 
 Combine = Literal["sum", "mean", "joint"]
+# Whether self-self kernels keep what the model's attention knows of positions.
+KernelPositions = Literal["kept", "dropped"]
 
 PAIRS = ("qk", "qq", "kk", "vv")
 TERMS = (*PAIRS, "identity", "none")
@@ -39,6 +41,7 @@ def kernel_mix(
     kernel: str,
     combine: Combine = "sum",
     *,
+    positions: KernelPositions = "kept",
     bias: Tensor | None = None,
     skip: int = 0,
     values: Tensor | None = None,
@@ -50,20 +53,30 @@ def kernel_mix(
     `none` has no content, only the `bias`, which is added to the logits of every term and broadcasts to (B, H, T,
     T - skip). The first `skip` tokens are no keys; they still ask, and with `identity` keep their value. `values`
     (B, H, T, …) are mixed in place of the heads' own, which then only make logits.
+
+    Where the model's attention knows of positions itself: `qk` always has its rotation and its relative bias. `qq` and
+    `kk` have both too, as attention compares them, with `positions="kept"`; with `dropped` they are of queries and keys
+    before the rotation, without the bias, and compare content alone, as `vv` always does. Our choice, both: the papers
+    know models without rotation or bias only, where it makes no difference.
     """
     terms = kernel_terms(kernel)
     v = heads.v if values is None else values
     kept = v[:, :, skip:]
     if bias is not None:
         bias = bias.to(v.dtype)
+    sources = [heads if term == "qk" or positions == "kept" else heads.without_positions() for term in terms]
+    biases = [_own_bias(source, term, skip) for source, term in zip(sources, terms, strict=True)]
     if combine == "joint" and len(terms) > 1:
-        first = torch.cat([_first(heads, term) for term in terms], dim=-1)
-        second = torch.cat([_second(heads, term) for term in terms], dim=-1)[:, :, skip:]
-        scale = heads.q.shape[-1] ** -0.5 / len(terms)
-        return attend(first, second, kept, bias, scale=scale)
+        first = torch.cat([_first(source, term) for source, term in zip(sources, terms, strict=True)], dim=-1)
+        second = torch.cat([_second(source, term) for source, term in zip(sources, terms, strict=True)], dim=-1)
+        for more in biases:
+            bias = _added(bias, None if more is None else more / len(terms))
+        return attend(first, second[:, :, skip:], kept, bias, scale=heads.q.shape[-1] ** -0.5 / len(terms))
     mixed = [
-        v if term == "identity" else attend(_first(heads, term), _second(heads, term)[:, :, skip:], kept, bias)
-        for term in terms
+        v
+        if term == "identity"
+        else attend(_first(source, term), _second(source, term)[:, :, skip:], kept, _added(bias, more))
+        for source, term, more in zip(sources, terms, biases, strict=True)
     ]
     total = mixed[0]
     for more in mixed[1:]:
@@ -72,14 +85,32 @@ def kernel_mix(
 
 
 def kernel_weights(
-    heads: QKV, kernel: str, combine: Combine = "sum", *, bias: Tensor | None = None, skip: int = 0
+    heads: QKV,
+    kernel: str,
+    combine: Combine = "sum",
+    *,
+    positions: KernelPositions = "kept",
+    bias: Tensor | None = None,
+    skip: int = 0,
 ) -> Tensor:
     """The matrix that `kernel_mix` does without, for looking at: (B, H, T, T - skip).
 
     `identity` has rows of zeros for the tokens that are no keys.
     """
     picks = torch.eye(heads.v.shape[2], dtype=heads.v.dtype, device=heads.v.device)[:, skip:]
-    return kernel_mix(heads, kernel, combine, bias=bias, skip=skip, values=picks.expand(*heads.v.shape[:3], -1))
+    picks = picks.expand(*heads.v.shape[:3], -1)
+    return kernel_mix(heads, kernel, combine, positions=positions, bias=bias, skip=skip, values=picks)
+
+
+def _own_bias(heads: QKV, term: str, skip: int) -> Tensor | None:
+    """The model's relative bias as a term has it; values and no content know none."""
+    return heads.bias[..., skip:] if heads.bias is not None and term in ("qk", "qq", "kk") else None
+
+
+def _added(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
 
 
 def _first(heads: QKV, term: str) -> Tensor:

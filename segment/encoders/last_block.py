@@ -15,7 +15,7 @@ from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from segment.encoders.gaussian import distance_bias
-from segment.encoders.kernels import Combine, check_kernel, kernel_mix
+from segment.encoders.kernels import Combine, KernelPositions, check_kernel, kernel_mix
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
 from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
@@ -24,16 +24,18 @@ from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purific
 class LastBlock(Encoder):
     """Blocks 1…L-1 as they are; block L recombined: tokens = [residual +] `alpha` · Proj(kernel · v) [+ FFN].
 
-    `kernel` and `combine` as in segment.encoders.kernels. `class_in_keys` says whether patches attend to prefix tokens,
-    too. `gaussian` is the standard deviation in patches of a Gaussian of the distance that is added to the logits (its
-    peak is 1, prefix tokens get 0); 0 adds none. `gaussian_scale` is its factor: 1, or with `norms` the mean of
-    ‖q‖·‖k‖/√d over all pairs of tokens and all heads of an image, the size that logits have (NACLIP's `nonly`
-    strategy, together with kernel `none`). `alpha` scales attention's output against the residual (ClearCLIP, Fig 6).
-    `detector` and `purifier` purify the patches that enter the block, by what layer L-1 shows.
+    `kernel`, `combine` and `kernel_positions` (its `positions`) as in segment.encoders.kernels. `class_in_keys` says
+    whether patches attend to prefix tokens, too. `gaussian` is the standard deviation in patches of a Gaussian of the
+    distance that is added to the logits (its peak is 1, prefix tokens get 0); 0 adds none. `gaussian_scale` is its
+    factor: 1, or with `norms` the mean of ‖q‖·‖k‖/√d over all pairs of tokens and all heads of an image, the size that
+    logits have (NACLIP's `nonly` strategy, together with kernel `none`). `alpha` scales attention's output against the
+    residual (ClearCLIP, Fig 6). `detector` and `purifier` purify the patches that enter the block, by what layer L-1
+    shows.
     """
 
     kernel: str = "qk"
     combine: Combine = "sum"
+    kernel_positions: KernelPositions = "kept"  # our choice: q-q and k-k as attention itself compares them
     residual: bool = True
     ffn: bool = True
     class_in_keys: bool = True
@@ -60,12 +62,12 @@ class LastBlock(Encoder):
         return purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - 1)
 
     def __call__(self, activations: Activations) -> Encoding:
-        block = activations.backbone.blocks[-1]
+        block = activations.blocks[-1]
         tokens, mask = purified_tokens(activations, self.detector, self.purifier, -2)
         heads = activations.heads(-1) if tokens is activations.tokens(-2) else block.qkv(tokens)
         skip = 0 if self.class_in_keys else activations.layout.prefix
         bias = self._bias(activations.layout, heads)[..., skip:] if self.gaussian else None
-        mixed = kernel_mix(heads, self.kernel, self.combine, bias=bias, skip=skip)
+        mixed = kernel_mix(heads, self.kernel, self.combine, positions=self.kernel_positions, bias=bias, skip=skip)
         result = self.alpha * block.merge_heads(mixed, heads.normed)
         if self.residual:
             result = tokens + result

@@ -15,7 +15,7 @@ from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from segment.encoders.correlation import image_of
-from segment.encoders.kernels import Combine
+from segment.encoders.kernels import Combine, KernelPositions
 from segment.encoders.last_block import LastBlock
 from segment.encoders.panoptic_cut import REMAINDER, Earlier, panoptic_cut
 from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, in_patches
@@ -36,6 +36,7 @@ class LazyGrounding(Encoder):
 
     kernel: str = "qq+kk"
     combine: Combine = "sum"
+    kernel_positions: KernelPositions = "kept"  # our choice: q-q and k-k as attention itself compares them
     residual: bool = True
     ffn: bool = True
     class_in_keys: bool = True

@@ -19,7 +19,7 @@ from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.sfp_sum import SfpSum
 from diagnostics.taps import chain, resolve_layer
 from segment.encoders.fusion import sinkhorn
-from segment.encoders.kernels import Combine, check_kernel, kernel_mix
+from segment.encoders.kernels import Combine, KernelPositions, check_kernel, kernel_mix
 from segment.encoders.layerwise import fitted_layerwise
 from segment.encoders.purification import purification_unsupported_reason
 from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
@@ -64,14 +64,14 @@ class PrintedSfp(Encoder):
     """The three modules of SFP by its equations; it runs the blocks again, from the embedding on.
 
     Outlier mitigator (Eq 4-5): after each of the blocks `purify_from`…`purify_to`, what `detector` marks is purified by
-    `purifier`, and later blocks see the purified tokens.
-    Attention enhancer (Eq 6-7), in place of block L: F = F_SOM + FFN(Attn · F_SOM), Attn of `kernel` and `combine` as
-    in segment.encoders.kernels. `values`: `tokens` mixes the tokens themselves, as Eq 7 has it, by the mean over heads;
+    `purifier`, and later blocks see the purified tokens. Attention enhancer (Eq 6-7), in place of block L: F = F_SOM +
+    FFN(Attn · F_SOM), Attn of `kernel`, `combine` and `kernel_positions` (its `positions`) as in
+    segment.encoders.kernels. `values`: `tokens` mixes the tokens themselves, as Eq 7 has it, by the mean over heads;
     `projected` mixes each head's values and projects them, as Fig 2 draws it. `residual` and `ffn` leave out either
-    part; `class_in_keys` says whether patches attend to prefix tokens.
-    Attention integrator (Eq 8-11), with `integrate`: attention among patches at the layers `integrate_from`…L-1, heads
-    reduced by `map_heads`, columns of outliers 0, summed, rows and columns normalized in turn `iterations` times; it
-    mixes the patches `after` them or `before` them come the last norm and the projection (`norm_at`).
+    part; `class_in_keys` says whether patches attend to prefix tokens. Attention integrator (Eq 8-11), with
+    `integrate`: attention among patches at the layers `integrate_from`…L-1, heads reduced by `map_heads`, columns of
+    outliers 0, summed, rows and columns normalized in turn `iterations` times; it mixes the patches `after` them or
+    `before` them come the last norm and the projection (`norm_at`).
 
     The encoding's class token is the enhancer's. Extras: `outliers` (B, N), those of the last purified layer;
     `outliers_by_layer` (B, layers, N), in the order of layers; `affinity` (B, N, N), what the patches were mixed by.
@@ -84,6 +84,7 @@ class PrintedSfp(Encoder):
     purify_to: int = -2
     kernel: str = "qq+kk"
     combine: Combine = "joint"  # Eq 6: one softmax of the mean of both logits, λ = 1/2
+    kernel_positions: KernelPositions = "kept"  # our choice: q-q and k-k as attention itself compares them
     values: Values = "tokens"  # Eq 7; Fig 2 draws a projection
     residual: bool = True
     ffn: bool = True
@@ -135,7 +136,7 @@ class PrintedSfp(Encoder):
         return self if ready is self.detector else replace(self, detector=ready)
 
     def __call__(self, activations: Activations) -> Encoding:
-        layout, block = activations.layout, activations.backbone.blocks[-1]
+        layout, block = activations.layout, activations.blocks[-1]
         tokens, masks, maps = self._purified(activations)
         enhanced = self._enhanced(block, tokens, layout)
         extras = {"outliers": masks[:, -1], "outliers_by_layer": masks}
@@ -171,11 +172,14 @@ class PrintedSfp(Encoder):
         """F_SAE of Eq 7: (B, T, D) -> (B, T, D)."""
         heads, skip = block.qkv(tokens), 0 if self.class_in_keys else layout.prefix
         if self.values == "projected":
-            result = block.merge_heads(kernel_mix(heads, self.kernel, self.combine, skip=skip), heads.normed)
+            mixed = kernel_mix(heads, self.kernel, self.combine, positions=self.kernel_positions, skip=skip)
+            result = block.merge_heads(mixed, heads.normed)
         else:
             # The tokens themselves have no heads: mixed by each head's attention, then averaged, is the mean attention.
             each = tokens[:, None].expand(-1, heads.v.shape[1], -1, -1)
-            result = kernel_mix(heads, self.kernel, self.combine, skip=skip, values=each).mean(dim=1)
+            result = kernel_mix(
+                heads, self.kernel, self.combine, positions=self.kernel_positions, skip=skip, values=each
+            ).mean(dim=1)
         if self.ffn:
             result = block.ffn(result)
         return tokens + result if self.residual else result

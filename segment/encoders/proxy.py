@@ -100,7 +100,7 @@ class Proxy(Encoder):
         return fitted if detector is self.vfm_detector else replace(fitted, vfm_detector=detector)
 
     def __call__(self, activations: Activations) -> Encoding:
-        backbone, block = activations.backbone, activations.backbone.blocks[-1]
+        backbone, block = activations.backbone, activations.blocks[-1]
         tokens, mask = purified_tokens(activations, self.detector, self.purifier, -2)
         heads = activations.heads(-1) if tokens is activations.tokens(-2) else block.qkv(tokens)
         second = self.second.activations(activations)

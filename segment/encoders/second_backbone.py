@@ -24,7 +24,7 @@ from segment.decoding.interpolation import linear_weights
 from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
 from segment.method import Activations, TapSite
 
-FeatureTap = Literal["out", "block_out", "query", "key", "value"]
+FeatureTap = Literal["out", "block_out", "query", "key", "value", "query_unrotated", "key_unrotated"]
 
 # The spec that stands for the first backbone itself, which every machine has.
 SELF = "self"
@@ -42,10 +42,12 @@ class SecondBackbone:
     its precision. Commas in a backbone's own settings need brackets inside a method's spec:
     `vfm=tiny(registers=4,size=32)`. `tap` says what is taken at `layer`: `out` is what leaves the block, after the
     final norm (and the projection, where the model has one); `block_out` the same without them; `query`, `key`, `value`
-    those of the block, heads side by side. `size` is the longer side in pixels that images are resized to, bilinearly
-    with antialiasing; None leaves them. `positions` names how its position table is stretched (None: its own way);
-    `self` without a `size` reads the first one's own pass, with the positions of that.
-    `detector` and `purifier` purify its patches: what leaves the layer, or what enters it for queries, keys and values.
+    those of the block, heads side by side, as attention compares them: where the model rotates them by their place,
+    `query_unrotated` and `key_unrotated` are those before the rotation, which tell content alone. `size` is the longer
+    side in pixels that images are resized to, bilinearly with antialiasing; None leaves them. `positions` names how its
+    position table is stretched (None: its own way); `self` without a `size` reads the first one's own pass, with the
+    positions of that. `detector` and `purifier` purify its patches: what leaves the layer, or what enters it for
+    queries, keys and values.
     """
 
     spec: str = DINO
@@ -102,8 +104,9 @@ class SecondBackbone:
         elif self.tap == "out":
             features = backbone.project(tokens)
         else:
-            heads = backbone.blocks[resolve_layer(self.layer, backbone.depth) - 1].qkv(tokens)
-            features = join_heads({"query": heads.q, "key": heads.k, "value": heads.v}[self.tap])
+            heads = activations.blocks[resolve_layer(self.layer, backbone.depth) - 1].qkv(tokens)
+            source = heads.without_positions() if self.tap.endswith("_unrotated") else heads
+            features = join_heads({"q": source.q, "k": source.k, "v": source.v}[self.tap[0]])
         return layout.patches(features).float()
 
     def fitted(self, first: Backbone, images: Tensor) -> Detector:

@@ -19,7 +19,7 @@ from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.neighbor_mean import NeighborMean
 from diagnostics.taps import resolve_layer
 from segment.encoders.fusion import aggregate, apply_attention, masked_softmax, similarity, thresholded
-from segment.encoders.kernels import check_kernel, kernel_mix, kernel_terms
+from segment.encoders.kernels import KernelPositions, check_kernel, kernel_mix, kernel_terms
 from segment.encoders.purification import find_outliers, purification_needs, purification_unsupported_reason
 from segment.encoders.second_backbone import SecondBackbone, onto_grid
 from segment.method import Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
@@ -63,7 +63,8 @@ class SelfCalibrated(Encoder):
        what the detector marks.
     2. S = cosine of the patches of `pre_layer`; with `pre`, patches become means weighted by S, entries below `beta` 0.
     3. Attention without residual and FFN: `terms` (mean or sum) of softmax(S') with the weight `similarity_weight` and
-       of one softmax for each term of `kernel` with weight 1, where S' is `gate_scale`·(S - `gate_shift`·mean S) with
+       of one softmax for each term of `kernel` with weight 1 (`kernel_positions` is `positions` of
+       segment.encoders.kernels), where S' is `gate_scale`·(S - `gate_shift`·mean S) with
        negatives at -∞, from S as cut at `beta` if `gate_thresholded`. To each patch is added `class_share` times the
        class token of layer L-1.
     4. Second branch, from the sum of the layers `fuse_from`…`fuse_to` in steps of `fuse_step`: through the same
@@ -95,6 +96,7 @@ class SelfCalibrated(Encoder):
     post_layer: int | None = None
     beta: float = 0.4  # SC-CLIP, supplement, Sec 6
     kernel: str = "kk"
+    kernel_positions: KernelPositions = "kept"  # our choice: q-q and k-k as attention itself compares them
     terms: Terms = "mean"
     similarity_weight: float = 1.0
     gate_shift: float = 1.0  # SuleBai/SC-CLIP 0417ba9
@@ -172,7 +174,7 @@ class SelfCalibrated(Encoder):
         return purification_unsupported_reason(self.detector, self.purifier, layout)
 
     def __call__(self, activations: Activations) -> Encoding:
-        plan, block, layout = self.plan(activations.depth), activations.backbone.blocks[-1], activations.layout
+        plan, block, layout = self.plan(activations.depth), activations.blocks[-1], activations.layout
         mask = self._outliers(activations)
         extras = {"outliers": mask}
         patches = self._purified(activations, -2, mask)
@@ -254,7 +256,7 @@ class SelfCalibrated(Encoder):
     def _attended(self, block: Block, patches: Tensor, weights: Tensor | None, class_token: Tensor | None) -> Tensor:
         """The last block on patches alone, all terms: (B, N, D) -> (B, N, D)."""
         heads = block.qkv(patches)
-        mixed = kernel_mix(heads, self.kernel)
+        mixed = kernel_mix(heads, self.kernel, positions=self.kernel_positions)
         if weights is not None and self.similarity_weight:
             mixed = mixed + self.similarity_weight * apply_attention(weights, heads.v)
         if self.terms == "mean":
@@ -267,7 +269,7 @@ class SelfCalibrated(Encoder):
         SC-CLIP, Sec 4.4: CLIP Surgery's path, «modifying each layer as a decoder and summing up at the end»; that it
         is modified as the last one is, and that the first branch is added, is our choice.
         """
-        blocks = activations.backbone.blocks
+        blocks = activations.blocks
         parts = [self._attended(blocks[layer - 1], activations.patches(layer - 1), weights, None) for layer in layers]
         return torch.stack(parts).sum(dim=0)
 

@@ -12,7 +12,7 @@ from attention_outliers.papers.clearclip.figures import sheet
 from attention_outliers.papers.figure_maps import METHOD_SHEET, class_row, colors_of, folded, image, mask_map
 from attention_outliers.papers.inputs import FigureInputs, PaperFigure
 from diagnostics import Recorder, chain
-from diagnostics.backbones.base import attention_weights
+from diagnostics.backbones.base import recorded_attention
 from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.relative_norm import RelativeNorm
 from diagnostics.edits.purify_at import PurifyAt
@@ -22,6 +22,7 @@ from diagnostics.studies.planting import planted_scores
 from diagnostics.studies.purification import purification_table
 from diagnostics.studies.scoring import score_images
 from diagnostics.studies.thresholds import threshold_table
+from diagnostics.tap_places import ATTENTION_PARTS
 from figures.curves.layer_curves import layer_curve
 from figures.curves.planted_roc import planted_roc
 from figures.curves.threshold_sweep import threshold_sweep
@@ -88,12 +89,12 @@ def purified_maps(inputs: FigureInputs) -> Figure:
     marked = mask_map(layout, mask)
     rows: dict[str, list[Cell | None]] = {}
     for words, purifier in {"before": "keep", **{name: name for name in PURIFIERS}}.items():
-        recorder = Recorder("block_out", "query", "key", layers=[layer, depth])
+        recorder = Recorder("block_out", *ATTENTION_PARTS, layers=[layer, depth])
         edit = PurifyAt(layers=(layer,), detector=detector, purifier=PURIFIER_PARTS.build(purifier))
         with torch.no_grad():
             inputs.backbone.trunk(inputs.tensor(), tap=chain(edit, recorder))
         recording = recorder.recording
-        weights = attention_weights(recording["query", depth].float(), recording["key", depth].float()).mean(dim=1)
+        weights = recorded_attention(recording, depth).mean(dim=1)
         received = layout.patches(layout.patches(weights, dim=1), dim=2)[0].mean(dim=0)
         purified, last = (layout.patches(recording["block_out", at]).float()[0] for at in (layer, depth))
         cells: list[Cell | None] = [

@@ -80,8 +80,9 @@ def purified_tokens(inputs: FigureInputs) -> tuple[Tensor, Tensor, Tensor]:
 def last_attention(inputs: FigureInputs, tokens: Tensor) -> Tensor:
     """Attention of the last block on such tokens, mean over heads: (T, T)."""
     with torch.no_grad():
-        heads = inputs.backbone.blocks[-1].qkv(tokens)
-    return attention_weights(heads.q.float(), heads.k.float()).mean(dim=1)[0]
+        heads = inputs.backbone.blocks_on(inputs.layout)[-1].qkv(tokens)
+    bias = None if heads.bias is None else heads.bias.float()
+    return attention_weights(heads.q.float(), heads.k.float(), bias).mean(dim=1)[0]
 
 
 def attention_of_patches(inputs: FigureInputs) -> Figure:
@@ -246,8 +247,10 @@ def adjusted(inputs: FigureInputs, number: int = 0) -> Adjusted:
     patches = printed.purifier(layout.patches(tokens), mask, layout, class_token=class_token).float()
     similar = similarity(layout.patches(recording["block_out", middle]))
     with torch.no_grad():
-        keys = inputs.backbone.blocks[-1].qkv(patches.to(tokens.dtype)).k.float()
-    kk = attention_weights(keys, keys).mean(dim=1)[0]
+        heads = inputs.backbone.blocks_on(layout)[-1].qkv(patches.to(tokens.dtype))
+    heads = heads if printed.kernel_positions == "kept" else heads.without_positions()
+    bias = None if heads.bias is None else heads.bias.float()
+    kk = attention_weights(heads.k.float(), heads.k.float(), bias).mean(dim=1)[0]
     gated = masked_softmax(similar, shift=printed.gate_shift, scale=printed.gate_scale)[0]
     return Adjusted(patches, similar, aggregate(thresholded(similar, printed.beta), patches), kk, gated, kk + gated)
 

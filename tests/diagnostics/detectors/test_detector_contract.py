@@ -13,6 +13,7 @@ from diagnostics.detectors import DETECTORS
 from diagnostics.detectors.base import Detector, ThresholdDetector
 from diagnostics.detectors.pyod import MISSING
 from diagnostics.layout import Grid, Layout
+from diagnostics.tap_places import ATTENTION_PARTS
 from diagnostics.taps import Recorder, Recording
 
 GRID = Grid(8, 12)
@@ -232,7 +233,7 @@ def test_a_detector_at_another_threshold_marks_the_same_scores_anew(spec):
 def test_a_detector_says_where_its_threshold_is_from(spec):
     detector = ready(spec)
     assert len(detector.published.split()) > 8
-    assert {"block_out", "query", "key", "value", "ffn_hidden"} >= set(detector.needs)
+    assert {"block_out", *ATTENTION_PARTS, "value", "ffn_hidden"} >= set(detector.needs)
 
 
 @pytest.fixture(scope="module")

@@ -138,10 +138,56 @@ def test_every_softmax_is_fused(heads, monkeypatch):
 
 
 def test_inputs_stay_as_they_are(heads):
-    before = [part.clone() for part in heads]
+    before = [part.clone() for part in heads[:4]]
     for kernel, combine in COMBINED:
         kernel_mix(heads, kernel, combine)
-    assert all(torch.equal(now, then) for now, then in zip(heads, before, strict=True))
+    assert all(torch.equal(now, then) for now, then in zip(heads[:4], before, strict=True))
+
+
+@pytest.fixture
+def placed(heads) -> QKV:
+    """Heads of a model with a rotation and a relative bias: what they were before it, and the bias."""
+    generator = torch.Generator().manual_seed(4)
+    q, k = (torch.randn(2, 2, TOKENS, WIDTH, generator=generator) for _ in range(2))
+    return heads._replace(unrotated=(q, k), bias=torch.randn(1, 2, TOKENS, TOKENS, generator=generator))
+
+
+def slow_mix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, skip: int) -> Tensor:
+    logits = (q @ k.mT / WIDTH**0.5)[..., skip:]
+    return (logits if bias is None else logits + bias[..., skip:]).softmax(dim=-1) @ v[:, :, skip:]
+
+
+@pytest.mark.parametrize("skip", [0, 1])
+@pytest.mark.parametrize("positions", ["kept", "dropped"])
+def test_the_models_own_positions_are_in_q_k_always_and_in_q_q_and_k_k_where_they_are_kept(placed, positions, skip):
+    q, k, bias = placed.q, placed.k, placed.bias
+    qk = slow_mix(q, k, placed.v, bias, skip)
+    if positions == "dropped":
+        (q, k), bias = placed.unrotated, None
+    expected = {
+        "qk": qk,
+        "qq": slow_mix(q, q, placed.v, bias, skip),
+        "kk": slow_mix(k, k, placed.v, bias, skip),
+        "vv": slow_mix(placed.v, placed.v, placed.v, None, skip),
+    }
+    for kernel, by_hand in expected.items():
+        torch.testing.assert_close(kernel_mix(placed, kernel, positions=positions, skip=skip), by_hand)
+    both = kernel_mix(placed, "qk+kk", positions=positions, skip=skip)
+    torch.testing.assert_close(both, expected["qk"] + expected["kk"])
+
+
+@pytest.mark.parametrize("positions", ["kept", "dropped"])
+def test_one_softmax_for_several_terms_has_the_mean_of_their_biases(placed, positions):
+    plain = placed if positions == "kept" else placed.without_positions()
+    q, extra = plain.q, torch.randn(TOKENS, TOKENS, generator=torch.Generator().manual_seed(5))
+    logits = (q @ q.mT + placed.v @ placed.v.mT) / 2 / WIDTH**0.5 + extra
+    if plain.bias is not None:
+        logits = logits + plain.bias / 2
+    expected = logits.softmax(dim=-1) @ placed.v
+    ours = kernel_mix(placed, "qq+vv", "joint", positions=positions, bias=extra)
+    torch.testing.assert_close(ours, expected)
+    matrix = kernel_weights(placed, "qq+vv", "joint", positions=positions, bias=extra)
+    torch.testing.assert_close(matrix @ placed.v, expected)
 
 
 def test_unknown_names_and_a_joint_identity_are_refused():
