@@ -57,7 +57,7 @@ def classify(
     With a text tower that is the model's own output; with a classifier what enters it, compared with the rows of the
     head by the cosine, so biases and lengths of rows have no part in it.
     One row for each image, way (`stock`, and each purifier's spec) and rank 1…`top`: name, way, rank, class,
-    probability (softmax of the trained scale times the cosine, best of a class's queries), and `right` where `truth`
+    probability (`class_probabilities`, best of a class's queries), and `right` where `truth`
     knows the image: class names by image, as diagnostics.images.image_classes.labels_by_image matches them.
     A purifier purifies what `detector` marks after the blocks `layers` (all by default), on the way, so later blocks
     see it: SFP's side-effect table (supplement, Table 3) with `som` and `sfp-sum`. A detector that learns does so on
@@ -195,10 +195,16 @@ def _answers(truth: Mapping[str, str], names: Sequence[str], images: Sequence[st
 
 
 def class_probabilities(pooled: Tensor, text: TextFeatures) -> Tensor:
-    """softmax(scale · cosine) over the queries, the best of each class's: (B, E) -> (B, C)."""
+    """softmax(scale · cosine) over the queries, the best of each class's: (B, E) -> (B, C).
+
+    A model that was trained with the sigmoid loss (SigLIP) has a bias, and its own probability for each text:
+    σ(scale · cosine + bias), which don't sum to 1. Source: Zhai et al., Sigmoid loss for language image pre-training,
+    2023, Algorithm 1.
+    """
     features = text.features.to(pooled.device, torch.float32)
     cosines = F.normalize(pooled.float(), dim=-1) @ features.mT
-    probabilities = (text.logit_scale * cosines).softmax(dim=-1)
+    logits = text.logits(cosines)
+    probabilities = logits.softmax(dim=-1) if text.logit_bias is None else logits.sigmoid()
     owners = text.owners.to(pooled.device).expand(len(pooled), -1)
     return torch.zeros(len(pooled), len(text.names), device=pooled.device).scatter_reduce(
         1, owners, probabilities, "amax", include_self=False

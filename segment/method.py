@@ -212,7 +212,8 @@ class TextFeatures:
     """The words of a vocabulary as unit vectors.
 
     `features` (Q, E), a row for each query; `owners` (Q) int64, the class (0…C-1) that each query belongs to; `names`,
-    the C classes; `background`, the class that stands for the rest, or None; `logit_scale`, the trained one.
+    the C classes; `background`, the class that stands for the rest, or None; `logit_scale`, the trained one;
+    `logit_bias`, what a model of the sigmoid loss (SigLIP) adds to the products, None for others.
     """
 
     features: Tensor
@@ -220,6 +221,11 @@ class TextFeatures:
     names: tuple[str, ...]
     background: int | None = None
     logit_scale: float = 100.0
+    logit_bias: float | None = None
+
+    def logits(self, cosines: Tensor) -> Tensor:
+        """What the model was trained on: scale · cosine, and its bias where it has one; any shape."""
+        return self.logit_scale * cosines + (self.logit_bias or 0.0)
 
 
 class Scores(NamedTuple):

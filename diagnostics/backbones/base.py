@@ -267,6 +267,11 @@ class Backbone(ABC):
         """What cosines with texts were multiplied by in training; None without a text tower."""
         return None
 
+    @property
+    def logit_bias(self) -> float | None:
+        """What is added to these products in training with the sigmoid loss (SigLIP); None for other models."""
+        return None
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Text features of a two-tower model, not normalized: C texts -> (C, E)."""
         raise ValueError(

@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from diagnostics.backbones.base import Backbone
+from diagnostics.backbones.checkpoint import joined_notes
 from diagnostics.backbones.openclip import NO_WEIGHTS, clip_backbone
-from diagnostics.backbones.weights import fill, first_names, read_weights
+from diagnostics.backbones.weights import fill, first_names, read_checkpoint
+from diagnostics.registry import unknown_name
 
 # OpenAI's CLIP has heads of this width in both towers. Source: openai/CLIP, clip/model.py, build_model.
 HEAD_WIDTH = 64
 
 
+ACTIVATIONS = ("quick-gelu", "gelu")
+ASSUMED = (
+    "QuickGELU is assumed, as in OpenAI's models; the file does not say. Weights trained with GELU, as most of "
+    "open_clip's are, go by openai:FILE,activation=gelu"
+)
+
+
 def load_openai(argument: str) -> Backbone:
     """Bare weights in the layout of OpenAI's CLIP: openai:FILE (.pt, .safetensors, .npz), architecture off the shapes
 
-    FILE is a state dict or OpenAI's own TorchScript archive. Always QuickGELU and heads of width 64, as all of OpenAI's
-    models; half precision is widened to fp32. Without a text tower the image tower works alone. ValueError for a
-    ResNet, for another layout, and for weights that are missing or left over.
+    FILE is a state dict or OpenAI's own TorchScript archive. QuickGELU, as in all of OpenAI's models, unless told
+    otherwise: openai:FILE,activation=gelu; a note says so where the file bears no mark of OpenAI's. Heads are of width
+    64; half precision is widened to fp32. Without a text tower the image tower works alone. ValueError for a ResNet,
+    for another layout, and for weights that are missing or left over.
     """
     spec = f"openai:{argument}"
     if not argument:
         raise ValueError("`openai:` should name a weight file: openai:weights.pt, .safetensors or .npz.")
-    weights = {name: value for name, value in read_weights(argument).items() if name not in NO_WEIGHTS}
-    return openai_backbone(weights, spec=spec)
+    path, activation = argument, None
+    if setting := re.fullmatch(r"(.+),activation=([\w-]*)", argument):
+        path, activation = setting[1], setting[2]
+        if activation not in ACTIVATIONS:
+            raise unknown_name("activation", activation, ACTIVATIONS)
+    weights, note = read_checkpoint(path)
+    marked = weights.keys() >= set(NO_WEIGHTS)
+    if marked and activation == "gelu":
+        raise ValueError(f"`{path}` is one of OpenAI's own files, trained with QuickGELU; leave `activation` out.")
+    if not marked and activation is None:
+        note = joined_notes(note, ASSUMED)
+    weights = {name: value for name, value in weights.items() if name not in NO_WEIGHTS}
+    return openai_backbone(weights, spec=spec, quick_gelu=activation != "gelu", note=note)
 
 
-def openai_backbone(weights: Mapping[str, Tensor], *, spec: str) -> Backbone:
+def openai_backbone(weights: Mapping[str, Tensor], *, spec: str, quick_gelu: bool = True, note: str = "") -> Backbone:
     """The backbone over a state dict in OpenAI's layout; the tensors are copied, in fp32."""
     import open_clip
 
@@ -42,10 +64,16 @@ def openai_backbone(weights: Mapping[str, Tensor], *, spec: str) -> Backbone:
     embed = weights["visual.proj"].shape[1]
     two_towers = any(not name.startswith(("visual.", "logit_")) for name in weights)
     text = _text(weights, spec) if two_towers else {"layers": 1, "width": HEAD_WIDTH, "heads": 1, "vocab_size": 1}
-    stock = open_clip.CLIP(embed, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+    bias = 0.0 if "logit_bias" in weights else None  # of the sigmoid loss
+    stock = open_clip.CLIP(embed, vision_cfg=vision, text_cfg=text, quick_gelu=quick_gelu, init_logit_bias=bias)
     model: nn.Module = stock if two_towers else nn.ModuleDict({"visual": stock.visual})
     if not two_towers:
+        left = [name for name in weights if not name.startswith("visual.")]
+        note = joined_notes(note, f"without a text tower {', '.join(left)} has no use" if left else "")
         weights = {name: value for name, value in weights.items() if name.startswith("visual.")}
+    for name in ("logit_scale", "logit_bias"):  # one number, however it is stored
+        if name in weights and weights[name].numel() == 1:
+            weights = {**weights, name: weights[name].reshape(())}
     fill(model, weights, spec=spec, instead="Export the whole state dict of a CLIP in OpenAI's layout.")
     return clip_backbone(
         model,
@@ -53,6 +81,7 @@ def openai_backbone(weights: Mapping[str, Tensor], *, spec: str) -> Backbone:
         mean=open_clip.OPENAI_DATASET_MEAN,
         std=open_clip.OPENAI_DATASET_STD,
         make_tokenizer=(lambda: _tokenizer(text)) if two_towers else None,
+        note=note,
     )
 
 

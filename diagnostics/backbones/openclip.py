@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from diagnostics.backbones.activation import activated
 from diagnostics.backbones.base import Backbone, Block, join_heads, split_heads
+from diagnostics.backbones.checkpoint import joined_notes
 from diagnostics.backbones.positional import Positional
-from diagnostics.backbones.weights import fill, read_weights
+from diagnostics.backbones.weights import fill, read_checkpoint
 from diagnostics.layout import Layout
 from diagnostics.registry import UnknownName, unknown_name
 
@@ -196,6 +197,11 @@ class OpenClipBackbone(Backbone):
     def logit_scale(self) -> float | None:
         return _logit_scale(self.model)
 
+    @property
+    def logit_bias(self) -> float | None:
+        bias = getattr(self.model, "logit_bias", None)
+        return None if bias is None else float(bias.detach().float())
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         return _encode_text(self.text, texts, self)
 
@@ -253,6 +259,11 @@ class OpenClipTimmBackbone(Backbone):
     @property
     def logit_scale(self) -> float | None:
         return _logit_scale(self.model)
+
+    @property
+    def logit_bias(self) -> float | None:
+        bias = getattr(self.model, "logit_bias", None)
+        return None if bias is None else float(bias.detach().float())
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         return _encode_text(self.text, texts, self)
@@ -463,19 +474,27 @@ def _from_file(architecture: str, path: str) -> Backbone:
     spec = f"open_clip:{architecture}@{path}"
     config = open_clip.get_model_config(architecture)
     check_config(config, spec)
-    weights = read_weights(path)
+    weights, chosen = read_checkpoint(path)
     if weights.keys() >= set(NO_WEIGHTS) and not config.get("quick_gelu"):
         raise ValueError(
             f"`{path}` is one of OpenAI's own files, trained with QuickGELU, but `{architecture}` has GELU: features "
             f"would be silently wrong. Use `openai:{path}` or `open_clip:{architecture}{QUICK}@{path}`."
         )
     weights = {name: value for name, value in weights.items() if name not in NO_WEIGHTS}
-    config["vision_cfg"].update(_image_size(config, weights))
+    size = _image_size(config, weights)
+    config["vision_cfg"].update(size)
+    if "logit_bias" in weights:  # trained with the sigmoid loss, whatever the architecture's usual one
+        config.setdefault("init_logit_bias", 0.0)
     model = _build(config, spec)
+    if size and hasattr(model.visual, "trunk"):  # towers of timm take no size from the config
+        model.visual.set_input_size(size["image_size"])
     weights = _in_layout_of(model, weights)
     two_towers = any(not name.startswith(("visual.", "logit_")) for name in weights)
+    notes = [chosen, f"native size {size['image_size']}, as the file's positional embeddings are" if size else ""]
     if not two_towers:
         model = nn.ModuleDict({"visual": model.visual})
+        left = [name for name in weights if not name.startswith("visual.")]
+        notes += [f"without a text tower {', '.join(left)} has no use"] if left else []
         weights = {name: value for name, value in weights.items() if name.startswith("visual.")}
     fill(
         model,
@@ -490,6 +509,7 @@ def _from_file(architecture: str, path: str) -> Backbone:
         mean=mean,
         std=std,
         make_tokenizer=(lambda: open_clip.get_tokenizer(architecture)) if two_towers else None,
+        note=joined_notes(*notes),
     )
 
 
@@ -525,12 +545,19 @@ def _image_size(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dic
     Stretching the table here as well as for each image would interpolate twice.
     """
     table, patches = weights.get("visual.positional_embedding"), weights.get("visual.conv1.weight")
+    prefixes = (1,)
+    if table is None:
+        table, patches = weights.get("visual.trunk.pos_embed"), weights.get("visual.trunk.patch_embed.proj.weight")
+        prefixes = (0, 1)  # a tower of timm, with or without a row for the class token
     if table is None or patches is None:
         return {}
-    side = round((table.shape[0] - 1) ** 0.5)
-    stated = config["vision_cfg"].get("image_size")
-    size = side * patches.shape[-1]
-    return {"image_size": size} if side**2 + 1 == table.shape[0] and size != stated else {}
+    rows = table.shape[-2]
+    side = next(
+        (round((rows - count) ** 0.5) for count in prefixes if round((rows - count) ** 0.5) ** 2 + count == rows), 0
+    )
+    stated = int(config["vision_cfg"].get("image_size") or 0)
+    # What is left of an image beyond whole patches has no positions: 384 pixels of patches of 14 are a grid of 27.
+    return {"image_size": side * patches.shape[-1]} if side and side != stated // patches.shape[-1] else {}
 
 
 def _in_layout_of(model: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:

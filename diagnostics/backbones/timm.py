@@ -12,9 +12,10 @@ from timm.models import vision_transformer
 from torch import Tensor, nn
 
 from diagnostics.backbones.base import Backbone
+from diagnostics.backbones.checkpoint import joined_notes
 from diagnostics.backbones.positional import Positional
 from diagnostics.backbones.timm_tower import TimmTower
-from diagnostics.backbones.weights import fill, read_weights
+from diagnostics.backbones.weights import fill, read_checkpoint
 from diagnostics.layout import Layout
 from diagnostics.registry import UnknownName
 
@@ -230,14 +231,18 @@ def _download(name: str) -> nn.Module:
         ) from error
 
 
-def _from_file(name: str, path: str, skeleton: nn.Module) -> tuple[nn.Module, str]:
-    raw = read_weights(path)
+def _from_file(name: str, path: str, skeleton: Any) -> tuple[nn.Module, str]:
+    raw, chosen = read_checkpoint(path)
     state, note = _adapt(name, path, raw, skeleton)
     classes = len(state["head.weight"]) if "head.weight" in state else 0
-    model = timm.create_model(name, pretrained=False, num_classes=classes)
+    # Fine-tuned on the mean of the patches (MAE): the last norm stands behind the mean, and says so by its name.
+    pooled = {"fc_norm.weight", "norm.weight"} & state.keys() == {"fc_norm.weight"} and skeleton.global_pool == "token"
+    pooling = {"global_pool": "avg"} if pooled else {}
+    pooling_note = "pools the mean of the patches, as the file's fc_norm says" if pooled else ""
+    model = timm.create_model(name, pretrained=False, num_classes=classes, **pooling)
     instead = "Name the architecture that the file was made with; timm.list_models('vit*') lists them."
     fill(model, state, spec=f"timm:{name}@{path}", instead=instead)
-    return model, note
+    return model, joined_notes(chosen, note, pooling_note)
 
 
 def _adapt(name: str, path: str, raw: Mapping[str, Tensor], skeleton: Any) -> tuple[dict[str, Tensor], str]:

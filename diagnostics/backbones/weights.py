@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import warnings
 import zipfile
@@ -14,24 +15,39 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from diagnostics.backbones.checkpoint import Checkpoint, joined_notes, plain_names, taken_out
 from diagnostics.backbones.torchscript import NeedsCode, read_torchscript
 
-# Where training scripts put the weights inside a checkpoint: open_clip and most others; DeiT and MAE.
-WRAPPERS = ("state_dict", "model")
-# What DataParallel and DistributedDataParallel put before every name.
-PARALLEL = "module."
+# What training scripts keep beside the weights and torch can make without running anything: settings and numbers.
+HARMLESS = (
+    argparse.Namespace,
+    np._core.multiarray.scalar,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")},
+)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Name -> tensor of a weight file, on the CPU, in the stored precision.
+    """Name -> tensor of a weight file, as `read_checkpoint` reads it."""
+    return read_checkpoint(path).weights
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Name -> tensor of a weight file, on the CPU, in the stored precision, and a note of what was chosen.
 
     Reads `.safetensors`, `.npz`, and `.pt`, `.pth`, `.bin` as a checkpoint or as a TorchScript archive, of which only
-    the weights are taken, as data: no code in it is run. A checkpoint's inner `state_dict` or `model` is unwrapped,
-    what is no tensor is left out, and a `module.` before every name is dropped. Raises ValueError for a file that is
-    missing, no weight file, cut short, damaged (checksums are looked at where a file has them), or empty, and for one
-    that holds pickled objects: these could run any code, so they are never loaded.
+    the weights are taken, as data: no code in it is run. A checkpoint's inner entry of weights is unwrapped, an
+    averaged one (EMA) before a raw one: `FILE#ema`, `FILE#model` or `FILE#ENTRY` names it. What is no tensor is left
+    out, and what training puts before names (`module.`, `_orig_mod.`, `model.`) is dropped. Raises ValueError for a
+    file that is missing, no weight file, cut short, damaged (checksums are looked at where a file has them), or empty,
+    for one with adapters that are not merged, and for one that holds pickled objects: these could run any code, so they
+    are never loaded.
     """
     path = Path(path).expanduser()
+    entry = None
+    if not path.is_file() and "#" in path.name:
+        name, _, entry = path.name.rpartition("#")
+        path = path.with_name(name)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ValueError(f"weight file `{path}` {what}; give the path of a {', '.join(READERS)} file.")
@@ -39,7 +55,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"weight file `{path}` should end in {', '.join(READERS)}; got `{path.suffix}`.")
     if path.stat().st_size == 0:
         raise ValueError(f"weight file `{path}` is empty (0 bytes); fetch or export it again.")
-    return _tensors(READERS[path.suffix.lower()](path), path)
+    return _tensors(READERS[path.suffix.lower()](path), path, entry)
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -73,7 +89,8 @@ def _read_torch(path: Path) -> Any:
             if _is_torchscript(path):
                 return read_torchscript(path)
             _check_sums(path)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(list(HARMLESS)):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except NeedsCode as error:
         raise ValueError(
             f"weight file `{path}` is a TorchScript archive in which {error}; code in weight files is never run. "
@@ -128,10 +145,10 @@ def _pickled(path: Path) -> ValueError:
     )
 
 
-def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
+def _tensors(content: Any, path: Path, entry: str | None) -> Checkpoint:
+    note = ""
+    if isinstance(content, Mapping):
+        content, note = taken_out(content, entry, str(path))
     if not isinstance(content, Mapping):
         raise ValueError(
             f"weight file `{path}` should hold a state dict, name -> tensor; got {type(content).__name__}. "
@@ -143,9 +160,8 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
             f"weight file `{path}` holds no tensors (entries: {first_names(map(str, content))}); "
             "export model.state_dict()."
         )
-    if all(name.startswith(PARALLEL) for name in weights):
-        weights = {name.removeprefix(PARALLEL): value for name, value in weights.items()}
-    return weights
+    checkpoint = plain_names(weights, str(path))
+    return Checkpoint(checkpoint.weights, joined_notes(note, checkpoint.note))
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor], *, spec: str, instead: str) -> None:

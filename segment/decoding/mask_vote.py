@@ -74,7 +74,8 @@ class MaskVote(Scorer):
     overlapping windows vote once more. `mean`: every mask takes the mean of its pixels' scores. `none` looks at no
     masks and leaves the patches' scores at the grid's resolution. `masks` is where masks come from; pixels in none keep
     what they had. `class_prior` multiplies each query's scores by the class token's logit for it, of the trained scale
-    (released code, on VOC20 alone).
+    (released code, on VOC20 alone); without the bias of a
+    sigmoid model, which would turn signs (our choice).
     """
 
     vote: Literal["majority", "mean", "none"] = "majority"

@@ -350,9 +350,10 @@ def _kept_words(storage: Storage, background: int | None) -> TextFeatures | None
             return TextFeatures(
                 features=torch.from_numpy(arrays["features"]),
                 owners=torch.from_numpy(arrays["owners"]),
-                names=tuple(json.loads(arrays["about"].tobytes())["names"]),
+                names=tuple((about := json.loads(arrays["about"].tobytes()))["names"]),
                 background=background,
                 logit_scale=float(arrays["logit_scale"]),
+                logit_bias=about.get("logit_bias"),
             )
     except Exception:  # a lost or damaged archive fails in as many ways as zip, npy and JSON have parts
         return None
@@ -363,14 +364,14 @@ def _keep_words(storage: Storage, text: TextFeatures) -> None:
     kept = _kept_words(storage, text.background)
     if kept is not None and _fingerprint_of(kept) == _fingerprint_of(text):
         return
-    arrays = packed(text)
+    arrays, about = packed(text), {"names": text.names, "logit_bias": text.logit_bias}
     file = io.BytesIO()
     np.savez_compressed(
         file,
         features=arrays["features"],
         owners=arrays["owners"],
         logit_scale=np.float64(text.logit_scale),
-        about=np.frombuffer(json.dumps({"names": text.names}).encode(), np.uint8),
+        about=np.frombuffer(json.dumps(about).encode(), np.uint8),
     )
     storage.write(WORDS, file.getvalue())
 
@@ -378,7 +379,8 @@ def _keep_words(storage: Storage, text: TextFeatures) -> None:
 def _fingerprint_of(text: TextFeatures) -> str:
     """Tells words' features apart, to the last bit."""
     arrays = packed(text)
-    hashed = hashlib.sha256(json.dumps([*text.names, text.background, float(text.logit_scale)]).encode())
+    bias = [] if text.logit_bias is None else [text.logit_bias]
+    hashed = hashlib.sha256(json.dumps([*text.names, text.background, float(text.logit_scale), *bias]).encode())
     hashed.update(np.ascontiguousarray(arrays["features"]).tobytes())
     hashed.update(np.ascontiguousarray(arrays["owners"]).astype(np.int64).tobytes())
     return hashed.hexdigest()[:16]

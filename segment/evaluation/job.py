@@ -77,6 +77,7 @@ def packed(text: TextFeatures) -> dict[str, Any]:
         "names": text.names,
         "background": text.background,
         "logit_scale": text.logit_scale,
+        "logit_bias": text.logit_bias,
     }
 
 

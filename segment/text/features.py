@@ -113,11 +113,15 @@ def text_features(
     if missing:
         known |= _encode(backbone, missing, sentences, path, key, progress=progress)
     features = torch.stack([known[word] for word in vocabulary.queries]).to(backbone.device)
-    return _text(vocabulary, features, vocabulary.owners, backbone.logit_scale)
+    return _text(vocabulary, features, vocabulary.owners, backbone.logit_scale, backbone.logit_bias)
 
 
 def _text(
-    vocabulary: Vocabulary, features: Tensor, owners: Sequence[int], logit_scale: float | None = None
+    vocabulary: Vocabulary,
+    features: Tensor,
+    owners: Sequence[int],
+    logit_scale: float | None = None,
+    logit_bias: float | None = None,
 ) -> TextFeatures:
     scale = {} if logit_scale is None else {"logit_scale": logit_scale}
     return TextFeatures(
@@ -125,6 +129,7 @@ def _text(
         owners=torch.tensor(owners, dtype=torch.long, device=features.device),
         names=vocabulary.names,
         background=vocabulary.background,
+        logit_bias=logit_bias,
         **scale,
     )
 

@@ -1,5 +1,6 @@
 """Zero-shot classification: the stock model's own answer, and what purifying on the way does to it."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -125,3 +126,14 @@ def test_detectors_that_learn_are_made_ready_on_the_first_images(text, images, d
 
 def as_tensor(backbone, images):
     return normalize(torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255, backbone.mean, backbone.std)
+
+
+def test_a_model_of_the_sigmoid_loss_gives_each_text_its_own_probability():
+    pooled = torch.tensor([[0.10, 0.13, 0.08, (1 - 0.10**2 - 0.13**2 - 0.08**2) ** 0.5]])
+    features, owners = torch.eye(4)[:3], torch.tensor([0, 1, 1])
+    text = TextFeatures(features=features, owners=owners, names=("cat", "dog"), logit_scale=90.0, logit_bias=-10.0)
+    each = [1 / (1 + math.exp(10 - 90 * cosine)) for cosine in (0.10, 0.13, 0.08)]
+    assert class_probabilities(pooled, text)[0].tolist() == pytest.approx([each[0], max(each[1:])], rel=1e-4)
+    total = 1 + math.exp(-2.7) + math.exp(-4.5)
+    soft = class_probabilities(pooled, replace(text, logit_bias=None))[0]
+    assert soft.tolist() == pytest.approx([math.exp(-2.7) / total, 1 / total], rel=1e-4)
