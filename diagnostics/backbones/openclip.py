@@ -545,7 +545,7 @@ def _image_size(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dic
     Stretching the table here as well as for each image would interpolate twice.
     """
     table, patches = weights.get("visual.positional_embedding"), weights.get("visual.conv1.weight")
-    prefixes = (1,)
+    prefixes: tuple[int, ...] = (1,)
     if table is None:
         table, patches = weights.get("visual.trunk.pos_embed"), weights.get("visual.trunk.patch_embed.proj.weight")
         prefixes = (0, 1)  # a tower of timm, with or without a row for the class token

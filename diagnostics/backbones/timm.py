@@ -237,7 +237,7 @@ def _from_file(name: str, path: str, skeleton: Any) -> tuple[nn.Module, str]:
     classes = len(state["head.weight"]) if "head.weight" in state else 0
     # Fine-tuned on the mean of the patches (MAE): the last norm stands behind the mean, and says so by its name.
     pooled = {"fc_norm.weight", "norm.weight"} & state.keys() == {"fc_norm.weight"} and skeleton.global_pool == "token"
-    pooling = {"global_pool": "avg"} if pooled else {}
+    pooling: dict[str, Any] = {"global_pool": "avg"} if pooled else {}
     pooling_note = "pools the mean of the patches, as the file's fc_norm says" if pooled else ""
     model = timm.create_model(name, pretrained=False, num_classes=classes, **pooling)
     instead = "Name the architecture that the file was made with; timm.list_models('vit*') lists them."

@@ -19,7 +19,7 @@ from diagnostics.backbones.checkpoint import Checkpoint, joined_notes, plain_nam
 from diagnostics.backbones.torchscript import NeedsCode, read_torchscript
 
 # What training scripts keep beside the weights and torch can make without running anything: settings and numbers.
-HARMLESS = (
+HARMLESS: tuple[Any, ...] = (
     argparse.Namespace,
     np._core.multiarray.scalar,
     np.dtype,
