@@ -260,10 +260,10 @@ def test_an_unknown_activation_and_one_that_openais_own_files_do_not_have_are_re
         "context_length": torch.tensor(77),
         "vocab_size": torch.tensor(49408),
     }
-    own = saved(torch.load(path) | marks, tmp_path / "own.pt")
-    assert load_backbone(f"openai:{own}").note == ""
+    marked = saved(torch.load(path) | marks, tmp_path / "own.pt")
+    assert load_backbone(f"openai:{marked}").note == ""
     with pytest.raises(ValueError, match="OpenAI's own files, trained with QuickGELU"):
-        load_backbone(f"openai:{own},activation=gelu")
+        load_backbone(f"openai:{marked},activation=gelu")
 
 
 def test_a_bare_file_of_the_sigmoid_loss_keeps_its_bias(tmp_path):
