@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attention_outliers.papers.plan import Selection
     from attention_outliers.papers.reproduce import Reproduction
     from diagnostics.backbones.base import Backbone
+    from diagnostics.options import RunKeywords, RunOptions
     from segment.evaluation.engines.base import Engine
 
 
@@ -114,10 +115,9 @@ def view(
     purified_by: str | None = None,
     templates: str = "openai-80",
     windows: str = "slide",
-    layers: Sequence[int] | None = None,
     heads: Literal["all", "mean"] = "all",
-    size: str | None = None,
-    strict: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[RunKeywords],
 ) -> Path:
     """A page to look inside with: point at a patch and see its norm, attention and similarity in every layer.
 
@@ -145,14 +145,11 @@ def view(
         Sentences around the words; see `outliers list templates`.
     windows : str
         Windows of the label maps; see `outliers list windows`.
-    layers : list of int, or None
-        Layers 1…L or negative; None shows all.
     heads : {"all", "mean"}
         Attention of all heads, or their mean alone.
-    size : str or None
-        `224`, `WxH`, `short:336` or `native`; None takes the backbone's own size.
-    strict : bool
-        Raise for an image that can't be read, rather than leave it out with a warning.
+    options, **keywords
+        Options of the run: `layers`, `size`, and `strict`, which raises for an image that can't be read rather than
+        leave it out with a warning; see RunOptions.
 
     Returns
     -------
@@ -178,6 +175,7 @@ def view(
 
     from attention_outliers.view_page import view_page
     from diagnostics.backbones import load_backbone
+    from diagnostics.options import run_options
     from segment.text.features import text_features
 
     model = load_backbone(backbone) if isinstance(backbone, str) else backbone
@@ -194,10 +192,8 @@ def view(
         methods=methods,
         text=text,
         windows=windows,
-        layers=layers,
         heads=heads,
-        size=size,
-        strict=strict,
+        options=run_options("view", options, keywords, uses=("layers", "size", "strict")),
     )
     if left_out:
         warnings.warn(f"left out ({len(left_out)}): {'; '.join(left_out.values())}", stacklevel=2)

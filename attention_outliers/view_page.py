@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from diagnostics import Backbone
+from diagnostics.options import RunOptions
 from figures.text import without_folders
 
 if TYPE_CHECKING:  # what only segmentation needs is not loaded for pages without label maps
@@ -33,30 +34,28 @@ def view_page(
     methods: Sequence[str] = (),
     text: TextFeatures | None = None,
     windows: str = "slide",
-    layers: Sequence[int] | None = None,
     heads: Literal["all", "mean"] = "all",
-    size: str | None = None,
-    strict: bool = False,
+    options: RunOptions | None = None,
 ) -> Mapping[str, str]:
     """Writes the page of `outliers view`; returns the images left out, with reasons.
 
-    Label maps are drawn where `text` is given. The file appears when it is whole; an older one is replaced.
+    Label maps are drawn where `text` is given. Of `options`, `layers`, `size` and `strict` count. The file appears when
+    it is whole; an older one is replaced.
     """
     from diagnostics.studies.image_report import ImageReports
     from figures.view import page_html
     from figures.view.html_file import write_html
 
-    specs = usable_detectors(model, images, size) if detectors is None else list(detectors)
+    options = options or RunOptions()
+    specs = usable_detectors(model, images, options) if detectors is None else list(detectors)
     reports = ImageReports(
         model,
         images,
         specs,
         purifier=purifier,
         purified_by=purified_by,
-        layers=layers,
         heads=heads,
-        size=size,
-        strict=strict,
+        options=options,
     )
     pages = _page_images(model, reports, methods, text, windows)
     page = page_html(pages, title=f"Inside {without_folders(model.spec)}", note=model.note)
@@ -64,14 +63,13 @@ def view_page(
     return reports.left_out
 
 
-def usable_detectors(model: Backbone, images: Any, size: str | None) -> list[str]:
+def usable_detectors(model: Backbone, images: Any, options: RunOptions) -> list[str]:
     """Those of DETECTORS that can run on all these images."""
     from diagnostics.detectors import DETECTORS as KNOWN
     from diagnostics.images.feed import list_images
-    from diagnostics.options import RunOptions
     from diagnostics.studies.scoring import layouts_of
 
-    layouts = layouts_of(model, list_images(images, RunOptions(size=size).size_for(model.native_size), strict=False))
+    layouts = layouts_of(model, list_images(images, options.size_for(model.native_size), strict=False))
     return [spec for spec in DETECTORS if not any(KNOWN.build(spec).unsupported_reason(layout) for layout in layouts)]
 
 

@@ -14,7 +14,6 @@ from attention_outliers.commands.options import (
     Model,
     Passes,
     check_inputs,
-    keywords,
     layers_of,
     specs_of,
 )
@@ -89,7 +88,7 @@ def classify(
     """
     check_names(classes, file)
     check_inputs(images, truth=truth, class_embeddings=embeddings)
-    chosen, out = layers_of(layers), None if out is None else local_path(out)
+    options, out = passes.options(show, layers_of(layers)), None if out is None else local_path(out)
     from diagnostics.images.image_classes import read_classes
     from segment.classify import accuracy_table
     from segment.classify import classify as run
@@ -102,11 +101,9 @@ def classify(
         words_of(backbone, vocabulary, templates, embeddings, file.combine, progress=show.progress),
         detector=detector,
         purifiers=specs_of(purifier),
-        layers=chosen,
         truth=shown,
         top=top,
-        progress=show.progress,
-        **keywords(passes, "size", "batch", "strict"),
+        options=options,
     )
     show.table("likeliest", _likeliest(answers))
     show.record["answers"] = answers.to_dict("records")

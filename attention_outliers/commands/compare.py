@@ -103,14 +103,15 @@ def compare(
         "stability": stability,
         "truth_norm": known.truth_norm,
     }
-    chosen, out = layers_of(layers), local_path(out)
+    out = local_path(out)
+    from diagnostics.options import RunOptions
     from diagnostics.studies.detector_study import DetectorStudy, Questions
+
+    options = RunOptions(layers=layers_of(layers), size=size, batch=batch, progress=show.progress)
 
     backbone = model.load(show)
     questions = Questions(**settings, purifiers=specs_of(purify.purifiers), accuracy=purify.accuracy(backbone, images))
-    study = DetectorStudy(
-        backbone, images, specs_of(detectors), questions, layers=chosen, size=size, batch=batch, progress=show.progress
-    )
+    study = DetectorStudy(backbone, images, specs_of(detectors), questions, options=options)
     tables = _kept(study, out, plots)
     _print(tables, show)
     show.path("tables", f"{out}/*.parquet")

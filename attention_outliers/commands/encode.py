@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from attention_outliers.commands import complete
-from attention_outliers.commands.options import Images, Model, Passes, check_inputs, keywords
+from attention_outliers.commands.options import Images, Model, Passes, check_inputs
 from attention_outliers.commands.output import Output
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as features.safetensors.")]
@@ -60,16 +60,18 @@ def encode(
     if method is not None and (layer, tap, project) != (-1, "block_out", False):
         raise ValueError("`--method` makes its own features; leave --layer, --tap and --project out.")
     check_inputs(images)
+    options = passes.options(show)
     backbone = model.load(show)
-    settings: dict[str, Any] = {"out": out, "prefix": prefix, "progress": show.progress}
-    settings |= keywords(passes, "size", "batch", "strict")
     if method is None:
         import diagnostics
 
-        left_out = diagnostics.encode(backbone, images, layer=layer, tap=tap, project=project, **settings)
+        left_out = diagnostics.encode(
+            backbone, images, layer=layer, tap=tap, project=project, out=out, prefix=prefix, options=options
+        )
     else:
         from segment.features import encode_images
 
-        left_out = encode_images(backbone, images, method, positions=model.positions, **settings)
+        options = options.changed(positions=model.positions)
+        left_out = encode_images(backbone, images, method, out=out, prefix=prefix, options=options)
     show.left_out(left_out)
     show.path("features", out)

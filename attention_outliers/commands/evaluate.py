@@ -16,6 +16,7 @@ from attention_outliers.commands.words import ClassEmbeddings
 
 if TYPE_CHECKING:
     from segment.evaluation.engines import Engine
+    from segment.evaluation.options import EvaluationOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,13 @@ class Work:
         from segment.evaluation.engines.local import Local
 
         return Local(workers=self.workers)
+
+    def options(self, show: Output) -> EvaluationOptions:
+        """How each piece is worked on."""
+        from segment.evaluation.options import EvaluationOptions
+
+        fields = keywords(self, "device", "precision", "batch", "shard", "threads")
+        return EvaluationOptions(progress=show.progress, **fields)
 
 
 DatasetOption = Annotated[
@@ -120,6 +128,7 @@ def evaluate(
     --backbone open_clip:ViT-B-16/openai --out results/voc21
     """
     changed, engine = settings_of(settings or []), work.start()
+    options = work.options(show).changed(limit=limit, rows=embeddings, boundary=boundary, export=export)
     from segment.evaluation.evaluate import evaluate as run
 
     result = run(
@@ -130,13 +139,8 @@ def evaluate(
         out=out,
         root=root,
         settings=changed,
-        limit=limit,
         engine=engine,
-        rows=embeddings,
-        boundary=boundary,
-        export=export,
-        progress=show.progress,
-        **keywords(work, "device", "precision", "batch", "shard", "threads"),
+        options=options,
     )
     print_cells(result.cells, "text", show)
     show.left_out({name: f"{name}: {reason}" for name, reason in result.broken.items()})

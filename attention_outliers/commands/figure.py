@@ -93,7 +93,7 @@ def figure(
     show.left_out(left_out)
     inputs = with_words(inputs, classes_file or classes, templates, embeddings, drawn=bool(scenes))
     if second is not None:
-        inputs = replace(inputs, second=load(second, model.device, model.precision, model.positions))
+        inputs = replace(inputs, second=load(second, model.options()))
     _write(name, entry, inputs, out, each)
     lines = claim_lines(name, inputs)
     show.result(f"{name}: {entry.shows}", figure=name, shows=entry.shows, claim=entry.claim, checks=lines)

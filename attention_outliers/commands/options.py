@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from diagnostics import Backbone
+    from diagnostics.options import RunOptions
 
 Images = Annotated[
     list[str],
@@ -80,9 +81,15 @@ class Model:
     precision: Precision = "fp32"
     positions: Positions = None
 
+    def options(self) -> RunOptions:
+        """What is settled when a backbone is loaded: device, precision and positions."""
+        from diagnostics.options import RunOptions
+
+        return RunOptions(device=self.device, precision=self.precision, positions=self.positions)
+
     def load(self, show: Output) -> Backbone:
         """The backbone; what has to be known about it is printed."""
-        model = load(self.backbone, self.device, self.precision, self.positions)
+        model = load(self.backbone, self.options())
         show.note(model)
         return model
 
@@ -97,16 +104,23 @@ class Passes:
     batch: Batch = 8
     strict: Strict = False
 
+    def options(self, show: Output, layers: Sequence[int] | None = None) -> RunOptions:
+        """The options of a run over images."""
+        from diagnostics.options import RunOptions
 
-def load(spec: str, device: str, precision: Literal["fp32", "bf16"], positions: str | None) -> Backbone:
-    """The backbone of a spec; `auto` takes a GPU if there is one."""
+        return RunOptions(size=self.size, batch=self.batch, layers=layers, strict=self.strict, progress=show.progress)
+
+
+def load(spec: str, options: RunOptions) -> Backbone:
+    """The backbone of a spec; the device `auto` takes a GPU if there is one."""
     import torch
 
     from diagnostics import load_backbone
 
+    device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_backbone(spec, device=device, precision=precision, positions=positions)
+    return load_backbone(spec, device=device, precision=options.precision, positions=options.positions)
 
 
 def check_inputs(images: Sequence[str] = (), *, labels: Path | None = None, **files: Path | None) -> None:

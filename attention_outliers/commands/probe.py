@@ -18,7 +18,6 @@ from attention_outliers.commands.options import (
     Passes,
     check_inputs,
     first_images,
-    keywords,
     layers_of,
     numbers,
     short_spec,
@@ -73,7 +72,7 @@ def probe(
     Example: outliers probe photos/ --backbone timm:vit_base_patch16_224.dino --out run.zarr --plots figures/
     """
     check_inputs(images, labels=labels)
-    chosen, no_class = layers_of(layers), numbers(ignore, "--ignore")
+    options, no_class = passes.options(show, layers_of(layers)), numbers(ignore, "--ignore")
     import diagnostics
     from diagnostics.studies.store import left_out
 
@@ -84,12 +83,10 @@ def probe(
             backbone,
             images,
             measures=None if measures is None else specs_of(measures),
-            layers=chosen,
             labels=labels,
             ignore=no_class,
             out=store,
-            progress=show.progress,
-            **keywords(passes, "size", "batch", "strict"),
+            options=options,
         )
         _print(dataset, show)
         show.left_out(left_out(store))

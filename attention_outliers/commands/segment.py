@@ -24,6 +24,7 @@ from attention_outliers.commands.words import (
 )
 
 if TYPE_CHECKING:
+    from diagnostics.options import RunOptions
     from segment.run import SegmentRun
 
 MOST_CLASSES = 20  # rows of the printed table
@@ -69,6 +70,12 @@ class Decoding:
     ] = "none"
     batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in one forward pass.")] = 8
     strict: Strict = False
+
+    def options(self, positions: str | None) -> RunOptions:
+        """How windows go through the backbone."""
+        from diagnostics.options import RunOptions
+
+        return RunOptions(size=self.size, batch=self.batch, strict=self.strict, positions=positions)
 
     def methods(self, specs: str) -> list[Any]:
         """The methods of a list, with the settings of decoding that were given."""
@@ -123,13 +130,15 @@ def segment(
     from segment.segmenter import Segmenter
 
     vocabulary, methods = vocabulary_of(classes, file, background), decoding.methods(method)
+    options = decoding.options(model.positions)
     backbone = model.load(show)
     segmenter = Segmenter(
         backbone,
         methods,
         words_of(backbone, vocabulary, templates, embeddings, file.combine, progress=show.progress),
-        positions=model.positions,
-        **keywords(decoding, "windows", "size", "refine", "batch", "strict"),
+        windows=decoding.windows,
+        refine=decoding.refine,
+        options=options,
     )
     about = {"queries": vocabulary.classes, "templates": templates, "combine": file.combine}
     run = SegmentRun(segmenter, images, out, about=about, progress=show.progress)

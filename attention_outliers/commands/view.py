@@ -155,8 +155,10 @@ def view(
     if page.exists() and not overwrite:
         raise ValueError(f"`{page}` exists. Name another page with --out, or replace it with --overwrite.")
     vocabulary = maps.vocabulary(model.backbone)
-    chosen = layers_of(layers)
     from attention_outliers.view_page import view_page
+    from diagnostics.options import RunOptions
+
+    options = RunOptions(layers=layers_of(layers), size=size, strict=strict)
 
     backbone = model.load(show)
     reasons = view_page(
@@ -169,10 +171,8 @@ def view(
         methods=specs_of(maps.method or METHODS),
         text=None if vocabulary is None else maps.words(backbone, vocabulary, progress=show.progress),
         windows=maps.windows,
-        layers=chosen,
         heads=heads,
-        size=size,
-        strict=strict,
+        options=options,
     )
     show.left_out(reasons)
     show.say(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)", page=page)

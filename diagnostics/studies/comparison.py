@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import pandas as pd
 
 from diagnostics.backbones.base import Backbone
 from diagnostics.images.label_maps import IGNORE
-from diagnostics.options import BATCH, RunOptions, SizeLike
+from diagnostics.options import RunOptions, SizeLike, run_options
 from diagnostics.studies.location import BACKGROUND_CLASSES, patch_places
 from diagnostics.studies.planting import planted_scores
 from diagnostics.studies.scoring import Detectors, fit_detectors, score_images
 from diagnostics.studies.thresholds import THRESHOLDS, Thresholds, threshold_table
+
+
+class CompareKeywords(TypedDict, total=False):
+    """Options of the run as keywords; `layers` is a parameter by itself."""
+
+    size: SizeLike | None
+    batch: int
+    progress: bool
 
 
 def compare(
@@ -29,9 +37,8 @@ def compare(
     background: Collection[int] = BACKGROUND_CLASSES,
     ignore: Collection[int] = IGNORE,
     seed: int = 0,
-    size: SizeLike | None = None,
-    batch: int = BATCH,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[CompareKeywords],
 ) -> pd.DataFrame:
     """What each detector marks at each layer and threshold: a row for each, see `threshold_table`.
 
@@ -50,7 +57,7 @@ def compare(
     detectors : str, Detector, or list of them
         Specs such as `"lof:neighbors=10"`, or detectors.
     layers : list of int, or None
-        Layers 1…L or negative; None takes all.
+        Layers 1…L or negative; None takes those of `options`, all by default.
     thresholds : int, list of float, or dict
         How many thresholds of a sweep; or the thresholds themselves, for all detectors or by spec.
     labels : path, list of int arrays (H, W), or None
@@ -65,12 +72,8 @@ def compare(
         Labels that take part in nothing.
     seed : int
         Chooses the random places.
-    size : str or None
-        `224`, `WxH`, `short:336` or `native`; None takes the backbone's own size.
-    batch : int
-        Images in one forward pass, at least 1.
-    progress : bool
-        Whether a bar is shown.
+    options, **keywords
+        Options of the run: `size`, `batch`, `progress`, and `layers` where they are not given above; see RunOptions.
 
     Returns
     -------
@@ -91,7 +94,8 @@ def compare(
     >>> len(table)  # three thresholds, and the detector's own
     4
     """
-    options = RunOptions(layers=layers, size=size, batch=batch, progress=progress)
+    asked: dict[str, Any] = {**keywords} if layers is None else {**keywords, "layers": layers}
+    options = run_options("compare", options, asked, uses=("layers", "size", "batch", "progress"))
     fitted = fit_detectors(backbone, images, detectors, layers=options.layers, size=options.size)
     natural = score_images(backbone, images, detectors, fitted=fitted, options=options)
     places = None

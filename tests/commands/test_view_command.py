@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from attention_outliers.commands.main import app
 from attention_outliers.view_page import DETECTORS, usable_detectors, view_page
 from diagnostics import load_backbone
+from diagnostics.options import RunOptions
 from figures.view.packing import unpack
 
 runner = CliRunner()
@@ -74,6 +75,8 @@ def test_methods_without_names_are_refused(images, tmp_path):
 
 
 def test_default_detectors_are_those_that_can_run(images):
-    assert usable_detectors(load_backbone("tiny"), images, "160") == list(DETECTORS)
+    assert usable_detectors(load_backbone("tiny"), images, RunOptions(size=160)) == list(DETECTORS)
     # `lof` compares with 20 neighbors, and an image of 64 x 64 has 16 patches.
-    assert usable_detectors(load_backbone("tiny"), images, "64") == [name for name in DETECTORS if name != "lof"]
+    assert usable_detectors(load_backbone("tiny"), images, RunOptions(size=64)) == [
+        name for name in DETECTORS if name != "lof"
+    ]

@@ -22,6 +22,7 @@ from diagnostics.detectors.register_neuron import RegisterNeuron
 from diagnostics.edits import EDITS, channel_vector
 from diagnostics.edits.plant import planted_places
 from diagnostics.images import load_image
+from diagnostics.options import RunOptions
 from diagnostics.registry import UnknownName
 from diagnostics.studies.agreement import agreement_table
 from diagnostics.studies.comparison import compare
@@ -333,6 +334,18 @@ def test_the_arguments_come_in_the_order_that_is_reported(tiny, images):
     assert table["layer"].unique().tolist() == [3]
     assert table.loc[~table["own"], "threshold"].unique().tolist() == [1.0, 2.0]
     assert set(table["planted"]) == {0, 2}
+
+
+def test_compare_takes_its_options_as_a_value_and_keywords_go_over_them(tiny, images):
+    options = RunOptions(layers=[3, 6], size="64x32", batch=2)
+    by_value = compare(tiny, images, ["norm"], thresholds=3, options=options)
+    by_keywords = compare(tiny, images, ["norm"], [3, 6], 3, size="64x32", batch=2)
+    pd.testing.assert_frame_equal(by_value, by_keywords)
+    assert set(compare(tiny, images, ["norm"], [5], 3, options=options)["layer"]) == {5}
+    with pytest.raises(ValueError, match=r"`compare` can't heed `strict`"):
+        compare(tiny, images, ["norm"], options=RunOptions(strict=True))
+    with pytest.raises(TypeError, match=r"`compare` has no option `sise`\. Did you mean `size`\?"):
+        compare(tiny, images, ["norm"], sise="64")
 
 
 def test_thresholds_may_be_given_for_all_detectors_or_for_each():
