@@ -338,6 +338,7 @@ _PACKAGES = ("diagnostics", "figures", "segment")
 
 
 def __getattr__(name: str) -> Any:
+    # As diagnostics.lazy has it, which is not imported here: `import attention_outliers` loads nothing else of ours.
     if name not in _HOMES:
         raise AttributeError(f"module `{__name__}` has no attribute `{name}`; dir({__name__}) lists the public names.")
     module, attribute = _HOMES[name]

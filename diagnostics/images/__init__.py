@@ -6,8 +6,9 @@ and what to do. Names are loaded when they are first used: importing the package
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from diagnostics.lazy import lazy_names
 
 if TYPE_CHECKING:
     from diagnostics.images.errors import FileError, ImageError
@@ -27,19 +28,6 @@ if TYPE_CHECKING:
     from diagnostics.images.resampling import OPENCV, RESAMPLING, resize
     from diagnostics.images.sizes import LONGEST, Size, as_size, parse_size
     from diagnostics.images.tensors import denormalize, load_image, normalize, to_tensor
-
-_MODULES = {
-    "errors": ("FileError", "ImageError"),
-    "find": ("IMAGE_SUFFIXES", "find_images"),
-    "read": (
-        "BACKGROUND", "IMAGE_FORMATS", "MAX_PIXELS", "Frames", "Source", "as_image", "open_image", "read_file",
-        "read_size", "upright",
-    ),
-    "resampling": ("OPENCV", "RESAMPLING", "resize"),
-    "sizes": ("LONGEST", "Size", "as_size", "parse_size"),
-    "tensors": ("denormalize", "load_image", "normalize", "to_tensor"),
-}  # fmt: skip
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "BACKGROUND",
@@ -69,14 +57,17 @@ __all__ = [
     "upright",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "diagnostics.images.errors": ("FileError", "ImageError"),
+        "diagnostics.images.find": ("IMAGE_SUFFIXES", "find_images"),
+        "diagnostics.images.read": (
+            "BACKGROUND", "IMAGE_FORMATS", "MAX_PIXELS", "Frames", "Source", "as_image", "open_image", "read_file",
+            "read_size", "upright",
+        ),
+        "diagnostics.images.resampling": ("OPENCV", "RESAMPLING", "resize"),
+        "diagnostics.images.sizes": ("LONGEST", "Size", "as_size", "parse_size"),
+        "diagnostics.images.tensors": ("denormalize", "load_image", "normalize", "to_tensor"),
+    },
+)  # fmt: skip

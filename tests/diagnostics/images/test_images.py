@@ -824,5 +824,5 @@ def test_every_name_of_the_package_is_there_and_no_module_hides_one():
     for name in images.__all__:
         assert not inspect.ismodule(getattr(images, name)), name
     assert set(images.__all__) <= set(dir(images))
-    with pytest.raises(AttributeError, match="no attribute `resample`"):
+    with pytest.raises(AttributeError, match=r"module `diagnostics\.images` has no attribute `resample`; dir"):
         images.resample  # noqa: B018
