@@ -12,17 +12,21 @@ from figures.maps.label_maps import label_map, method_sheet
 from segment.run import SegmentRun
 from segment.segmenter import Segmentation
 
+# Pixels of the longer side of what is drawn: several times what a figure has. Our choice.
+DRAWN = 4096
+
 
 def write_overlays(run: SegmentRun, segmentations: Sequence[Segmentation]) -> None:
-    """The overlay of each method, and one sheet where there are several."""
+    """The overlay of each method, and one sheet where there are several; of a large image every so many pixels."""
     first = segmentations[0]
-    image, stem = np.asarray(first.image), run.stems[first.name]
+    step = -(-max(first.image.size) // DRAWN)
+    image, stem = np.asarray(first.image.reduce(step) if step > 1 else first.image), run.stems[first.name]
     for each in segmentations:
         path = run.file(each.method, f"{stem}.overlay.png")
         title = f"{each.name}: {each.method}"
-        figure = label_map(image, each.labels, each.names, background=each.background, title=title)
+        figure = label_map(image, each.labels[::step, ::step], each.names, background=each.background, title=title)
         write(figure, path, metadata={"Source": each.method})
     if len(segmentations) > 1:
-        labels = {each.method: each.labels for each in segmentations}
+        labels = {each.method: each.labels[::step, ::step] for each in segmentations}
         sheet = method_sheet(image, labels, first.names, background=first.background, title=first.name)
         write(sheet, below(run.out, f"sheets/{stem}.png"), metadata={"Source": ", ".join(run.methods)})

@@ -25,6 +25,7 @@ from diagnostics.images.feed import (
     stacked,
 )
 from diagnostics.images.image_classes import labels_by_image, spelled
+from diagnostics.memory import check_memory
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
@@ -112,6 +113,7 @@ def classify(
     options = run_options("classify", options, keywords, uses=USES)
     part = DETECTORS.build(detector) if isinstance(detector, str) else detector
     listed = list_images(images, options.size_for(backbone.native_size), strict=options.strict)
+    check_memory(backbone, listed, [part] if purifiers else [], device=str(backbone.device))
     names = list(text.names)
     answers = None if truth is None else _answers(truth, names, [image.name for image in listed])
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=options.strict)

@@ -57,4 +57,5 @@ def encode_images(
         special = encoding.patches[:, :0] if encoding.class_token is None else encoding.class_token[:, None]
         return encoding.layout.to_map(encoding.patches), special
 
-    return diagnostics.encode(backbone, images, out=out, prefix=prefix, features=Features(name, make), options=options)
+    features = Features(name, make, (chosen.encoder,))
+    return diagnostics.encode(backbone, images, out=out, prefix=prefix, features=features, options=options)

@@ -167,6 +167,10 @@ class Encoder(ABC):
         """Why it can't run on this backbone or size (no class token, too few blocks), or None if it can."""
         return None
 
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """Bytes that it holds at one moment for one window, at least: those of pairs of patches; 0 without such."""
+        return 0
+
     @property
     def uses_labels(self) -> bool:
         """Whether it looks at the true labels, as an upper bound does; it can then only be run where there are any."""

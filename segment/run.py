@@ -124,9 +124,11 @@ class SegmentRun:
 
     def _shape(self, path: Path) -> tuple[int, int] | None:
         try:
-            return self.segmenter.window_of(*read_size(path))
+            window = self.segmenter.window_of(*read_size(path))
         except ImageError:
             return None  # reported when its turn comes
+        self.segmenter.check_memory(path.name, window)
+        return window
 
     def _write(self, segmentation: Segmentation) -> None:
         path = self._labels(segmentation.name, segmentation.method)

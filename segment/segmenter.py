@@ -22,12 +22,23 @@ from diagnostics.images import (
     as_image,
     normalize,
     resize,
-    to_tensor,
 )
-from diagnostics.images.feed import NO_IMAGES, ImageSource, Window, image_sources, in_batches, readable, stacked
+from diagnostics.images.feed import (
+    NO_IMAGES,
+    ImageSource,
+    ListedImage,
+    Window,
+    image_sources,
+    in_batches,
+    progress_bar,
+    readable,
+    stacked,
+)
 from diagnostics.images.label_maps import resize_labels
 from diagnostics.layout import Padding
+from diagnostics.memory import check_memory
 from diagnostics.options import RunKeywords, RunOptions, run_options
+from diagnostics.printable import printable
 from diagnostics.registry import unknown_name
 from segment.decoding.decode import check_decode, decode
 from segment.decoding.merge import ScoreAccumulator, ScoreMaps
@@ -43,8 +54,11 @@ from segment.text.vocabulary import Vocabulary
 IMAGES_TO_FIT = 8
 WINDOWS_TO_FIT = 32
 
+# An image, or a group of small ones, of so many windows has a progress bar of its own. Our choice.
+MANY_WINDOWS = 64
+
 # The options of a run that a segmenter heeds.
-USES = frozenset({"size", "batch", "positions", "strict"})
+USES = frozenset({"size", "batch", "positions", "strict", "progress"})
 
 # What to do where one window alone is too much.
 SMALLER = "choose smaller windows (slide:crop=224), a smaller --size, or fewer methods at once"
@@ -114,7 +128,7 @@ class Segmentations(Generic[Result]):
 
 @dataclass(frozen=True)
 class _Opened:
-    """An image opened: `shown` (3, h, w) is what windows are cut from, normalized.
+    """An image opened: `shown` (3, h, w) uint8 is what windows are cut from.
 
     `labels` (h, w) int64: its true label map in that size, where a method looks at it.
     """
@@ -143,7 +157,10 @@ class Segmenter:
     Keywords, or `options`, are those of RunOptions: `size` images are brought to before they are cut into windows, the
     windows' own choice by default (short side 336 for windows of 224); `batch`, how many windows go through the network
     at once, those of one shape together, of several images if need be; `positions`, one position interpolation for all
-    methods; `strict`.
+    methods; `strict`; `progress`, a bar over the windows of images that have many.
+
+    Memory beside the model: at most 45 bytes a pixel of the image in work and 12 for each further method, 4 bytes for
+    each query, window and patch of it, and 6 bytes a pixel of images read ahead. Scores are decoded in tiles.
 
     The segmenter is never changed by its runs; detectors that learn are fitted at the start of each on its first
     images (8 at most, our choice), or once by `fitted`.
@@ -269,9 +286,26 @@ class Segmenter:
     def _open(self, source: ImageSource) -> _Opened:
         image = as_image(source.image)
         size = self.size.of(*image.size)
-        shown = to_tensor(resize(image, *size, resampling=self.resampling))
         places = self.windows.places(size, self.backbone.native_size)
-        return _Opened(source, image, normalize(shown, self.backbone.mean, self.backbone.std), places)
+        self.check_memory(source.name, places.window)
+        # Kept in 8 bits, and windows normalized as they are used: a quarter of the memory of a large image.
+        shown = torch.from_numpy(np.array(resize(image, *size, resampling=self.resampling)))
+        return _Opened(source, image, shown.permute(2, 0, 1).contiguous(), places)
+
+    def _normalized(self, shown: Tensor) -> Tensor:
+        """8-bit RGB (…, 3, h, w) as the network gets it, on its device."""
+        scaled = shown.to(self.backbone.device).float().div_(255)
+        return normalize(scaled, self.backbone.mean, self.backbone.std)
+
+    def check_memory(self, name: str, window: tuple[int, int]) -> None:
+        """Refuses an image whose windows of (height, width) are too large for the memory, one by one."""
+        check_memory(
+            self.backbone,
+            [ListedImage(name, None, size=window)],
+            [method.encoder for method in self.methods],
+            device=str(self.backbone.device),
+            advice=SMALLER,
+        )
 
     def _blocks(self, images: Iterator[_Opened]) -> Iterator[list[_Opened]]:
         """Images in groups that fill a batch of windows, or one alone that does."""
@@ -292,7 +326,7 @@ class Segmenter:
         alike = [window for window in cut if window.shape == cut[0].shape]
         # Evenly spread, so that not all come from the first image.
         chosen = alike[:: -(-len(alike) // WINDOWS_TO_FIT)]
-        images = torch.stack(chosen).to(self.backbone.device)
+        images = self._normalized(torch.stack(chosen))
         with torch.no_grad():
             return tuple(method.fitted(self.backbone, images) for method in self.methods)
 
@@ -323,10 +357,11 @@ class Segmenter:
         def work(batch: list[Window]) -> list[tuple[Scores, Padding]]:
             truths = [window.labels for window in batch if window.labels is not None]
             return self._window_scores(
-                stacked(batch).to(self.backbone.device), methods, torch.stack(truths) if truths else None
+                self._normalized(stacked(batch)), methods, torch.stack(truths) if truths else None
             )
 
-        for batch, by_method in in_batches(windows, self.options.batch, work, what="window", advice=SMALLER):
+        batches = in_batches(windows, self.options.batch, work, what="window", advice=SMALLER)
+        for batch, by_method in self._counted(batches, block):
             for column, (scores, padding) in enumerate(by_method):
                 for row, window in enumerate(batch):
                     maps = gathered[window.place][column]
@@ -339,6 +374,16 @@ class Segmenter:
                 for column in columns
             ]
             columns.clear()
+
+    def _counted(self, batches: Iterator[tuple[list[Window], Any]], block: Sequence[_Opened]) -> Iterator[Any]:
+        """The batches, with a bar over the windows of an image that takes a while."""
+        total = sum(item.places.count for item in block)
+        shown = self.options.progress and total >= MANY_WINDOWS
+        title = printable(block[0].source.name) if len(block) == 1 else f"{len(block)} images"
+        with progress_bar(title, total, shown=shown, unit="window", leave=False) as bar:
+            for batch, by_method in batches:
+                yield batch, by_method
+                bar.update(len(batch))
 
     @torch.no_grad()
     def _window_scores(
@@ -375,8 +420,11 @@ class Segmenter:
 
     def _canvas(self, item: _Opened) -> Canvas:
         source = item.source
-        shown = item.shown.to(self.backbone.device)
-        return Canvas(image=item.image, shown=shown, name=source.name, path=source.path)
+
+        def shown() -> Tensor:
+            return self._normalized(item.shown)
+
+        return Canvas(image=item.image, shown_by=shown, name=source.name, path=source.path)
 
     def _segmentation(self, item: _Opened, method: Method, scores: ScoreMaps, settings: Decode) -> Segmentation:
         with torch.no_grad():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attention_outliers.commands import complete
+from attention_outliers.commands.fit import check_fit
 from attention_outliers.commands.options import (
     Images,
     LayersText,
@@ -89,10 +90,12 @@ def classify(
     check_names(classes, file)
     check_inputs(images, truth=truth, class_embeddings=embeddings)
     options, out = passes.options(show, layers_of(layers)), None if out is None else local_path(out)
+    from diagnostics.detectors import DETECTORS
     from diagnostics.images.image_classes import read_classes
     from segment.classify import accuracy_table
     from segment.classify import classify as run
 
+    check_fit(model, images, passes.size, [DETECTORS.build(detector)] if specs_of(purifier) else [])
     shown = None if truth is None else read_classes(truth)
     vocabulary, backbone = vocabulary_of(classes, file), model.load(show)
     answers, left_out = run(

@@ -9,6 +9,7 @@ import typer
 
 from attention_outliers.commands import complete
 from attention_outliers.commands.compare_options import Known, Purify, planted_of, with_loose_words
+from attention_outliers.commands.fit import check_fit
 from attention_outliers.commands.options import (
     Batch,
     IgnoreLabels,
@@ -106,12 +107,14 @@ def compare(
     out = local_path(out)
     from diagnostics.options import RunOptions
     from diagnostics.studies.detector_study import DetectorStudy, Questions
+    from diagnostics.studies.scoring import named_detectors
 
     options = RunOptions(layers=layers_of(layers), size=size, batch=batch, progress=show.progress)
-
+    names = specs_of(detectors)
+    check_fit(model, images, size, list(named_detectors(names).values()))
     backbone = model.load(show)
     questions = Questions(**settings, purifiers=specs_of(purify.purifiers), accuracy=purify.accuracy(backbone, images))
-    study = DetectorStudy(backbone, images, specs_of(detectors), questions, options=options)
+    study = DetectorStudy(backbone, images, names, questions, options=options)
     tables = _kept(study, out, plots)
     _print(tables, show)
     show.path("tables", f"{out}/*.parquet")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from attention_outliers.commands import complete
+from attention_outliers.commands.fit import check_fit
 from attention_outliers.commands.options import Images, Model, Passes, check_inputs
 from attention_outliers.commands.output import Output
 
@@ -38,6 +39,15 @@ MethodOption = Annotated[
 PrefixOption = Annotated[bool, typer.Option("--prefix", help="Also the class token and registers, as NAME/prefix.")]
 
 
+def _parts(method: str | None) -> list[Any]:
+    """What may hold pairs of tokens: a method's encoder."""
+    if method is None:
+        return []
+    from segment.methods import METHODS
+
+    return [METHODS.build(method).encoder]
+
+
 def encode(
     images: Images,
     *,
@@ -61,6 +71,7 @@ def encode(
         raise ValueError("`--method` makes its own features; leave --layer, --tap and --project out.")
     check_inputs(images)
     options = passes.options(show)
+    check_fit(model, images, passes.size, _parts(method))
     backbone = model.load(show)
     if method is None:
         import diagnostics

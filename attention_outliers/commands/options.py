@@ -113,14 +113,19 @@ class Passes:
 
 def load(spec: str, options: RunOptions) -> Backbone:
     """The backbone of a spec; the device `auto` takes a GPU if there is one."""
-    import torch
-
     from diagnostics import load_backbone
 
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(options.device)
     return load_backbone(spec, device=device, precision=options.precision, positions=options.positions)
+
+
+def device_of(device: str) -> str:
+    """The device itself; for `auto` a GPU if there is one."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
 
 
 def check_inputs(images: Sequence[str] = (), *, labels: Path | None = None, **files: Path | None) -> None:

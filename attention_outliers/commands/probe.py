@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attention_outliers.commands import complete
+from attention_outliers.commands.fit import large_images
 from attention_outliers.commands.options import (
     IgnoreLabels,
     Images,
@@ -17,6 +18,7 @@ from attention_outliers.commands.options import (
     Model,
     Passes,
     check_inputs,
+    device_of,
     first_images,
     layers_of,
     numbers,
@@ -27,6 +29,8 @@ from attention_outliers.commands.output import Output
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from diagnostics.options import RunOptions
 
 
 OutOption = Annotated[
@@ -76,6 +80,7 @@ def probe(
     import diagnostics
     from diagnostics.studies.store import left_out
 
+    _check_fit(model, images, measures, options)
     backbone = model.load(show)
     with TemporaryDirectory() as folder:
         store = Path(folder) / "run.zarr" if out is None else out
@@ -94,6 +99,16 @@ def probe(
             show.path("data set", out)
         if plots is not None:
             _draw(dataset, images, plots, maps, show)
+
+
+def _check_fit(model: Model, images: list[str], measures: str | None, options: RunOptions) -> None:
+    """Refuses images that are too large for the measures, before the model is loaded."""
+    if large := large_images(model, images, options.size):
+        from diagnostics.measures import DEFAULT_MEASURES, measures_of
+        from diagnostics.studies.probe import check_fit
+
+        parts = measures_of(DEFAULT_MEASURES if measures is None else specs_of(measures))
+        check_fit(*large, parts, len(options.layers or [1]), device=device_of(model.device))
 
 
 def _print(dataset: xr.Dataset, show: Output) -> None:

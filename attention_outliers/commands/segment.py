@@ -48,7 +48,8 @@ class Decoding:
         str | None,
         typer.Option(
             "--size",
-            help="Size of the image before windows are cut: short:336, 224, WxH, native. By default that of --windows.",
+            help="Size of the image before windows are cut: short:336, 224, WxH, native. By default that of --windows. "
+            "Memory: 45 bytes a pixel of the image, 12 more for each further method; see docs/segment.md.",
         ),
     ] = None
     scale: Annotated[float | None, typer.Option("--scale", help="Factor of the cosines before the softmax.")] = None
@@ -71,11 +72,11 @@ class Decoding:
     batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in one forward pass.")] = 8
     strict: Strict = False
 
-    def options(self, positions: str | None) -> RunOptions:
+    def options(self, positions: str | None, *, progress: bool) -> RunOptions:
         """How windows go through the backbone."""
         from diagnostics.options import RunOptions
 
-        return RunOptions(size=self.size, batch=self.batch, strict=self.strict, positions=positions)
+        return RunOptions(size=self.size, batch=self.batch, strict=self.strict, positions=positions, progress=progress)
 
     def methods(self, specs: str) -> list[Any]:
         """The methods of a list, with the settings of decoding that were given."""
@@ -130,7 +131,7 @@ def segment(
     from segment.segmenter import Segmenter
 
     vocabulary, methods = vocabulary_of(classes, file, background), decoding.methods(method)
-    options = decoding.options(model.positions)
+    options = decoding.options(model.positions, progress=show.progress)
     backbone = model.load(show)
     segmenter = Segmenter(
         backbone,

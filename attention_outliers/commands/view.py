@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import typer
 
 from attention_outliers.commands import complete
+from attention_outliers.commands.fit import check_fit
 from attention_outliers.commands.options import (
     Images,
     LayersText,
@@ -157,9 +158,11 @@ def view(
     vocabulary = maps.vocabulary(model.backbone)
     from attention_outliers.view_page import view_page
     from diagnostics.options import RunOptions
+    from diagnostics.studies.image_report import WholeMaps
 
     options = RunOptions(layers=layers_of(layers), size=size, strict=strict)
 
+    check_fit(model, images, size, [WholeMaps(len(options.layers or [1]))])
     backbone = model.load(show)
     reasons = view_page(
         backbone,

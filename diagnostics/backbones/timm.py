@@ -160,7 +160,7 @@ def load_timm(argument: str) -> TimmBackbone:
     _check_name(name)
     _check_activation(name, named_only=bool(at))
     # The skeleton tells before any download or reading whether the model runs at all.
-    skeleton = _skeleton(name)
+    skeleton = meta_model(name)
     TimmTower(skeleton, f"timm:{name}")
     spec = f"timm:{argument.strip()}"
     if not at:
@@ -209,7 +209,7 @@ def _check_activation(name: str, *, named_only: bool) -> None:
         )
 
 
-def _skeleton(name: str) -> nn.Module:
+def meta_model(name: str) -> nn.Module:
     """The architecture, if possible without memory for its weights."""
     try:
         with torch.device("meta"):

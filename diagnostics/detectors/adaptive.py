@@ -13,6 +13,7 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.features import image_median
 from diagnostics.layout import Layout
+from diagnostics.memory import HoldsPairs
 from diagnostics.registry import Registry, spec_name
 from diagnostics.taps import Recording
 
@@ -172,6 +173,10 @@ class Adaptive(Detector):
 
     def unsupported_reason(self, layout: Layout) -> str | None:
         return self.inner.unsupported_reason(layout)
+
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """What the detector that makes the scores holds."""
+        return self.inner.least_bytes(layout, heads) if isinstance(self.inner, HoldsPairs) else 0
 
     def fitted(self, backbone: Backbone, images: Tensor, layer: int) -> Self:
         return replace(self, fitted_detector=self.inner.fitted(backbone, images, layer))

@@ -11,6 +11,7 @@ from torch import Tensor
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.patch_map import patch_map
 from diagnostics.layout import Layout
+from diagnostics.memory import FLOAT
 from diagnostics.tap_places import ATTENTION_PARTS
 from diagnostics.taps import Recording
 
@@ -50,6 +51,10 @@ class AttentionRank1(ThresholdDetector):
     )
 
     threshold: float = 5.0  # our choice
+
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """One map of what patches attend to, in fp32."""
+        return FLOAT * layout.count * layout.tokens
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         vector = leading_right_vector(

@@ -11,6 +11,7 @@ from torch import Tensor
 from diagnostics.detectors.base import Detector
 from diagnostics.detectors.features import TokenTap, patch_features, score_whole
 from diagnostics.layout import Layout
+from diagnostics.memory import FLOAT
 from diagnostics.taps import Recording
 
 # Share of two squared lengths below which double precision can't tell their squared distance from 0: our choice.
@@ -45,6 +46,11 @@ class NeighborDetector(Detector):
             f"{layout.count} patches can't have {self.neighbors} neighbors each. "
             f"Ask for at most {layout.count - 1}, or take a larger image"
         )
+
+    @final
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """The distances of all pairs of patches, in double precision."""
+        return 2 * FLOAT * layout.count**2
 
     @final
     def score(self, recording: Recording, layout: Layout) -> Tensor:

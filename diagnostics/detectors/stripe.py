@@ -11,6 +11,7 @@ from torch import Tensor
 from diagnostics.detectors.base import ThresholdDetector
 from diagnostics.detectors.patch_map import patch_map
 from diagnostics.layout import Layout
+from diagnostics.memory import FLOAT
 from diagnostics.tap_places import ATTENTION_PARTS
 from diagnostics.taps import Recording
 
@@ -39,6 +40,10 @@ class Stripe(ThresholdDetector):
     )
 
     threshold: float = 1.0  # our choice: one standard deviation of the column itself
+
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """One map of what patches attend to, in fp32."""
+        return FLOAT * layout.count * layout.tokens
 
     def score(self, recording: Recording, layout: Layout) -> Tensor:
         maps = patch_map(recording["query"], recording["key"], layout, recording.get("attention_bias"))

@@ -372,10 +372,15 @@ def opened_ahead(blocks: Sequence[range], loader: Callable[[int], Loaded]) -> It
             yield block, [item for _, item in itertools.islice(loaded, len(block))]
 
 
-def progress_bar(what: str, total: int, *, done: int = 0, shown: bool = True, unit: str = "image") -> Any:
-    """A bar over images with the time left; not drawn where nobody looks (no terminal), or unless `shown`."""
+def progress_bar(
+    what: str, total: int, *, done: int = 0, shown: bool = True, unit: str = "image", leave: bool = True
+) -> Any:
+    """A bar over images with the time left; not drawn where nobody looks (no terminal), or unless `shown`.
+
+    A bar that does not `leave` is wiped at its end, and stands below one that is still there.
+    """
     disable = None if shown else True
-    return tqdm(total=total, initial=done, unit=unit, desc=what, disable=disable, dynamic_ncols=True)
+    return tqdm(total=total, initial=done, unit=unit, desc=what, disable=disable, dynamic_ncols=True, leave=leave)
 
 
 def in_batches(

@@ -18,6 +18,7 @@ from torch import Tensor
 from diagnostics.layout import Layout
 from diagnostics.measures.base import LayerView, Measure, Variable
 from diagnostics.measures.queries import chosen_patches, outside_the_grid, query_coordinate
+from diagnostics.memory import FLOAT
 from diagnostics.tap_places import ATTENTION_PARTS
 
 # Bytes of attention rows held at once. Our choice: inside a CPU's cache, and large enough to keep a GPU busy.
@@ -397,6 +398,10 @@ class RankOneShare(Measure):
     def variables(self) -> tuple[Variable, ...]:
         return (Variable("rank_one_share", HEADS, "1", "share of the largest squared singular value", "ours"),)
 
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """One whole map in fp32."""
+        return FLOAT * layout.tokens**2
+
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         return {"rank_one_share": _statistics(view, "rank")}
 
@@ -420,6 +425,10 @@ class AttentionDistance(Measure):
     def variables(self) -> tuple[Variable, ...]:
         source = "arXiv:2010.11929, App D.7"
         return (Variable("attention_distance", HEADS, "pixel", "mean attention distance", source),)
+
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """The distances of all pairs of patches."""
+        return FLOAT * layout.count**2
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         return {"attention_distance": _statistics(view, "distance")}
@@ -488,6 +497,10 @@ class AttentionMaps(Measure):
             return (Variable("attention_mean", mean, "1", "attention, mean over heads", source),)
         dims = ("image", "layer", "head", "token", "key_token")
         return (Variable("attention", dims, "1", "attention", source),)
+
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """The maps of all heads of a layer in fp32."""
+        return FLOAT * heads * layout.tokens**2
 
     def measure(self, view: LayerView) -> dict[str, Tensor]:
         weights = attention_rows(view["query"], view["key"], view.recording.get("attention_bias", view.layer))

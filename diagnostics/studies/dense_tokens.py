@@ -18,6 +18,7 @@ from diagnostics.images.feed import ListedImage, Loaded, Loader, digest, list_im
 from diagnostics.json_object import json_object
 from diagnostics.local_path import local_path
 from diagnostics.lock import held
+from diagnostics.memory import check_memory
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.studies.blocks import BlockResults, none_readable, reasons_of, work_on_blocks
 from diagnostics.studies.store import OtherRun, named_disk_errors
@@ -30,11 +31,13 @@ TOKENS_FIRST = ("block_in", "normed", "attn_out", "block_sum", "ffn_hidden", "ff
 class Features(NamedTuple):
     """Another way to make dense features than a tap: `name` goes into the file, `make` does it.
 
-    make: normalized images (B, 3, h, w) -> maps (B, rows, cols, E), prefix tokens (B, P, E).
+    make: normalized images (B, 3, h, w) -> maps (B, rows, cols, E), prefix tokens (B, P, E). `parts` are those that
+    may hold pairs of tokens, see diagnostics.memory.
     """
 
     name: str
     make: Callable[[Tensor], tuple[Tensor, Tensor]]
+    parts: tuple[Any, ...] = ()
 
 
 def dense_tokens(
@@ -186,6 +189,7 @@ def encode(
         _check_free(out)
         _, layer = _recorder(backbone, layer, tap, project)
         listed = list_images(images, options.size_for(backbone.native_size), strict=options.strict)
+        check_memory(backbone, listed, features.parts if features else (), device=str(backbone.device))
         settings = _settings(backbone, options, listed) | {
             "layer": str(layer),
             "tap": tap,

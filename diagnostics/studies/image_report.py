@@ -17,6 +17,7 @@ from diagnostics.images.feed import ListedImage
 from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.measures.norms import token_norms
 from diagnostics.measures.similarity import cosine_affinity
+from diagnostics.memory import FLOAT, check_memory
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
@@ -24,6 +25,7 @@ from diagnostics.studies.blocks import none_readable
 from diagnostics.studies.scoring import check_finite, prepare_run, ready_detectors
 from diagnostics.taps import EachLayer, Recording
 
+HALF = 2  # bytes of a number in half precision
 # Colors of the patches: red, green, blue.
 COMPONENTS = 3
 
@@ -75,6 +77,18 @@ class ImageReport:
     purified_norms: np.ndarray
     purified_similarity: np.ndarray
     purified_components: np.ndarray
+
+
+@dataclass(frozen=True)
+class WholeMaps:
+    """What a report holds of an image: attention of every head at a layer, and of `layers` layers what is kept."""
+
+    layers: int
+
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """Attention in fp32; its mean and two maps of similarity in half precision."""
+        kept = self.layers * HALF * (layout.tokens**2 + 2 * layout.count**2)
+        return FLOAT * heads * layout.tokens**2 + kept
 
 
 @dataclass
@@ -165,6 +179,7 @@ class ImageReports:
             raise ValueError(f"`heads` should be `all` or `mean`; got `{heads}`.")
         self.backbone, self.heads, self.purifier_spec = backbone, heads == "all", purifier
         self.run = prepare_run(backbone, images, detectors, options)
+        check_memory(backbone, self.run.listed, [WholeMaps(len(self.run.layers))], device=str(backbone.device))
         self.purified_by = next(iter(self.run.detectors)) if purified_by is None else purified_by
         if self.purified_by not in self.run.detectors:
             raise ValueError(

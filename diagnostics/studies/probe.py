@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
@@ -34,6 +35,7 @@ from diagnostics.measures import DEFAULT_MEASURES, MEASURES, AcrossLayers, Layer
 from diagnostics.measures.auc import POINTS, POOLED, RATES, coarse, pooled
 from diagnostics.measures.base import Variable
 from diagnostics.measures.tokens import STREAMS
+from diagnostics.memory import FLOAT, TokenModel, check_memory
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.studies.blocks import BlockResults, none_readable, warn_left_out, work_on_blocks
 from diagnostics.studies.scoring import block_layers
@@ -281,6 +283,7 @@ def _measured(
     grids = {grid_of(image.size, backbone.patch_size) for image in listed if not image.reason}
     parts = _applicable(backbone, measures, grids, labeled=labels is not None)
     variables = _variables(parts)
+    check_fit(backbone, listed, parts, len(layers), device=str(backbone.device))
     store = RunStore.open(
         out,
         settings=_settings(backbone, listed, parts, layers, size, labels, ignore, options.positions),
@@ -306,6 +309,30 @@ def _measured(
         pooled_too = any(variable.name == "pair_histogram" for variable in variables)
         store.finish(_write_pooled(store) if pooled_too else ())
     return store
+
+
+def check_fit(
+    backbone: TokenModel, listed: Sequence[ListedImage], parts: Sequence[Any], layers: int, *, device: str
+) -> None:
+    """Refuses images for which the pass, a measure or the results of the layers take more than the memory."""
+    variables = _variables(parts)
+    check_memory(
+        backbone,
+        listed,
+        parts,
+        device=device,
+        results=lambda layout: FLOAT * layers * sum(_numbers(each, layout, backbone.heads) for each in variables),
+        advice="choose a smaller --size, such as short:336, or leave out measures of pairs of tokens",
+    )
+
+
+def _numbers(variable: Variable, layout: Layout, heads: int) -> int:
+    """How many numbers of a layer a variable keeps of an image, at least; dims of unknown length count once."""
+    if summed_over(variable):
+        return 0
+    lengths = {"row": layout.grid.rows, "col": layout.grid.cols, "head": heads}
+    lengths |= dict.fromkeys(("token", "key_token"), layout.tokens)
+    return math.prod(lengths.get(dim, 1) for dim in variable.dims)
 
 
 def _measure_batch(

@@ -24,6 +24,7 @@ from diagnostics.edits.plant import Plant
 from diagnostics.images import Size
 from diagnostics.images.feed import ListedImage, Loaded, Loader, first_alike, list_images, stacked
 from diagnostics.layout import Layout
+from diagnostics.memory import check_memory
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.studies.blocks import none_readable, reasons_of, work_on_blocks
 from diagnostics.taps import EachLayer, Recording, chain, resolve_layer
@@ -240,6 +241,7 @@ def prepare_run(
             raise ValueError(f"`threshold` of `{name}` should be a number; got nan.")
         for reason in filter(None, (part.unsupported_reason(layout) for layout in layouts)):
             raise ValueError(f"`{name}` can't run on `{backbone.spec}`: {reason}.")
+    check_memory(backbone, listed, list(parts.values()), device=str(backbone.device))
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=options.strict)
     return DetectorRun(listed, parts, layers, layouts, loader, size)
 

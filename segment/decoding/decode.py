@@ -48,17 +48,17 @@ def decode(scores: ScoreMaps, settings: Decode, *, background: int | None = None
     # Queries by class, so that the first of equals belongs to the lowest class.
     order = None if bool((scores.owners.diff() >= 0).all()) else scores.owners.argsort(stable=True)
     best = _best(scores, settings.scale, order, total=True)
-    labels, confidence = scores.owners[best.query], 1 / best.total
+    labels, confidence = scores.owners[best.query], best.total.reciprocal_()
     if settings.smallest_area:
         labels, confidence = _without_small(scores, settings, best, labels, confidence, background)
     if settings.threshold and background is not None:
-        labels = labels.masked_fill(confidence < settings.threshold, background)
-    scored = scores.scored.to(labels.device)
-    return Labeled(labels.masked_fill(~scored, UNSCORED), confidence * scored)
+        labels.masked_fill_(confidence < settings.threshold, background)
+    unscored = ~scores.scored.to(labels.device)
+    return Labeled(labels.masked_fill_(unscored, UNSCORED), confidence.masked_fill_(unscored, 0))
 
 
 class _Best(NamedTuple):
-    """The largest logit of each pixel, the query it belongs to, and Σ exp(logit - largest)."""
+    """The largest logit of each pixel, the query it belongs to (int32), and Σ exp(logit - largest)."""
 
     logit: Tensor
     query: Tensor
@@ -69,13 +69,13 @@ def _best(scores: ScoreMaps, scale: float, queries: Tensor | None, *, total: boo
     device = scores.owners.device
     best = _Best(
         torch.full(scores.size, -torch.inf, device=device),
-        torch.zeros(scores.size, dtype=torch.long, device=device),
+        torch.zeros(scores.size, dtype=torch.int32, device=device),
         torch.zeros(scores.size, device=device),
     )
     for rows, cols, chosen, values in scores.blocks(queries):
         values = values.mul_(scale)
         logit, place = values.max(dim=0)
-        query = place if chosen is None else chosen[place]
+        query = (place if chosen is None else chosen[place]).int()
         before = best.logit[rows, cols]
         higher = logit > before
         if total:

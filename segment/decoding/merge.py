@@ -65,6 +65,8 @@ class Merged(ScoreMaps):
     how many lie over a pixel, and the result is stretched to the image's own size. All of that is linear and acts on
     rows and columns apart, so any rectangle of the result is a product of three small matrices:
     vertical (H, K) · maps (Q, K, M) · horizontal (W, M)ᵀ, K and M counting the rows and columns of all windows' maps.
+    Products are made in double precision and rounded to single, so that a score does not depend on its rectangle, and
+    what is equal stays equal (the order in which a library adds is that of its blocks).
     The outer two and `scored` are on the CPU. Integer maps (1, K, M) are labels, and stand for (C, K, M) of ones and
     zeros.
     """
@@ -85,7 +87,8 @@ class Merged(ScoreMaps):
         chosen = torch.arange(len(self.owners), device=self.maps.device) if queries is None else queries
         maps = self.maps if labels or queries is None else self.maps[queries]
         height, width = self.size
-        pixels = max(1, self.tile_bytes // (4 * max(1, len(chosen))))
+        # A score in double precision, and rounded.
+        pixels = max(1, self.tile_bytes // (12 * max(1, len(chosen))))
         # Nearly square tiles look at the fewest windows.
         side = max(1, math.isqrt(pixels))
         across = width if pixels >= height * width else min(width, side)
@@ -96,9 +99,14 @@ class Merged(ScoreMaps):
                 horizontal, beside = _used(self.horizontal[cols])
                 near_by = maps[:, near, beside]
                 if labels:
-                    near_by = (near_by == chosen.to(near_by)[:, None, None]).float()
+                    near_by = near_by == chosen.to(near_by)[:, None, None]
+                near_by = near_by.to(_product_dtype(near_by))
                 values = vertical.to(near_by) @ (near_by @ horizontal.to(near_by).mT)
-                yield ScoreTile(rows, cols, queries, values)
+                yield ScoreTile(rows, cols, queries, values.float())
+
+
+def _product_dtype(maps: Tensor) -> torch.dtype:
+    return torch.float32 if maps.device.type == "mps" else torch.float64  # Apple's GPU has no double precision
 
 
 def _steps(length: int, step: int) -> list[slice]:

@@ -15,6 +15,7 @@ from diagnostics.detectors.base import Detector
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.images import denormalize
 from diagnostics.layout import Layout, pad_to_patches
+from diagnostics.memory import FLOAT
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import resolve_layer
@@ -141,6 +142,10 @@ class Correlation(Encoder):
         if not self._same_layer(depth):
             places += [(name, self.affinity_layer) for name in self._streams]
         return places
+
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """How alike all pairs of tokens are."""
+        return FLOAT * layout.tokens**2
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         for name in ("recover_at", "affinity_layer"):

@@ -14,6 +14,7 @@ from diagnostics.detectors.base import Detector
 from diagnostics.detectors.som import Som
 from diagnostics.edits.purify_at import PurifyAt
 from diagnostics.layout import Layout
+from diagnostics.memory import FLOAT
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.sfp_sum import SfpSum
@@ -106,6 +107,10 @@ class PrintedSfp(Encoder):
 
     def needs(self, depth: int) -> list[TapSite]:
         return [("block_out", 0)]
+
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """The attention between all pairs of patches, summed over layers."""
+        return FLOAT * layout.count**2 if self.integrate else 0
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         if backbone.depth < 2:

@@ -14,6 +14,7 @@ from diagnostics.check_numbers import check_finite_number, check_not_negative
 from diagnostics.detectors.base import Detector, largest
 from diagnostics.detectors.lof_release import LofRelease
 from diagnostics.layout import Layout
+from diagnostics.memory import FLOAT
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.purifiers.neighbor_mean import NeighborMean
@@ -157,6 +158,10 @@ class SelfCalibrated(Encoder):
             if self._keeps
             else [*places, *purification_needs(self.detector, self.purifier, self.purify_at_layer)]
         )
+
+    def least_bytes(self, layout: Layout, heads: int) -> int:
+        """The cosines of all pairs of patches."""
+        return FLOAT * layout.count**2 if self._other is None and (self.post or self._compares) else 0
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
         if backbone.depth < 2:

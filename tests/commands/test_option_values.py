@@ -31,4 +31,4 @@ def test_options_of_the_work_become_those_of_an_evaluation():
 
 def test_options_of_decoding_become_those_of_a_segmenter():
     decoding = Decoding(size="96x64", batch=2, strict=True, windows="whole")
-    assert decoding.options("bilinear") == RunOptions(size="96x64", batch=2, strict=True, positions="bilinear")
+    assert decoding.options("bilinear", progress=False) == RunOptions(size="96x64", batch=2, strict=True, positions="bilinear")

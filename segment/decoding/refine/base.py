@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +16,19 @@ from segment.decoding.merge import ScoreMaps
 class Canvas:
     """The image as a refiner sees it.
 
-    `image`: upright 8-bit RGB in its own size; `shown` (3, h, w): what the windows were cut from, normalized, on the
-    device of the scores; `name` in the run; `path` of its file, or None.
+    `image`: upright 8-bit RGB in its own size; `shown_by` makes `shown`; `name` in the run; `path` of its file, or
+    None.
     """
 
     image: Image.Image
-    shown: Tensor
+    shown_by: Callable[[], Tensor]
     name: str
     path: Path | None = None
+
+    @property
+    def shown(self) -> Tensor:
+        """What the windows were cut from, normalized, on the device of the scores: (3, h, w). Made when it is asked."""
+        return self.shown_by()
 
 
 class Refiner:

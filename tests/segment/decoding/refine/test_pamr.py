@@ -112,7 +112,7 @@ def windows_of(queries: int) -> Merged:
 def test_as_a_refiner_it_works_on_some_queries_at_a_time(tile_bytes, monkeypatch):
     monkeypatch.setattr(module, "TILE_BYTES", tile_bytes)
     scores, shown = windows_of(5), random(3, 12, 16)
-    canvas = Canvas(image=Image.new("RGB", (26, 19)), shown=shown, name="a")
+    canvas = Canvas(image=Image.new("RGB", (26, 19)), shown_by=lambda: shown, name="a")
     refined = Pamr(iterations=2, dilations=(1, 2)).scores(scores, canvas)
     image = torch.nn.functional.interpolate(shown[None], size=(19, 26), mode="bilinear", align_corners=False)
     expected = pamr(image, scores.whole()[None], iterations=2, dilations=(1, 2))[0]
@@ -126,7 +126,7 @@ def test_as_a_refiner_it_works_on_some_queries_at_a_time(tile_bytes, monkeypatch
 
 def test_without_iterations_the_refiner_leaves_scores_as_they_are():
     scores = windows_of(2)
-    canvas = Canvas(image=Image.new("RGB", (26, 19)), shown=random(3, 12, 16), name="a")
+    canvas = Canvas(image=Image.new("RGB", (26, 19)), shown_by=lambda: random(3, 12, 16), name="a")
     assert Pamr(iterations=0).scores(scores, canvas) is scores
     assert REFINERS.build("none").scores(scores, canvas) is scores
 

@@ -38,7 +38,7 @@ def segmenter(monkeypatch) -> HalfImage:
 
 
 def canvas() -> Canvas:
-    return Canvas(image=Image.new("RGB", (8, 4), (255, 0, 0)), shown=torch.zeros(3, 4, 8), name="a")
+    return Canvas(image=Image.new("RGB", (8, 4), (255, 0, 0)), shown_by=lambda: torch.zeros(3, 4, 8), name="a")
 
 
 def test_labels_follow_the_masks_and_keep_their_class_numbers(segmenter):

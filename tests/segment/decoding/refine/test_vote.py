@@ -14,7 +14,7 @@ LABELS = torch.tensor([[0, 1, 1, 2], [0, 0, 1, 2], [-1, 2, 1, 1]])
 
 
 def canvas(name: str = "a", path=None, size=(4, 3)) -> Canvas:
-    return Canvas(image=Image.new("RGB", size), shown=torch.zeros(3, 4, 4), name=name, path=path)
+    return Canvas(image=Image.new("RGB", size), shown_by=lambda: torch.zeros(3, 4, 4), name=name, path=path)
 
 
 def test_a_region_takes_its_most_frequent_label_and_the_lowest_of_equals():
