@@ -31,4 +31,5 @@ def test_options_of_the_work_become_those_of_an_evaluation():
 
 def test_options_of_decoding_become_those_of_a_segmenter():
     decoding = Decoding(size="96x64", batch=2, strict=True, windows="whole")
-    assert decoding.options("bilinear", progress=False) == RunOptions(size="96x64", batch=2, strict=True, positions="bilinear")
+    options = decoding.options("bilinear", progress=False)
+    assert options == RunOptions(size="96x64", batch=2, strict=True, positions="bilinear")
