@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from diagnostics import load_backbone, probe
+from diagnostics.backbones.weights import read_weights
 from diagnostics.detectors import DETECTORS
 
 # What is known of vit_tiny_patch16_224 (augreg) on photographs at 224: see the fixture `measured`.
@@ -96,3 +99,60 @@ def test_adaptive_rules_mark_the_outliers_of_one_model_and_next_to_none_in_anoth
     assert marked.sum() <= 1.1 * (relative > 3).sum()
     assert detector.mark(without).any(dim=1).sum() <= 3
     assert detector.mark(without).sum() <= 3
+
+
+def transformers_copy(weights, folder, **config):
+    """The same weights as a folder in transformers' layout, renamed by hand; timm's are read from a file."""
+    named = {}
+    for name, weight in weights.items():
+        if ".attn.qkv." in name:
+            start, end = name.split(".attn.qkv.")
+            for part, rows in zip(("query", "key", "value"), weight.chunk(3), strict=True):
+                named[f"{start}.attention.attention.{part}.{end}"] = rows.clone()
+        else:
+            named[name] = weight
+    dino = config["model_type"] == "dinov2"
+    old_and_new = [
+        ("blocks.", "encoder.layer."),
+        ("attn.proj.", "attention.output.dense."),
+        ("norm1.", "norm1." if dino else "layernorm_before."),
+        ("norm2.", "norm2." if dino else "layernorm_after."),
+        ("mlp.fc1.", "mlp.fc1." if dino else "intermediate.dense."),
+        ("mlp.fc2.", "mlp.fc2." if dino else "output.dense."),
+        ("ls1.gamma", "layer_scale1.lambda1"),
+        ("ls2.gamma", "layer_scale2.lambda1"),
+        ("patch_embed.proj.", "embeddings.patch_embeddings.projection."),
+        ("pos_embed", "embeddings.position_embeddings"),
+        ("cls_token", "embeddings.cls_token"),
+    ]
+    for old, new in old_and_new:
+        named = {name.replace(old, new): weight for name, weight in named.items()}
+    named = {f"layernorm.{name[5:]}" if name.startswith("norm.") else name: weight for name, weight in named.items()}
+    named = {
+        f"classifier.{name[5:]}" if name.startswith("head.") else f"{config['model_type']}.{name}": weight
+        for name, weight in named.items()
+    }
+    folder.mkdir()
+    save_file(named, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    return f"local-dir:{folder}"
+
+
+@pytest.mark.parametrize(
+    "name, size, config",
+    [
+        ("vit_tiny_patch16_224", 224, {"model_type": "vit", "num_attention_heads": 3, "layer_norm_eps": 1e-6}),
+        ("vit_small_patch14_dinov2", 518, {"model_type": "dinov2", "num_attention_heads": 6, "image_size": 518}),
+    ],
+)
+def test_a_copy_in_transformers_layout_gives_the_same_numbers(shared, tmp_path, name, size, config):
+    file = shared / "data" / f"{name}.safetensors"
+    weights = read_weights(file)
+    ours = load_backbone(transformers_copy(weights, tmp_path / "copy", **config))
+    stock = load_backbone(f"timm:{name}@{file}")
+    assert ours.native_size == stock.native_size == (size, size)
+    ours.positions = stock.positions
+    for shape in ((size, size), (112, 224)):
+        images = torch.randn(1, 3, *shape, generator=torch.Generator().manual_seed(0))
+        expected = stock(images)
+        assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()

@@ -1,4 +1,4 @@
-"""A model in memory, of timm or open_clip, under our blocks: its weights are shared, the object is unchanged."""
+"""A model in memory, of timm, open_clip or transformers, under our blocks: weights shared, the object unchanged."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from diagnostics.backbones.base import Backbone
+from diagnostics.backbones.checkpoint import joined_notes
 from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.backbones.weights import first_names
 
@@ -21,8 +22,9 @@ WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "Opti
 CLIP_WORDS = 49408
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 ACCEPTED = (
-    "Accepted: a ViT of timm; a model of open_clip, or its image tower. Others by their weights: save the state dict "
-    "and name the architecture, timm:NAME@FILE, open_clip:ARCHITECTURE@FILE or openai:FILE."
+    "Accepted: a ViT of timm; a model of open_clip, or its image tower; a ViT, CLIP, SigLIP, DINO of transformers. "
+    "Others by their weights: save the state dict and name the architecture, timm:NAME@FILE, "
+    "open_clip:ARCHITECTURE@FILE or openai:FILE."
 )
 TOWERS = ("open_clip.transformer.VisionTransformer", "open_clip.timm_model.TimmModel")
 CLIPS = ("open_clip.model.CLIP", "open_clip.model.CustomTextCLIP", "open_clip.coca_model.CoCa")
@@ -59,9 +61,11 @@ def memory_backbone(
     name = name or _usual_name(held)
     if not re.fullmatch(r"[\w./+-]+", name):
         raise ValueError(f"`name` should be letters, digits and ./+-_, without spaces; got `{name}`.")
-    view = frozen_view(held)
     hooks = sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in held.modules())
     note = f"{hooks} forward hooks of the model in memory are not run" if hooks else ""
+    if kind == "transformers":
+        return _transformers(held, name, mean=mean, std=std, tokenizer=tokenizer, note=note)
+    view = frozen_view(held)
     if kind == "tower":
         view = nn.ModuleDict({"visual": view})
     spec = f"{FAMILY}:{name}@{fingerprint(view)}"
@@ -109,7 +113,7 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 
 def _kind(module: object) -> str:
-    """`timm`, `clip` or `tower`; ValueError, which names what it was, for others."""
+    """`timm`, `clip`, `tower` or `transformers`; ValueError, which names what it was, for others."""
     if not isinstance(module, nn.Module):
         raise ValueError(f"`spec` should be a spec, or a model in memory; got {type(module).__name__}. {ACCEPTED}")
     for kind in type(module).__mro__:
@@ -118,6 +122,8 @@ def _kind(module: object) -> str:
             return "clip" if place in CLIPS else "tower"
         if kind.__module__.startswith("timm.models."):
             return "timm"
+        if kind.__module__.startswith("transformers.models."):
+            return "transformers"
     raise _unknown(module)
 
 
@@ -137,9 +143,9 @@ def _unknown(module: nn.Module) -> ValueError:
 def _is_known(module: nn.Module) -> bool:
     """Whether this part of a model could be handed over itself: whole models only, no blocks or layers."""
     places = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
-    return bool(places & {*CLIPS, *TOWERS}) or (
-        type(module).__module__.startswith("timm.models.") and hasattr(module, "patch_embed")
-    )
+    library = type(module).__module__.partition(".")[0]
+    whole = {"timm": "patch_embed", "transformers": "base_model_prefix"}.get(library)
+    return bool(places & {*CLIPS, *TOWERS}) or (whole is not None and hasattr(module, whole))
 
 
 def _check(module: nn.Module) -> None:
@@ -208,6 +214,39 @@ def _open_clip(
     towers = not isinstance(view, nn.ModuleDict)
     make = (lambda: tokenizer or _clip_tokenizer(view)) if towers else None
     return clip_backbone(view, spec=spec, mean=mean, std=std, make_tokenizer=make, note=note)
+
+
+def _transformers(
+    held: Any,
+    name: str,
+    *,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    tokenizer: Callable[..., Any] | None,
+    note: str,
+) -> Backbone:
+    """Over timm's module of the same architecture, whose weights are those of the object."""
+    from diagnostics.backbones.transformers import state_backbone
+    from diagnostics.backbones.transformers_text import Tokens
+
+    config = held.config.to_dict()
+    length = (config.get("text_config") or {}).get("max_position_embeddings", 0)
+
+    def make() -> Any:
+        if tokenizer is None:
+            raise ValueError(
+                "a model in memory has none: load_backbone(module, tokenizer=AutoTokenizer.from_pretrained(…))"
+            )
+        return Tokens(tokenizer, length) if hasattr(tokenizer, "pad") else tokenizer
+
+    if mean is None or std is None:
+        note = joined_notes(note, f"images are normalized as those of a {config['model_type']} mostly are: mean=, std=")
+    spec = f"{FAMILY}:{name}"
+    images = {"image_mean": mean, "image_std": std}
+    state = {key: value.detach() for key, value in held.state_dict().items()}
+    backbone = state_backbone(state, config, spec, images=images, make_tokenizer=make, shared=True, note=note)
+    backbone.spec = f"{spec}@{fingerprint(backbone.model)}"
+    return backbone
 
 
 def _states_images(visual: Any) -> bool:

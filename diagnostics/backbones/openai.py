@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.checkpoint import joined_notes
 from diagnostics.backbones.openclip import NO_WEIGHTS, clip_backbone
+from diagnostics.backbones.transformers_names import instead_for
 from diagnostics.backbones.weights import fill, first_names, read_checkpoint
 from diagnostics.registry import unknown_name
 
@@ -91,7 +92,11 @@ def _vision(weights: Mapping[str, Tensor], spec: str) -> dict[str, Any]:
     if absent:
         raise ValueError(
             f"`{spec}` is not in OpenAI's layout: {first_names(absent)} missing; found {first_names(weights)}. "
-            "Weights saved by open_clip or timm go by their architecture: open_clip:ARCHITECTURE@FILE, timm:NAME@FILE."
+            + instead_for(
+                weights,
+                "Weights saved by open_clip or timm go by their architecture: open_clip:ARCHITECTURE@FILE, "
+                "timm:NAME@FILE.",
+            )
         )
     kernel = tuple(weights["visual.conv1.weight"].shape)
     if len(kernel) != 4 or kernel[2] != kernel[3]:

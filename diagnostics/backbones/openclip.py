@@ -18,6 +18,7 @@ from diagnostics.backbones.activation import activated
 from diagnostics.backbones.base import Backbone, Block, join_heads, split_heads
 from diagnostics.backbones.checkpoint import joined_notes
 from diagnostics.backbones.positional import Positional
+from diagnostics.backbones.transformers_names import instead_for
 from diagnostics.backbones.weights import fill, read_checkpoint
 from diagnostics.layout import Layout
 from diagnostics.registry import UnknownName, unknown_name
@@ -500,7 +501,10 @@ def _from_file(architecture: str, path: str) -> Backbone:
         model,
         weights,
         spec=spec,
-        instead="Name the architecture that the file was saved from; a file in OpenAI's layout goes by `openai:FILE`.",
+        instead=instead_for(
+            weights,
+            "Name the architecture that the file was saved from; a file in OpenAI's layout goes by `openai:FILE`.",
+        ),
     )
     mean, std = _normalization(architecture)
     return clip_backbone(

@@ -15,6 +15,7 @@ from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.checkpoint import joined_notes
 from diagnostics.backbones.positional import Positional
 from diagnostics.backbones.timm_tower import TimmTower
+from diagnostics.backbones.transformers_names import instead_for
 from diagnostics.backbones.weights import fill, read_checkpoint
 from diagnostics.layout import Layout
 from diagnostics.registry import UnknownName
@@ -241,7 +242,7 @@ def _from_file(name: str, path: str, skeleton: Any) -> tuple[nn.Module, str]:
     pooling_note = "pools the mean of the patches, as the file's fc_norm says" if pooled else ""
     model = timm.create_model(name, pretrained=False, num_classes=classes, **pooling)
     instead = "Name the architecture that the file was made with; timm.list_models('vit*') lists them."
-    fill(model, state, spec=f"timm:{name}@{path}", instead=instead)
+    fill(model, state, spec=f"timm:{name}@{path}", instead=instead_for(raw, instead))
     return model, joined_notes(chosen, note, pooling_note)
 
 

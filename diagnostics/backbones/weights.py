@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -56,6 +57,19 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if path.stat().st_size == 0:
         raise ValueError(f"weight file `{path}` is empty (0 bytes); fetch or export it again.")
     return _tensors(READERS[path.suffix.lower()](path), path, entry)
+
+
+def read_shapes(path: Path, names: Iterable[str]) -> list[tuple[int, ...] | None]:
+    """Shapes of a file's weights by name, None for those that it lacks; of safetensors only the header is read."""
+    if path.suffix != ".safetensors":
+        weights = read_weights(path)
+        return [tuple(weights[name].shape) if name in weights else None for name in names]
+    try:
+        with safe_open(path, "pt") as file:
+            present = set(file.keys())
+            return [tuple(file.get_slice(name).get_shape()) if name in present else None for name in names]
+    except Exception as error:  # SafetensorError
+        raise _broken(path, error) from error
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -167,8 +181,17 @@ def _tensors(content: Any, path: Path, entry: str | None) -> Checkpoint:
 def fill(model: nn.Module, weights: Mapping[str, Tensor], *, spec: str, instead: str) -> None:
     """Puts the weights into the model, every one in its place, cast to the model's precision.
 
-    Raises ValueError that names the first missing, unknown and misshapen weights of `spec`, and those that are whole
-    numbers or truth values where fractions belong, as quantized weights are; it ends with `instead`, the next step.
+    Raises ValueError as `check_fit` does.
+    """
+    check_fit(model, weights, spec=spec, instead=instead)
+    model.load_state_dict(dict(weights))
+
+
+def check_fit(model: nn.Module, weights: Mapping[str, Tensor], *, spec: str, instead: str) -> None:
+    """Raises ValueError unless every weight has its place in the model and the other way round.
+
+    It names the first missing, unknown and misshapen weights of `spec`, and those that are whole numbers or truth
+    values where fractions belong, as quantized weights are; it ends with `instead`, the next step.
     """
     slots = model.state_dict()
     common = {name: (weights[name], slot) for name, slot in slots.items() if name in weights}
@@ -189,7 +212,6 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], *, spec: str, instead:
     if any(wrong.values()):
         mismatch = "; ".join(f"{len(names)} {kind}: {first_names(names)}" for kind, names in wrong.items() if names)
         raise ValueError(f"the weights do not fit `{spec}`. {mismatch}. {instead}")
-    model.load_state_dict(dict(weights))
 
 
 def first_names(names: Iterable[str], count: int = 4) -> str:

@@ -169,7 +169,7 @@ def test_a_repository_without_its_weights_is_no_random_model(hub, clip, vit, kin
 
 def test_a_repository_of_another_library_is_refused(hub):
     hub("org/bert", config=("json", {"model_type": "bert", "architectures": ["BertModel"]}))
-    with pytest.raises(ValueError, match=r"`hf-hub:org/bert` holds neither `open_clip_config.json` nor"):
+    with pytest.raises(ValueError, match=r"`hf-hub:org/bert` can.t run: its model_type is `bert`"):
         load_backbone("hf-hub:org/bert")
 
 
@@ -247,3 +247,41 @@ def test_a_hub_that_does_not_answer_is_named_in_one_line(monkeypatch, caplog):
     ]
     client.warning("another %s", "warning")  # outside, the client speaks as it does
     assert caplog.records[-1].getMessage() == "another warning"
+
+
+# Encoders of pathology as their repositories are: arguments of the model in config.json, and what these do not say.
+UNI = {
+    "img_size": 28,
+    "patch_size": 14,
+    "embed_dim": 24,
+    "depth": 2,
+    "num_heads": 2,
+    "mlp_ratio": 5.33334,
+    "init_values": 1e-5,
+    "reg_tokens": 3,
+    "no_embed_class": True,
+    "num_classes": 0,
+    "dynamic_img_size": True,
+}
+
+
+@pytest.mark.parametrize("pool", [None, ""])
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_arguments_of_the_model_gated_networks_and_registers_come_from_the_folder(tmp_path, pool, file):
+    stock = timm.create_model(
+        "vit_giant_patch14_224", **UNI, mlp_layer=timm.layers.SwiGLUPacked, act_layer=torch.nn.SiLU, global_pool="token"
+    )
+    randomize(stock.eval(), seed=9)
+    arguments = UNI if pool is None else {**UNI, "global_pool": pool}
+    config = {"architecture": "vit_giant_patch14_224", "model_args": arguments, "pretrained_cfg": {**IMAGES}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if file.endswith("bin"):
+        torch.save(stock.state_dict(), tmp_path / file)
+    else:
+        save_file(stock.state_dict(), tmp_path / file)
+    backbone = load_backbone(f"local-dir:{tmp_path}")
+    with torch.no_grad():
+        assert (backbone(images(42)) - stock(images(42))).abs().max() <= 1e-5
+    assert (backbone.prefix, backbone.mean) == (4, tuple(MEAN))
+    assert "gated (SwiGLU), as the shapes of the weights say" in backbone.note
+    assert ("by `token` (our choice)" in backbone.note) == (pool == "")
