@@ -26,7 +26,7 @@ TEXT = {
 LABELS = {"num_labels": 3}
 
 
-def two(name, **extra):
+def pair_of(name, **extra):
     kind, config = getattr(transformers, f"{name}Model"), getattr(transformers, f"{name}Config")
     vision = {**VISION, **extra.pop("vision", {})}
     for key in extra.pop("without", ()):
@@ -34,31 +34,31 @@ def two(name, **extra):
     return kind(config(vision_config=vision, text_config=TEXT, **extra))
 
 
-def one(name, kind, settings):
+def model_of(name, kind, settings):
     return getattr(transformers, f"{name}{kind}")(getattr(transformers, f"{name}Config")(**settings))
 
 
 # Model, and which of its outputs is the image's feature.
 MODELS = {
-    "clip": lambda: two("CLIP", projection_dim=20),
-    "clip-gelu": lambda: two("CLIP", projection_dim=20, vision={"hidden_act": "gelu"}),
-    "metaclip-2": lambda: two("MetaClip2", projection_dim=20),
+    "clip": lambda: pair_of("CLIP", projection_dim=20),
+    "clip-gelu": lambda: pair_of("CLIP", projection_dim=20, vision={"hidden_act": "gelu"}),
+    "metaclip-2": lambda: pair_of("MetaClip2", projection_dim=20),
     "clip-image": lambda: transformers.CLIPVisionModelWithProjection(
         transformers.CLIPVisionConfig(**VISION, projection_dim=20)
     ),
     "clip-image-bare": lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**VISION)),
-    "siglip": lambda: two("Siglip"),
+    "siglip": lambda: pair_of("Siglip"),
     "siglip-image": lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**VISION)),
-    "siglip2": lambda: two("Siglip2", vision={"num_patches": 16}, without=("image_size",)),
-    "dinov2": lambda: one("Dinov2", "Model", DINO),
-    "dinov2-gated": lambda: one("Dinov2", "Model", {**DINO, "use_swiglu_ffn": True}),
-    "dinov2-registers": lambda: one("Dinov2WithRegisters", "Model", {**DINO, "num_register_tokens": 3}),
-    "dinov3": lambda: one("DINOv3ViT", "Model", {**VISION, "num_register_tokens": 4}),
-    "dinov3-gated": lambda: one("DINOv3ViT", "Model", {**VISION, "use_gated_mlp": True, "key_bias": True}),
-    "vit": lambda: one("ViT", "ForImageClassification", {**VISION, **LABELS}),
-    "vit-bare": lambda: one("ViT", "Model", VISION),
-    "deit": lambda: one("DeiT", "ForImageClassificationWithTeacher", {**VISION, **LABELS}),
-    "deit-class": lambda: one("DeiT", "ForImageClassification", {**VISION, **LABELS}),
+    "siglip2": lambda: pair_of("Siglip2", vision={"num_patches": 16}, without=("image_size",)),
+    "dinov2": lambda: model_of("Dinov2", "Model", DINO),
+    "dinov2-gated": lambda: model_of("Dinov2", "Model", {**DINO, "use_swiglu_ffn": True}),
+    "dinov2-registers": lambda: model_of("Dinov2WithRegisters", "Model", {**DINO, "num_register_tokens": 3}),
+    "dinov3": lambda: model_of("DINOv3ViT", "Model", {**VISION, "num_register_tokens": 4}),
+    "dinov3-gated": lambda: model_of("DINOv3ViT", "Model", {**VISION, "use_gated_mlp": True, "key_bias": True}),
+    "vit": lambda: model_of("ViT", "ForImageClassification", {**VISION, **LABELS}),
+    "vit-bare": lambda: model_of("ViT", "Model", VISION),
+    "deit": lambda: model_of("DeiT", "ForImageClassificationWithTeacher", {**VISION, **LABELS}),
+    "deit-class": lambda: model_of("DeiT", "ForImageClassification", {**VISION, **LABELS}),
 }
 
 
@@ -94,11 +94,11 @@ def stock(model, images):
     with torch.no_grad():
         if kind.startswith("Siglip2"):
             return siglip2_feature(model, images)
-        given = {} if kind.startswith(("Dinov2", "DINOv3")) else {"interpolate_pos_encoding": True}
+        arguments = {} if kind.startswith(("Dinov2", "DINOv3")) else {"interpolate_pos_encoding": True}
         if hasattr(model, "get_image_features"):
-            output = model.get_image_features(pixel_values=images, **given)
+            output = model.get_image_features(pixel_values=images, **arguments)
             return getattr(output, "pooler_output", output)
-        output = model(pixel_values=images, **given)
+        output = model(pixel_values=images, **arguments)
     for name in ("logits", "image_embeds"):
         if getattr(output, name, None) is not None:
             return getattr(output, name)
@@ -287,7 +287,7 @@ def test_unknown_and_missing_weights_are_named(model, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["vit"], indirect=True)
-def test_a_bare_file_under_another_family_is_told_where_it_belongs(model, tmp_path):
+def test_a_bare_file_under_another_family_leads_to_its_folder(model, tmp_path):
     saved(model, tmp_path)
     file = tmp_path / "model.safetensors"
     for spec in (f"timm:test_vit@{file}", f"open_clip:ViT-S-32-alt@{file}", f"openai:{file}"):
@@ -311,7 +311,7 @@ def test_a_repository_of_the_hub_is_read_like_a_folder(model, tmp_path, monkeypa
 
 
 def test_what_is_left_out_is_noted(tmp_path):
-    model = randomized(one("Dinov2", "ForImageClassification", {**DINO, **LABELS}))
+    model = randomized(model_of("Dinov2", "ForImageClassification", {**DINO, **LABELS}))
     backbone = saved(model, tmp_path)
     assert backbone.note == "the classifier, which reads two tokens side by side, is left out"
     model = randomized(transformers.ViTModel(transformers.ViTConfig(**VISION)))
