@@ -32,7 +32,8 @@ MISSING = "#D9D9D9"
 # One color per stream, the same in all figures. Streams of other names take the rest of the palette.
 STREAM_COLORS = {"block_in": VERMILION, "attn_out": GREEN, "block_sum": BLUE}
 # The names that ClearCLIP (arXiv:2407.12442) gives to them.
-STREAM_COLORS |= {"X_res": VERMILION, "X_attn": GREEN, "X_sum": BLUE}
+STREAM_NAMES = {"block_in": "X_res", "attn_out": "X_attn", "block_sum": "X_sum"}
+STREAM_COLORS |= {name: STREAM_COLORS[stream] for stream, name in STREAM_NAMES.items()}
 
 # Perceptually uniform, and light on the side of large values, where the outliers are.
 MAP_COLORS = "magma"
@@ -141,6 +142,11 @@ def stream_color(stream: str, position: int = 0) -> str:
     """The stream's own color; a stream that has none takes one from the palette by its position."""
     others = [color for color in PALETTE if color not in STREAM_COLORS.values()]
     return STREAM_COLORS.get(stream, others[position % len(others)])
+
+
+def stream_label(stream: str) -> str:
+    """The stream by both of its names: `block_in (X_res)`; as it is, where it has one."""
+    return f"{stream} ({STREAM_NAMES[stream]})" if stream in STREAM_NAMES else stream
 
 
 def map_colors(name: str = MAP_COLORS) -> Colormap:

@@ -15,6 +15,7 @@ from attention_outliers.commands.options import (
     Model,
     Passes,
     check_inputs,
+    check_parts,
     layers_of,
     specs_of,
 )
@@ -89,6 +90,7 @@ def classify(
     """
     check_names(classes, file)
     check_inputs(images, truth=truth, class_embeddings=embeddings)
+    check_parts(detectors=[detector], purifiers=specs_of(purifier))
     options, out = passes.options(show, layers_of(layers)), None if out is None else local_path(out)
     from diagnostics.detectors import DETECTORS
     from diagnostics.images.image_classes import read_classes

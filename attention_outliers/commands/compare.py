@@ -19,6 +19,7 @@ from attention_outliers.commands.options import (
     Model,
     SizeText,
     check_inputs,
+    check_parts,
     first_images,
     layers_of,
     numbers,
@@ -104,17 +105,17 @@ def compare(
         "stability": stability,
         "truth_norm": known.truth_norm,
     }
-    out = local_path(out)
+    out, chosen, purifiers = local_path(out), specs_of(detectors), specs_of(purify.purifiers)
+    check_parts(detectors=[*chosen, *settings["purify"]], purifiers=purifiers)
     from diagnostics.options import RunOptions
     from diagnostics.studies.detector_study import DetectorStudy, Questions
     from diagnostics.studies.scoring import named_detectors
 
     options = RunOptions(layers=layers_of(layers), size=size, batch=batch, progress=show.progress)
-    names = specs_of(detectors)
-    check_fit(model, images, size, list(named_detectors(names).values()))
+    check_fit(model, images, size, list(named_detectors(chosen).values()))
     backbone = model.load(show)
-    questions = Questions(**settings, purifiers=specs_of(purify.purifiers), accuracy=purify.accuracy(backbone, images))
-    study = DetectorStudy(backbone, images, names, questions, options=options)
+    questions = Questions(**settings, purifiers=purifiers, accuracy=purify.accuracy(backbone, images))
+    study = DetectorStudy(backbone, images, chosen, questions, options=options)
     tables = _kept(study, out, plots)
     _print(tables, show)
     show.path("tables", f"{out}/*.parquet")

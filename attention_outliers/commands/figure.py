@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attention_outliers.commands import complete
+from attention_outliers.commands.list import figures_table
 from attention_outliers.commands.options import Labels, Model, check_inputs, load
 from attention_outliers.commands.output import Output
-from attention_outliers.commands.tables import Table
 from attention_outliers.commands.words import ClassEmbeddings, Classes, ClassesFile, Templates
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def figure(
     Example: outliers figure sc-clip/fig-8 --scenes 24
     """
     if name == LIST:
-        _print_list(show)
+        show.table("figures", figures_table())
         return
     if bool(images) == bool(scenes):
         raise ValueError("give either images, or --scenes N for drawn ones.")
@@ -128,14 +128,3 @@ def _write(name: str, entry: PaperFigure, inputs: FigureInputs, out: Path, each:
     for number, view in enumerate(views, start=1):
         suffix = f"-{number}" if len(views) > 1 else ""
         write_figures([(f"{stem}{suffix}", entry.draw(view))], out, source=f"{specs}, {len(inputs.images)} images")
-
-
-def _print_list(show: Output) -> None:
-    """Every figure with its line, and what it needs beyond images."""
-    from attention_outliers.papers.figures import PAPER_FIGURES
-
-    rows = []
-    for name, line in PAPER_FIGURES.describe().items():
-        needs = PAPER_FIGURES.facts(name).get("needs", ())
-        rows.append([name, line, " and ".join(needs)])
-    show.table("figures", Table(heads=["name", "what it shows", "needs"], rows=rows))

@@ -44,20 +44,21 @@ def help_text(command: Any, context: Any) -> str:
 
 
 def _sections(command: Any, context: Any) -> dict[str, list[tuple[str, str]]]:
-    """Title -> names and texts."""
-    sections: dict[str, list[tuple[str, str]]] = {}
+    """Title -> names and texts: arguments and the command's own options first, those that all commands have last."""
+    sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None:
             title = "Arguments" if parameter.param_type_name == "argument" else "Options"
             sections.setdefault(getattr(parameter, "rich_help_panel", None) or title, []).append(record)
+    sections["Output"] = sections.pop("Output", [])
     if isinstance(command, TyperGroup):
         for name in command.list_commands(context):
             about = command.get_command(context, name)
             if about is not None:
                 first = re.split(r"\n\s*\n", inspect.cleandoc(about.help or ""))[0]
                 sections.setdefault("Commands", []).append((name, first))
-    return sections
+    return {title: entries for title, entries in sections.items() if entries}
 
 
 def _entry(names: str, text: str, longest: int, width: int) -> list[str]:

@@ -68,6 +68,17 @@ def _cited(paper: dict[str, Any]) -> str:
     return ", ".join(str(paper[key]) for key in ("title", "venue") if paper.get(key))
 
 
+def figures_table() -> Table:
+    """The figures of `outliers figure`, with what they need beyond images."""
+    from attention_outliers.papers.figures import PAPER_FIGURES
+
+    rows = []
+    for name, line in PAPER_FIGURES.describe().items():
+        needs = PAPER_FIGURES.facts(name).get("needs", ())
+        rows.append([name, line, " and ".join(needs)])
+    return Table(heads=["name", "what it shows", "needs"], rows=rows, title="figures of `outliers figure`")
+
+
 LISTS: dict[str, Callable[[], Table]] = {
     "backbones": _described("diagnostics.backbones", "BACKBONES", "backbones, by the word before the colon"),
     "measures": _measures,
@@ -84,6 +95,9 @@ LISTS: dict[str, Callable[[], Table]] = {
     "protocols": _described(
         "segment.evaluation.protocols", "PROTOCOLS", "protocols: whose settings a method is scored under"
     ),
+    "engines": _described("segment.evaluation.engines", "ENGINES", "engines: who does the work of an evaluation"),
+    "figures": figures_table,
+    "plots": _described("figures", "FIGURES", "figures of measurements (ao.FIGURES, in Python)"),
 }
 ALL = "all"
 

@@ -144,6 +144,19 @@ def check_inputs(images: Sequence[str] = (), *, labels: Path | None = None, **fi
         find_images(images)
 
 
+def check_parts(**specs: Sequence[str]) -> None:
+    """ValueError for a spec that names no part, or a setting that it does not have, before a model is loaded.
+
+    The names are those of the kinds: detectors, purifiers, measures.
+    """
+    from importlib import import_module
+
+    for kind, several in specs.items():
+        registry = getattr(import_module(f"diagnostics.{kind}"), kind.upper())
+        for spec in several:
+            registry.build(spec)
+
+
 def first_images(dataset: xr.Dataset, images: Sequence[str], count: int) -> dict[str, np.ndarray]:
     """The first images of a data set by name, as pixels (h, w, 3), to be drawn beside their maps."""
     import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from attention_outliers.commands.options import (
     Model,
     Passes,
     check_inputs,
+    check_parts,
     device_of,
     first_images,
     layers_of,
@@ -26,6 +28,7 @@ from attention_outliers.commands.options import (
     specs_of,
 )
 from attention_outliers.commands.output import Output
+from attention_outliers.commands.tables import Table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,6 +57,12 @@ PlotsOption = Annotated[
 MapsOption = Annotated[int, typer.Option("--maps", min=0, help="Images whose maps --plots draws.")]
 
 
+# Under the table, which has the papers' names; figures and variables have both.
+STREAMS = (
+    "X_res: the block's input (block_in); X_attn: the output of its attention (attn_out); X_sum: their sum (block_sum)"
+)
+
+
 def probe(
     images: Images,
     *,
@@ -76,6 +85,8 @@ def probe(
     Example: outliers probe photos/ --backbone timm:vit_base_patch16_224.dino --out run.zarr --plots figures/
     """
     check_inputs(images, labels=labels)
+    asked = None if measures is None else specs_of(measures)
+    check_parts(measures=asked or ())
     options, no_class = passes.options(show, layers_of(layers)), numbers(ignore, "--ignore")
     import diagnostics
     from diagnostics.studies.store import left_out
@@ -87,7 +98,7 @@ def probe(
         dataset = diagnostics.probe(
             backbone,
             images,
-            measures=None if measures is None else specs_of(measures),
+            measures=asked,
             labels=labels,
             ignore=no_class,
             out=store,
@@ -123,7 +134,9 @@ def _print(dataset: xr.Dataset, show: Output) -> None:
     title = f"{count} image{'s' * (count != 1)}, {short_spec(dataset.backbone)}"
     show.record.update(backbone=dataset.backbone, images=count)
     if frame.columns.size:
-        show.table("layers", frame, title, digits=digits)
+        table = Table.of_frame(frame, title, digits=digits)
+        named = any("X_res" in str(column) for column in frame.columns)
+        show.table("layers", replace(table, caption=STREAMS if named else ""))
     else:
         show.say(title)
 

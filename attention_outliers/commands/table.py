@@ -72,6 +72,11 @@ def _print_differences(cells: list[ResultCell], names: list[str], show: Output) 
             about = {key: getattr(pair.first, key) for key in ("dataset", "backbone", "protocol", "hash")}
             numbers = {key: getattr(pair, key) for key in ("difference", "low", "high", "share")}
             differences.append(about | {"by": by, "first": labels[0], "second": labels[1]} | numbers)
+    if differences:
+        show.result(
+            "The interval holds the middle 95 % of the differences when the images are drawn again, with repetition. "
+            "If 0 lies outside, other images of this kind would hardly turn the order round."
+        )
     show.record["differences"] = differences
 
 

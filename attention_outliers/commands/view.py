@@ -18,6 +18,7 @@ from attention_outliers.commands.options import (
     SizeText,
     Strict,
     check_inputs,
+    check_parts,
     layers_of,
     short_spec,
     specs_of,
@@ -155,7 +156,8 @@ def view(
     page = out or Path(page_name(images, model.backbone))
     if page.exists() and not overwrite:
         raise ValueError(f"`{page}` exists. Name another page with --out, or replace it with --overwrite.")
-    vocabulary = maps.vocabulary(model.backbone)
+    vocabulary, chosen = maps.vocabulary(model.backbone), None if detectors is None else specs_of(detectors)
+    check_parts(detectors=chosen or (), purifiers=[purifier])
     from attention_outliers.view_page import view_page
     from diagnostics.options import RunOptions
     from diagnostics.studies.image_report import WholeMaps
@@ -168,7 +170,7 @@ def view(
         backbone,
         images,
         page,
-        detectors=None if detectors is None else specs_of(detectors),
+        detectors=chosen,
         purifier=purifier,
         purified_by=purified_by,
         methods=specs_of(maps.method or METHODS),

@@ -6,6 +6,7 @@ A paper is a file; a figure is a function and a line there. Figures that claim n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 
@@ -51,21 +52,33 @@ def claims_table(name: str, *views: FigureInputs) -> pd.DataFrame:
 
 def claim_lines(name: str, inputs: FigureInputs) -> list[str]:
     """What the paper says of a figure, and below it a line for each number that is seen: its words, the number, what
-    the paper has in its place, and whether it is as claimed.
+    the paper has in its place, and whether it is as claimed. A second backbone has lines of its own, without those
+    numbers that need words: they were read by the first one's text tower.
     """
     claim = paper_figure(name).claim
     lines = [f"the paper: {claim}"] if claim else []
-    checks = CLAIMS[name](inputs) if name in CLAIMS else []
+    if name not in CLAIMS:
+        return lines
+    views = {inputs.backbone.spec: replace(inputs, second=None)}
+    if inputs.second is not None:
+        views[inputs.second.spec] = inputs.with_backbone(inputs.second)
     images = f"{len(inputs.images)} image{'s' if len(inputs.images) > 1 else ''}"
-    lines += [f"seen with {inputs.model}, {images}:"] if checks else []
-    for check in checks:
-        number = check.value if isinstance(check.value, str) else f"{check.value:.{DIGITS}g}"
-        paper = f"; the paper: {check.paper}" if check.paper else ""
-        holds = "" if check.holds is None else f" ({'as claimed' if check.holds else 'not as claimed'})"
-        lines.append(f"  {check.measured}: {number}{paper}{holds}")
-    if claim and not checks and name in CLAIMS:
-        lines.append("seen: its numbers need label maps and words (--labels DIR and --classes, or --scenes N)")
+    for spec, view in views.items():
+        checks = CLAIMS[name](view)
+        if checks:
+            lines += [f"seen with {inputs.models[spec]}, {images}:", *map(_line, checks)]
+        elif claim:
+            needs = "its numbers need label maps and words (--labels DIR and --classes, or --scenes N)"
+            lines.append(f"seen: {needs}" if inputs.second is None else f"seen with {inputs.models[spec]}: {needs}")
     return lines
+
+
+def _line(check: Check) -> str:
+    """A number beside that of the paper."""
+    number = check.value if isinstance(check.value, str) else f"{check.value:.{DIGITS}g}"
+    paper = f"; the paper: {check.paper}" if check.paper else ""
+    holds = "" if check.holds is None else f" ({'as claimed' if check.holds else 'not as claimed'})"
+    return f"  {check.measured}: {number}{paper}{holds}"
 
 
 __all__ = ["CLAIMS", "Check", "claim_lines", "claims_table"]

@@ -18,6 +18,10 @@ Form = Literal["text", "markdown", "latex", "csv"]
 FORMS: tuple[str, ...] = get_args(Form)
 
 PARTLY, ELSEWHERE = "*", "~"
+INTERVAL = (
+    "[low, high]: the 95 % interval, that is the middle 95 % of the mIoU when the images are drawn again, with "
+    "repetition; other images of this kind would mostly give a number inside"
+)
 # Every data set and method that a paper has numbers of is there with this one.
 PAPERS_BACKBONE = "ViT-B/16"
 
@@ -140,6 +144,8 @@ def _notes(
     notes: list[str] = []
     for dataset in datasets:
         notes += _data_set_notes(dataset, [cell for (_, place), cell in cells.items() if place == dataset])
+    if any(None not in (cell.low, cell.high) for cell in cells.values()):
+        notes.append(INTERVAL)
     if any(not cell.whole for cell in cells.values()):
         notes.append(f"{PARTLY} not all images of the data set")
     return (*notes, *_source_notes([number for number in printed.values() if number]))

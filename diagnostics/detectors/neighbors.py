@@ -43,8 +43,8 @@ class NeighborDetector(Detector):
         if layout.count > self.neighbors:
             return None
         return (
-            f"{layout.count} patches can't have {self.neighbors} neighbors each. "
-            f"Ask for at most {layout.count - 1}, or take a larger image"
+            f"{layout.count} patches can't have {self.neighbors} neighbors each. Set `neighbors` to at most "
+            f"{layout.count - 1}, as in lof:neighbors={layout.count - 1}, or take larger images (--size, size=)"
         )
 
     @final

@@ -15,7 +15,20 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from figures.curves.layer_axis import layers_of, set_layer_axis
 from figures.curves.quantiles import Center, center_of, median, median_keeping, quantile
 from figures.curves.several_runs import draw_runs, legend_below, legend_of_kinds, named, norm_series, series_of
-from figures.look import BLUE, FULL, GREEN, INK, NARROW, QUIET, SMALL_SIZE, VERMILION, WIDE, drawing, stream_color
+from figures.look import (
+    BLUE,
+    FULL,
+    GREEN,
+    INK,
+    NARROW,
+    QUIET,
+    SMALL_SIZE,
+    VERMILION,
+    WIDE,
+    drawing,
+    stream_color,
+    stream_label,
+)
 from figures.maps.scales import wants_log
 from figures.text import label_of, needs_dims, present, short_number
 
@@ -124,7 +137,9 @@ def draw_layer_curve(
             part = values.isel(stream=position)
             # The sum often lies on the residual stream, which would not be seen below it.
             line = "--" if stream in SUMS else "-"
-            drawn += draw_curve(ax, part, color=stream_color(stream, position), label=stream, line=line, center=center)
+            drawn += draw_curve(
+                ax, part, color=stream_color(stream, position), label=stream_label(stream), line=line, center=center
+            )
     else:
         drawn += draw_curve(ax, values, color=color, center=center)
     is_log = set_value_axis(ax, drawn, log)
@@ -275,8 +290,8 @@ def draw_auc(ax: Axes, dataset: xr.Dataset) -> None:
 
 def _draw_plain(ax: Axes, dataset: xr.Dataset, name: str) -> None:
     draw_layer_curve(ax, dataset[name], most_ticks=PANEL_TICKS)
-    if "stream" in dataset[name].dims:
-        ax.legend()
+    if "stream" in dataset[name].dims:  # a panel is narrow: a curve may run below the names
+        ax.legend(frameon=True, framealpha=0.85, facecolor="white", edgecolor="none", handlelength=1.1)
 
 
 def _draw_heads(ax: Axes, dataset: xr.Dataset, name: str) -> None:

@@ -2,8 +2,10 @@
 
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import attention_outliers.commands.main as module
 from attention_outliers.commands.tables import Table
@@ -55,3 +57,27 @@ def test_brackets_in_names_are_no_markup():
     text = Table.of_frame(frame).text()
     for name in ("[/]", "[wooden] chair", "[/b]", "[red]class"):
         assert name in text
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["compare", "IMAGE", "-d", "norm,relativ-norm", "-o", "OUT"], "Did you mean `relative-norm`"),
+        (["compare", "IMAGE", "-d", "norm", "--purify", "lof:neighbours=3", "-o", "OUT"], "`neighbours`"),
+        (["compare", "IMAGE", "-d", "norm", "--purifiers", "zeros", "-o", "OUT"], "Did you mean `zero`"),
+        (["probe", "IMAGE", "-m", "norms,entropie"], "Did you mean `entropy`"),
+        (["classify", "IMAGE", "-c", "cat, dog", "-d", "sum"], "Did you mean `som`"),
+        (["view", "IMAGE", "-d", "lofe", "-o", "OUT"], "Did you mean `lof`"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_part_is_refused_before_a_model_is_loaded(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("diagnostics.load_backbone", lambda *_, **__: pytest.fail("a model was loaded"))
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    places = {"IMAGE": str(tmp_path / "a.png"), "OUT": str(tmp_path / "out")}
+    monkeypatch.setattr("sys.argv", ["outliers", *(places.get(word, word) for word in words)])
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    assert stopped.value.code == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
+import click
 import pytest
+import typer
 
 from attention_outliers.commands.complete import names_starting
 from attention_outliers.commands.list import LISTS
@@ -116,3 +119,48 @@ def test_a_name_of_the_list_is_not_offered_again():
     assert names_starting("lof,l", ["lof", "lof-release"]) == ["lof,lof-release"]
     assert names_starting("lof,", ["lof", "som"]) == ["lof,som"]
     assert names_starting("a,l", ["lof"], several=False) == []
+
+
+def parameters_of(command, path=()):
+    """Every parameter of a command and of those below it, with the words that lead there."""
+    for parameter in command.params:
+        yield " ".join((*path, parameter.name or "")), parameter
+    for name, below in getattr(command, "commands", {}).items():
+        yield from parameters_of(below, (*path, name))
+
+
+LISTED = {
+    name: (parameter, kind)
+    for name, parameter in parameters_of(typer.main.get_command(app))
+    for kind in re.findall(r"see `outliers list (\w+)`", getattr(parameter, "help", "") or "", re.IGNORECASE)[:1]
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_an_option_whose_help_points_to_a_list_is_completed_from_that_list(name):
+    parameter, kind = LISTED[name]
+    names = {row["name"] for row in LISTS[kind]().records()}
+    context = click.Context(click.Command("outliers"))
+    completions = {item.value.rstrip(":") for item in parameter.shell_complete(context, "")}
+    assert completions - {"pocket:planted"} == names
+
+
+def test_options_of_backbones_detectors_methods_and_measures_are_among_those_completed():
+    assert {kind for _, kind in LISTED.values()} >= {"backbones", "detectors", "methods", "measures", "purifiers"}
+    assert len(LISTED) > 30
+
+
+def test_options_that_all_commands_have_come_last_in_the_help():
+    for name in ("list", "probe", "compare"):
+        text = started(name, "--help")[0]
+        heads = re.findall(r"^(\w[\w ]*):$", text, flags=re.MULTILINE)
+        assert heads[:2] == ["Arguments", "Options"]
+        assert heads[-1] == "Output"
+
+
+def test_figures_and_engines_are_listed():
+    from attention_outliers.papers.figures import PAPER_FIGURES
+    from segment.evaluation.engines import ENGINES
+
+    assert [row["name"] for row in LISTS["figures"]().records()] == list(PAPER_FIGURES)
+    assert [row["name"] for row in LISTS["engines"]().records()] == list(ENGINES)

@@ -49,8 +49,10 @@ def test_labels_carry_name_and_unit_and_the_layers_are_whole_numbers(probed):
 def test_streams_have_a_line_each_in_their_own_colors(probed):
     ax = layer_curve(probed["entropy"]).axes[0]
     names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names == ["block_in", "attn_out", "block_sum", "median of 3 images, band: quartiles"]
-    for line, stream in zip(ax.lines, names, strict=False):
+    streams = ["block_in", "attn_out", "block_sum"]
+    assert names[:3] == ["block_in (X_res)", "attn_out (X_attn)", "block_sum (X_sum)"]
+    assert names[3:] == ["median of 3 images, band: quartiles"]
+    for line, stream in zip(ax.lines, streams, strict=True):
         assert line.get_color() == STREAM_COLORS[stream]
         assert np.allclose(line.get_ydata(), probed["entropy"].sel(stream=stream).median("image"))
 

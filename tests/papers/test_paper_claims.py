@@ -259,6 +259,28 @@ def test_lines_of_claims_have_the_number_the_paper_and_the_verdict(monkeypatch, 
     assert "--classes" in lines[1]
 
 
+def test_a_second_backbone_has_its_own_lines(monkeypatch, inputs):
+    second = load_backbone("tiny:seed=3,size=96")
+    monkeypatch.setitem(
+        CLAIMS,
+        "clearclip/fig-2",
+        lambda view: [Check(measured=view.backbone.spec, value=float(view.text is None), holds=view.second is None)],
+    )
+    lines = claim_lines("clearclip/fig-2", replace(inputs, second=second))
+    names = replace(inputs, second=second).models
+    assert lines[1:] == [
+        f"seen with {names[inputs.backbone.spec]}, 2 images:",
+        f"  {inputs.backbone.spec}: 0 (as claimed)",
+        f"seen with {names[second.spec]}, 2 images:",
+        f"  {second.spec}: 1 (as claimed)",  # the words were read by the first one's text tower
+    ]
+    monkeypatch.setitem(CLAIMS, "clearclip/fig-2", lambda view: [])
+    lines = claim_lines("clearclip/fig-2", replace(inputs, second=second))
+    assert [line.partition(": its numbers need")[0] for line in lines[1:]] == [
+        f"seen with {name}" for name in names.values()
+    ]
+
+
 @pytest.fixture(scope="module")
 def pocket_scenes():
     return scenes_of(3, load_backbone("pocket"))

@@ -32,6 +32,7 @@ def test_a_cell_stands_beside_its_published_number_and_the_difference():
         ("sfp", "50.00 [62.0, 65.5]", "64.00 [62.0, 65.5]", "63.9", "+0.10"),
     )
     assert any("SFP, ICCV 2025, Table 1" in note for note in sheet.notes)
+    assert any(note.startswith("[low, high]: the 95 % interval") for note in sheet.notes)
     assert "voc21: protocol abc, 1449 of 1449 images" in sheet.notes
 
 

@@ -77,7 +77,7 @@ def test_no_outliers_no_marks(planted, recording_of):
 
 def test_too_few_patches_are_refused_with_both_numbers(recording_of):
     layout = Layout(1, Grid(4, 5))
-    with pytest.raises(ValueError, match=r"20 patches can't have 20 neighbors.*at most 19"):
+    with pytest.raises(ValueError, match=r"20 patches can't have 20 neighbors.* at most 19, as in lof:neighbors=19"):
         LocalOutlierFactor()(recording_of(block_out=torch.randn(1, 21, 4)), layout)
     assert LocalOutlierFactor(neighbors=19).unsupported_reason(layout) is None
 
