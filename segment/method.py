@@ -7,7 +7,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -28,14 +28,23 @@ class Activations:
 
     `images` (B, 3, h, w) are normalized; `layout` says where the tokens sit; `recording` holds the places that the
     methods asked for. `labels` (B, N) int64, the most frequent value of the true label map in each patch, are there
-    where a method looks at the truth.
+    where a method looks at the truth; `text`, the words, where it reads them. `positions` is how the pass interpolated
+    the position table, None for the backbone's own way.
     """
 
     def __init__(
-        self, backbone: Backbone, images: Tensor, layout: Layout, recording: Recording, labels: Tensor | None = None
+        self,
+        backbone: Backbone,
+        images: Tensor,
+        layout: Layout,
+        recording: Recording,
+        labels: Tensor | None = None,
+        *,
+        text: TextFeatures | None = None,
+        positions: str | None = None,
     ) -> None:
         self.backbone, self.images, self.layout, self.recording = backbone, images, layout, recording
-        self.labels = labels
+        self.labels, self.text, self.positions = labels, text, positions
         self._heads: dict[int, QKV] = {}
         self._blocks: list[Block] | None = None
 
@@ -177,6 +186,14 @@ class Encoder(ABC):
         return False
 
     @property
+    def reads_words(self) -> bool:
+        """Whether it looks at the words while it makes features, so that they have to be there: `activations.text`."""
+        return False
+
+    # The setting under which an encoder that reads words does without, as a message names it.
+    without_words: ClassVar[str] = "another method"
+
+    @property
     def purification(self) -> Purification | None:
         """What marks the tokens that it purifies, and where; None if it purifies none.
 
@@ -217,7 +234,8 @@ class TextFeatures:
 
     `features` (Q, E), a row for each query; `owners` (Q) int64, the class (0…C-1) that each query belongs to; `names`,
     the C classes; `background`, the class that stands for the rest, or None; `logit_scale`, the trained one;
-    `logit_bias`, what a model of the sigmoid loss (SigLIP) adds to the products, None for others.
+    `logit_bias`, what a model of the sigmoid loss (SigLIP) adds to the products, None for others. `blended`: the share
+    of other texts that was blended in, by which rows are shorter than 1; 0 for unit vectors.
     """
 
     features: Tensor
@@ -226,6 +244,7 @@ class TextFeatures:
     background: int | None = None
     logit_scale: float = 100.0
     logit_bias: float | None = None
+    blended: float = 0.0
 
     def logits(self, cosines: Tensor) -> Tensor:
         """What the model was trained on: scale · cosine, and its bias where it has one; any shape."""

@@ -392,7 +392,9 @@ class Segmenter:
         """Score maps of a batch of windows by each method, and how far they reach beyond the windows."""
         height, width = images.shape[-2:]
         by_method = []
-        encodings = encode_many(self.backbone, images, methods, positions=self.options.positions, labels=labels)
+        encodings = encode_many(
+            self.backbone, images, methods, positions=self.options.positions, labels=labels, text=self.text
+        )
         for method, encoding in zip(methods, encodings, strict=True):
             if encoding.patches.shape[-1] != self.text.features.shape[1]:
                 raise ValueError(
@@ -424,7 +426,7 @@ class Segmenter:
         def shown() -> Tensor:
             return self._normalized(item.shown)
 
-        return Canvas(image=item.image, shown_by=shown, name=source.name, path=source.path)
+        return Canvas(image=item.image, shown_by=shown, name=source.name, path=source.path, text=self.text)
 
     def _segmentation(self, item: _Opened, method: Method, scores: ScoreMaps, settings: Decode) -> Segmentation:
         with torch.no_grad():
@@ -475,8 +477,10 @@ def check_text(text: TextFeatures) -> None:
             f"{tuple(owners.shape)}."
         )
     lengths = features.float().norm(dim=1)
-    if not bool(((lengths - 1).abs() < 0.01).all()):  # NaN is caught, too
-        bad = int(((lengths - 1).abs() < 0.01).logical_not().nonzero()[0])
+    least = 0.0 if text.blended else 0.99
+    fit = (lengths > least) & (lengths < 1.01)  # NaN does not
+    if not bool(fit.all()):
+        bad = int(fit.logical_not().nonzero()[0])
         raise ValueError(
             f"the features of `text` should be unit vectors; row {bad} has length {float(lengths[bad]):g}. Normalize "
             "them: torch.nn.functional.normalize(features, dim=1)."

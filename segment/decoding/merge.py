@@ -152,6 +152,12 @@ def _stretched(columns: Tensor, size: int) -> Tensor:
     return F.interpolate(columns[None, None], size=shape, mode="bilinear", align_corners=False)[0, 0]
 
 
+@functools.lru_cache(maxsize=16)
+def stretch_weights(cells: int, size: int) -> Tensor:
+    """The matrix that stretches `cells` values along one side to `size` pixels, bilinearly: (size, cells)."""
+    return _stretched(torch.eye(cells, dtype=torch.float64), size).float()
+
+
 class ScoreAccumulator:
     """Collects the score maps of one image's windows as they come, in any order, into a `Merged`."""
 

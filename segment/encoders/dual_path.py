@@ -107,7 +107,7 @@ class DualPath(Encoder):
         for layer, (tokens, _) in zip(entries, purifications, strict=True):
             block = activations.blocks[layer]
             heads = recorded_heads(activations, layer + 1) if tokens is activations.tokens(layer) else block.qkv(tokens)
-            second = second + block.merge_heads(self._mixed(heads), heads.normed)
+            second = second + block.merge_heads(self._mixed(heads, activations.layout.prefix), heads.normed)
         outliers = torch.stack([mask for _, mask in purifications]).any(dim=0)
         return encoding(activations, second, class_token=stock_class_token(activations), extras={"outliers": outliers})
 
@@ -136,14 +136,15 @@ class DualPath(Encoder):
         )
         return Activations(activations.backbone, activations.images, activations.layout, recorder.recording)
 
-    def _mixed(self, heads: QKV) -> Tensor:
+    def _mixed(self, heads: QKV, prefix: int) -> Tensor:
         """The block's values, mixed: (B, H, T, d)."""
         factor: Tensor | float = 1.0  # on top of 1/√d
         if self.inverse_temperature == "norms":
             factor = heads.normed.float().norm(dim=-1).mean(dim=1)[:, None, None, None].to(heads.v.dtype)
         elif not isinstance(self.inverse_temperature, str):
             factor = self.inverse_temperature * heads.v.shape[-1] ** 0.5
-        needed = set("".join(term for term in kernel_terms(self.kernel) if term in PAIRS))
+        terms = kernel_terms(self.kernel)
+        needed = set("".join(term for term in terms if term in PAIRS)) | (set("qk") if "aligned" in terms else set())
         # Half of the factor on either side of the logits.
         sides = {
             name: self._refined(getattr(heads, name), factor**0.5) if name in needed else getattr(heads, name)
@@ -153,7 +154,9 @@ class DualPath(Encoder):
         if plain is not None and self.kernel_positions == "dropped":
             plain = (self._refined(plain[0], factor**0.5), self._refined(plain[1], factor**0.5))
         refined = QKV(**sides, normed=heads.normed, unrotated=plain, bias=heads.bias)
-        return kernel_mix(refined, self.kernel, self.combine, positions=self.kernel_positions, values=heads.v)
+        return kernel_mix(
+            refined, self.kernel, self.combine, positions=self.kernel_positions, values=heads.v, prefix=prefix
+        )
 
     def _refined(self, part: Tensor, side: Tensor | float) -> Tensor:
         """Queries, keys or values as they make logits: (B, H, T, d) -> (B, H, T, d)."""

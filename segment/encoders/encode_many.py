@@ -10,7 +10,7 @@ from torch import Tensor
 from diagnostics.backbones.base import Backbone
 from diagnostics.images.label_maps import patch_labels
 from diagnostics.taps import EachLayer, Recording, resolve_layer
-from segment.method import Activations, Encoding, Method, TapSite
+from segment.method import Activations, Encoding, Method, TapSite, TextFeatures
 from segment.methods import METHODS
 
 
@@ -21,12 +21,14 @@ def encode_many(
     *,
     positions: str | None = None,
     labels: Tensor | None = None,
+    text: TextFeatures | None = None,
 ) -> list[Encoding]:
     """Dense features of every method, in their order: normalized images (B, 3, h, w) -> Encodings.
 
     The stock forward runs once for all methods, up to the last layer that one of them needs; once more for each other
     way to stretch the position table, where the images' grid is not the model's own and `positions` does not name one
-    way for all. Raises ValueError for a method that can't run on this backbone or size.
+    way for all. Raises ValueError for a method that can't run on this backbone or size, or that reads words where there
+    are none.
 
     Parameters
     ----------
@@ -40,6 +42,8 @@ def encode_many(
         Interpolation of positional embeddings, a name of `ao.POSITIONS`; None takes the backbone's own.
     labels : Tensor (B, h, w) or None
         True label maps of the images, whole numbers from 0, for methods that look at them.
+    text : TextFeatures or None
+        The words, from `ao.text_features`; only methods that read them while they make features (`resclip`) need them.
 
     Returns
     -------
@@ -49,7 +53,7 @@ def encode_many(
     Raises
     ------
     ValueError
-        For a method that can not run on this backbone or size, or lacks true labels.
+        For a method that can not run on this backbone or size, lacks true labels, or reads words and has none.
 
     Examples
     --------
@@ -68,6 +72,12 @@ def encode_many(
         reason = part.encoder.unsupported_reason(backbone, layout)
         if reason:
             raise ValueError(f"`{part.spec}` can't run on `{backbone.spec}`: {reason}.")
+        if part.encoder.reads_words and text is None:
+            raise ValueError(
+                f"`{part.spec}` compares patches with words while it makes features, and there are none. Give them: "
+                "encode_many(…, text=text_features(backbone, words)), or choose settings that need no words: "
+                f"{part.encoder.without_words}."
+            )
     check_labels(parts, labels is not None)
     truth = None if labels is None else true_patches(labels, images, backbone.patch_size)
     native = layout.grid == backbone.native_grid
@@ -77,7 +87,7 @@ def encode_many(
         for how in dict.fromkeys(stretched):
             chosen = [number for number, way in enumerate(stretched) if way == how]
             together = [parts[number] for number in chosen]
-            activations = stock_forward(backbone, images, together, positions=how, labels=truth)
+            activations = stock_forward(backbone, images, together, positions=how, labels=truth, text=text)
             for number in chosen:
                 encodings[number] = parts[number].encoder(activations)
     return [encoding for encoding in encodings if encoding is not None]
@@ -113,6 +123,7 @@ def stock_forward(
     *,
     positions: str | None = None,
     labels: Tensor | None = None,
+    text: TextFeatures | None = None,
 ) -> Activations:
     """One forward pass over normalized images (B, 3, h, w) that keeps what the methods need.
 
@@ -130,4 +141,5 @@ def stock_forward(
 
     tap = EachLayer(needs, keep)
     backbone.trunk(images, stop=max(needs, default=0), tap=tap, positions=positions)
-    return Activations(backbone, images, backbone.layout(images), Recording(depth, values), labels)
+    recording, layout = Recording(depth, values), backbone.layout(images)
+    return Activations(backbone, images, layout, recording, labels, text=text, positions=positions)

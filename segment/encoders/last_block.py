@@ -67,7 +67,15 @@ class LastBlock(Encoder):
         heads = activations.heads(-1) if tokens is activations.tokens(-2) else block.qkv(tokens)
         skip = 0 if self.class_in_keys else activations.layout.prefix
         bias = self._bias(activations.layout, heads)[..., skip:] if self.gaussian else None
-        mixed = kernel_mix(heads, self.kernel, self.combine, positions=self.kernel_positions, bias=bias, skip=skip)
+        mixed = kernel_mix(
+            heads,
+            self.kernel,
+            self.combine,
+            positions=self.kernel_positions,
+            bias=bias,
+            skip=skip,
+            prefix=activations.layout.prefix,
+        )
         result = self.alpha * block.merge_heads(mixed, heads.normed)
         if self.residual:
             result = tokens + result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -176,15 +176,14 @@ class PrintedSfp(Encoder):
     def _enhanced(self, block: Block, tokens: Tensor, layout: Layout) -> Tensor:
         """F_SAE of Eq 7: (B, T, D) -> (B, T, D)."""
         heads, skip = block.qkv(tokens), 0 if self.class_in_keys else layout.prefix
+        more: Any = {"positions": self.kernel_positions, "prefix": layout.prefix}
         if self.values == "projected":
-            mixed = kernel_mix(heads, self.kernel, self.combine, positions=self.kernel_positions, skip=skip)
+            mixed = kernel_mix(heads, self.kernel, self.combine, skip=skip, **more)
             result = block.merge_heads(mixed, heads.normed)
         else:
             # The tokens themselves have no heads: mixed by each head's attention, then averaged, is the mean attention.
             each = tokens[:, None].expand(-1, heads.v.shape[1], -1, -1)
-            result = kernel_mix(
-                heads, self.kernel, self.combine, positions=self.kernel_positions, skip=skip, values=each
-            ).mean(dim=1)
+            result = kernel_mix(heads, self.kernel, self.combine, skip=skip, values=each, **more).mean(dim=1)
         if self.ffn:
             result = block.ffn(result)
         return tokens + result if self.residual else result

@@ -23,6 +23,7 @@ from segment.encoders.fusion import aggregate, apply_attention, masked_softmax, 
 from segment.encoders.kernels import KernelPositions, check_kernel, kernel_mix, kernel_terms
 from segment.encoders.purification import find_outliers, purification_needs, purification_unsupported_reason
 from segment.encoders.second_backbone import SecondBackbone, onto_grid
+from segment.encoders.sharp_heads import handed_out, sharpest_mix
 from segment.method import Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 DepthRule = Literal["line", "fixed"]
@@ -77,6 +78,12 @@ class SelfCalibrated(Encoder):
     `vfm` names a second backbone (`self` is the first one) whose last features stand for `pre_layer` and `post_layer`
     in every similarity, read at the first one's patch centers.
 
+    `heads` chooses among the heads by how sharp they are, of those with the lowest entropy (in bits) that many. Before
+    step 2, what the chosen heads of the block of `pre_layer` hand out by softmax(k·kᵀ/√d) is added to that layer's
+    patches, each head mixing the values of all heads side by side; in step 3 and 4 the chosen heads' maps are summed,
+    with the values of all heads, and divided by the number of all heads. None takes each head with its own values.
+    Heads as sharp as the last one chosen are chosen as well. Source: duan-song/DiH-CLIP 775b609.
+
     Layers that are None follow `layer_at` and `depth_rule`. A model without a class token does without its share.
     The encoding's class token is that of layer L-1. Extras: `outliers` (B, N), which were purified, and `affinity`
     (B, N, N), S before the cut.
@@ -108,6 +115,7 @@ class SelfCalibrated(Encoder):
     fuse_to: int | None = None
     fuse_step: int = 1
     vfm: str | None = None
+    heads: int | None = None
     class_share: float = 0.3  # SuleBai/SC-CLIP 0417ba9; its setting for L/14 is 0.1
     depth_rule: DepthRule = "line"
 
@@ -125,6 +133,13 @@ class SelfCalibrated(Encoder):
         check_not_negative("gate_scale", self.gate_scale, hint="in the released code 3")
         if self.fuse_step < 1:
             raise ValueError(f"`fuse_step` should be at least 1, which fuses every layer; got {self.fuse_step}.")
+        if self.heads is not None and self.heads < 1:
+            raise ValueError(f"`heads` should be at least 1, or none for each with its own values; got {self.heads}.")
+        if self.heads is not None and (self.kernel != "kk" or self.terms != "mean" or self.similarity_weight != 1):
+            raise ValueError(
+                "`heads` chooses among the means of k-k and similarity attention, so `kernel` should be kk, `terms` "
+                f"mean and `similarity_weight` 1; got {self.kernel}, {self.terms} and {self.similarity_weight:g}."
+            )
         if self.count is not None and self.count < 1:
             raise ValueError(f"`count` should be at least 1, or none for what the detector marks; got {self.count}.")
 
@@ -152,6 +167,8 @@ class SelfCalibrated(Encoder):
         similar = [*([plan.pre] if self._compares else []), *([plan.post] if self.post else [])]
         other = self._other
         places: list[TapSite] = [("block_out", layer) for layer in (-2, *fused, *(similar if other is None else ()))]
+        if self.heads is not None and other is None and self._compares:
+            places.append(("block_out", plan.pre - 1))
         places += other.needs(depth) if other is not None else []
         return (
             places
@@ -222,7 +239,12 @@ class SelfCalibrated(Encoder):
         return onto_grid(self._other.features(second), second, activations)
 
     def _compared(self, activations: Activations, layer: int, mask: Tensor) -> Tensor:
-        return self._purified(activations, layer, mask) if self.purify_pre else activations.patches(layer)
+        patches = self._purified(activations, layer, mask) if self.purify_pre else activations.patches(layer)
+        if self.heads is None or layer < 1:
+            return patches
+        return patches + activations.layout.patches(
+            handed_out(activations, layer, self.heads, positions=self.kernel_positions)
+        )
 
     @property
     def _keeps(self) -> bool:
@@ -261,6 +283,9 @@ class SelfCalibrated(Encoder):
     def _attended(self, block: Block, patches: Tensor, weights: Tensor | None, class_token: Tensor | None) -> Tensor:
         """The last block on patches alone, all terms: (B, N, D) -> (B, N, D)."""
         heads = block.qkv(patches)
+        if self.heads is not None:
+            mixed = sharpest_mix(heads, self.heads, weights, positions=self.kernel_positions)
+            return self._with_class(block.merge_heads(mixed, heads.normed), class_token)
         mixed = kernel_mix(heads, self.kernel, positions=self.kernel_positions)
         if weights is not None and self.similarity_weight:
             mixed = mixed + self.similarity_weight * apply_attention(weights, heads.v)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def text_features(
     rows: RowMap | str | Path | None = None,
     combine: Combine = "mean",
     progress: bool = True,
+    definitions: str | Path | Sequence[str] | None = None,
+    blend: float = 0.1,
 ) -> TextFeatures:
     """The vocabulary as unit vectors on the backbone's device, in fp32.
 
@@ -51,6 +54,10 @@ def text_features(
 
     Without a text tower: rows of the model's classifier, found by `rows` and `combine` as segment.text.class_head says;
     templates and cache have no part in it, and the logit scale is that of CLIP, 100 (our choice).
+
+    With `definitions`, one text for each class but the background, each query becomes (1 - `blend`) · itself + `blend`
+    · the definition of its class, which is put into the templates as it stands. The sum is not brought to unit length
+    again. Source: m-arda-aydn/ITACLIP 521a33c, whose texts a language model wrote.
 
     Parameters
     ----------
@@ -68,6 +75,10 @@ def text_features(
         Without a text tower: one query of a class, or one of each row.
     progress : bool
         Whether a bar is shown.
+    definitions : path, list of str or None
+        With a text tower: a text for each class, in their order, without the background; or a file with a line for each.
+    blend : float in [0, 1]
+        The share of the definitions.
 
     Returns
     -------
@@ -113,7 +124,51 @@ def text_features(
     if missing:
         known |= _encode(backbone, missing, sentences, path, key, progress=progress)
     features = torch.stack([known[word] for word in vocabulary.queries]).to(backbone.device)
-    return _text(vocabulary, features, vocabulary.owners, backbone.logit_scale, backbone.logit_bias)
+    text = _text(vocabulary, features, vocabulary.owners, backbone.logit_scale, backbone.logit_bias)
+    if definitions is None:
+        return text
+    texts = read_definitions(definitions, vocabulary)
+    described = text_features(backbone, texts, templates, cache=cache, progress=progress)
+    return blended(text, described.features, blend)
+
+
+def read_definitions(source: str | Path | Sequence[str], vocabulary: Vocabulary) -> Vocabulary:
+    """One text for each class but the background, from a list or a file with a line for each, as a vocabulary.
+
+    ValueError for another number of texts.
+    """
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        try:
+            texts = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"definitions `{path}` can't be read ({error}); give text, a line a class.") from error
+    else:
+        texts = list(source)
+    wanted = [name for number, name in enumerate(vocabulary.names) if number != vocabulary.background]
+    if len(texts) != len(wanted):
+        raise ValueError(
+            f"`definitions` should be one text for each of {len(wanted)} classes, without the background "
+            f"({', '.join(wanted[:4])} …); got {len(texts)}."
+        )
+    return Vocabulary(tuple((text,) for text in texts))
+
+
+def blended(text: TextFeatures, definitions: Tensor, blend: float) -> TextFeatures:
+    """(1 - `blend`) · each query + `blend` · its class's definition; `definitions` (C', E), background left out.
+
+    Rows of the background stay; the others are shorter than 1, see TextFeatures.blended.
+    """
+    if not 0 <= blend <= 1:
+        raise ValueError(f"`blend` should be the definitions' share from 0 to 1, such as 0.1; got {blend}.")
+    places = torch.tensor([number for number in range(len(text.names)) if number != text.background])
+    by_class = torch.zeros(len(text.names), text.features.shape[1]).to(text.features)
+    by_class[places.to(by_class.device)] = definitions.to(by_class)
+    described = by_class[text.owners]
+    mixed = (1 - blend) * text.features + blend * described
+    if text.background is not None:
+        mixed = torch.where((text.owners == text.background)[:, None], text.features, mixed)
+    return replace(text, features=mixed, blended=blend)
 
 
 def _text(

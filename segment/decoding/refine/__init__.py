@@ -19,6 +19,7 @@ REFINERS: Registry[type[Refiner]] = Registry(
     {
         "none": "segment.decoding.refine.base:NoRefiner",
         "pamr": "segment.decoding.refine.pamr:Pamr",
+        "tlp": "segment.decoding.refine.tlp:Tlp",
         "vote": "segment.decoding.refine.vote:Vote",
         "sam": "segment.decoding.refine.sam:SamRefiner",
     },

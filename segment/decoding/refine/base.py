@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from segment.decoding.merge import ScoreMaps
+from segment.method import TextFeatures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +18,14 @@ class Canvas:
     """The image as a refiner sees it.
 
     `image`: upright 8-bit RGB in its own size; `shown_by` makes `shown`; `name` in the run; `path` of its file, or
-    None.
+    None; `text`: the words that were scored, or None.
     """
 
     image: Image.Image
     shown_by: Callable[[], Tensor]
     name: str
     path: Path | None = None
+    text: TextFeatures | None = None
 
     @property
     def shown(self) -> Tensor:

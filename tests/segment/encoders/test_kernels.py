@@ -191,7 +191,9 @@ def test_one_softmax_for_several_terms_has_the_mean_of_their_biases(placed, posi
 
 
 def test_unknown_names_and_a_joint_identity_are_refused():
-    with pytest.raises(UnknownName, match=r"no attention kernel `qx`. .* Known: identity, kk, none, qk, qq, vv"):
+    with pytest.raises(
+        UnknownName, match=r"no attention kernel `qx`. .* Known: aligned, identity, kk, none, qk, qq, vv"
+    ):
         kernel_terms("qq+qx")
     with pytest.raises(UnknownName, match=r"no way to combine kernels `product`"):
         check_kernel("qq", "product")

@@ -81,7 +81,7 @@ def method(name: str, **settings: str) -> Method:
 
 
 def encode(chosen: Method, backbone: Backbone, images: Tensor) -> Encoding:
-    return encode_many(backbone, images, [chosen])[0]
+    return encode_many(backbone, images, [chosen], text=words_for(backbone))[0]
 
 
 def text_of(value: object) -> str:
@@ -91,12 +91,15 @@ def text_of(value: object) -> str:
             if type(value) is part:
                 fields = {entry.name: text_of(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
                 return f"{name}({','.join(f'{key}={text}' for key, text in fields.items())})"
+    if isinstance(value, tuple):
+        return "+".join(text_of(item) for item in value)
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def words_for(backbone: Backbone, encoding: Encoding) -> TextFeatures:
+def words_for(backbone: Backbone) -> TextFeatures:
     """Four queries of three classes."""
-    features = torch.randn(4, encoding.patches.shape[-1], generator=torch.Generator().manual_seed(0))
+    width = backbone.project(torch.zeros(1, 1, backbone.width, device=backbone.device, dtype=backbone.dtype)).shape[-1]
+    features = torch.randn(4, width, generator=torch.Generator().manual_seed(0))
     owners = torch.tensor([0, 1, 1, 2])
     return TextFeatures(features=torch.nn.functional.normalize(features, dim=-1), owners=owners, names=("a", "b", "c"))
 
@@ -187,7 +190,7 @@ def test_weights_images_and_the_stock_pass_stay_as_they_are(name):
     weights = {key: value.clone() for key, value in backbone.model.state_dict().items()}
     before = images.clone()
     with torch.no_grad():
-        stock = stock_forward(backbone, images, [chosen], positions=chosen.positions)
+        stock = stock_forward(backbone, images, [chosen], positions=chosen.positions, text=words_for(backbone))
         recorded = {place: value.clone() for place, value in stock.recording.values.items()}
         chosen.encoder(stock)
     assert torch.equal(images, before)
@@ -199,7 +202,7 @@ def test_weights_images_and_the_stock_pass_stay_as_they_are(name):
 def test_methods_together_give_what_each_gives_alone():
     backbone, images = backbone_of("tiny"), photos()
     methods = [method(name) for name in METHODS]
-    for chosen, together in zip(methods, encode_many(backbone, images, methods), strict=True):
+    for chosen, together in zip(methods, encode_many(backbone, images, methods, text=words_for(backbone)), strict=True):
         alone = encode(chosen, backbone, images)
         torch.testing.assert_close(together.patches, alone.patches, atol=1e-5, rtol=1e-5)
 
@@ -219,7 +222,7 @@ def test_its_scorer_covers_the_window_with_a_map_for_every_word(name):
     for spec in ("tiny", "tiny:registers=4"):
         backbone, images, chosen = backbone_of(spec), photos(), method(name)
         encoding = encode(chosen, backbone, images)
-        scores = chosen.scorer(encoding, words_for(backbone, encoding), (96, 128))
+        scores = chosen.scorer(encoding, words_for(backbone), (96, 128))
         labels = not scores.maps.is_floating_point()
         assert scores.by_class or not labels
         assert scores.maps.shape[:2] == (2, 1 if labels else 3 if scores.by_class else 4)

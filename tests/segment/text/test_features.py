@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from diagnostics.backbones import load_backbone
 from diagnostics.backbones.fingerprint import fingerprint
+from segment.segmenter import Segmenter
 from segment.text.features import text_features
 from segment.text.vocabulary import Vocabulary
 
@@ -157,3 +159,36 @@ def test_weights_that_are_left_out_do_not_change_the_fingerprint(tiny):
     other.model.visual.proj.data += 1
     assert fingerprint(other.model) != whole
     assert fingerprint(other.model, leave_out=("visual.",)) == words
+
+
+def test_definitions_are_blended_in_without_length_one_and_the_background_stays():
+    backbone = load_backbone("pocket")
+    words = Vocabulary((("sky",), ("zebra", "tiger"), ("grass",)), background=0)
+    plain = text_features(backbone, words, "plain", cache=None, progress=False)
+    texts = ["stripes and waves", "a meadow"]
+    described = text_features(backbone, texts, "plain", cache=None, progress=False).features
+    text = text_features(backbone, words, "plain", cache=None, progress=False, definitions=texts, blend=0.2)
+    expected = [plain.features[0]]
+    expected += [0.8 * plain.features[query] + 0.2 * described[0] for query in (1, 2)]
+    expected += [0.8 * plain.features[3] + 0.2 * described[1]]
+    assert torch.allclose(text.features, torch.stack(expected), atol=1e-6)
+    assert text.blended == 0.2
+    assert text.features[1].norm() < 0.999
+    # A segmenter takes them, though they are shorter than 1.
+    Segmenter(backbone, "clearclip", text).scores(np.zeros((40, 50, 3), np.uint8))
+
+
+def test_definitions_come_from_a_file_with_a_line_a_class(tmp_path):
+    backbone = load_backbone("pocket")
+    path = tmp_path / "texts.txt"
+    path.write_text("stripes\na meadow\n")
+    options = {"templates": "plain", "cache": None, "progress": False}
+    read = text_features(backbone, "zebra, grass", definitions=path, **options)
+    listed = text_features(backbone, "zebra, grass", definitions=["stripes", "a meadow"], **options)
+    assert torch.equal(read.features, listed.features)
+    with pytest.raises(ValueError, match="one text for each of 3 classes"):
+        text_features(backbone, "zebra, grass, sky", definitions=path, **options)
+    with pytest.raises(ValueError, match="`blend` should be"):
+        text_features(backbone, "zebra, grass", definitions=path, blend=1.5, **options)
+    with pytest.raises(ValueError, match="can't be read"):
+        text_features(backbone, "zebra, grass", definitions=tmp_path / "none.txt", **options)

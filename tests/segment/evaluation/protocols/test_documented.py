@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from segment.decoding.refine.base import NoRefiner
+from segment.decoding.refine.pamr import Pamr
+from segment.decoding.refine.tlp import Tlp
 from segment.decoding.windows import Slide
 from segment.evaluation.protocols import PROTOCOLS, settings_table
 
+# What a refiner is called in the table.
+NAMES = {NoRefiner: "–", Pamr: "pamr", Tlp: "tlp"}
 ROOT = Path(__file__).resolve().parents[4]
 PAGE = (ROOT / "docs" / "why-your-number-differs.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| `")]
@@ -25,7 +29,7 @@ def test_every_setting_stands_in_the_table(name, dataset, protocol):
         f"{protocol.threshold:g}" if protocol.threshold else "–",
         f"{protocol.smallest_area:g}" if protocol.smallest_area else "–",
         protocol.words,
-        "–" if isinstance(protocol.refine, NoRefiner) else "pamr",
+        NAMES[type(protocol.refine)],
     ]
     rows = [row for row in ROWS if row[0] == f"`{name}`" and dataset in row[1].split(", ")]
     assert [row[2:] for row in rows] == [wanted]

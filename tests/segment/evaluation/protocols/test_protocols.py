@@ -10,8 +10,10 @@ from segment.datasets.base import Dataset, Sample
 from segment.datasets.names import class_names
 from segment.datasets.shapes import Shapes
 from segment.decoding.refine.pamr import Pamr
+from segment.decoding.refine.tlp import Tlp
 from segment.decoding.windows import Whole
 from segment.evaluation.protocols import PROTOCOLS, protocol_for, settings_table, vocabulary_for
+from segment.methods import METHODS
 from segment.text.vocabulary import Vocabulary
 
 # short side, crop, stride, scale, threshold, smallest area; whole images have no crop.
@@ -68,6 +70,24 @@ proxyclip ade150      448 336 112 40 0    0
 proxyclip cityscapes  448 224 112 40 0    0
 proxyclip ade847      448 336 112 40 0    0
 proxyclip context459  448 336 112 40 0    0
+pearl     voc20       336 -   -   40 0    0
+pearl     voc21       336 -   -   40 0.1  0
+pearl     context60   336 224 112 40 0.1  0
+pearl     ade150      336 224 112 40 0    0
+pearl     cityscapes  560 224 112 40 0    0
+resclip   voc20       336 -   -   40 0    0
+resclip   voc21       336 -   -   40 0.1  0
+resclip   coco-object 336 224 112 40 0.1  0
+itaclip   voc21       336 224 28  60 0.1  0.1
+itaclip   context60   336 224 28  55 0.1  0
+itaclip   coco-object 336 224 28  50 0.1  0
+itaclip   coco-stuff  448 224 28  40 0    0
+itaclip   cityscapes  560 224 28  40 0    0
+dih-clip  voc21       336 224 112 50 0.15 0.1
+dih-clip  coco-object 336 224 112 55 0.35 0
+lavg      voc21       336 224 112 65 0.1  0.1
+lavg      context60   336 224 112 50 0.1  0
+lavg      coco-stuff  448 224 112 40 0    0
 cliptrase voc21       336 -   -   100 0   0
 cliptrase-224 ade150  224 -   -   100 0   0
 """
@@ -83,7 +103,8 @@ def test_settings_are_those_of_the_releases(line):
         assert protocol.windows == Whole()
     else:
         assert (protocol.windows.crop, protocol.windows.stride) == (int(crop), int(stride))
-    assert isinstance(protocol.refine, Pamr) == (name == "naclip")
+    assert isinstance(protocol.refine, Pamr) == (name in ("naclip", "itaclip"))
+    assert isinstance(protocol.refine, Tlp) == (name == "pearl")
     assert protocol.published
 
 
@@ -92,6 +113,25 @@ def test_cliptrase_scores_the_middle_square_with_its_own_metric_and_labels():
     assert (protocol.scored, protocol.metric, protocol.resampling) == ("crop", "cliptrase", "bicubic")
     assert protocol.dataset_fields == (("convention", "cliptrase"),)
     assert protocol_for("cliptrase", "voc20").method_fields == (("cliptrase", "class_prior=true"),)
+
+
+def test_later_methods_have_their_constants_on_each_data_set():
+    def settings(name, dataset):
+        ((method, fields),) = protocol_for(name, dataset).method_fields
+        assert method == name
+        return METHODS.build(f"{name}:{fields}").encoder
+
+    voc = settings("resclip", "voc21")
+    assert (voc.tau, voc.share, voc.feedback_tau, voc.feedback_share, voc.feedback_threshold) == (2, 0.3, 2.2, 0.7, 0.5)
+    city = settings("resclip", "cityscapes")
+    assert (city.share, city.feedback_tau, city.feedback_share, city.feedback_threshold) == (0.2, 2.1, 0.6, 0.1)
+    assert settings("pearl", "ade150").alpha == settings("pearl", "cityscapes").alpha == 0.3
+    assert protocol_for("pearl", "voc21").method_fields == ()
+    assert protocol_for("pearl", "cityscapes").refine == Tlp(grid=224)
+    assert protocol_for("pearl-paper", "voc21").refine == Tlp(affinity="printed")
+    assert settings("itaclip", "voc21").views == ("gray", "blur", "vertical", "horizontal")
+    assert [settings("itaclip", name).first_share for name in ("voc21", "coco-stuff")] == [0.7, 0.75]
+    assert protocol_for("lavg", "voc21").method_fields == (("lavg", "background_only=true"),)
 
 
 def test_only_cliptrase_skips_images_of_background_alone():
