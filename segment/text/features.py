@@ -76,7 +76,7 @@ def text_features(
     progress : bool
         Whether a bar is shown.
     definitions : path, list of str or None
-        With a text tower: a text for each class, in their order, without the background; or a file with a line for each.
+        With a text tower: a text for each class, in order, without the background; or a file with a line for each.
     blend : float in [0, 1]
         The share of the definitions.
 
