@@ -67,9 +67,9 @@ def aligned_mix(
     """
     first, second = aligned(heads, prefix, alpha=alpha, rotation=rotation, steps=steps)
     v = heads.v if values is None else values
-    own = None if heads.bias is None else heads.bias[..., skip:]
-    if own is not None:
-        bias = own if bias is None else own + bias
+    relative = None if heads.bias is None else heads.bias[..., skip:]
+    if relative is not None:
+        bias = relative if bias is None else relative + bias
     return attend(
         first.to(v.dtype), second[:, :, skip:].to(v.dtype), v[:, :, skip:], bias, scale=heads.q.shape[-1] ** -0.5
     )

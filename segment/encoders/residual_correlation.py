@@ -113,9 +113,9 @@ class ResidualCorrelation(Encoder):
         source = heads if self.kernel_positions == "kept" else heads.without_positions()
         bias = distance_bias(layout, self.gaussian, device=heads.v.device).to(heads.v.dtype)
         bias = bias if source.bias is None else bias + source.bias
-        own = attend(source.k, source.k, heads.v, bias)
+        self_attended = attend(source.k, source.k, heads.v, bias)
         extras = {"outliers": mask}
-        result = encoding(activations, self._joined(activations, heads, own, crossed), extras=extras)
+        result = encoding(activations, self._joined(activations, heads, self_attended, crossed), extras=extras)
         if not self.feedback or activations.text is None:
             return result
         labels = self._labels(activations, result, activations.text)
@@ -126,12 +126,12 @@ class ResidualCorrelation(Encoder):
         fed[:, 0, layout.prefix :, layout.prefix :] = shared
         logits = (self.feedback_tau * fed).to(bias) + bias
         scale = self.feedback_tau * (1 - self.feedback_share) * heads.k.shape[-1] ** -0.5
-        own = attend(source.k, source.k, heads.v, logits, scale=scale)
+        self_attended = attend(source.k, source.k, heads.v, logits, scale=scale)
         extras = {**extras, "feedback": maps, "feedback_labels": labels}
-        return encoding(activations, self._joined(activations, heads, own, crossed), extras=extras)
+        return encoding(activations, self._joined(activations, heads, self_attended, crossed), extras=extras)
 
-    def _joined(self, activations: Activations, heads: QKV, own: Tensor, crossed: Tensor) -> Tensor:
-        mixed = self.tau * ((1 - self.share) * own + self.share * crossed)
+    def _joined(self, activations: Activations, heads: QKV, self_attended: Tensor, crossed: Tensor) -> Tensor:
+        mixed = self.tau * ((1 - self.share) * self_attended + self.share * crossed)
         return activations.blocks[-1].merge_heads(mixed, heads.normed)
 
     def _cross_attention(self, activations: Activations) -> Tensor:
