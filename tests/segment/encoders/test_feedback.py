@@ -85,8 +85,8 @@ def test_without_feedback_features_are_the_matrices_written_out(spec):
     )
     heads = stock.heads(12)
     bias = distance_bias(stock.layout, 2.0)
-    own = (heads.k @ heads.k.mT / math.sqrt(heads.k.shape[-1]) + bias).softmax(dim=-1)
-    tokens = backbone.blocks[-1].mix(1.7 * (0.7 * own + 0.3 * crossed / 4), heads)
+    attended = (heads.k @ heads.k.mT / math.sqrt(heads.k.shape[-1]) + bias).softmax(dim=-1)
+    tokens = backbone.blocks[-1].mix(1.7 * (0.7 * attended + 0.3 * crossed / 4), heads)
     assert torch.allclose(encoding.patches, stock.layout.patches(backbone.project(tokens)), atol=1e-5)
 
 
@@ -111,8 +111,8 @@ def test_the_words_layout_is_fed_back(tiny, images):
     bias = torch.zeros(2, 1, 25, 25)
     bias[:, 0, 1:, 1:] = maps / maps.amax(dim=(1, 2), keepdim=True)
     logits = 1.8 * (0.3 * heads.k @ heads.k.mT / math.sqrt(heads.k.shape[-1]) + 0.7 * bias)
-    own = (logits + distance_bias(stock.layout, 5.0)).softmax(dim=-1)
-    tokens = tiny.blocks[-1].mix(2 * (0.6 * own + 0.4 * crossed / 4), heads)
+    attended = (logits + distance_bias(stock.layout, 5.0)).softmax(dim=-1)
+    tokens = tiny.blocks[-1].mix(2 * (0.6 * attended + 0.4 * crossed / 4), heads)
     assert torch.allclose(whole.patches, stock.layout.patches(tiny.project(tokens)), atol=1e-5)
 
 

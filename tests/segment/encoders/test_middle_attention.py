@@ -23,11 +23,11 @@ def test_features_are_the_matrices_written_out(spec):
     (encoding,) = encode_many(backbone, images, [method])
     stock = stock_forward(backbone, images, [method, METHODS.build("gem-paper:blocks=12")], positions=method.positions)
 
-    def own(layer: int) -> Tensor:
+    def attended(layer: int) -> Tensor:
         heads = stock.heads(layer)
         return sum((side @ side.mT / math.sqrt(side.shape[-1])).softmax(dim=-1) for side in (heads.q, heads.k))
 
-    weights = 0.7 * own(12) + 0.3 * (own(3) + own(9)) / 2
+    weights = 0.7 * attended(12) + 0.3 * (attended(3) + attended(9)) / 2
     tokens = stock.tokens(-2) + backbone.blocks[-1].mix(weights, stock.heads(12))
     assert torch.allclose(encoding.patches, stock.layout.patches(backbone.project(tokens)), atol=1e-5)
 

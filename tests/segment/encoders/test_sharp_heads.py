@@ -72,13 +72,13 @@ def test_what_heads_hand_out_is_chosen_by_queries_and_mixed_by_keys(tiny, images
 
 
 def test_all_heads_are_another_method_than_each_with_its_own_values(tiny, images):
-    own, every, one = encode_many(
+    separate, every, single = encode_many(
         tiny, images, ["sc-clip:purifier=keep", "sc-clip:purifier=keep,heads=2", "sc-clip:purifier=keep,heads=1"]
     )
-    assert not torch.allclose(own.patches, every.patches, atol=1e-3)
-    assert not torch.allclose(one.patches, every.patches, atol=1e-3)
+    assert not torch.allclose(separate.patches, every.patches, atol=1e-3)
+    assert not torch.allclose(single.patches, every.patches, atol=1e-3)
     (named,) = encode_many(tiny, images, ["dih-clip:heads=1"])
-    assert torch.equal(named.patches, one.patches)
+    assert torch.equal(named.patches, single.patches)
 
 
 @pytest.mark.parametrize(

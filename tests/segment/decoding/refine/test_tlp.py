@@ -56,10 +56,10 @@ def slow(scores: Tensor, image: Tensor, near: np.ndarray, *, printed: bool) -> t
 
     def same(first: tuple[int, int], second: tuple[int, int]) -> float:
         total = 0.0
-        for one in range(count):
+        for word in range(count):
             for other in range(count):
-                if printed or one == other:
-                    total += near[one, other] * p[(one, *first)] * p[(other, *second)]
+                if printed or word == other:
+                    total += near[word, other] * p[(word, *first)] * p[(other, *second)]
         return min(max(total, 0.0), 1.0)
 
     cells = [(row, col) for row in range(rows) for col in range(cols)]
