@@ -378,9 +378,11 @@ class Segmenter:
     def _counted(self, batches: Iterator[tuple[list[Window], Any]], block: Sequence[_Opened]) -> Iterator[Any]:
         """The batches, with a bar over the windows of an image that takes a while."""
         total = sum(item.places.count for item in block)
-        shown = self.options.progress and total >= MANY_WINDOWS
+        if not self.options.progress or total < MANY_WINDOWS:
+            yield from batches  # without a bar, whose locks are left behind where a worker is ended
+            return
         title = printable(block[0].source.name) if len(block) == 1 else f"{len(block)} images"
-        with progress_bar(title, total, shown=shown, unit="window", leave=False) as bar:
+        with progress_bar(title, total, unit="window", leave=False) as bar:
             for batch, by_method in batches:
                 yield batch, by_method
                 bar.update(len(batch))

@@ -127,7 +127,9 @@ def evaluate(
     (['clip'], True)
     """
     chosen = EvaluationOptions.of(options).merged("evaluate", keywords, uses=HEEDED)
-    run = _prepared(backbone, methods, _scored_data(dataset, protocol, settings or {}, root, chosen), out, chosen)
+    data = _scored_data(dataset, protocol, settings or {}, root, chosen)
+    _check_engine(engine, backbone, data, out, chosen)
+    run = _prepared(backbone, methods, data, out, chosen)
     job, storage, shards = run.job, run.storage, run.shards
     total = Total(job.methods, len(job.dataset.names))
     done: set[Shard] = set()
@@ -244,6 +246,16 @@ def _loaded(backbone: str | Backbone, options: EvaluationOptions) -> tuple[Backb
         device = device_of(options.device, 0)
         return load_backbone(backbone, device=device, precision=options.precision), options
     return backbone, options.changed(precision="bf16" if backbone.dtype == torch.bfloat16 else "fp32")
+
+
+def _check_engine(
+    engine: Engine | None, backbone: str | Backbone, data: _ScoredData, out: str | Path, options: EvaluationOptions
+) -> None:
+    """What the engine has to say before a model is loaded; nothing where all shards are there."""
+    engine = _engine_for(backbone if isinstance(backbone, str) else backbone.spec, engine)
+    shards = len(cut(data.images, options.shard or shard_size(data.images))) - len(storage_at(out).list(FOLDER))
+    if shards > 0:
+        engine.check(options.device, shards)
 
 
 def _engine_for(spec: str, engine: Engine | None) -> Engine:

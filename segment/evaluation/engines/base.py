@@ -34,6 +34,9 @@ class Engine(ABC):
     dies is replaced and its shard tried again.
     """
 
+    def check(self, device: str, shards: int) -> None:
+        """Refuses at the start of a run of so many shards what its workers would stumble over."""
+
     @abstractmethod
     def run(self, job: Job, shards: Sequence[Shard], progress: Progress) -> Iterator[Shard]:
         """Yields each shard once its file is written, in any order."""

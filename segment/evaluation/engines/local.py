@@ -21,6 +21,7 @@ from diagnostics.backbones import Backbone
 from diagnostics.registry import Carried, adopt, carried_parts
 from diagnostics.studies.store import DiskFull
 from segment.evaluation.engines.base import TRIES, Engine, Progress, ShardFailed
+from segment.evaluation.engines.main_guard import RAN_THE_SCRIPT, check_main_guard, without_guard
 from segment.evaluation.job import Job, Worker
 from segment.evaluation.shards import Shard
 
@@ -50,6 +51,11 @@ class Local(Engine):
         if device.startswith("cuda:"):
             usual = 1
         return max(1, min(self.workers or usual, shards))
+
+    def check(self, device: str, shards: int) -> None:
+        """Refuses a script that starts workers from its top level, where each of them would run it anew."""
+        if self.count(device, shards) > 1:
+            check_main_guard()
 
     def run(
         self, job: Job, shards: Sequence[Shard], progress: Progress, *, backbone: Backbone | None = None
@@ -168,6 +174,8 @@ class _Crew:
         """A new process for one that died; its shard goes back to the front."""
         reason = f"worker {hand.number} ended with code {hand.process.exitcode}"
         shard = hand.shard
+        if hand.process.exitcode == RAN_THE_SCRIPT:
+            raise without_guard("this script")
         hand.end(at_once=True)
         if shard is not None:
             progress(shard, 0)
