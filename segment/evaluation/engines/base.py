@@ -34,7 +34,7 @@ class Engine(ABC):
     dies is replaced and its shard tried again.
     """
 
-    def check(self, device: str, shards: int) -> None:
+    def check(self, device: str, shards: int) -> None:  # noqa: B027 - most have nothing to refuse
         """Refuses at the start of a run of so many shards what its workers would stumble over."""
 
     @abstractmethod

@@ -85,7 +85,8 @@ def test_where_the_script_can_not_be_judged_its_first_worker_says_why(tmp_path):
     done = outcome(tmp_path, "name = __name__\ngo()")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ValueError: this script starts worker processes")
-    assert done.stderr.count("Traceback") == 1 and "memory" not in done.stderr
+    assert done.stderr.count("Traceback") == 1
+    assert "memory" not in done.stderr
     assert done.stdout.count("scored") == 0
 
 
