@@ -70,7 +70,12 @@ def usable_detectors(model: Backbone, images: Any, options: RunOptions) -> list[
     from diagnostics.studies.scoring import layouts_of
 
     layouts = layouts_of(model, list_images(images, options.size_for(model.native_size), strict=False))
-    return [spec for spec in DETECTORS if not any(KNOWN.build(spec).unsupported_reason(layout) for layout in layouts)]
+    parts = {spec: KNOWN.build(spec) for spec in DETECTORS}
+    return [
+        spec
+        for spec, part in parts.items()
+        if not model.lacking(part.needs) and not any(map(part.unsupported_reason, layouts))
+    ]
 
 
 def _page_images(

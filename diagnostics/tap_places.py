@@ -26,7 +26,10 @@ TAPS: dict[str, TapPlace] = {
     "query": TapPlace("(B, H, T, d)", "queries, rotated and scaled so that attention = softmax(q·kᵀ/√d + bias)"),
     "key": TapPlace("(B, H, T, d)", "keys, rotated where the model has rotary positions"),
     "value": TapPlace("(B, H, T, d)", "values"),
-    "attention": TapPlace("(B, H, T, T)", "attention after softmax, rows are queries; made only when a tap wants it"),
+    "attention": TapPlace(
+        "(B, H, T, T)",
+        "attention after softmax, rows are queries; made only when a tap wants it; a difference where it is applied so",
+    ),
     "attn_out": TapPlace("(B, T, D)", "attention's output after the out-projection; X_attn of ClearCLIP"),
     "block_sum": TapPlace("(B, T, D)", "block_in + attn_out; X_sum of ClearCLIP"),
     "ffn_hidden": TapPlace(
@@ -36,7 +39,9 @@ TAPS: dict[str, TapPlace] = {
     "block_out": TapPlace("(B, T, D)", "block_sum + ffn_out: block output, the residual stream after the block"),
 }
 
+# Places that blocks of differential attention do not pass: it has two pairs of queries and keys to a head.
+BY_QUERY_AND_KEY = frozenset({"query_unrotated", "key_unrotated", "query", "key"})
 # Places that only some models pass.
-SOMETIMES = frozenset({"attention_bias"})
+SOMETIMES = frozenset({"attention_bias"}) | BY_QUERY_AND_KEY
 # What attention = softmax(q·kᵀ/√d + bias) is made of, where it is made again outside the block.
 ATTENTION_PARTS = ("query", "key", "attention_bias")

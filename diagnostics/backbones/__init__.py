@@ -43,6 +43,9 @@ POSITIONS: Registry[Callable[[Tensor, Grid], Tensor]] = Registry(
         "bicubic-offset": "diagnostics.backbones.positions:bicubic_offset",
         "bilinear": "diagnostics.backbones.positions:bilinear",
         "bilinear-antialiased": "diagnostics.backbones.positions:bilinear_antialiased",
+        "bicubic-antialiased-square": "diagnostics.backbones.positions:bicubic_antialiased_square",
+        "bilinear-square": "diagnostics.backbones.positions:bilinear_square",
+        "bilinear-corners-square": "diagnostics.backbones.positions:bilinear_corners_square",
     },
     group="positions",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import NamedTuple, Self, final
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diagnostics.backbones.positional import Positional
 from diagnostics.backbones.positions import POSITIONS, interpolate_positions
 from diagnostics.layout import Grid, Layout, grid_of, pad_to_patches
+from diagnostics.tap_places import BY_QUERY_AND_KEY
 from diagnostics.taps import IDENTITY, Recording, Tap, TapFunction, chain, resolve_layer
 
 
@@ -62,17 +63,28 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, scale
     return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
 
 
+# Why parts that read queries and keys can't run on models with such attention.
+DIFFERENTIAL = (
+    "attention is a difference of two softmaxes, of two pairs of queries and keys: its rows are not a distribution. "
+    "What reads tokens runs, and so does the tap `attention`, the difference as it is applied"
+)
+
+
 class Block(ABC):
     """One transformer block over stock weights, in pieces that methods recombine.
 
     `heads` is the number of heads. `needs_grid`: attention knows of places on the grid, by a rotation of queries and
     keys or by a bias; such a block runs only where it stands on a grid (`Backbone.blocks_on`), and says so otherwise.
-    `positional` is that grid's, None for blocks that need none. An adapter fills in the steps; the order of the taps is
-    here and nowhere else.
+    `positional` is that grid's, None for blocks that need none. `parallel`: the feed-forward network stands beside the
+    attention and reads the block's input, not the sum. `differential`: attention is a difference of two softmaxes, of
+    two pairs of queries and keys, so that there is no q and no k to make it from. An adapter fills in the steps; the
+    order of the taps is here and nowhere else.
     """
 
     heads: int
     needs_grid: bool = False
+    parallel: bool = False
+    differential: bool = False
     positional: Positional | None = None
 
     @abstractmethod
@@ -99,11 +111,22 @@ class Block(ABC):
 
     @abstractmethod
     def ffn_hidden(self, x: Tensor) -> Tensor:
-        """Second LayerNorm, first linear map, activation: (B, T, D) -> (B, T, F)."""
+        """Second LayerNorm, first linear map, activation: (B, T, D) -> (B, T, F).
+
+        Of the sum of block input and attention output; of the block input for a parallel block.
+        """
 
     @abstractmethod
     def ffn_out(self, hidden: Tensor) -> Tensor:
         """Second linear map, layer scale included: (B, T, F) -> (B, T, D)."""
+
+    def weights(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+        """Attention of all heads: (B, H, T, d), (B, H, T, d) -> (B, H, T, T)."""
+        return attention_weights(q, k, bias)
+
+    def attended(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """The values mixed by `weights`, without making them: (B, H, T, d)."""
+        return attend(q, k, v, bias)
 
     @final
     def at(self, positional: Positional | None) -> Self:
@@ -128,6 +151,8 @@ class Block(ABC):
     @final
     def qkv(self, x: Tensor) -> QKV:
         """Queries, keys and values of the block's input, all tokens or the patches alone: (B, T, D) -> QKV."""
+        if self.differential:
+            raise ValueError(f"there are no queries and keys of one attention here: {DIFFERENTIAL}.")
         normed = self.norm(x)
         q, k, v = self.project_heads(normed)
         positional = self._on_grid(q.shape[2])
@@ -144,9 +169,20 @@ class Block(ABC):
         return self.merge_heads(weights.to(heads.v.dtype) @ heads.v, heads.normed)
 
     @final
-    def ffn(self, x: Tensor) -> Tensor:
-        """The feed-forward branch without its residual: (B, T, D) -> (B, T, D)."""
-        return self.ffn_out(self.ffn_hidden(x))
+    def ffn(self, x: Tensor, block_in: Tensor | None = None) -> Tensor:
+        """The feed-forward branch without its residual: (B, T, D) -> (B, T, D).
+
+        It reads `x`, which stands for the sum of block input and attention output; a parallel block's reads `block_in`,
+        the same tokens as they entered the block, and has to be given them.
+        """
+        if not self.parallel:
+            return self.ffn_out(self.ffn_hidden(x))
+        if block_in is None:
+            raise ValueError(
+                "the feed-forward network of this block stands beside the attention and reads the block's input; give "
+                "it: block.ffn(x, block_in)."
+            )
+        return self.ffn_out(self.ffn_hidden(block_in))
 
     @final
     def __call__(self, x: Tensor, tap: Tap = IDENTITY, *, layer: int = 1) -> Tensor:
@@ -154,10 +190,11 @@ class Block(ABC):
 
         Attention is fused unless a tap wants the matrix.
         """
-        x = tap("block_in", layer, x)
+        x = block_in = tap("block_in", layer, x)
         normed = tap("normed", layer, self.norm(x))
         q, k, v = self.project_heads(normed)
-        q, k = tap("query_unrotated", layer, q), tap("key_unrotated", layer, k)
+        if not self.differential:
+            q, k = tap("query_unrotated", layer, q), tap("key_unrotated", layer, k)
         positional, bias = self._on_grid(q.shape[2]), None
         if positional is not None:
             if positional.rotation is not None:
@@ -165,13 +202,15 @@ class Block(ABC):
             bias = positional.bias_for(q.shape[2])
             if bias is not None:
                 bias = tap("attention_bias", layer, bias)
-        q, k, v = tap("query", layer, q), tap("key", layer, k), tap("value", layer, v)
+        if not self.differential:
+            q, k = tap("query", layer, q), tap("key", layer, k)
+        v = tap("value", layer, v)
         if tap.wants("attention", layer):
-            mixed = tap("attention", layer, attention_weights(q, k, bias)) @ v
+            mixed = tap("attention", layer, self.weights(q, k, bias)) @ v
         else:
-            mixed = attend(q, k, v, bias)
+            mixed = self.attended(q, k, v, bias)
         x = tap("block_sum", layer, x + tap("attn_out", layer, self.merge_heads(mixed, normed)))
-        hidden = tap("ffn_hidden", layer, self.ffn_hidden(x))
+        hidden = tap("ffn_hidden", layer, self.ffn_hidden(block_in if self.parallel else x))
         return tap("block_out", layer, x + tap("ffn_out", layer, self.ffn_out(hidden)))
 
 
@@ -179,11 +218,12 @@ class Backbone(ABC):
     """A vision transformer over its stock weights.
 
     `spec` is the name at the door, `model` the stock module, `blocks` our blocks over its weights; take them from
-    `blocks_on(layout)` to run them, since a grid's rotation or bias comes with it. `patch_size` and
-    `native_size` are (height, width) in pixels. `prefix` counts class token and registers; `class_index` is the class
-    token's place among them, or None. `mean` and `std` normalize RGB in [0, 1]. `positions` names the interpolation of
-    the position table for other sizes. Images whose size is no multiple of the patch are padded with zeros (the mean
-    color), evenly on both sides. `revision` is the commit on the hub that the weights come from, "" for others.
+    `blocks_on(layout)` to run them, since a grid's rotation or bias comes with it. `patch_size` and `native_size` are
+    (height, width) in pixels. `prefix` counts class token and registers; `class_index` is the class token's place among
+    them, or None. `mean` and `std` normalize RGB in [0, 1]. `positions` names the interpolation of the position table
+    for other sizes, and `table_grid` its grid, the native one unless given. Images whose size is no multiple of the
+    patch are padded with zeros (the mean color), evenly on both sides. `revision` is the commit on the hub that the
+    weights come from, "" for others.
     """
 
     mean: tuple[float, ...]
@@ -204,6 +244,7 @@ class Backbone(ABC):
         mean: Sequence[float],
         std: Sequence[float],
         positions: str = "bicubic-antialiased",
+        table_grid: Grid | None = None,
         note: str = "",
     ) -> None:
         POSITIONS[positions]  # an unknown name is refused here, not in the first forward
@@ -211,7 +252,7 @@ class Backbone(ABC):
         self.width, self.patch_size, self.native_size = width, patch_size, native_size
         self.prefix, self.class_index = prefix, class_index
         self.mean, self.std = tuple(mean), tuple(std)
-        self.positions = positions
+        self.positions, self.table_grid = positions, table_grid or self.native_grid
         self.note = note
         self._tables: dict[tuple[Grid, str, torch.device, torch.dtype], Tensor | None] = {}
         check_finite(self.model, spec)
@@ -304,6 +345,12 @@ class Backbone(ABC):
     def heads(self) -> int:
         return self.blocks[0].heads
 
+    def lacking(self, taps: Iterable[str]) -> str | None:
+        """Why a part that reads such taps can't run on this model, or None: its blocks do not pass all of them."""
+        if any(block.differential for block in self.blocks) and not BY_QUERY_AND_KEY.isdisjoint(taps):
+            return DIFFERENTIAL
+        return None
+
     @property
     def origin(self) -> dict[str, str]:
         """What the settings of a run tell of where the weights come from: the commit on the hub, if there is one."""
@@ -354,7 +401,7 @@ class Backbone(ABC):
         if key not in self._tables:
             learned = self.position_table()
             self._tables[key] = learned and interpolate_positions(
-                learned[0].detach(), self.native_grid, grid, how=key[1], prefix=learned[1]
+                learned[0].detach(), self.table_grid, grid, how=key[1], prefix=learned[1]
             )
             # A folder of images of all shapes must not fill the memory with tables.
             while len(self._tables) > 16:

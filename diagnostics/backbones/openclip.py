@@ -230,6 +230,8 @@ class OpenClipTimmBackbone(Backbone):
             native_size=tower.native_size,
             prefix=tower.prefix,
             class_index=tower.class_index,
+            positions=tower.positions,
+            table_grid=tower.table_grid,
             **fields,
         )
         self.tower, self.head, self.text = tower, model.visual.head, text

@@ -41,6 +41,26 @@ def bilinear_antialiased(table: Tensor, grid: Grid) -> Tensor:
     return F.interpolate(table, size=tuple(grid), mode="bilinear", align_corners=False, antialias=True)
 
 
+def bicubic_antialiased_square(table: Tensor, grid: Grid) -> Tensor:
+    """Bicubic with antialiasing to a square of the longer side, cut to the grid: NaFlex that keeps the aspect."""
+    return bicubic_antialiased(table, _square(grid))[..., : grid.rows, : grid.cols]
+
+
+def bilinear_square(table: Tensor, grid: Grid) -> Tensor:
+    """Bilinear to a square of the longer side, cut to the grid: NaFlex with factorized positions, C-RADIOv4."""
+    return bilinear(table, _square(grid))[..., : grid.rows, : grid.cols]
+
+
+def bilinear_corners_square(table: Tensor, grid: Grid) -> Tensor:
+    """Bilinear with corners aligned, to a square of the longer side, cut to the grid: C-RADIOv3."""
+    square = F.interpolate(table, size=tuple(_square(grid)), mode="bilinear", align_corners=True)
+    return square[..., : grid.rows, : grid.cols]
+
+
+def _square(grid: Grid) -> Grid:
+    return Grid(max(grid), max(grid))
+
+
 def interpolate_positions(table: Tensor, native: Grid, grid: Grid, *, how: str, prefix: int = 0) -> Tensor:
     """Position table for another grid: (prefix + native.patches, D) -> (prefix + grid.patches, D).
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, final
 
 import timm
@@ -42,7 +45,8 @@ class TimmBackbone(Backbone):
             class_index=self.tower.class_index,
             mean=mean,
             std=std,
-            positions="bicubic-antialiased",  # what timm itself does for other sizes
+            positions=self.tower.positions,  # what timm itself does for other sizes
+            table_grid=self.tower.table_grid,
             note=note,
         )
 
@@ -246,6 +250,14 @@ def _from_file(name: str, path: str, skeleton: Any) -> tuple[nn.Module, str]:
     return model, joined_notes(chosen, note, pooling_note)
 
 
+def _own_filter(skeleton: nn.Module, settings: Mapping[str, Any]) -> Callable[..., dict[str, Tensor]]:
+    """timm's own reader of other layouts for a model's class, with those of the settings that it knows."""
+    plain = vision_transformer.checkpoint_filter_fn
+    reader = getattr(sys.modules[type(skeleton).__module__], "checkpoint_filter_fn", plain)
+    known = inspect.signature(reader).parameters
+    return partial(reader, **{key: value for key, value in settings.items() if key in known})
+
+
 def _adapt(name: str, path: str, raw: Mapping[str, Tensor], skeleton: Any) -> tuple[dict[str, Tensor], str]:
     """The file's tensors under timm's names and at the model's size, and what had to change, in words."""
     if any(key.startswith("radio_model.") for key in raw):
@@ -256,7 +268,7 @@ def _adapt(name: str, path: str, raw: Mapping[str, Tensor], skeleton: Any) -> tu
     # FlexiViT's patch kernels and positions were trained to be stretched bilinearly; timm's loader does the same.
     stretch: dict[str, Any] = {"interpolation": "bilinear", "antialias": False} if "flexi" in name else {}
     try:
-        state = vision_transformer.checkpoint_filter_fn(dict(raw), skeleton, adapt_layer_scale=True, **stretch)
+        state = _own_filter(skeleton, {"adapt_layer_scale": True, **stretch})(dict(raw), skeleton)
     except (RuntimeError, ValueError, KeyError, AttributeError):
         state = dict(raw)  # timm stumbled over the shapes; the comparison that follows names them better
     changed = [

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 RUNS = (
-    "What runs: timm's VisionTransformer, its distilled and rotary kin (augreg, DeiT, DINO, DINOv2, DINOv3, MAE, CLIP, "
-    "SigLIP, AIMv2, EVA, EVA-02, Perception Encoder …), for example `timm:vit_base_patch16_224.dino`."
+    "What runs: timm's VisionTransformer and its kin, Eva, Beit, VisionTransformerRelPos and NaFlexVit (augreg, DeiT, "
+    "DINO, DINOv2, DINOv3, MAE, CLIP, SigLIP, AIMv2, EVA, Perception Encoder, BEiT, ViTamin …), for example "
+    "`timm:vit_base_patch16_224.dino`"
 )
+WINDOWS = "most of its blocks attend within windows, not among all tokens, so that no attention of all tokens exists"
+SHRINKS = "its grid of tokens shrinks between stages, so that no patch is the same token in all layers"
+CONVOLUTIONAL = "it is a convolutional network: it has no tokens"
 
-# Why a class that people do try is refused. A class that is not named here is refused as well, as unknown.
-REASONS = {
-    "ParallelScalingBlock": "attention and MLP run side by side on one projection: there is no block_sum between them",
-    "DiffParallelScalingBlock": "attention and MLP run side by side, and attention is a difference of two softmaxes",
-    "ParallelThingsBlock": "several attentions run side by side: there is no one attention matrix to a head",
-    "DiffAttention": "attention is a difference of two softmaxes: its rows are not a distribution",
-    "Beit": "a relative position bias is added inside the attention",
-    "VisionTransformerRelPos": "a relative position bias is added inside the attention",
-    "VisionTransformerSAM": "attention is windowed, with relative positions inside it",
-    "SwinTransformer": "attention is windowed and the grid shrinks between stages",
-    "SwinTransformerV2": "attention is windowed and the grid shrinks between stages",
-    "Hiera": "tokens are pooled between stages: they do not keep one grid",
-    "NaFlexVit": "it takes packed sequences of patches, not images",
-    "ConvNeXt": "it is a convolutional network: it has no tokens",
-    "ResNet": "it is a convolutional network: it has no tokens",
-    "HybridEmbed": "a convolutional network stands before the patches",
+# Why a class that people do try is refused, and what is nearest to it. A class that is not named here is refused as
+# well, as unknown.
+REASONS: dict[str, tuple[str, str]] = {
+    "VisionTransformerSAM": (WINDOWS, "vit_base_patch16_224.mae"),  # from which SAM was trained
+    "HieraDet": (f"{WINDOWS}, and {SHRINKS}", "vit_base_patch16_224.mae"),
+    "Hiera": (SHRINKS, "vit_base_patch16_224.mae"),
+    "SwinTransformer": (f"{WINDOWS}, and {SHRINKS}", "vit_relpos_base_patch16_224"),
+    "SwinTransformerV2": (f"{WINDOWS}, and {SHRINKS}", "vit_relpos_base_patch16_224"),
+    "ConvNeXt": (CONVOLUTIONAL, "vit_base_patch16_224.dino"),
+    "ResNet": (CONVOLUTIONAL, "vit_base_r50_s16_224"),
+    "ByobNet": (CONVOLUTIONAL, "vit_base_mci_224"),
+    "FastVit": (f"most of its stages are convolutional, and {SHRINKS}", "vit_base_mci_224"),
 }
 
 
 def refuse(name: str, part: str, thing: object) -> ValueError:
     """The error for a model with a part of a kind that can't run."""
     kind = type(thing).__name__
-    reason = REASONS.get(kind, "its forward pass is not known here, and an unknown one is not guessed")
-    return ValueError(f"`{name}` can't run: its {part} is `{kind}`: {reason}. {RUNS}")
+    reason, nearest = REASONS.get(kind, ("its forward pass is not known here, and an unknown one is not guessed", ""))
+    near = f"; nearest to it is `timm:{nearest}`" if nearest else ""
+    return ValueError(f"`{name}` can't run: its {part} is `{kind}`: {reason}. {RUNS}{near}.")

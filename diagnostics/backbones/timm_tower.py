@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, final
 
 import torch
 from timm import layers
-from timm.models import deit, eva, vision_transformer
+from timm.models import beit, deit, eva, naflexvit, vision_transformer, vision_transformer_relpos
 from torch import Tensor
 
 from diagnostics.backbones.base import Block
 from diagnostics.backbones.positional import Positional
+from diagnostics.backbones.timm_bias import BiasTables, bias_sources, displacements
 from diagnostics.backbones.timm_blocks import block_of
 from diagnostics.backbones.timm_reasons import refuse
 from diagnostics.backbones.timm_rotary import check_rotary, rotations
+from diagnostics.backbones.timm_stems import Stem, learned_positions, stem_of
 from diagnostics.layout import Layout
 
-TRUNKS = (vision_transformer.VisionTransformer, deit.VisionTransformerDistilled, eva.Eva)
+TRUNKS = (
+    vision_transformer.VisionTransformer,
+    deit.VisionTransformerDistilled,
+    eva.Eva,
+    beit.Beit,
+    vision_transformer_relpos.VisionTransformerRelPos,
+    naflexvit.NaFlexVit,
+)
 
 
 @final
@@ -35,40 +45,46 @@ class TimmTower:
     def __init__(self, trunk: Any, name: str) -> None:
         if type(trunk) not in TRUNKS:
             raise refuse(name, "type", trunk)
-        if type(trunk.patch_embed) is not layers.PatchEmbed:
-            raise refuse(name, "patch embedding", trunk.patch_embed)
+        self.stem: Stem = stem_of(trunk, name)
         # Refinement by attention among the patches, newer timm only.
         poolings = (type(None), layers.AttentionPoolLatent, getattr(layers, "AttentionPoolPrr", None))
-        if type(trunk.attn_pool) not in poolings:
-            raise refuse(name, "pooling", trunk.attn_pool)
-        if getattr(trunk.attn_pool, "pos_embed", None) is not None:
+        self.attn_pool: Any = getattr(trunk, "attn_pool", None)
+        if type(self.attn_pool) not in poolings:
+            raise refuse(name, "pooling", self.attn_pool)
+        if getattr(self.attn_pool, "pos_embed", None) is not None:
             raise ValueError(f"`{name}` can't run: its attention pooling has positions of its own, fixed to one size.")
         if not trunk.global_pool:
             raise ValueError(
                 f"`{name}` pools nothing (global_pool=''), so it has no output for an image; choose a pooling: "
                 "model.reset_classifier(0, global_pool='token'), or 'avg' without a class token."
             )
-        if trunk.patch_embed.proj.in_channels != 3:
-            raise ValueError(
-                f"`{name}` should take RGB images; it takes {trunk.patch_embed.proj.in_channels} channels."
-            )
+        channels = _channels(self.stem)
+        if channels != 3:
+            raise ValueError(f"`{name}` should take RGB images; it takes {channels} channels.")
 
         self.trunk, self.name = trunk, name
         self.blocks: list[Block] = [block_of(block, name) for block in trunk.blocks]
         self.width: int = trunk.embed_dim
-        rows, cols = trunk.patch_embed.grid_size
-        height, width = trunk.patch_embed.patch_size
-        self.patch_size: tuple[int, int] = (height, width)
+        self.patch_size = height, width = self.stem.patch_size
+        rows, cols = self.stem.grid
         self.native_size: tuple[int, int] = (rows * height, cols * width)
+        self.table_grid, self.positions = self.stem.table_grid, self.stem.positions
+        # Where tokens and positions are kept: NaFlex has a module for them.
+        self.holder: Any = getattr(trunk, "embeds", trunk)
         self.distilled = type(trunk) is deit.VisionTransformerDistilled
         self.prefix = sum(token.shape[1] for token in self._prefix_tokens())
-        self.class_index = 0 if trunk.cls_token is not None else None
+        self.class_index = 0 if self.holder.cls_token is not None else None
 
         self.rope: Any = getattr(trunk, "rope", None)
         if self.rope is not None:
             self._check_rotary()
+        sources = bias_sources(trunk, name)
+        self.biases = BiasTables(sources) if any(sources) else None
+        for block, parts in zip(self.blocks, sources, strict=True):
+            block.needs_grid = block.needs_grid or bool(parts)
 
         positions = self.position_table()
+        rows, cols = self.table_grid
         if positions is not None and positions[0].shape[0] != positions[1] + rows * cols:
             raise ValueError(
                 f"`{name}` should have {positions[1]} + {rows}x{cols} positions; it has {positions[0].shape[0]}. "
@@ -88,40 +104,59 @@ class TimmTower:
 
     def positional(self, layout: Layout) -> Sequence[Positional | None]:
         """What each block's attention knows of the grid; see `Backbone.positional`."""
+        if self.biases is not None:
+            return self._biased(layout)
         if self.rope is None:
             return [None] * len(self.blocks)
         half = bool(self.trunk.blocks[0].attn.rotate_half)
         turns = rotations(self.rope, layout.grid, len(self.blocks), half=half)
         return [Positional(layout=layout, rotation=turn) for turn in turns]
 
+    def _biased(self, layout: Layout) -> list[Positional | None]:
+        device = next(self.trunk.parameters()).device
+        index = cache(lambda: displacements(layout, device))  # made by the first block that runs, for all
+        return [
+            Positional(layout=layout, bias=partial(self._bias, block, layout, index)) if parts else None
+            for block, parts in enumerate(self.biases.sources if self.biases else ())
+        ]
+
+    def _bias(self, block: int, layout: Layout, index: Callable[[], Tensor]) -> Tensor:
+        assert self.biases is not None
+        return self.biases.bias(block, layout, index())
+
     def _prefix_tokens(self) -> list[Tensor]:
-        trunk = self.trunk
+        holder = self.holder
         # The distilled model ignores registers.
-        tokens = (trunk.cls_token, trunk.dist_token if self.distilled else trunk.reg_token)
+        tokens = (holder.cls_token, holder.dist_token if self.distilled else getattr(holder, "reg_token", None))
         return [token for token in tokens if token is not None]
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """Patch embedding and its norm, if any: (B, 3, h, w), whole patches -> (B, N, D)."""
-        # The parts, not the whole module, which insists on one image size and may hand back a grid.
-        embed = self.trunk.patch_embed
-        return embed.norm(embed.proj(images).flatten(2).mT)
+        return self.stem(images)
 
     def position_table(self) -> tuple[Tensor, int] | None:
         """The learned positions (prefix' + N, D) and prefix', the rows for prefix tokens (often 0); None if none."""
-        if self.trunk.pos_embed is None:
-            return None
-        return self.trunk.pos_embed[0], 0 if self.trunk.no_embed_class else self.prefix
+        if self.holder is not self.trunk:
+            learned = learned_positions(self.holder)
+            return None if learned is None else (learned, 0)
+        table = getattr(self.trunk, "pos_embed", None)
+        return None if table is None else (table[0], 0 if self._positions_of_patches_only else self.prefix)
+
+    @property
+    def _positions_of_patches_only(self) -> bool:
+        return self.holder is not self.trunk or bool(getattr(self.trunk, "no_embed_class", False))
 
     def assemble(self, patches: Tensor, positions: Tensor | None) -> Tensor:
         """Positions added, prefix tokens joined, and the norm before the blocks, if any: (B, N, D) -> (B, T, D)."""
-        patches_only = self.trunk.no_embed_class
+        patches_only = self._positions_of_patches_only
         if positions is not None and patches_only:
             patches = patches + positions
         prefix = [token.expand(len(patches), -1, -1) for token in self._prefix_tokens()]
         tokens = torch.cat([*prefix, patches], dim=1)
         if positions is not None and not patches_only:
             tokens = tokens + positions
-        return self.trunk.norm_pre(tokens)
+        norm = getattr(self.trunk, "norm_pre", None)
+        return tokens if norm is None else norm(tokens)
 
     def final_norm(self, tokens: Tensor) -> Tensor:
         """The norm after the blocks; none where the model norms after pooling: (B, T, D) -> (B, T, D)."""
@@ -143,9 +178,16 @@ class TimmTower:
         """
         trunk = self.trunk
         tokens = trunk.norm(tokens)
-        if trunk.attn_pool is not None:
-            tokens = trunk.attn_pool(tokens.flatten(0, 1)[:, None]).unflatten(0, tokens.shape[:2])
+        if self.attn_pool is not None:
+            tokens = self.attn_pool(tokens.flatten(0, 1)[:, None]).unflatten(0, tokens.shape[:2])
         if self.distilled:  # its head knows no norm after pooling
             return tokens if pre_logits else (trunk.head(tokens) + trunk.head_dist(tokens)) / 2
         tokens = trunk.fc_norm(tokens)
         return tokens if pre_logits else trunk.head(tokens)
+
+
+def _channels(stem: Stem) -> int:
+    """Channels of the images that a trunk takes."""
+    if hasattr(stem.embed, "in_chans"):
+        return int(stem.embed.in_chans)
+    return int(stem.embed.proj.in_channels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -10,10 +10,9 @@ from torch import nn
 from diagnostics.backbones.base import Backbone
 from diagnostics.backbones.clip_model import PlainClip, plain_backbone
 from diagnostics.backbones.clip_words import LENGTH, tokenizer
+from diagnostics.backbones.tiny_families import Kind, timm_model
 from diagnostics.backbones.tiny_outliers import write_outliers
 from diagnostics.registry import Registry, unknown_name
-
-Kind = Literal["plain", "rotary", "rotary-mixed", "post-norm"]
 
 # All sizes are our choice: small enough for milliseconds, and no two of them equal, so that a mixed-up dimension shows.
 JOINT = 40
@@ -37,8 +36,9 @@ def load_tiny(argument: str) -> Backbone:
 
     By default a CLIP of 12 blocks with QuickGELU, a class token and a text tower, with open_clip's names of its
     weights. Without a class token, or with registers, a timm ViT with a classifier of 10 rows. The weights depend on
-    the settings alone. `kind` names another family of models in timm's layout: `rotary` (with registers as in DINOv3),
-    `rotary-mixed` (frequencies of each head), `post-norm` (gated feed-forward networks, norms after the branches). With
+    the settings alone. `kind` names another family of models, in timm's layout: `rotary` (as DINOv3), `rotary-mixed`
+    (frequencies of each head), `post-norm` (gated feed-forward networks, norms after the branches), `relative-bias`,
+    `parallel` (both branches side by side), `differential` (a difference of two softmaxes), `conv-stem`, `naflex`. With
     `outliers=true`, one hidden unit of block 6 makes outliers on plain patches, and later blocks look at them.
     """
     backbone: Backbone = Registry("backbone", {"tiny": build_tiny}).build(f"tiny:{argument}")
@@ -113,32 +113,9 @@ def _timm(kind: Kind, registers: int, shape: dict[str, Any], *, seed: int) -> Ba
     from diagnostics.backbones.timm import timm_backbone
 
     with torch.random.fork_rng(devices=[]):
-        model = _timm_model(kind, registers, shape)
+        model = timm_model(kind, registers, shape)
     randomize(model, seed)
     return timm_backbone(model, "tiny", mean=IMAGENET_INCEPTION_MEAN, std=IMAGENET_INCEPTION_STD)
-
-
-def _timm_model(kind: Kind, registers: int, shape: dict[str, Any]) -> nn.Module:
-    from timm.models.eva import Eva
-    from timm.models.vision_transformer import VisionTransformer
-
-    if kind == "plain":
-        # Registers without rows in the position table, as in DINOv2 with registers.
-        return VisionTransformer(**shape, reg_tokens=registers, no_embed_class=registers > 0)
-    rotary: dict[str, Any] = {"num_reg_tokens": registers, "use_rot_pos_emb": True, "no_embed_class": registers > 0}
-    if kind == "rotary":
-        # As DINOv3: no other positions, pairs of channels far apart, layer scale, coordinates from -1 to 1.
-        return Eva(
-            **shape | rotary,
-            use_abs_pos_emb=False,
-            rope_type="dinov3",
-            rope_rotate_half=True,
-            rope_temperature=100.0,
-            init_values=1.0,
-        )
-    if kind == "rotary-mixed":
-        return Eva(**shape | rotary, attn_type="rope", rope_type="mixed", rope_grid_indexing="xy")
-    return Eva(**shape | rotary, use_post_norm=True, swiglu_mlp=True, scale_mlp=True)
 
 
 def randomize(model: nn.Module, seed: int) -> None:
@@ -165,6 +142,8 @@ def randomize(model: nn.Module, seed: int) -> None:
                 normal(weight, 1.0)
             elif name.endswith("rope.freqs"):
                 normal(weight, ROTARY_SPREAD)
+            elif name.endswith("bias_table"):
+                normal(weight, 1.0)
             elif name.endswith((".proj", "text_projection")):  # stored as inputs x outputs
                 normal(weight, weight.shape[0] ** -0.5)
             else:

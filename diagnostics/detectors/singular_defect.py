@@ -35,9 +35,10 @@ def linear_fit(branch: Callable[[Tensor], Tensor], tokens: Tensor, inverse: Tens
 def defect_directions(backbone: Backbone, layers: Collection[int], *, samples: int, seed: int) -> dict[int, Tensor]:
     """Layer l of 1…L -> leading left singular vector of the product of blocks 1…l made linear: (D) fp64, of length 1.
 
-    Each block is (I + W_ffn)(I + W_attn). Its two branches are fitted by least squares over `samples` times D normal
-    tokens of unit spread, in pairs x and −x; norm, gain, activation and layer scale are thereby within the fit, biases
-    without. The largest entry is positive. Attention: every token sees only itself.
+    Each block is (I + W_ffn)(I + W_attn), or I + W_ffn + W_attn where both branches read its input. Its two branches
+    are fitted by least squares over `samples` times D normal tokens of unit spread, in pairs x and −x; norm, gain,
+    activation and layer scale are thereby within the fit, biases without. The largest entry is positive. Attention:
+    every token sees only itself.
     """
     width = backbone.width
     drawn = torch.randn(samples * width, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -52,8 +53,13 @@ def defect_directions(backbone: Backbone, layers: Collection[int], *, samples: i
         def attention(x: Tensor, block: Block = block) -> Tensor:
             return value_branch(block, x)
 
-        for branch in (attention, block.ffn):
-            product = (identity + linear_fit(branch, fed, inverse)) @ product
+        def feed_forward(x: Tensor, block: Block = block) -> Tensor:
+            return block.ffn(x, x)
+
+        maps = [linear_fit(branch, fed, inverse) for branch in (attention, feed_forward)]
+        # Branches side by side add up; one after the other, the second reads what the first has added to.
+        for linear in [maps[0] + maps[1]] if block.parallel else maps:
+            product = (identity + linear) @ product
             product = product / product.norm()  # only the direction counts, and 40 blocks would overflow
         if layer in layers:
             leading = torch.linalg.svd(product).U[:, 0]

@@ -432,6 +432,7 @@ def _applicable(
     for part in parts:
         layouts = [Layout(backbone.prefix, grid, backbone.class_index) for grid in grids]
         reasons = {reason for layout in layouts if (reason := part.unsupported_reason(layout, labeled=labeled))}
+        reasons |= {reason} if (reason := backbone.lacking(part.needs)) else set()
         if reasons and measures is not None:
             raise ValueError(f"{part} can't run on `{backbone.spec}`: {'; '.join(sorted(reasons))}.")
         if not reasons:

@@ -239,7 +239,7 @@ def prepare_run(
     for name, part in parts.items():
         if isinstance(threshold := getattr(part, "threshold", None), float) and np.isnan(threshold):
             raise ValueError(f"`threshold` of `{name}` should be a number; got nan.")
-        for reason in filter(None, (part.unsupported_reason(layout) for layout in layouts)):
+        for reason in filter(None, (backbone.lacking(part.needs), *map(part.unsupported_reason, layouts))):
             raise ValueError(f"`{name}` can't run on `{backbone.spec}`: {reason}.")
     check_memory(backbone, listed, list(parts.values()), device=str(backbone.device))
     loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, strict=options.strict)

@@ -20,7 +20,12 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import resolve_layer
 from segment.encoders.kernels import KernelPositions, kernel_mix
-from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.encoders.purification import (
+    purification_needs,
+    purification_unsupported_reason,
+    purified_tokens,
+    recombination_unsupported_reason,
+)
 from segment.method import Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 Similarity = Literal["cosine", "inner-product"]
@@ -148,6 +153,8 @@ class Correlation(Encoder):
         return FLOAT * layout.tokens**2
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        if reason := recombination_unsupported_reason(backbone):
+            return reason
         for name in ("recover_at", "affinity_layer"):
             layer = getattr(self, name)
             if not -backbone.depth <= layer <= backbone.depth:
@@ -179,7 +186,7 @@ class Correlation(Encoder):
         if self.residual:
             tokens_out = tokens + tokens_out
         if self.ffn:
-            tokens_out = tokens_out + block.ffn(tokens_out)
+            tokens_out = tokens_out + block.ffn(tokens_out, tokens)
         if layer < activations.depth:
             tokens_out = activations.backbone.run(tokens_out, start=layer + 1, layout=activations.layout)
         correlation = self._map(heads if self._same_layer(activations.depth) else self._recorded(activations))

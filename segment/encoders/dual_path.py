@@ -19,7 +19,12 @@ from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import Recorder, chain
 from segment.encoders.kernels import PAIRS, Combine, KernelPositions, check_kernel, kernel_mix, kernel_terms
 from segment.encoders.layerwise import fitted_layerwise
-from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.encoders.purification import (
+    purification_needs,
+    purification_unsupported_reason,
+    purified_tokens,
+    recombination_unsupported_reason,
+)
 from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 # What attention of a block is made of, besides the block's input: recorded, it need not be made again.
@@ -88,6 +93,8 @@ class DualPath(Encoder):
         return places
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        if reason := recombination_unsupported_reason(backbone):
+            return reason
         if self.blocks > backbone.depth:
             return f"it doubles the last {self.blocks} blocks of {backbone.depth}. Set blocks={backbone.depth} or less"
         return purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - self.blocks)
@@ -126,8 +133,8 @@ class DualPath(Encoder):
         tokens, first = activations.tokens(0), entries[0]
         for block in activations.blocks[: first - 1]:
             normed = block.norm(tokens)
-            tokens = tokens + block.merge_heads(block.project_values(normed), normed)
-            tokens = tokens + block.ffn(tokens)
+            summed = tokens + block.merge_heads(block.project_values(normed), normed)
+            tokens = summed + block.ffn(summed, tokens)
         # The block whose output is read first runs with taps, for a detector may look into it.
         wanted = (*PARTS, "attention_bias") if isinstance(self.purifier, Keep) else self.detector.needs
         recorder = Recorder("block_out", *wanted, layers=entries)
@@ -204,5 +211,6 @@ def stock_class_token(activations: Activations) -> Tensor | None:
     block, heads, class_place = activations.blocks[-1], activations.heads(-1), slice(index, index + 1)
     bias = None if heads.bias is None else heads.bias[:, :, class_place]
     mixed = attend(heads.q[:, :, class_place], heads.k, heads.v, bias)
-    token = activations.tokens(-2)[:, class_place] + block.merge_heads(mixed, heads.normed[:, class_place])
-    return (token + block.ffn(token))[:, 0]
+    entering = activations.tokens(-2)[:, class_place]
+    token = entering + block.merge_heads(mixed, heads.normed[:, class_place])
+    return (token + block.ffn(token, entering))[:, 0]

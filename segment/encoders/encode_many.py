@@ -70,6 +70,7 @@ def encode_many(
     layout = backbone.layout(images)
     for part in parts:
         reason = part.encoder.unsupported_reason(backbone, layout)
+        reason = reason or backbone.lacking(name for name, _ in part.encoder.needs(backbone.depth))
         if reason:
             raise ValueError(f"`{part.spec}` can't run on `{backbone.spec}`: {reason}.")
         if part.encoder.reads_words and text is None:

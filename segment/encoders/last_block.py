@@ -16,7 +16,12 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from segment.encoders.gaussian import distance_bias
 from segment.encoders.kernels import Combine, KernelPositions, check_kernel, kernel_mix
-from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.encoders.purification import (
+    purification_needs,
+    purification_unsupported_reason,
+    purified_tokens,
+    recombination_unsupported_reason,
+)
 from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 
@@ -59,7 +64,9 @@ class LastBlock(Encoder):
         return purification_needs(self.detector, self.purifier, -2)
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
-        return purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - 1)
+        return recombination_unsupported_reason(backbone) or purification_unsupported_reason(
+            self.detector, self.purifier, layout, backbone.depth - 1
+        )
 
     def __call__(self, activations: Activations) -> Encoding:
         block = activations.blocks[-1]
@@ -80,7 +87,7 @@ class LastBlock(Encoder):
         if self.residual:
             result = tokens + result
         if self.ffn:
-            result = result + block.ffn(result)
+            result = result + block.ffn(result, tokens)
         return encoding(activations, result, extras={"outliers": mask})
 
     def _bias(self, layout: Layout, heads: QKV) -> Tensor:

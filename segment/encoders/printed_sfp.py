@@ -22,7 +22,7 @@ from diagnostics.taps import chain, resolve_layer
 from segment.encoders.fusion import sinkhorn
 from segment.encoders.kernels import Combine, KernelPositions, check_kernel, kernel_mix
 from segment.encoders.layerwise import fitted_layerwise
-from segment.encoders.purification import purification_unsupported_reason
+from segment.encoders.purification import purification_unsupported_reason, recombination_unsupported_reason
 from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 Values = Literal["tokens", "projected"]
@@ -113,6 +113,8 @@ class PrintedSfp(Encoder):
         return FLOAT * layout.count**2 if self.integrate else 0
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        if reason := recombination_unsupported_reason(backbone):
+            return reason
         if backbone.depth < 2:
             return "it purifies before the last block, and the model has a single one"
         try:
@@ -185,7 +187,7 @@ class PrintedSfp(Encoder):
             each = tokens[:, None].expand(-1, heads.v.shape[1], -1, -1)
             result = kernel_mix(heads, self.kernel, self.combine, skip=skip, values=each, **more).mean(dim=1)
         if self.ffn:
-            result = block.ffn(result)
+            result = block.ffn(result, tokens)
         return tokens + result if self.residual else result
 
 

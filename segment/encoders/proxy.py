@@ -17,7 +17,12 @@ from diagnostics.layout import Layout, padding_to_patches
 from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from segment.encoders.fusion import masked_softmax_rows
-from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.encoders.purification import (
+    purification_needs,
+    purification_unsupported_reason,
+    purified_tokens,
+    recombination_unsupported_reason,
+)
 from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, onto_grid
 from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite
 
@@ -91,7 +96,9 @@ class Proxy(Encoder):
         return [*purification_needs(self.detector, self.purifier, -2), *self.second.needs(depth)]
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
-        reason = purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - 1)
+        reason = recombination_unsupported_reason(backbone) or purification_unsupported_reason(
+            self.detector, self.purifier, layout, backbone.depth - 1
+        )
         return reason or (self.second.unsupported_reason(layout, backbone.depth) if self.second.shared else None)
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diagnostics.backbones.base import Backbone
 from diagnostics.detectors.base import Detector
 from diagnostics.layout import Layout
 from diagnostics.purifiers.base import Purifier
@@ -31,6 +32,11 @@ def purification_unsupported_reason(
             "norm-topk, or purify a later layer"
         )
     return detector.unsupported_reason(layout) or purifier.unsupported_reason(layout)
+
+
+def recombination_unsupported_reason(backbone: Backbone) -> str | None:
+    """Why an encoder that recombines queries, keys and values can't run on a model, or None."""
+    return backbone.lacking(("query", "key"))
 
 
 def find_outliers(activations: Activations, detector: Detector, layer: int) -> Tensor:

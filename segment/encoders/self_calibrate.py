@@ -21,7 +21,12 @@ from diagnostics.purifiers.neighbor_mean import NeighborMean
 from diagnostics.taps import resolve_layer
 from segment.encoders.fusion import aggregate, apply_attention, masked_softmax, similarity, thresholded
 from segment.encoders.kernels import KernelPositions, check_kernel, kernel_mix, kernel_terms
-from segment.encoders.purification import find_outliers, purification_needs, purification_unsupported_reason
+from segment.encoders.purification import (
+    find_outliers,
+    purification_needs,
+    purification_unsupported_reason,
+    recombination_unsupported_reason,
+)
 from segment.encoders.second_backbone import SecondBackbone, onto_grid
 from segment.encoders.sharp_heads import handed_out, sharpest_mix
 from segment.method import Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
@@ -181,6 +186,8 @@ class SelfCalibrated(Encoder):
         return FLOAT * layout.count**2 if self._other is None and (self.post or self._compares) else 0
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        if reason := recombination_unsupported_reason(backbone):
+            return reason
         if backbone.depth < 2:
             return "it takes similarity from a layer before the last, and the model has a single block"
         try:

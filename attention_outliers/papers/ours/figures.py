@@ -37,7 +37,12 @@ PLANTED = 4  # outliers an image
 
 def _usable(inputs: FigureInputs) -> list[str]:
     """The detectors that can run on the backbone."""
-    return [spec for spec in WANTED if not DETECTORS.build(spec).unsupported_reason(inputs.layout)]
+    parts = {spec: DETECTORS.build(spec) for spec in WANTED}
+    return [
+        spec
+        for spec, part in parts.items()
+        if not inputs.backbone.lacking(part.needs) and not part.unsupported_reason(inputs.layout)
+    ]
 
 
 def _scores(inputs: FigureInputs, layers: list[int] | None = None) -> xr.Dataset:

@@ -42,7 +42,7 @@ RELEASED_AT = 11  # Kimsure/SFP 2804f5b
 
 def _detector(inputs: FigureInputs) -> Som:
     detector = Som()
-    reason = detector.unsupported_reason(inputs.layout)
+    reason = inputs.backbone.lacking(detector.needs) or detector.unsupported_reason(inputs.layout)
     if reason:
         raise ValueError(f"SFP's detector can't run on `{inputs.backbone.spec}`: {reason}.")
     return detector

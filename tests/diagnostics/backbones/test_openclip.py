@@ -13,11 +13,10 @@ from diagnostics.backbones import openclip as adapter
 from diagnostics.backbones.openclip import check_config, clip_backbone
 from diagnostics.backbones.tiny import randomize
 from diagnostics.registry import UnknownName
-from diagnostics.tap_places import SOMETIMES
 from diagnostics.taps import TAPS, Recorder
 
-# The places that every model passes.
-ALWAYS = {name: place for name, place in TAPS.items() if name not in SOMETIMES}
+# The places that models without a relative bias pass.
+ALWAYS = {name: place for name, place in TAPS.items() if name != "attention_bias"}
 
 TEXT = {"layers": 1, "width": 8, "heads": 2}  # narrow: its token table is by far the largest weight
 VISION = {"layers": 3, "width": 48, "head_width": 24, "patch_size": 16, "image_size": 64}
