@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from diagnostics.edits.base import Edit as Edit
     from diagnostics.edits.plant import Plant as Plant
     from diagnostics.edits.purify_at import PurifyAt as PurifyAt
+    from diagnostics.gap_line import GapLine as GapLine
+    from diagnostics.gap_line import Line as Line
     from diagnostics.images import load_image as load_image
     from diagnostics.images import open_image as open_image
     from diagnostics.images.feed import image_paths as image_paths
@@ -72,6 +74,9 @@ if TYPE_CHECKING:
     from diagnostics.studies.planting import planted_truth as planted_truth
     from diagnostics.studies.probe import measure_images as measure_images
     from diagnostics.studies.probe import probe as probe
+    from diagnostics.studies.profile import Profile as Profile
+    from diagnostics.studies.profile import profile as profile
+    from diagnostics.studies.profile import profile_run as profile_run
     from diagnostics.studies.purification import purification_table as purification_table
     from diagnostics.studies.purified_features import Purified as Purified
     from diagnostics.studies.purified_features import purify as purify
@@ -94,6 +99,8 @@ if TYPE_CHECKING:
     from figures.curves.layer_curves import layer_overview as layer_overview
     from figures.curves.planted_roc import planted_roc as planted_roc
     from figures.curves.probe_report import probe_figures as probe_figures
+    from figures.curves.profile_curves import profile_layer_curves as profile_layer_curves
+    from figures.curves.profile_curves import score_histograms as score_histograms
     from figures.curves.roc import roc_curves as roc_curves
     from figures.curves.setting_curves import setting_curves as setting_curves
     from figures.curves.threshold_sweep import threshold_sweep as threshold_sweep
@@ -106,6 +113,7 @@ if TYPE_CHECKING:
     from figures.maps.layer_maps import maps_over_layers as maps_over_layers
     from figures.maps.layer_maps import pca_maps as pca_maps
     from figures.maps.layer_similarity import layer_similarity as layer_similarity
+    from figures.maps.profile_maps import profile_maps as profile_maps
     from figures.maps.score_maps import score_maps as score_maps
     from figures.tables.agreement import agreement as agreement
     from figures.tables.compare_report import compare_figures as compare_figures
@@ -180,6 +188,10 @@ NAMES_OF = {
     "diagnostics.edits.base": ("Edit",),
     "diagnostics.edits.plant": ("Plant",),
     "diagnostics.edits.purify_at": ("PurifyAt",),
+    "diagnostics.gap_line": (
+        "GapLine",
+        "Line",
+    ),
     "diagnostics.images": (
         "load_image",
         "open_image",
@@ -225,6 +237,11 @@ NAMES_OF = {
         "measure_images",
         "probe",
     ),
+    "diagnostics.studies.profile": (
+        "Profile",
+        "profile",
+        "profile_run",
+    ),
     "diagnostics.studies.purification": ("purification_table",),
     "diagnostics.studies.purified_features": (
         "Purified",
@@ -257,6 +274,10 @@ NAMES_OF = {
     ),
     "figures.curves.planted_roc": ("planted_roc",),
     "figures.curves.probe_report": ("probe_figures",),
+    "figures.curves.profile_curves": (
+        "profile_layer_curves",
+        "score_histograms",
+    ),
     "figures.curves.roc": ("roc_curves",),
     "figures.curves.setting_curves": ("setting_curves",),
     "figures.curves.threshold_sweep": ("threshold_sweep",),
@@ -273,6 +294,7 @@ NAMES_OF = {
         "pca_maps",
     ),
     "figures.maps.layer_similarity": ("layer_similarity",),
+    "figures.maps.profile_maps": ("profile_maps",),
     "figures.maps.score_maps": ("score_maps",),
     "figures.tables.agreement": ("agreement",),
     "figures.tables.compare_report": ("compare_figures",),

@@ -80,7 +80,7 @@ class GapLine:
     strays: float = 0.1  # our choice
     tail: float = 0.1  # our choice: enough scores for a steady scale, still the tail
     most: float = 0.25  # our choice: outliers are a minority
-    left: float = 0.03  # our choice
+    left: float = 0.015  # our choice
 
     def __post_init__(self) -> None:
         for name in ("alpha", "strays", "tail", "most", "left"):

@@ -404,7 +404,7 @@ class Registry(MutableMapping[str, P]):
         if isinstance(part, Value):
             return part.changed(parse_spec(spec)[1]).named(spec.strip())
         if bare := getattr(part, "bare", ""):
-            spec = re.sub(r"([:(])\s*(\w+)\s*(?=[,)]|$)", rf"\g<1>{bare}=\g<2>", spec.strip(), count=1)
+            spec = re.sub(r"([:(])\s*([^=,()]+?)\s*(?=[,)]|$)", rf"\g<1>{bare}=\g<2>", spec.strip(), count=1)
         name, fields = parse_spec(spec)
         parameters = {
             key: parameter

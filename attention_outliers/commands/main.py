@@ -19,6 +19,7 @@ from attention_outliers.commands.groups import grouped
 from attention_outliers.commands.help import Command, Group
 from attention_outliers.commands.list import list_parts
 from attention_outliers.commands.probe import probe
+from attention_outliers.commands.profile import profile
 from attention_outliers.commands.reproduce import reproduce
 from attention_outliers.commands.segment import segment
 from attention_outliers.commands.table import table
@@ -40,7 +41,7 @@ app = typer.Typer(
         "Look inside vision transformers: find the few tokens that draw the attention of all others, measure them "
         "layer by layer, purify them, and segment with what is left.\n\n"
         "Begin with `outliers demo`, which needs no network, or with your images: "
-        "outliers probe IMAGES --backbone open_clip:ViT-B-16/openai --out run.zarr --plots figures/"
+        "outliers profile IMAGES --backbone open_clip:ViT-B-16/openai --out profiled/"
     ),
 )
 
@@ -61,6 +62,7 @@ def options(
 ) -> None: ...
 
 
+app.command("profile", cls=Command)(grouped(profile))
 app.command("probe", cls=Command)(grouped(probe))
 app.command("compare", cls=Command)(grouped(compare))
 app.command("encode", cls=Command)(grouped(encode))

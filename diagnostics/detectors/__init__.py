@@ -48,6 +48,8 @@ DETECTORS: Registry[Any] = Registry(
         "pyod": "diagnostics.detectors.pyod:Pyod",
         "random": "diagnostics.detectors.random:RandomScores",
         "adaptive": "diagnostics.detectors.adaptive:Adaptive",
+        "profile": "diagnostics.detectors.lined:Profiled",
+        "auto": "diagnostics.detectors.lined:Automatic",
     },
     group="detectors",
     part="diagnostics.detectors.base:Detector",

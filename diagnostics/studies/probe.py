@@ -520,6 +520,8 @@ def _settings(
         **backbone.origin,
         "precision": str(backbone.dtype).removeprefix("torch."),
         "positions": positions or backbone.positions,
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
         "size": str(size),
         "patch_size": list(backbone.patch_size),
         "prefix": backbone.prefix,

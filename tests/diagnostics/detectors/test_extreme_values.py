@@ -22,6 +22,8 @@ WIDTH, HEADS = 64, 2
 LONE = 5
 LEARNED = {
     "register-neuron": {"neurons": ((1, 3),), "levels": ((0.8, 6.0),)},
+    "profile": {"line": 3.0, "facts": {"detector": "relative-norm"}},
+    "auto": {"line": 3.0},
     "singular-defect": {"direction": tuple(float(channel == 7) for channel in range(WIDTH))},
 }
 NAMES = [name for name in DETECTORS if name != "pyod" or DETECTORS.build("pyod").unsupported_reason(LAYOUT) != MISSING]

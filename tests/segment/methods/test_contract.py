@@ -15,9 +15,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from diagnostics import Backbone, load_backbone
+from diagnostics.backbones.fingerprint import fingerprint
 from diagnostics.backbones.timm import timm_backbone
 from diagnostics.backbones.tiny import randomize
 from diagnostics.detectors import DETECTORS
+from diagnostics.profile_file import write_profile
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.registry import _REGISTRIES, UnknownName, parse_spec
 from segment.decoding.masks import MASKS
@@ -291,10 +293,33 @@ def outlying() -> tuple[Backbone, Tensor]:
     return load_backbone("tiny:outliers=true"), images
 
 
+def profile_of(backbone, folder):
+    """The file of a profile with a line at 1.5 in every layer."""
+    facts = {
+        "verdict": "norm outliers",
+        "first_layer": 1,
+        "outliers_per_image": 1.0,
+        "threshold": {str(layer): 1.5 for layer in range(1, backbone.depth + 1)},
+        "backbone": backbone.spec,
+        "weights": fingerprint(backbone.model),
+        "detector": "relative-norm",
+        "settings": {"mean": list(backbone.mean), "std": list(backbone.std)},
+    }
+    return write_profile(facts, folder / "profile.json")
+
+
 @pytest.mark.parametrize("name", ["clearclip", "clip-surgery", "sc-clip", "sfp-paper"])
 @pytest.mark.parametrize("detector", DETECTORS)
-def test_every_detector_fits_into_every_kind_of_method(outlying, name, detector):
+def test_every_detector_fits_into_every_kind_of_method(outlying, name, detector, tmp_path):
     backbone, images = outlying
+    if detector == "profile":
+        settings = f"({profile_of(backbone, tmp_path)})"
+        assert (
+            encode(method(name, detector=detector + settings).fitted(backbone, images), backbone, images)
+            .extras["outliers"]
+            .any()
+        )
+        return
     settings = "(trees=5)" if detector == "isolation-forest" else ""  # a hundred take a second a layer
     chosen = method(name, detector=detector + settings, purifier="neighbor-median").fitted(backbone, images)
     if detector == "pyod" and find_spec("pyod") is None:  # an extra of the package
