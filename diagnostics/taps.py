@@ -7,6 +7,7 @@ thing. Layers are numbered 1…L; 0 is the embedding, where only `block_out` exi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -125,6 +126,33 @@ def chain(*taps: Tap | TapFunction | None) -> Tap:
     True
     """
     return _Chain(taps)
+
+
+class _AfterEdits(_Chain):
+    """Edits, then a tap that sees what they made. An edit that adds a token starts with the layout without it."""
+
+    def __init__(self, edits: Iterable[Tap], tap: Tap | TapFunction | None) -> None:
+        self.edits, self.tap = list(edits), as_tap(tap)
+        super().__init__([*self.edits, self.tap])
+
+    def start(self, depth: int, layout: Layout | None = None) -> None:
+        before = layout and replace(layout, prefix=layout.prefix - added_tokens(self.edits))
+        for edit in self.edits:
+            edit.start(depth, before)
+            if before is not None and hasattr(edit, "layout_with"):
+                before = edit.layout_with(before)
+        self.tap.start(depth, layout)
+
+
+def after_edits(edits: Iterable[Tap], tap: Tap | TapFunction | None) -> Tap:
+    """A tap that sees what edits made of the tokens; the tap alone where there are none."""
+    edits = tuple(edits)
+    return _AfterEdits(edits, tap) if edits else chain(tap)
+
+
+def added_tokens(edits: Iterable[Tap]) -> int:
+    """How many prefix tokens edits add."""
+    return sum(hasattr(edit, "layout_with") for edit in edits)
 
 
 def resolve_layer(layer: int, depth: int) -> int:

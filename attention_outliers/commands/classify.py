@@ -14,9 +14,11 @@ from attention_outliers.commands.options import (
     LayersText,
     Model,
     Passes,
+    ProfileFile,
     check_inputs,
     check_parts,
     layers_of,
+    profile_spec,
     specs_of,
 )
 from attention_outliers.commands.output import Output
@@ -72,6 +74,7 @@ def classify(
     detector: DetectorOption = "som",
     purifier: PurifierOption = "sfp-sum",
     layers: LayersText = None,
+    profile: ProfileFile = None,
     truth: TruthOption = None,
     top: TopOption = 5,
     out: OutOption = None,
@@ -90,8 +93,11 @@ def classify(
     """
     check_names(classes, file)
     check_inputs(images, truth=truth, class_embeddings=embeddings)
+    chosen, out = layers_of(layers), None if out is None else local_path(out)
+    if profile is not None:
+        detector, purifier, chosen = _by_profile(profile, purifier, chosen)
     check_parts(detectors=[detector], purifiers=specs_of(purifier))
-    options, out = passes.options(show, layers_of(layers)), None if out is None else local_path(out)
+    options = passes.options(show, chosen)
     from diagnostics.detectors import DETECTORS
     from diagnostics.images.image_classes import read_classes
     from segment.classify import accuracy_table
@@ -119,6 +125,16 @@ def classify(
         out.parent.mkdir(parents=True, exist_ok=True)
         answers.to_csv(out, index=False) if out.suffix == ".csv" else answers.to_parquet(out, index=False)
         show.path("answers", out)
+
+
+def _by_profile(file: Path, purifier: str, layers: list[int] | None) -> tuple[str, str, list[int] | None]:
+    """Detector, purifiers and layers of a profile: its first layer with outliers, and no purifier where it has none."""
+    from diagnostics.profile_file import read_profile
+
+    detector, first = profile_spec(file), read_profile(file)["first_layer"]
+    if layers is None and first is None:
+        return detector, "", None
+    return detector, purifier, layers or [int(first)]
 
 
 def _likeliest(answers: pd.DataFrame) -> Table:

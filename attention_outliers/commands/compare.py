@@ -17,12 +17,14 @@ from attention_outliers.commands.options import (
     Labels,
     LayersText,
     Model,
+    ProfileFile,
     SizeText,
     check_inputs,
     check_parts,
     first_images,
     layers_of,
     numbers,
+    profile_spec,
     specs_of,
 )
 from attention_outliers.commands.output import Output
@@ -66,6 +68,7 @@ def compare(
     *,
     out: OutOption,
     detectors: DetectorsOption = DEFAULT,
+    profile: ProfileFile = None,
     layers: LayersText = None,
     thresholds: ThresholdsOption = 20,
     labels: Labels = None,
@@ -106,6 +109,7 @@ def compare(
         "truth_norm": known.truth_norm,
     }
     out, chosen, purifiers = local_path(out), specs_of(detectors), specs_of(purify.purifiers)
+    chosen += [] if profile is None else [profile_spec(profile)]
     check_parts(detectors=[*chosen, *settings["purify"]], purifiers=purifiers)
     from diagnostics.options import RunOptions
     from diagnostics.studies.detector_study import DetectorStudy, Questions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from attention_outliers.commands import complete
 from attention_outliers.commands.fit import check_fit
-from attention_outliers.commands.options import Images, Model, Passes, check_inputs
+from attention_outliers.commands.options import Images, Model, Passes, ProfileFile, check_inputs, profile_spec, profiled
 from attention_outliers.commands.output import Output
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as features.safetensors.")]
@@ -57,6 +58,7 @@ def encode(
     project: ProjectOption = False,
     method: MethodOption = None,
     prefix: PrefixOption = False,
+    profile: ProfileFile = None,
     model: Model,
     passes: Passes,
     show: Output,
@@ -70,6 +72,10 @@ def encode(
     if method is not None and (layer, tap, project) != (-1, "block_out", False):
         raise ValueError("`--method` makes its own features; leave --layer, --tap and --project out.")
     check_inputs(images)
+    if profile is not None and method is not None:
+        method = profiled(method, profile)
+    elif profile is not None:
+        model = replace(model, edit=[*(model.edit or ()), f"purify-at:detector={profile_spec(profile)}"])
     options = passes.options(show)
     check_fit(model, images, passes.size, _parts(method))
     backbone = model.load(show)

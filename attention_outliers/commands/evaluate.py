@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import typer
 
 from attention_outliers.commands import complete
-from attention_outliers.commands.options import BackboneSpec, Batch, Device, Precision, Threads, Workers, keywords
+from attention_outliers.commands.options import (
+    BackboneSpec,
+    Batch,
+    Device,
+    EditSpecs,
+    Precision,
+    ProfileFile,
+    Threads,
+    Workers,
+    keywords,
+    profiled,
+    with_edits,
+)
 from attention_outliers.commands.output import Output
 from attention_outliers.commands.sheets import print_cells
 from attention_outliers.commands.words import ClassEmbeddings
@@ -110,6 +122,8 @@ def evaluate(
     method: MethodOption = "sc-clip",
     root: RootOption = None,
     backbone: BackboneSpec = "pocket",
+    edit: EditSpecs = None,
+    profile: ProfileFile = None,
     protocol: ProtocolOption = "ours",
     settings: SettingsOption = None,
     limit: LimitOption = None,
@@ -132,8 +146,8 @@ def evaluate(
     from segment.evaluation.evaluate import evaluate as run
 
     result = run(
-        backbone,
-        method,
+        with_edits(backbone, edit),
+        profiled(method, profile),
         dataset,
         protocol,
         out=out,

@@ -70,6 +70,21 @@ Positions = Annotated[
 ]
 
 
+EditSpecs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--edit",
+        help="A change in every forward pass, such as purify-at:detector=profile(FILE), register:profile=FILE, "
+        "mute-channels:channels=41,layers=8, attention-mask:detector=relative-norm, scale-residual:alpha=2; may come "
+        "again. See `outliers list edits`.",
+    ),
+]
+ProfileFile = Annotated[
+    Path | None,
+    typer.Option("--profile", help="profile.json of `outliers profile`: its line says which patches are outliers."),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """The backbone, and where it runs."""
@@ -77,9 +92,15 @@ class Model:
     panel: ClassVar[str] = "Model"
 
     backbone: BackboneSpec = "pocket"
+    edit: EditSpecs = None
     device: Device = "auto"
     precision: Precision = "fp32"
     positions: Positions = None
+
+    @property
+    def spec(self) -> str:
+        """The backbone with its edits, as `load_backbone` takes them."""
+        return with_edits(self.backbone, self.edit)
 
     def options(self) -> RunOptions:
         """What is settled when a backbone is loaded: device, precision and positions."""
@@ -89,7 +110,7 @@ class Model:
 
     def load(self, show: Output) -> Backbone:
         """The backbone; what has to be known about it is printed."""
-        model = load(self.backbone, self.options())
+        model = load(self.spec, self.options())
         show.note(model)
         return model
 
@@ -109,6 +130,39 @@ class Passes:
         from diagnostics.options import RunOptions
 
         return RunOptions(size=self.size, batch=self.batch, layers=layers, strict=self.strict, progress=show.progress)
+
+
+def with_edits(backbone: str, edits: Sequence[str] | None) -> str:
+    """A backbone's spec with those of edits behind it."""
+    return " + ".join([backbone, *(edits or ())])
+
+
+def profile_spec(file: Path) -> str:
+    """`profile(FILE)`, the detector of a profile; ValueError for a name that a spec can't hold."""
+    if set(str(file)) & set(",()= ;+"):
+        raise ValueError(f"`--profile` should have no blanks, commas, brackets, `=`, `;` or `+` in it; got `{file}`.")
+    if not file.is_file():
+        raise ValueError(f"`--profile` should be a file of `outliers profile`; `{file}` is not a file.")
+    return f"profile({file})"
+
+
+def with_detector(spec: str, detector: str) -> str:
+    """A method's spec with this detector, unless it names its own."""
+    from diagnostics.registry import parse_spec
+
+    name, fields = parse_spec(spec)
+    if "detector" in fields:
+        return spec
+    rest = ",".join(f"{key}={value}" for key, value in {**fields, "detector": detector}.items())
+    return f"{name}:{rest}"
+
+
+def profiled(methods: str, file: Path | None) -> str:
+    """Methods, as a list in one text, with the detector of a profile, unless they name their own."""
+    if file is None:
+        return methods
+    detector = profile_spec(file)
+    return ";".join(with_detector(spec, detector) for spec in specs_of(methods))
 
 
 def load(spec: str, options: RunOptions) -> Backbone:

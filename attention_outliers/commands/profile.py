@@ -11,6 +11,7 @@ import typer
 from attention_outliers.commands import complete
 from attention_outliers.commands.options import (
     Device,
+    EditSpecs,
     IgnoreLabels,
     Labels,
     LayersText,
@@ -75,6 +76,7 @@ class Models:
             help="The model, `pocket` by default; give the option again for more. See `outliers list backbones`.",
         ),
     ] = None
+    edit: EditSpecs = None
     device: Device = "auto"
     precision: Precision = "fp32"
     positions: Positions = None
@@ -139,7 +141,7 @@ def _from_images(
     profiles: dict[str, Profile] = {}
     failed: dict[str, str] = {}
     specs = list(dict.fromkeys(models.backbone or ["pocket"]))
-    place_of = keywords(models, "device", "precision", "positions")
+    place_of = keywords(models, "edit", "device", "precision", "positions")
     for place, spec in enumerate(specs):
         try:
             backbone = Model(backbone=spec, **place_of).load(show)

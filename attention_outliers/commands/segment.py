@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from attention_outliers.commands import complete
-from attention_outliers.commands.options import Images, Model, Strict, check_inputs, keywords, specs_of
+from attention_outliers.commands.options import (
+    Images,
+    Model,
+    ProfileFile,
+    Strict,
+    check_inputs,
+    keywords,
+    profiled,
+    specs_of,
+)
 from attention_outliers.commands.output import Output
 from attention_outliers.commands.tables import Table
 from attention_outliers.commands.words import (
@@ -108,6 +117,7 @@ def segment(
     out: OutOption,
     classes: Classes = None,
     method: MethodOption = "sc-clip",
+    profile: ProfileFile = None,
     background: Background = None,
     templates: Templates = "openai-80",
     embeddings: ClassEmbeddings = None,
@@ -130,7 +140,7 @@ def segment(
     from segment.run import SegmentRun
     from segment.segmenter import Segmenter
 
-    vocabulary, methods = vocabulary_of(classes, file, background), decoding.methods(method)
+    vocabulary, methods = vocabulary_of(classes, file, background), decoding.methods(profiled(method, profile))
     options = decoding.options(model.positions, progress=show.progress)
     backbone = model.load(show)
     segmenter = Segmenter(

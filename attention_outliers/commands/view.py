@@ -15,11 +15,14 @@ from attention_outliers.commands.options import (
     Images,
     LayersText,
     Model,
+    ProfileFile,
     SizeText,
     Strict,
     check_inputs,
     check_parts,
     layers_of,
+    profile_spec,
+    profiled,
     short_spec,
     specs_of,
 )
@@ -137,6 +140,7 @@ def view(
     detectors: DetectorsOption = None,
     purifier: PurifierOption = "neighbor-mean",
     purified_by: PurifiedByOption = None,
+    profile: ProfileFile = None,
     layers: LayersText = None,
     heads: HeadsOption = "all",
     size: SizeText = None,
@@ -156,7 +160,7 @@ def view(
     page = out or Path(page_name(images, model.backbone))
     if page.exists() and not overwrite:
         raise ValueError(f"`{page}` exists. Name another page with --out, or replace it with --overwrite.")
-    vocabulary, chosen = maps.vocabulary(model.backbone), None if detectors is None else specs_of(detectors)
+    vocabulary, chosen = maps.vocabulary(model.backbone), _detectors(detectors, profile)
     check_parts(detectors=chosen or (), purifiers=[purifier])
     from attention_outliers.view_page import view_page
     from diagnostics.options import RunOptions
@@ -173,7 +177,7 @@ def view(
         detectors=chosen,
         purifier=purifier,
         purified_by=purified_by,
-        methods=specs_of(maps.method or METHODS),
+        methods=specs_of(profiled(maps.method or METHODS, profile)),
         text=None if vocabulary is None else maps.words(backbone, vocabulary, progress=show.progress),
         windows=maps.windows,
         heads=heads,
@@ -181,6 +185,15 @@ def view(
     )
     show.left_out(reasons)
     show.say(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)", page=page)
+
+
+def _detectors(detectors: str | None, profile: Path | None) -> list[str] | None:
+    """The detectors that are named; a profile comes before them, since the first one marks what is purified."""
+    if profile is None:
+        return None if detectors is None else specs_of(detectors)
+    from attention_outliers.view_page import DETECTORS
+
+    return [profile_spec(profile), *(DETECTORS if detectors is None else specs_of(detectors))]
 
 
 def page_name(images: list[str], backbone: str) -> str:

@@ -50,6 +50,7 @@ POSITIONS: Registry[Callable[[Tensor, Grid], Tensor]] = Registry(
     group="positions",
 )
 
+EDIT = " + "  # between a backbone's spec and those of edits
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -68,8 +69,9 @@ def load_backbone(
 
     The family stands before the first colon: `pocket`, `tiny`, `open_clip:ViT-B-16/openai`,
     `open_clip:ViT-B-16@weights.safetensors`, `timm:vit_base_patch16_224.dino`, `hf-hub:org/name`, `openai:weights.pt`;
-    `BACKBONES.describe()` lists them. `positions` names the interpolation of the positional embeddings for other image
-    sizes (`POSITIONS`); None is what open_clip's and timm's own loaders do. Raises ValueError for
+    `BACKBONES.describe()` lists them. Behind ` + ` may stand edits that are at work in every forward pass:
+    `timm:NAME + mute-channels:channels=41,layers=8`, see `EDITS`. `positions` names the interpolation of the
+    positional embeddings for other image sizes (`POSITIONS`); None is what open_clip's and timm's own loaders do. Raises ValueError for
     an unknown name, for a model that the blocks cannot run, for weights that are damaged or do not fit, and for a
     device that this machine lacks. The global random generator is left as it was.
 
@@ -134,7 +136,9 @@ def load_backbone(
     if precision is not None and precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     in_memory = {"name": name, "mean": mean, "std": std, "tokenizer": tokenizer}
+    edits: list[str] = []
     if isinstance(spec, str):
+        spec, *edits = (piece.strip() for piece in spec.split(EDIT))
         family, _, argument = spec.strip().partition(":")
         load = BACKBONES[family]
         _only_in_memory(in_memory)
@@ -152,7 +156,12 @@ def load_backbone(
         backbone = memory_backbone(spec, **in_memory)  # type: ignore[arg-type]
     if positions is not None:
         backbone.positions = positions
-    return backbone.to(device=place, dtype=None if precision is None else getattr(torch, PRECISIONS[precision]))
+    backbone = backbone.to(device=place, dtype=None if precision is None else getattr(torch, PRECISIONS[precision]))
+    if edits:
+        from diagnostics.edits.specs import edited
+
+        return edited(backbone, edits)
+    return backbone
 
 
 def loads_anywhere(spec: str) -> bool:

@@ -15,7 +15,7 @@ from diagnostics.backbones.positional import Positional
 from diagnostics.backbones.positions import POSITIONS, interpolate_positions
 from diagnostics.layout import Grid, Layout, grid_of, pad_to_patches
 from diagnostics.tap_places import BY_QUERY_AND_KEY
-from diagnostics.taps import IDENTITY, Recording, Tap, TapFunction, chain, resolve_layer
+from diagnostics.taps import IDENTITY, Recording, Tap, TapFunction, added_tokens, after_edits, resolve_layer
 
 
 class QKV(NamedTuple):
@@ -229,6 +229,7 @@ class Backbone(ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     revision: str = ""
+    edits: tuple[Tap, ...] = ()  # in every forward pass; see `with_edits`
 
     def __init__(
         self,
@@ -374,6 +375,17 @@ class Backbone(ABC):
         self._tables.clear()
         return self
 
+    def with_edits(self, edits: Sequence[Tap], spec: str) -> Self:
+        """The same weights with edits in every forward pass, before any tap of the call; `spec` names both.
+
+        A register that an edit adds counts among the prefix tokens. A method that makes a block anew from its parts
+        passes the edits of that block by.
+        """
+        changed = copy(self)
+        changed.edits, changed.spec = (*self.edits, *edits), spec
+        changed.prefix = self.prefix + added_tokens(edits)
+        return changed
+
     def layout(self, images: Tensor | tuple[int, int]) -> Layout:
         """Where tokens sit for images (B, 3, h, w), or for a size (height, width)."""
         size = (images.shape[-2], images.shape[-1]) if isinstance(images, Tensor) else images
@@ -437,7 +449,7 @@ class Backbone(ABC):
 
         `layout` tells where the patches sit; edits need it, and models with rotary positions or a relative bias do.
         """
-        tap = chain(tap)
+        tap = after_edits(self.edits, tap)
         tap.start(self.depth, layout)
         return self._run(tokens, resolve_layer(start, self.depth), resolve_layer(stop, self.depth), tap, layout)
 
@@ -463,7 +475,7 @@ class Backbone(ABC):
         ("block_out", 0).
         """
         last = resolve_layer(stop, self.depth)
-        tap = chain(tap)
+        tap = after_edits(self.edits, tap)
         layout = self.layout(images)
         tap.start(self.depth, layout)
         return self._run(tap("block_out", 0, self.embed(images, positions=positions)), 1, last, tap, layout)

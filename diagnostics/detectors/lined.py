@@ -164,10 +164,10 @@ class Automatic(Lined):
         rule = GapLine(alpha=self.alpha)
         lines = {at: rule(torch.cat(scores[at]).numpy(), layers=len(places)) for at in places}
         for at, line in lines.items():
-            found = "no line" if line.threshold is None else f"a line at {line.threshold:.3g}"
+            what = "no line" if line.threshold is None else f"a line at {line.threshold:.3g}"
             few = ": too few images to tell" if line.answer == "too few images" else ""
             warnings.warn(
-                f"detector `auto` looked at {len(images)} images: `{self.detector}` has {found} at layer {at} of "
+                f"detector `auto` looked at {len(images)} images: `{self.detector}` has {what} at layer {at} of "
                 f"`{backbone.spec}`{few}.",
                 stacklevel=2,
             )

@@ -311,8 +311,8 @@ def _at_last(
     patches = layout.patches(tokens)
     numbers = {"entropy": normalized_entropy(patches.float()).cpu()}
     if layout.has_class_token:
-        here, there = (layout.class_token(side).double().cpu() for side in (tokens, stock))
-        numbers["class token cosine"] = F.cosine_similarity(here, there, dim=-1)
+        after, before = (layout.class_token(side).double().cpu() for side in (tokens, stock))
+        numbers["class token cosine"] = F.cosine_similarity(after, before, dim=-1)
     if labels is not None:
         numbers["same-class AUC"] = pair_auc(patches, labels.to(patches.device)).cpu()
     if backbone.has_classifier:

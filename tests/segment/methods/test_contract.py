@@ -294,12 +294,12 @@ def outlying() -> tuple[Backbone, Tensor]:
 
 
 def profile_of(backbone, folder):
-    """The file of a profile with a line at 1.5 in every layer."""
+    """The file of a profile with a line at 1.02 in every layer."""
     facts = {
         "verdict": "norm outliers",
         "first_layer": 1,
         "outliers_per_image": 1.0,
-        "threshold": {str(layer): 1.5 for layer in range(1, backbone.depth + 1)},
+        "threshold": {str(layer): 1.02 for layer in range(1, backbone.depth + 1)},
         "backbone": backbone.spec,
         "weights": fingerprint(backbone.model),
         "detector": "relative-norm",
