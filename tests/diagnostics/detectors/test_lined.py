@@ -47,10 +47,12 @@ def test_a_profile_marks_what_is_above_its_line_in_each_layer(backbone, plain, m
         assert (marked.sel(layer=layer) == expected).all()
         assert expected.any()
     assert not marked.sel(layer=5).any()
-    own = scores["score"].isel(detector=0)
-    assert (own.sel(layer=5) < 0).all()
+    less_line = scores["score"].isel(detector=0)
+    assert (less_line.sel(layer=5) < 0).all()
     order = np.argsort(ratio.sel(layer=5).values.reshape(10, -1), axis=1, kind="stable")
-    assert (np.diff(np.take_along_axis(own.sel(layer=5).values.reshape(10, -1), order, axis=1), axis=1) >= 0).all()
+    assert (
+        np.diff(np.take_along_axis(less_line.sel(layer=5).values.reshape(10, -1), order, axis=1), axis=1) >= 0
+    ).all()
 
 
 def test_a_profile_of_other_weights_or_normalization_is_refused(plain, made, file, tmp_path):
