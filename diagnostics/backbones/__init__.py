@@ -72,8 +72,8 @@ def load_backbone(
     `BACKBONES.describe()` lists them. Behind ` + ` may stand edits that are at work in every forward pass:
     `timm:NAME + mute-channels:channels=41,layers=8`, see `EDITS`. `positions` names the interpolation of the
     positional embeddings for other image sizes (`POSITIONS`); None is what open_clip's and timm's own loaders do.
-    Raises ValueError for an unknown name, for a model that the blocks cannot run, for weights that are damaged or do not fit, and for a
-    device that this machine lacks. The global random generator is left as it was.
+    Raises ValueError for an unknown name, for a model that the blocks cannot run, for weights that are damaged or do
+    not fit, and for a device that this machine lacks. The global random generator is left as it was.
 
     A model in memory (a ViT of timm, a model of open_clip, fine-tuned or not) is taken on its device and in its
     precision. Its weights are shared, not copied, and the object is left as it was: its mode, its hooks, and which of
