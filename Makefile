@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test abuse lint types mutants bench docs clean help
+.PHONY: demo test abuse lint types mutants bench gpu docs clean help
 
 help:
 	@echo "make demo    measure, find, purify and segment with the embedded model, into results/"
@@ -13,6 +13,7 @@ help:
 	@echo "make docs    the documents with gallery and reference, into docs/_build/html"
 	@echo "make mutants put known faults into a copy, one at a time, and see that tests catch them"
 	@echo "make bench   time the trunk and the measures against the stock forward"
+	@echo "make gpu     parity and cost on a GPU, ten minutes at most; the table goes into docs/gpu.md"
 	@echo "make clean   remove the environment and what was drawn"
 
 # Made anew when the dependencies change.
@@ -42,6 +43,9 @@ mutants: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
+
+gpu: $(READY)
+	$(BIN)/python -m benchmarks.gpu
 
 docs: $(READY)
 	$(BIN)/python docs/gallery.py
