@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,3 +31,19 @@ def write_overlays(run: SegmentRun, segmentations: Sequence[Segmentation]) -> No
         labels = {each.method: each.labels[::step, ::step] for each in segmentations}
         sheet = method_sheet(image, labels, first.names, background=first.background, title=first.name)
         write(sheet, below(run.out, f"sheets/{stem}.png"), metadata={"Source": ", ".join(run.methods)})
+
+
+def total_areas(run: SegmentRun, *, overlays: bool) -> tuple[dict[str, Any], int]:
+    """Goes through the run: the areas of the classes (C,), summed over images, by method, and the number of images.
+
+    With `overlays`, each image's are written as it is done.
+    """
+    areas: dict[str, Any] = dict.fromkeys(run.methods, 0)
+    count = 0
+    for segmentations in run:
+        if overlays:
+            write_overlays(run, segmentations)
+        for segmentation in segmentations:
+            areas[segmentation.method] = areas[segmentation.method] + segmentation.areas
+        count += 1
+    return areas, count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -98,3 +99,9 @@ def _labels(
     import segment
 
     return segment.segment_one(model, inside.image, text, methods, windows=windows)
+
+
+def page_name(images: list[str], backbone: str) -> str:
+    """The name of a page that was not named: `photo-pocket.html`."""
+    first = Path(images[0]).stem if not set(images[0]) & set("*?[") else "images"
+    return re.sub(r"[^\w.-]+", "-", f"{first or 'images'}-{without_folders(backbone)}") + ".html"

@@ -21,7 +21,6 @@ from attention_outliers.commands.options import (
     SizeText,
     check_inputs,
     check_parts,
-    first_images,
     layers_of,
     numbers,
     profile_spec,
@@ -32,8 +31,6 @@ from diagnostics.local_path import local_path
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from diagnostics.studies.detector_study import DetectorStudy
 
 DEFAULT = (
     "norm,relative-norm,norm-topk,massive,channel-peak,som,som-release,lof,lof-release,class-residual,"
@@ -111,6 +108,7 @@ def compare(
     out, chosen, purifiers = local_path(out), specs_of(detectors), specs_of(purify.purifiers)
     chosen += [] if profile is None else [profile_spec(profile)]
     check_parts(detectors=[*chosen, *settings["purify"]], purifiers=purifiers)
+    from attention_outliers.comparison_files import write_figures, write_tables
     from diagnostics.options import RunOptions
     from diagnostics.studies.detector_study import DetectorStudy, Questions
     from diagnostics.studies.scoring import named_detectors
@@ -120,43 +118,14 @@ def compare(
     backbone = model.load(show)
     questions = Questions(**settings, purifiers=purifiers, accuracy=purify.accuracy(backbone, images))
     study = DetectorStudy(backbone, images, chosen, questions, options=options)
-    tables = _kept(study, out, plots)
+    tables = write_tables(study, out, planted_figures=plots)
     _print(tables, show)
     show.path("tables", f"{out}/*.parquet")
     if plots:
-        _draw(study, tables, out / "figures", maps)
+        write_figures(study, tables, out / "figures", maps)
         show.path("figures", out / "figures")
     show.left_out(study.left_out)
     _print_findings(tables, show)
-
-
-def _kept(study: DetectorStudy, out: Path, plots: bool) -> dict[str, pd.DataFrame]:
-    """The tables by name, each written as soon as it is there: what comes later may fail."""
-    tables: dict[str, pd.DataFrame] = {}
-    for name, table in study:
-        if not tables:
-            out.mkdir(parents=True, exist_ok=True)
-            study.scores.to_zarr(out / "scores.zarr", mode="w", zarr_format=3, consolidated=False)
-        table.to_parquet(out / f"{name}.parquet")
-        tables[name] = table
-        if name == "planted" and plots:
-            from figures.figure_files import write_figures
-            from figures.tables.compare_report import planted_figures
-
-            last = table.iloc[-1]
-            figures = planted_figures(study.planted, count=int(last["planted"]), clustered=bool(last["clustered"]))
-            write_figures(figures, out / "figures", source=study.backbone.spec)
-    return tables
-
-
-def _draw(study: DetectorStudy, tables: dict[str, pd.DataFrame], folder: Path, maps: int) -> None:
-    """Writes the figures of a comparison as PNG and PDF."""
-    from figures.figure_files import write_figures
-    from figures.tables.compare_report import compare_figures
-
-    shown = first_images(study.scores, study.images, maps)
-    figures = compare_figures(study.scores, tables, images=shown, maps_for=maps)
-    write_figures(figures, folder, source=study.backbone.spec)
 
 
 def _print(tables: dict[str, pd.DataFrame], show: Output) -> None:

@@ -2,75 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated
 
 import typer
 
 from attention_outliers.commands import complete
-from attention_outliers.commands.options import (
-    BackboneSpec,
-    Batch,
-    Device,
-    EditSpecs,
-    Precision,
-    ProfileFile,
-    Threads,
-    Workers,
-    keywords,
-    profiled,
-    with_edits,
-)
+from attention_outliers.commands.evaluate_options import Work, settings_of
+from attention_outliers.commands.options import BackboneSpec, EditSpecs, ProfileFile, profiled, with_edits
 from attention_outliers.commands.output import Output
 from attention_outliers.commands.sheets import print_cells
 from attention_outliers.commands.words import ClassEmbeddings
-
-if TYPE_CHECKING:
-    from segment.evaluation.engines import Engine
-    from segment.evaluation.options import EvaluationOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """Who does the work, and in what pieces."""
-
-    panel: ClassVar[str] = "Processes"
-
-    workers: Workers = None
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option("--engine", help="This machine, or a Ray cluster (extra `cluster`).")
-    ] = "local"
-    address: Annotated[
-        str | None, typer.Option("--address", help="The Ray cluster: auto, HOST:6379, ray://HOST:10001.")
-    ] = None
-    batch: Batch = 8
-    device: Device = "auto"
-    precision: Precision = "fp32"
-    shard: Annotated[
-        int | None, typer.Option("--shard", min=1, help="Images in a shard: what is lost if a worker is killed.")
-    ] = None
-    threads: Threads = 1
-
-    def start(self) -> Engine:
-        """The engine."""
-        if self.address is not None and self.engine != "ray":
-            raise ValueError(f"--address {self.address} is that of a Ray cluster: add --engine ray.")
-        if self.engine == "ray":
-            from segment.evaluation.engines.ray import RayCluster
-
-            return RayCluster(address=self.address, workers=self.workers)
-        from segment.evaluation.engines.local import Local
-
-        return Local(workers=self.workers)
-
-    def options(self, show: Output) -> EvaluationOptions:
-        """How each piece is worked on."""
-        from segment.evaluation.options import EvaluationOptions
-
-        fields = keywords(self, "device", "precision", "batch", "shard", "threads")
-        return EvaluationOptions(progress=show.progress, **fields)
-
 
 DatasetOption = Annotated[
     str,
@@ -159,18 +101,3 @@ def evaluate(
     print_cells(result.cells, "text", show)
     show.left_out({name: f"{name}: {reason}" for name, reason in result.broken.items()})
     show.say(f"results: {out}", folder=str(out))
-
-
-def settings_of(texts: list[str]) -> dict[str, str]:
-    """["threshold=0.2"] -> {"threshold": "0.2"}."""
-    settings: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise ValueError(f"`--set` should read name=value, such as threshold=0.2; got `{text}`.")
-        if (field := name.strip().replace("-", "_")) in settings:
-            raise ValueError(
-                f"`--set` sets `{field}` twice, to {settings[field]} and {value.strip()}; give one of them."
-            )
-        settings[field] = value.strip()
-    return settings

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 
 from attention_outliers.commands import complete
-from attention_outliers.commands.options import (
-    Images,
-    Model,
-    ProfileFile,
-    Strict,
-    check_inputs,
-    keywords,
-    profiled,
-    specs_of,
-)
+from attention_outliers.commands.options import Images, Model, ProfileFile, check_inputs, profiled
 from attention_outliers.commands.output import Output
+from attention_outliers.commands.segment_options import Decoding
 from attention_outliers.commands.tables import Table
 from attention_outliers.commands.words import (
     Background,
@@ -32,69 +23,7 @@ from attention_outliers.commands.words import (
     words_of,
 )
 
-if TYPE_CHECKING:
-    from diagnostics.options import RunOptions
-    from segment.run import SegmentRun
-
 MOST_CLASSES = 20  # rows of the printed table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """How dense features become label maps."""
-
-    panel: ClassVar[str] = "Decoding"
-
-    windows: Annotated[
-        str,
-        typer.Option(
-            "--windows",
-            autocompletion=complete.windows,
-            help="slide, slide:crop=224,stride=112, whole, or center; see `outliers list windows`.",
-        ),
-    ] = "slide"
-    size: Annotated[
-        str | None,
-        typer.Option(
-            "--size",
-            help="Size of the image before windows are cut: short:336, 224, WxH, native. By default that of --windows. "
-            "Memory: 45 bytes a pixel of the image, 12 more for each further method; see docs/segment.md.",
-        ),
-    ] = None
-    scale: Annotated[float | None, typer.Option("--scale", help="Factor of the cosines before the softmax.")] = None
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="Pixels whose best probability is below it become background."),
-    ] = None
-    smallest_area: Annotated[
-        float | None,
-        typer.Option("--smallest-area", help="Classes with at most this share of the foreground are left out."),
-    ] = None
-    refine: Annotated[
-        str,
-        typer.Option(
-            "--refine",
-            autocompletion=complete.refiners,
-            help="none, pamr, pamr:iterations=10, …; see `outliers list refiners`.",
-        ),
-    ] = "none"
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in one forward pass.")] = 8
-    strict: Strict = False
-
-    def options(self, positions: str | None, *, progress: bool) -> RunOptions:
-        """How windows go through the backbone."""
-        from diagnostics.options import RunOptions
-
-        return RunOptions(size=self.size, batch=self.batch, strict=self.strict, positions=positions, progress=progress)
-
-    def methods(self, specs: str) -> list[Any]:
-        """The methods of a list, with the settings of decoding that were given."""
-        from segment.methods import METHODS
-
-        settings = keywords(self, "scale", "threshold", "smallest_area")
-        changed = {name: value for name, value in settings.items() if value is not None}
-        methods = [METHODS.build(spec) for spec in specs_of(specs)]
-        return [replace(method, decode=replace(method.decode, **changed)) for method in methods]
 
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for label maps, overlays and their JSON.")]
@@ -137,6 +66,7 @@ def segment(
     """
     check_names(classes, file, background)
     check_inputs(images, class_embeddings=embeddings)
+    from attention_outliers.overlays import total_areas
     from segment.run import SegmentRun
     from segment.segmenter import Segmenter
 
@@ -153,7 +83,7 @@ def segment(
     )
     about = {"queries": vocabulary.classes, "templates": templates, "combine": file.combine}
     run = SegmentRun(segmenter, images, out, about=about, progress=show.progress)
-    areas, count = _segmented(run, overlays)
+    areas, count = total_areas(run, overlays=overlays)
     if count:
         show.table("shares", _shares(areas, segmenter.text.names, count))
     else:
@@ -161,21 +91,6 @@ def segment(
     show.record["images"] = count
     show.left_out(run.left_out)
     show.path("label maps", out)
-
-
-def _segmented(run: SegmentRun, overlays: bool) -> tuple[dict[str, Any], int]:
-    """Sums of the areas by method, and the number of images; overlays are written."""
-    areas: dict[str, Any] = dict.fromkeys(run.methods, 0)
-    count = 0
-    for segmentations in run:
-        if overlays:
-            from attention_outliers.overlays import write_overlays
-
-            write_overlays(run, segmentations)
-        for segmentation in segmentations:
-            areas[segmentation.method] = areas[segmentation.method] + segmentation.areas
-        count += 1
-    return areas, count
 
 
 def _shares(areas: dict[str, Any], names: tuple[str, ...], count: int) -> Table:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,28 +21,10 @@ from attention_outliers.commands.options import (
     layers_of,
     profile_spec,
     profiled,
-    short_spec,
     specs_of,
 )
 from attention_outliers.commands.output import Output
-from attention_outliers.commands.words import (
-    Background,
-    ClassEmbeddings,
-    Classes,
-    ClassesFile,
-    ClassFile,
-    Templates,
-    vocabulary_of,
-    words_of,
-)
-
-if TYPE_CHECKING:
-    from diagnostics import Backbone
-    from segment.method import TextFeatures
-    from segment.text.vocabulary import Vocabulary
-
-METHODS = "clip,clearclip,sc-clip"
-
+from attention_outliers.commands.view_options import METHODS, LabelMaps
 
 OutOption = Annotated[
     Path | None,
@@ -82,56 +62,6 @@ HeadsOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelMaps:
-    """Label maps on the page: of which methods, for which words."""
-
-    panel: ClassVar[str] = "Label maps"
-
-    classes: Classes = None
-    classes_file: ClassesFile = None
-    background: Background = None
-    templates: Templates = "openai-80"
-    embeddings: ClassEmbeddings = None
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method",
-            "-M",
-            autocompletion=complete.methods,
-            help=f"Methods whose label maps are shown. With --classes, {METHODS} by default.",
-        ),
-    ] = None
-    windows: Annotated[
-        str,
-        typer.Option(
-            "--windows",
-            autocompletion=complete.windows,
-            help="Windows of the label maps; see `outliers list windows`.",
-        ),
-    ] = "slide"
-
-    def vocabulary(self, backbone: str) -> Vocabulary | None:
-        """The words; those of the drawn scenes for `pocket`; None for a page without label maps."""
-        classes = self.classes
-        if classes is None and self.classes_file is None:
-            if backbone == "pocket":
-                from segment.datasets.shapes import NAMES
-
-                classes = ", ".join(NAMES)
-            elif self.method is None:
-                return None
-            else:
-                raise ValueError(
-                    f"`--method {self.method}` draws label maps, which need names: --classes 'cat, dog, grass'."
-                )
-        return vocabulary_of(classes, ClassFile(classes_file=self.classes_file), self.background)
-
-    def words(self, backbone: Backbone, vocabulary: Vocabulary, *, progress: bool) -> TextFeatures:
-        """The words as unit vectors of the backbone."""
-        return words_of(backbone, vocabulary, self.templates, self.embeddings, "mean", progress=progress)
-
-
 def view(
     images: Images,
     *,
@@ -157,12 +87,13 @@ def view(
     Example: outliers view photo.jpg --classes "cat, dog, grass" --method clip,sc-clip --out page.html
     """
     check_inputs(images, classes_file=maps.classes_file, class_embeddings=maps.embeddings)
+    from attention_outliers.view_page import page_name, view_page
+
     page = out or Path(page_name(images, model.backbone))
     if page.exists() and not overwrite:
         raise ValueError(f"`{page}` exists. Name another page with --out, or replace it with --overwrite.")
     vocabulary, chosen = maps.vocabulary(model.backbone), _detectors(detectors, profile)
     check_parts(detectors=chosen or (), purifiers=[purifier])
-    from attention_outliers.view_page import view_page
     from diagnostics.options import RunOptions
     from diagnostics.studies.image_report import WholeMaps
 
@@ -194,9 +125,3 @@ def _detectors(detectors: str | None, profile: Path | None) -> list[str] | None:
     from attention_outliers.view_page import DETECTORS
 
     return [profile_spec(profile), *(DETECTORS if detectors is None else specs_of(detectors))]
-
-
-def page_name(images: list[str], backbone: str) -> str:
-    """The name of a page that was not named: `photo-pocket.html`."""
-    first = Path(images[0]).stem if not set(images[0]) & set("*?[") else "images"
-    return re.sub(r"[^\w.-]+", "-", f"{first or 'images'}-{short_spec(backbone)}") + ".html"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -265,3 +266,33 @@ def _at_hand(spec: str) -> bool:
         return True
     url = config.get("url", "")
     return bool(url) and (Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]).is_file()
+
+
+def described(needs: Sequence[Need]) -> list[str]:
+    """What each run needs, in lines, and the sum in the last one."""
+    lines = []
+    for need in needs:
+        group = need.group
+        changed = "".join(f", {name}={value}" for name, value in group.settings)
+        guess = "no guess: nothing to measure with"
+        if need.seconds is not None:
+            guess = f"about {in_words(need.seconds)} by one worker"
+        lines += [
+            f"- {group.dataset}, protocol {group.protocol}{changed}, {group.backbone}: {len(need.methods)} methods",
+            f"  data: {need.data}",
+            f"  weights: {need.weights}",
+            f"  {need.images} images, {need.windows} windows through all methods; {guess}",
+            *(f"  {method}: {note}" for method, note in need.notes.items()),
+        ]
+    images, windows, ready = (sum(getattr(need, name) for need in needs) for name in ("images", "windows", "ready"))
+    seconds = in_words(sum(need.seconds or 0.0 for need in needs))
+    whole = f"{len(needs)} runs ({ready} ready), {images} images, {windows} windows"
+    return [*lines, f"{whole}, about {seconds} in all by one worker"]
+
+
+def in_words(seconds: float) -> str:
+    """90 -> «1.5 min»: seconds up to a minute, then minutes, hours, days."""
+    for size, word in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {word}"
+    return f"{seconds:.1f} s"

@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from attention_outliers.commands.evaluate import settings_of
+from attention_outliers.commands.evaluate_options import settings_of
 from attention_outliers.commands.main import app
 
 runner = CliRunner()

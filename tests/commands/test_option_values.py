@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attention_outliers.commands.evaluate import Work
+from attention_outliers.commands.evaluate_options import Work
 from attention_outliers.commands.options import Model, Passes
 from attention_outliers.commands.output import Output
-from attention_outliers.commands.segment import Decoding
+from attention_outliers.commands.segment_options import Decoding
 from diagnostics.options import RunOptions
 from segment.evaluation.options import EvaluationOptions
 

@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from attention_outliers.commands.main import app
-from attention_outliers.commands.reproduce import in_words, roots_of
+from attention_outliers.commands.reproduce_options import roots_of
 from attention_outliers.papers import experiments, experiments_named
+from attention_outliers.papers.needs import in_words
 from attention_outliers.papers.plan import narrowed
 
 runner = CliRunner()
