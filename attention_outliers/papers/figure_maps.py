@@ -117,12 +117,21 @@ def named_after(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def global_patches(inputs: FigureInputs, number: int = 0) -> Tensor:
-    """Patches that all look at, (N) bool: at layer 11 of 12 they receive far more attention than an even share.
+    """Patches that all look at, (N) bool: at `striped_layer` they receive far more attention than an even share.
 
     CLIPtrase calls them global and gives no rule; ours is `GLOBAL`.
     """
-    received = received_attention(inputs, inputs.layer(11), number)
+    received = received_attention(inputs, striped_layer(inputs, number), number)
     return received > GLOBAL * received.mean()
+
+
+def striped_layer(inputs: FigureInputs, number: int = 0) -> int:
+    """Layer 11 or 12 of 12: that in which one patch of an image has the larger share of the attention of patches.
+
+    CLIPtrase speaks of 11 and draws 12. Which of them has the outliers' stripes differs from model to model.
+    """
+    received = {layer: received_attention(inputs, layer, number) for layer in inputs.layers(11, 12)}
+    return max(received, key=lambda layer: float(received[layer].max() / received[layer].mean()))
 
 
 def received_attention(inputs: FigureInputs, layer: int, number: int = 0) -> Tensor:

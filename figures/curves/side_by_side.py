@@ -51,13 +51,15 @@ def channels_side_by_side(
     datasets: Mapping[str, xr.Dataset], *, layers: Sequence[int] | None = None, title: str = ""
 ) -> Figure:
     """Sorted channel means by layer, a panel for each data set: a line that rises at its end has a few channels above
-    all others. Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 c.
+    all others. All panels share the value axis. Source: ClearCLIP (Lan et al. 2024, arXiv:2407.12442), Fig 4 c.
     """
     names = backbone_names(datasets)
-    with _panels(datasets, "channel_mean", title, shared=False) as (figure, axes):
+    with _panels(datasets, "channel_mean", title) as (figure, axes):
         for ax, (name, dataset) in zip(axes, datasets.items(), strict=True):
             draw_channel_means(ax, dataset["channel_mean"], chosen_layers(dataset, layers, most=FEW_LAYERS))
             ax.set_title(_fitting(names[name], len(datasets)), fontsize=SMALL_SIZE, parse_math=False)
+        for ax in axes[1:]:
+            ax.set_ylabel("")
     return figure
 
 
@@ -68,13 +70,11 @@ def _fitting(name: str, panels: int) -> str:
 
 
 @contextmanager
-def _panels(
-    datasets: Mapping[str, xr.Dataset], variable: str, title: str, *, shared: bool = True
-) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with a panel for each data set, each of which should have the variable."""
+def _panels(datasets: Mapping[str, xr.Dataset], variable: str, title: str) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with a panel for each data set, each of which should have the variable, on one value axis."""
     if not datasets:
         raise ValueError("panels of backbones should get at least one data set; got none.")
     for dataset in datasets.values():
         present(dataset, [variable], figure="panels of backbones")
     with drawing((FULL if len(datasets) > 1 else COLUMN, 2.5), title=title) as figure:
-        yield figure, list(figure.subplots(1, len(datasets), squeeze=False, sharey=shared)[0])
+        yield figure, list(figure.subplots(1, len(datasets), squeeze=False, sharey=True)[0])

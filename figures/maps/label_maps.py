@@ -165,7 +165,10 @@ def method_sheet(
     wide = cell_width if single else FULL
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     legend_columns = max(1, min(6, len(handles), int(wide / (LEGEND_COLOR + LEGEND_LETTER * longest))))
-    legend = LEGEND_ROW * -(-len(handles) // legend_columns) + 0.08
+    # A place that stays empty takes the legend, where that fits.
+    inside_columns = max(1, int(cell_width / (LEGEND_COLOR + LEGEND_LETTER * longest)))
+    is_inside = rows * columns > len(cells) and 0 < LEGEND_ROW * -(-len(handles) // inside_columns) < cell_height
+    legend = 0.0 if is_inside else LEGEND_ROW * -(-len(handles) // legend_columns) + 0.08
     heads = [lines_within(_head(name, scores), cell_width - 0.1, TEXT_SIZE) for name, _ in cells]
     head = max(map(_height, heads))
     title = lines_within(title, wide - TITLE_ROOM, TITLE_SIZE)
@@ -180,10 +183,20 @@ def method_sheet(
                 draw_label_map(ax, image, classes, colors)
             ax.set_title(text, parse_math=False)
             ax.set_label(name or "label map")
-        for ax in grid.flat[len(cells) :]:
+        free = list(grid.flat[len(cells) :])
+        for ax in free[is_inside:]:
             ax.remove()
         if handles:
-            drawn = figure.legend(handles=handles, loc="outside lower left", ncols=legend_columns, columnspacing=1.0)
+            if is_inside:
+                free[0].axis("off")
+                free[0].set_label("legend")
+                drawn = free[0].legend(
+                    handles=handles, loc="upper left", ncols=inside_columns, borderaxespad=0.0, columnspacing=1.0
+                )
+            else:
+                drawn = figure.legend(
+                    handles=handles, loc="outside lower left", ncols=legend_columns, columnspacing=1.0
+                )
             for label in drawn.get_texts():
                 label.set_parse_math(False)  # a word may hold dollar signs
     return figure

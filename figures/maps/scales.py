@@ -18,14 +18,17 @@ MOST_SPAN = 1e4
 def wants_log(values: np.ndarray, log: bool | None = None) -> bool:
     """Whether values call for a log scale: all positive, and the largest more than 30 times the smallest.
 
-    `log` True or False decides it; True where no value is positive raises ValueError.
+    Shares, at most 1, that vanish call for none: how nearly nothing they are would fill the axis. `log` True or False
+    decides it; True where no value is positive raises ValueError.
     """
     finite = values[np.isfinite(values)]
     if log and finite.size and not (finite > 0).any():
         raise ValueError(f"`log` should be False or None where no value is positive; the largest is {finite.max():g}.")
     if log is not None:
         return log
-    return bool(finite.size and finite.min() > 0 and finite.max() > LOG_SPAN * finite.min())
+    if not finite.size or finite.min() <= 0 or finite.max() <= LOG_SPAN * finite.min():
+        return False
+    return bool(finite.max() > 1 or finite.max() <= MOST_SPAN * finite.min())
 
 
 def color_scale(values: np.ndarray, log: bool | None = None) -> Normalize:

@@ -19,15 +19,23 @@ def principal_plane(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_token_scatter(
-    ax: Axes, patches: np.ndarray, marked: np.ndarray, class_token: np.ndarray | None = None
+    ax: Axes,
+    patches: np.ndarray,
+    marked: np.ndarray,
+    class_token: np.ndarray | None = None,
+    *,
+    outlier: str = "outlier",
 ) -> None:
-    """Patches (N, D) as dots, those marked (N) in another color and form, the class token (D) as a star."""
+    """Patches (N, D) as dots, those marked (N) in another color and form, the class token (D) as a star.
+
+    `outlier` is what the legend calls those marked.
+    """
     everything = patches if class_token is None else np.vstack([patches, class_token])
     plane, shares = principal_plane(everything)
     places, marked = plane[: len(patches)], np.asarray(marked, bool)
     ax.plot(*places[~marked].T, "o", color=BLUE, markersize=2.5, alpha=0.6, markeredgewidth=0, label="patch")
     if marked.any():
-        ax.plot(*places[marked].T, "^", color=VERMILION, markersize=4.5, markeredgewidth=0, label="outlier")
+        ax.plot(*places[marked].T, "^", color=VERMILION, markersize=4.5, markeredgewidth=0, label=outlier)
     if class_token is not None:
         ax.plot(*plane[-1:].T, "*", color=INK, markersize=9, markeredgecolor="white", label="class token")
     ax.axhline(0, color=QUIET, linewidth=0.5)
@@ -40,14 +48,20 @@ def draw_token_scatter(
 
 
 def token_scatter(
-    patches: np.ndarray, marked: np.ndarray, class_token: np.ndarray | None = None, *, title: str = ""
+    patches: np.ndarray,
+    marked: np.ndarray,
+    class_token: np.ndarray | None = None,
+    *,
+    title: str = "",
+    outlier: str = "outlier",
 ) -> Figure:
     """Patches (N, D), which of them are marked (N), and the class token (D), by their principal components.
 
     Source: SC-CLIP (Bai et al. 2024, arXiv:2411.15869), Fig 2 b; the components are those of all that is drawn.
+    `outlier` is what the legend calls those marked.
     """
     if len(patches) != len(marked):
         raise ValueError(f"`marked` should have one entry for each of {len(patches)} patches; got {len(marked)}.")
     with drawing((COLUMN, COLUMN * 0.9), title=title) as figure:
-        draw_token_scatter(figure.subplots(), patches, marked, class_token)
+        draw_token_scatter(figure.subplots(), patches, marked, class_token, outlier=outlier)
     return figure

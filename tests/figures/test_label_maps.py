@@ -63,6 +63,18 @@ def test_a_sheet_leaves_as_few_places_empty_as_it_can(image, labels):
     assert sorted(tops.count(top) for top in set(tops)) == [3, 3]
 
 
+def test_a_place_that_stays_empty_takes_the_legend_where_it_fits(image, labels):
+    maps = {f"method {k}": labels for k in range(6)}  # with the image 7 of 8 places
+    figure = method_sheet(image, maps, NAMES)
+    assert figure.axes[-1].get_label() == "legend"
+    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == ["background", "cat"]
+    assert not figure.legends
+    names = [f"class {number}" for number in range(24)]
+    crowded = method_sheet(image, {name: np.arange(24).reshape(4, 6) for name in maps}, names)
+    assert len(crowded.axes) == 7
+    assert len(crowded.legends[0].get_texts()) == 24
+
+
 def test_one_map_has_the_shape_of_its_image_and_a_title(image, labels):
     figure = label_map(image, labels, NAMES, background=0, title="a $b$.png")
     figure.canvas.draw()

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from figures.curves.named_roc import named_roc
 from figures.curves.setting_curves import apart, setting_curves
-from figures.curves.side_by_side import curves_side_by_side
+from figures.curves.side_by_side import channels_side_by_side, curves_side_by_side
 from figures.maps.cell_grid import Cell, cell_grid
 from figures.maps.token_scatter import principal_plane, token_scatter
 from figures.tables.bar_panels import bar_panels
@@ -174,6 +174,19 @@ def test_backbones_stand_side_by_side_on_one_value_axis():
     assert [panel.get_title(loc="left") for panel in axes] == ["one", "two"]
     assert axes[0].get_ylim() == axes[1].get_ylim()
     assert [list(panel.lines[0].get_ydata()) for panel in axes] == [[1.0, 2.0], [1.0, 9.0]]
+
+
+def test_channel_means_of_two_backbones_share_the_value_axis():
+    def made(values):
+        data = xr.DataArray(
+            [[values]], dims=("image", "layer", "channel"), coords={"layer": [1]}, name="channel_mean",
+            attrs={"units": "1", "long_name": "channel mean"},
+        )  # fmt: skip
+        return xr.Dataset({"channel_mean": data})
+
+    axes = channels_side_by_side({"one": made([0.1, -0.5, 1.0]), "two": made([-2.0, 0.0, 0.1])}).axes
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    assert [bool(panel.get_ylabel()) for panel in axes] == [True, False]
 
 
 @pytest.mark.parametrize(("center", "drawn"), [("median", [1.0, 2.0]), ("mean", [2.0, 5.0])])

@@ -105,6 +105,9 @@ def test_a_range_of_more_than_thirty_times_is_logarithmic():
     assert not wants_log(np.array([0.0, 1.0, 100.0]))
     assert not wants_log(np.array([-1.0, 100.0]))
     assert not wants_log(np.array([np.nan]))
+    assert wants_log(np.array([1e-4, 0.9]))
+    assert not wants_log(np.array([3.6e-30, 0.9]))  # a share that vanishes
+    assert wants_log(np.array([1e-4, 9e3]))
 
 
 def test_the_caller_decides_about_the_scale_unless_it_cannot_be():

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from attention_outliers.commands.main import app
+from attention_outliers.papers import figure_maps
 from attention_outliers.papers.clearclip.figures import architecture_table, scaling_table
 from attention_outliers.papers.experiment_list import experiments
 from attention_outliers.papers.figure_maps import attention, folded, mask_map, named_after
@@ -26,6 +27,8 @@ from attention_outliers.papers.sc_clip.figures import STEP_ROWS, adjusted, same_
 from diagnostics import load_backbone
 from diagnostics.detectors.relative_norm import RelativeNorm
 from diagnostics.images.label_maps import patch_labels_at
+from diagnostics.purifiers.sfp_sum import SfpSum
+from diagnostics.taps import Recorder
 from figures.look import VERMILION
 from figures.maps.one_image import as_rgb
 from figures.maps.score_maps import outline
@@ -118,7 +121,7 @@ def test_norms_of_two_backbones_stand_side_by_side(inputs):
 
 def test_label_maps_of_what_the_last_block_adds_up_have_their_names(inputs):
     figure = PAPER_FIGURES["clearclip/fig-3-maps"].draw(inputs.only(0))
-    assert [axes.get_label() for axes in figure.axes] == ["image", "truth", "X_sum", "X_res", "X_attn"]
+    assert [axes.get_label() for axes in figure.axes] == ["image", "truth", "X_sum", "X_res", "X_attn", "legend"]
     with_words = PAPER_FIGURES["clearclip/fig-1"].draw(inputs)
     labels = [axes.get_label() for axes in with_words.axes]
     assert sum(label.endswith("X_res alone") for label in labels) == len(inputs.images)
@@ -355,10 +358,13 @@ def test_stars_stand_on_the_image_and_log_bars_say_so(inputs):
 def test_global_patches_are_boxed_in_red(inputs):
     planted = replace(inputs, text=None)
     figure = PAPER_FIGURES["cliptrase/fig-5"].draw(planted)
-    matrix = attention(planted, planted.layer(11))
-    prefix = planted.layout.prefix
-    received = matrix[prefix:, prefix:].mean(0)
-    marked = (received > 5 * received.mean()).reshape(planted.grid).numpy()
+    prefix, contrast, masks = planted.layout.prefix, [], []
+    for layer in (planted.layer(11), planted.layer(12)):
+        received = attention(planted, layer)[prefix:, prefix:].mean(0)
+        contrast.append(float(received.max() / received.mean()))
+        masks.append((received > 5 * received.mean()).reshape(planted.grid).numpy())
+    marked = masks[int(np.argmax(contrast))]
+    assert contrast[0] != contrast[1]
     assert marked.any()
     boxes = [lines for lines in figure.axes[0].collections if lines.get_label() == "boxed"]
     assert len(boxes[0].get_segments()) == len(outline(marked))
@@ -431,3 +437,65 @@ def test_scores_of_a_figure_leave_out_pixels_of_the_ignored_label(inputs):
             shares.append(((truth == number) & (answers == number)).sum() / union)
     assert score == pytest.approx(100 * np.mean(shares))
     assert changed.scored(["clearclip"]) != replace(inputs, ignore=255).scored(["clearclip"])
+
+
+def test_global_patches_are_those_of_the_layer_in_which_one_stands_out_more(monkeypatch, inputs):
+    received = {11: torch.tensor([1.0, 2.0, 1.0, 6.0]), 12: torch.tensor([9.0, 0.1, 0.1, 0.1])}
+    monkeypatch.setattr(figure_maps, "received_attention", lambda _, layer, number: received[layer] * (number + 1))
+    assert figure_maps.striped_layer(inputs, 2) == 12
+    received[12] = torch.tensor([3.0, 3.0, 3.0, 3.1])
+    assert figure_maps.striped_layer(inputs, 2) == 11
+
+
+def test_outlined_are_the_patches_that_som_marks_on_the_way(inputs):
+    view = replace(inputs, text=None).only(0)
+    figure = PAPER_FIGURES["sfp/main-fig-3"].draw(view)
+    layers = view.layers(*range(2, 10))
+    tokens = view.backbone.trunk(view.tensor(), stop=0)
+    marked = torch.zeros(view.layout.count, dtype=torch.bool)
+    with torch.no_grad():
+        for layer in range(1, max(layers) + 1):
+            recorder = Recorder("attention", "block_out", layers=[layer])
+            tokens = view.backbone.run(tokens, start=layer, stop=layer, layout=view.layout, tap=recorder)
+            if layer in layers:
+                weights = recorder["attention"].mean(dim=1)
+                itself = view.layout.patches(weights.diagonal(dim1=1, dim2=2))
+                of_class = view.layout.patches(weights[:, view.layout.class_index])
+                mask = itself < of_class
+                marked |= mask[0]
+                tokens = SfpSum().purify_tokens(tokens, mask, view.layout)
+    assert marked.any()
+    drawn = next(axes for axes in figure.axes if axes.get_label() == "norm image")
+    lines = [item for item in drawn.collections if item.get_label() == "marked"]
+    assert len(lines[0].get_segments()) == len(outline(folded(view.layout, marked) > 0.5))
+
+
+@pytest.mark.parametrize("name", ["sfp/supp-fig-3", "sc-clip/fig-6", "clearclip/fig-3-maps"])
+def test_no_place_of_a_sheet_of_methods_is_empty(name, inputs):
+    first = inputs.only(0)
+    few = text_features(inputs.backbone, list(NAMES[:5]), "plain", progress=False)
+    figure = PAPER_FIGURES[name].draw(replace(first, text=few, labels=(np.minimum(first.labels[0], 4),)))
+    figure.canvas.draw()
+    labels = [axes.get_label() for axes in figure.axes]
+    assert len(labels) in (6, 8)
+    assert labels[-1] == "legend"
+    assert not figure.legends
+    legend = figure.axes[-1].get_legend().get_window_extent()
+    place = figure.axes[-1].get_window_extent()
+    assert place.x0 - 1 <= legend.x0 <= legend.x1 <= place.x1 + 1
+    assert place.y0 - 1 <= legend.y0 <= legend.y1 <= place.y1 + 1
+
+
+def test_an_anomaly_token_says_who_marks_it_and_attention_that_all_share_is_boxed(inputs):
+    scatter = PAPER_FIGURES["sc-clip/fig-2b"].draw(inputs.only(0)).axes[0]
+    labels = [text.get_text() for text in scatter.get_legend().get_texts()]
+    assert any("released LOF" in label for label in labels)
+    figure = PAPER_FIGURES["sc-clip/fig-2a"].draw(inputs.only(0))
+    prefix = inputs.layout.prefix
+    received = attention(inputs, inputs.backbone.depth)[prefix:, prefix:].mean(0)
+    expected = len(outline((received > 5 * received.mean()).reshape(inputs.grid).numpy()))
+    maps = [axes for axes in figure.axes if axes.get_label().startswith("attention")]
+    assert expected
+    for axes in maps:
+        (boxes,) = (item for item in axes.collections if item.get_label() == "boxed")
+        assert len(boxes.get_segments()) == expected

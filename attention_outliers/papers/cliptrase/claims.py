@@ -30,7 +30,7 @@ from attention_outliers.papers.claim_maps import (
 )
 from attention_outliers.papers.claim_scores import method_scores, scorable
 from attention_outliers.papers.cliptrase.figures import clusters_of, density_table, recovered
-from attention_outliers.papers.figure_maps import global_patches
+from attention_outliers.papers.figure_maps import global_patches, received_attention, striped_layer
 from attention_outliers.papers.inputs import FigureInputs
 from segment.methods import METHODS
 
@@ -228,9 +228,7 @@ def fig_9(inputs: FigureInputs) -> list[Check]:
 
 def _global_and_local(inputs: FigureInputs, number: int) -> tuple[float, float]:
     """Recovered correlation of the hottest patches with each other, and with all others."""
-    layer = inputs.layer(11)
-    received = between_patches(inputs, attention_maps(inputs, [layer], number)[layer]).mean(dim=0)
-    most = hottest(received)
+    most = hottest(received_attention(inputs, striped_layer(inputs, number), number))
     matrix = between_patches(inputs, recovered(inputs, number))
     others = torch.ones(len(matrix), dtype=torch.bool, device=matrix.device)
     others[most] = False

@@ -21,6 +21,7 @@ from attention_outliers.papers.figure_maps import (
     place_of,
     queries,
     received_attention,
+    striped_layer,
     tinted,
 )
 from attention_outliers.papers.figure_maps import (
@@ -138,15 +139,20 @@ def clusters(inputs: FigureInputs) -> Figure:
     note = (
         f"DBSCAN of the patches' correlations, eps {eps:.2g}, {fewest} samples; white is noise. Clusters that share "
         "most of their patches have one color before and after. Red: global patches, which receive more than "
-        f"{GLOBAL:g} times an even share of attention at layer {inputs.layer(11)}."
+        f"{GLOBAL:g} times an even share of attention at layer {last_two(inputs)}, where one stands out more."
     )
     legend = legend_of(maps, inputs.words.names, class_colors(len(inputs.words.names))) if maps else ()
     return cell_grid(rows, shared=False, legend=legend, note=note, title=f"clusters, {inputs.model}")
 
 
+def last_two(inputs: FigureInputs) -> str:
+    """«11 or 12»: the layers that `striped_layer` chooses from."""
+    return " or ".join(map(str, inputs.layers(11, 12)))
+
+
 def local_and_global(inputs: FigureInputs) -> Figure:
-    """The patch that all look at, at layer 11 of 12, and one that few look at."""
-    received = received_attention(inputs, inputs.layer(11))
+    """The patch that all look at, at layer 11 or 12 of 12, and the one that least look at."""
+    received = received_attention(inputs, striped_layer(inputs))
     before, after = attention(inputs, inputs.backbone.depth), recovered(inputs)
     chosen = {LOCAL_PATCH: int(received.argmin()), GLOBAL_PATCH: int(received.argmax())}
     rows = {words: _pair(inputs, patch, 0, before, after) for words, patch in chosen.items()}

@@ -15,6 +15,7 @@ from torch import Tensor
 from attention_outliers.papers.clearclip.figures import sheet
 from attention_outliers.papers.experiment_list import experiments
 from attention_outliers.papers.figure_maps import (
+    GLOBAL,
     attention,
     colors_of,
     folded,
@@ -23,6 +24,7 @@ from attention_outliers.papers.figure_maps import (
     patch_row,
     place_of,
     queries,
+    received_attention,
     shared_scale,
     similarity_row,
     tinted,
@@ -87,11 +89,16 @@ def last_attention(inputs: FigureInputs, tokens: Tensor) -> Tensor:
 
 def attention_of_patches(inputs: FigureInputs) -> Figure:
     matrix, chosen = attention(inputs, inputs.backbone.depth), queries(inputs, 5)
-    cells = [image(inputs, head="queries", stars=[place_of(inputs, patch) for patch in chosen])]
+    received = received_attention(inputs, inputs.backbone.depth)
+    boxed = mask_map(inputs.layout, received > GLOBAL * received.mean())
+    cells = [image(inputs, head="queries", stars=[place_of(inputs, patch) for patch in chosen], boxed=boxed)]
     for patch in chosen:
         star = [place_of(inputs, patch)]
-        cells.append(Cell(values=patch_row(inputs, matrix, patch), head=f"patch {patch}", stars=star))
-    note = "Attention of the last block, mean over heads, of the patch at the star."
+        cells.append(Cell(values=patch_row(inputs, matrix, patch), head=f"patch {patch}", stars=star, boxed=boxed))
+    note = (
+        "Attention of the last block, mean over heads, of the patch at the star. Boxes: patches that receive more than "
+        f"{GLOBAL:g} times an even share of the attention of all patches."
+    )
     return cell_grid({"attention": cells}, note=note, title=inputs.names[0])
 
 
@@ -101,7 +108,9 @@ def scatter(inputs: FigureInputs) -> Figure:
     class_token = layout.class_token(tokens)[0].float().cpu().numpy() if layout.has_class_token else None
     patches = layout.patches(tokens)[0].float().cpu().numpy()
     title = f"layer {inputs.backbone.depth - 1}: {inputs.names[0]}"
-    return token_scatter(patches, mask.cpu().numpy(), class_token, title=title)
+    return token_scatter(
+        patches, mask.cpu().numpy(), class_token, title=title, outlier="anomaly token\n(released LOF, always ten)"
+    )
 
 
 def purification(inputs: FigureInputs) -> Figure:

@@ -70,7 +70,8 @@ def _norm_ratio(patches: Tensor) -> float:
 def _purified(inputs: FigureInputs, number: int) -> dict[int, tuple[float, float]]:
     """Largest over median norm of what leaves layers 2 to 9, without SOM and with it at each of them."""
     layers = inputs.layers(*range(2, 10))
-    stock, purified = inputs.record("block_out", layers=layers, number=number), with_som(inputs.only(number), layers)
+    stock = inputs.record("block_out", layers=layers, number=number)
+    purified, _ = with_som(inputs.only(number), layers)
     return {
         layer: (
             _norm_ratio(inputs.layout.patches(stock["block_out", layer])),
@@ -85,7 +86,7 @@ def main_fig_3(inputs: FigureInputs) -> list[Check]:
 
     def ratios(number: int) -> list[float]:
         stock = inputs.record("block_out", layers=[layer], number=number)["block_out", layer]
-        purified = inputs.layout.patches(with_som(inputs.only(number), layers)[layer]).float()
+        purified = inputs.layout.patches(with_som(inputs.only(number), layers)[0][layer]).float()
         enhanced = aggregate(thresholded(similarity(purified), BETA), purified)
         return [_norm_ratio(patches) for patches in (inputs.layout.patches(stock), purified, enhanced)]
 

@@ -88,13 +88,14 @@ def overview(inputs: FigureInputs) -> Figure:
     return cell_grid({"attention": above, "features": below}, shared=False, note=note, title=inputs.names[0])
 
 
-def with_som(inputs: FigureInputs, layers: list[int]) -> dict[int, Tensor]:
-    """What leaves these layers (1, T, D) where SOM purifies each of them on the way."""
+def with_som(inputs: FigureInputs, layers: list[int]) -> tuple[dict[int, Tensor], Tensor]:
+    """What leaves these layers (1, T, D) where SOM purifies each of them on the way, and what it marked in any (N)."""
     recorder = Recorder("block_out", layers=layers)
     edit = PurifyAt(layers=tuple(layers), detector=_detector(inputs), purifier=SfpSum())
     with torch.no_grad():
         inputs.backbone.trunk(inputs.tensor(), tap=chain(edit, recorder))
-    return {layer: recorder.recording["block_out", layer] for layer in layers}
+    marked = torch.stack([mask[0] for mask in edit.masks.values()]).any(dim=0)
+    return {layer: recorder.recording["block_out", layer] for layer in layers}, marked
 
 
 def _channel_mean(inputs: FigureInputs, tokens: Tensor) -> Tensor:
@@ -105,10 +106,10 @@ def steps(inputs: FigureInputs) -> Figure:
     layer = inputs.layer(9)
     layout = inputs.layout
     stock = inputs.record("block_out", layers=[layer])["block_out", layer]
-    purified = with_som(inputs, inputs.layers(*range(2, 10)))[layer]
-    patches = layout.patches(purified).float()
+    purified, mask = with_som(inputs, inputs.layers(*range(2, 10)))
+    patches = layout.patches(purified[layer]).float()
     enhanced = aggregate(thresholded(similarity(patches), BETA), patches)[0]
-    marked = mask_map(layout, marks_of(inputs, layer))
+    marked = mask_map(layout, mask)
     named = {"features": layout.patches(stock)[0].float(), "with SOM": patches[0], "with SOM and SAE": enhanced}
     norms: list[Cell | None] = [image(inputs, head="image", marked=marked)]
     colors: list[Cell | None] = [None]
@@ -116,15 +117,16 @@ def steps(inputs: FigureInputs) -> Figure:
         norms.append(Cell(values=folded(layout, features.norm(dim=-1)), head=words))
         colors.append(Cell(values=colors_of(layout, features), head=words))
     note = (
-        f"Layer {layer}. SOM purifies outliers (outlined) at layers 2 to 9 on the way; SAE takes means weighted by "
-        "cosine similarity. Colors: three principal components, which do not compare between maps."
+        f"Layer {layer}. SOM purifies on the way, at layers 2 to 9; outlined is what it marks at any of them. SAE "
+        "takes means weighted by cosine similarity. Colors: three principal components, which do not compare between "
+        "maps."
     )
     return cell_grid({"norm": norms, "as colors": colors}, note=note, title=inputs.names[0])
 
 
 def layers_with_som(inputs: FigureInputs) -> Figure:
     layers = inputs.layers(*range(2, 10))
-    recording, purified = inputs.record("block_out", layers=layers), with_som(inputs, layers)
+    recording, (purified, _) = inputs.record("block_out", layers=layers), with_som(inputs, layers)
 
     def row(tokens: dict[int, Tensor]) -> list[Cell | None]:
         return [
