@@ -29,6 +29,7 @@ from diagnostics.memory import check_memory
 from diagnostics.options import RunKeywords, RunOptions, run_options
 from diagnostics.purifiers import PURIFIERS
 from diagnostics.purifiers.base import Purifier
+from diagnostics.studies.blocks import none_readable
 from diagnostics.taps import Tap, resolve_layer
 from segment.encoders.layerwise import fitted_layerwise
 from segment.method import TextFeatures
@@ -139,6 +140,8 @@ def classify(
                 for way, probabilities in by_way.items():
                     rows += _rows(way, probabilities, batch_names, names, top, answers)
             bar.update(len(block))
+    if not rows:
+        raise none_readable(len(listed), left_out)
     return pd.DataFrame(rows), left_out
 
 

@@ -37,7 +37,7 @@ class SegmentRun:
     all images share. OUT/settings.json says what made them: a folder of other settings is refused. Iterating does
     the work and yields, for each image not yet done, its segmentations; an image counts as done once its last JSON
     is there, so the caller writes its own files (an overlay) before asking for the next one. A label map or JSON
-    that is lost or damaged is made again. Images that lie below OUT are left out: they may be label maps.
+    that is lost, damaged or of another shape is made again. Images that lie below OUT are left out: they may be label maps.
 
     Images whose windows have one shape come together, so that batches are full where the shapes differ. Detectors
     that learn are fitted on the first images of all, done or not: a resumed run ends as an uninterrupted one. `about`
@@ -155,12 +155,12 @@ class SegmentRun:
         """Whether a label map and its description are there and whole."""
         labels, note = self._labels(name, method), self._note(name, method)
         try:
-            json_object(note.read_bytes(), note, "")
+            described = json_object(note.read_bytes(), note, "")
             with Image.open(labels, formats=["PNG"]) as image:
                 image.verify()  # holds the content against its checksums
+                return image.size == (described["width"], described["height"])
         except Exception:  # lost, cut short, of another form: all in many ways
             return False
-        return True
 
     def _described(self, name: str, method: str) -> dict[str, Any]:
         note = self._note(name, method)

@@ -73,7 +73,9 @@ def reproduce(
         raise ValueError("name the folder of results, with --out FOLDER; or look at what is needed, with --dry-run.")
     from attention_outliers.papers.reproduce import reproduce as run
     from attention_outliers.papers.side_by_side import side_by_side
+    from segment.evaluation.storage import storage_at
 
+    storage_at(out)  # refused once, and not by each run
     measured = False
     for number, (experiment, choice) in enumerate(chosen):
         reproduction = run(experiment, choice, out=out, roots=roots, how=how)

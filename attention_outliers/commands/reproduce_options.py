@@ -66,8 +66,10 @@ class Part:
         """The tables of that name, with the rows and data sets asked for."""
         from attention_outliers.papers import experiments_named
         from attention_outliers.papers.plan import Selection, narrowed
+        from segment.evaluation.protocols import PROTOCOLS
 
         settings = tuple(sorted(settings_of(self.settings or []).items()))
+        PROTOCOLS["ours"].elsewhere.changed(dict(settings))  # an unknown one is refused before anything is run
         columns = [text.strip() for text in self.data_sets.split(",") if text.strip()]
         chosen = keywords(self, "backbone", "second", "offline", "limit")
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -140,6 +141,8 @@ def load_backbone(
     if isinstance(spec, str):
         spec, *edits = (piece.strip() for piece in spec.split(EDIT))
         family, _, argument = spec.strip().partition(":")
+        if not argument and family not in BACKBONES and (full := _with_family(family)):
+            raise unknown_name("backbone", family, [full, *BACKBONES])
         load = BACKBONES[family]
         _only_in_memory(in_memory)
         device, precision = "cpu" if device is None else device, precision or "fp32"
@@ -177,6 +180,17 @@ def _only_in_memory(settings: dict[str, Any]) -> None:
                 f"`{name}` goes with a model in memory, load_backbone(module, {name}=…); the weights of a spec bring "
                 "their own."
             )
+
+
+def _with_family(name: str) -> str:
+    """`timm:NAME` for a name that timm has, `open_clip:NAME/TAG` for one of open_clip; "" for others."""
+    import open_clip
+    import timm
+
+    architecture = re.split("[/@]", name, maxsplit=1)[0]
+    if architecture in open_clip.list_models():
+        return f"open_clip:{name if name != architecture else name + '/TAG'}"
+    return f"timm:{name}" if timm.is_model(architecture.partition(".")[0]) else ""
 
 
 def _device(name: torch.device | str) -> torch.device:

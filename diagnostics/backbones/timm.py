@@ -258,6 +258,18 @@ def _own_filter(skeleton: nn.Module, settings: Mapping[str, Any]) -> Callable[..
     return partial(reader, **{key: value for key, value in settings.items() if key in known})
 
 
+def _check_patches(name: str, path: str, raw: Mapping[str, Tensor], skeleton: Any) -> None:
+    """Refuses a file whose patches have another shape: stretching their kernels would be another network."""
+    kernel = raw.get("patch_embed.proj.weight")
+    height, width = skeleton.patch_embed.patch_size
+    if kernel is not None and kernel.ndim == 4 and kernel.shape[2] * width != kernel.shape[3] * height:
+        raise ValueError(
+            f"`{path}` was made with patches of {kernel.shape[3]}x{kernel.shape[2]} pixels, and `timm:{name}` has "
+            f"{width}x{height}: stretching them to another shape makes another network. Name an architecture with the "
+            "file's patches."
+        )
+
+
 def _adapt(name: str, path: str, raw: Mapping[str, Tensor], skeleton: Any) -> tuple[dict[str, Tensor], str]:
     """The file's tensors under timm's names and at the model's size, and what had to change, in words."""
     if any(key.startswith("radio_model.") for key in raw):
@@ -265,6 +277,7 @@ def _adapt(name: str, path: str, raw: Mapping[str, Tensor], skeleton: Any) -> tu
             f"`{path}` is in RADIO's own layout, whose positions depend on the version; export the timm model's "
             f"state dict and give that file: `timm:{name}@FILE`."
         )
+    _check_patches(name, path, raw, skeleton)
     # FlexiViT's patch kernels and positions were trained to be stretched bilinearly; timm's loader does the same.
     stretch: dict[str, Any] = {"interpolation": "bilinear", "antialias": False} if "flexi" in name else {}
     try:

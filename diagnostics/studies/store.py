@@ -17,7 +17,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from google_crc32c import value as crc32c
+from zarr.abc.store import ByteRequest
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, MemoryStore
 
 from diagnostics.local_path import local_path
@@ -27,6 +30,8 @@ PENDING, MEASURED, SKIPPED = 0, 1, 2
 # Bytes of one chunk before it is cut along the layers. Our choice: one read for a layer's map, not for all of them.
 CHUNK_BYTES = 32 * 2**20
 FORMAT = 2
+# Below a variable, the folder of its chunks; and the bytes at the end of each that hold its checksum.
+CHUNKS, CHECKSUM = "/c/", 4
 # Every chunk carries a checksum of its bytes: what the disk or a copy changed is an error, not another number.
 COMPRESSORS = (ZstdCodec(), Crc32cCodec())
 # Chunks are written even where all their values are the fill value, so that one that is missing is one that was lost.
@@ -256,7 +261,7 @@ def open_run(path: str | Path) -> xr.Dataset:
     path = local_path(path)
     if not (path / "zarr.json").exists():
         raise ValueError(f"`{path}` is no run of `outliers probe`; give the folder that --out named, such as run.zarr.")
-    store = LocalStore(path, read_only=True)
+    store = CheckedStore(path, read_only=True)
     try:
         group = zarr.open_group(store, mode="r", use_consolidated=False)
         _check_whole(group, str(path))
@@ -268,6 +273,21 @@ def open_run(path: str | Path) -> xr.Dataset:
             f"`{path}` can't be read as a run of `outliers probe` ({_first_line(error)}). Fetch it again, or delete it "
             "and run the same command again."
         ) from error
+
+
+class CheckedStore(LocalStore):
+    """A store on disk that names the file of a chunk whose checksum does not fit, when it is read."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        content = await super().get(key, prototype, byte_range)
+        if content is not None and byte_range is None and CHUNKS in key:
+            data = content.to_bytes()
+            if len(data) < CHECKSUM or crc32c(data[:-CHECKSUM]) != int.from_bytes(data[-CHECKSUM:], "little"):
+                raise DamagedStore(
+                    f"`{self.root / key}` is damaged: its checksum does not fit. Fetch `{self.root}` again, or run "
+                    "`outliers probe` with the same settings and --out once more: it measures it again."
+                )
+        return content
 
 
 def left_out(path: str | Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from diagnostics.below import below
 from diagnostics.images import FileError
 from diagnostics.images.content import file_content, joined
 from diagnostics.images.feed import progress_bar
+from diagnostics.local_path import local_path
 from diagnostics.studies.store import named_disk_errors
 from segment.datasets import open_dataset
 from segment.datasets.arrangement import Arrangement, DatasetError
@@ -52,7 +53,7 @@ def prepare(spec: str, root: str | Path, out: str | Path, *, progress: bool = Fa
             f"`{spec}` needs no preparation: its label maps are read as they are. coco-object, coco-stuff, cityscapes "
             "and context60 have a converted form."
         )
-    target, listing, folder = dataset.converted, dataset.listing, Path(out).expanduser()
+    target, listing, folder = dataset.converted, dataset.listing, local_path(out)
     if listing.arrangement is not None and listing.arrangement.same_masks(target):
         if folder.resolve() == listing.base.resolve():
             return Prepared(folder, 0, listing.complete, {}, dataset.expected)

@@ -48,6 +48,9 @@ class Folder(Storage):
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
         self.place = str(self.root.absolute())
+        there = next((place for place in (self.root, *self.root.absolute().parents) if place.exists()), None)
+        if there is not None and not there.is_dir():
+            raise ValueError(f"`{there}` is a file; give --out the name of a folder, which may be new.")
 
     def read(self, name: str) -> bytes:
         return below(self.root, name).read_bytes()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from bad_input import images, places, settings, stores, weights, words
+from bad_input import images, places, settings, stores, subcommands, weights, words
 from bad_input.harness import Case, fault_of, unique
 
 EVERY = 25  # `make test` runs one case of so many
-MODULES = (images, weights, words, stores, settings, places)
+MODULES = (images, weights, words, stores, settings, places, subcommands)
 CASES = unique(case for module in MODULES for case in module.cases())
 
 

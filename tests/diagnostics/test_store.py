@@ -232,3 +232,20 @@ def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path):
 def test_a_folder_that_cannot_be_written_to_needs_no_lock():
     with held(Path("/proc/none/run.zarr")):
         pass
+
+
+@pytest.mark.parametrize("change", ["flipped", "cut", "emptied"])
+def test_a_chunk_that_is_damaged_is_named_when_it_is_read(change, tmp_path, tiny):
+    images = [np.full((64, 64, 3), value, np.uint8) for value in (10, 200, 90)]
+    probe(tiny, images, measures=["norms"], out=tmp_path / "run.zarr", batch=2)
+    chunk = tmp_path / "run.zarr/norm/c/1/0/0/0"
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 4
+    chunk.write_bytes({"flipped": bytes(content), "cut": bytes(content[:9]), "emptied": b""}[change])
+    run = open_run(tmp_path / "run.zarr")  # lazily
+    assert np.isfinite(run["norm"][0].values).all()
+    with pytest.raises(
+        DamagedStore, match="run.zarr/norm/c/1/0/0/0` is damaged: its checksum.*it measures it again"
+    ) as refused:
+        run["norm"].load()
+    assert "--out once more" in str(refused.value)

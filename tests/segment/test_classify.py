@@ -137,3 +137,12 @@ def test_a_model_of_the_sigmoid_loss_gives_each_text_its_own_probability():
     total = 1 + math.exp(-2.7) + math.exp(-4.5)
     soft = class_probabilities(pooled, replace(text, logit_bias=None))[0]
     assert soft.tolist() == pytest.approx([math.exp(-2.7) / total, 1 / total], rel=1e-4)
+
+
+def test_images_of_which_none_can_be_read_are_refused_with_the_first_reason(tiny, text, tmp_path):
+    # Headers say nothing of what is missing behind them.
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.gif")
+    content = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(content[: int(0.9 * len(content))])
+    with pytest.raises(ValueError, match=r"none of the 1 images can be read.*a\.gif"):
+        classify(tiny, tmp_path / "a.gif", text)

@@ -113,6 +113,16 @@ def test_another_image_of_the_same_name_does_not_pass_for_done(segmenter, folder
         SegmentRun(segmenter, folder / "deep" / "a.png", tmp_path / "out")
 
 
+def test_a_label_map_of_another_shape_is_made_again(segmenter, folder, tmp_path):
+    list(SegmentRun(segmenter, folder, tmp_path / "out"))
+    before = files_of(tmp_path / "out")
+    Image.fromarray(np.zeros((90, 70), np.uint8)).save(tmp_path / "out/clip/deep/a.labels.png")  # turned
+    run = SegmentRun(segmenter, folder, tmp_path / "out")
+    assert run.waiting == ["deep/a.png"]
+    list(run)
+    assert files_of(tmp_path / "out") == before
+
+
 def test_images_of_one_shape_share_batches_whatever_stands_between(tiny, text, tmp_path, monkeypatch):
     sizes = []
 

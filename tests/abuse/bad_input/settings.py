@@ -145,6 +145,14 @@ def cases() -> Iterator[Case]:
             with_image(SEGMENT, "-M", "clip", "--windows", windows),
             windows.partition("=")[0].partition(":")[2].split("=")[0] or windows,
         )
+    yield refused(
+        "--set refine=pamr:iterations=-1",
+        arguments(
+            "evaluate --dataset shapes:scenes=1,height=64,width=64 -b tiny -M clip --workers 1 --out r "
+            "--set refine=pamr:iterations=-1"
+        ),
+        "iterations",
+    )
     for refine in (
         "pamr:iterations=-1",
         "pamr:iterations=nan",

@@ -113,3 +113,16 @@ def test_a_backbone_declares_its_text_tower_and_its_classifier(spec, text, class
         else:
             with pytest.raises(ValueError, match="has no"):
                 call()
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("vit_tiny_patch16_224.augreg_in21k", "timm:vit_tiny_patch16_224.augreg_in21k"),
+        ("ViT-B-16", "open_clip:ViT-B-16/TAG"),
+        ("ViT-B-32/openai", "open_clip:ViT-B-32/openai"),
+    ],
+)
+def test_a_name_without_its_family_is_answered_with_the_whole(name, full):
+    with pytest.raises(UnknownName, match=f"Did you mean `{full}`"):
+        load_backbone(name)

@@ -645,6 +645,14 @@ def test_a_file_that_does_not_fit_names_what_is_missing_and_what_is_too_much(vit
         load_timm(f"vit_tiny_patch16_224@{path}")
 
 
+def test_a_file_whose_patches_have_another_shape_is_refused(vit_tiny, tmp_path):
+    tensors = dict(vit_tiny("vit_tiny_patch16_224").state_dict())
+    tensors["patch_embed.proj.weight"] = tensors["patch_embed.proj.weight"][..., ::2]
+    path = saved(tensors, tmp_path / "oblong.safetensors")
+    with pytest.raises(ValueError, match=r"oblong.safetensors` was made with patches of 8x16 pixels.* has 16x16"):
+        load_timm(f"vit_tiny_patch16_224@{path}")
+
+
 def test_a_file_of_another_width_names_the_shapes(vit_tiny, tmp_path):
     state = vit_tiny("vit_tiny_patch16_224", embed_dim=96).state_dict()
     path = saved(state, tmp_path / "wide.safetensors")
