@@ -37,7 +37,8 @@ class SegmentRun:
     all images share. OUT/settings.json says what made them: a folder of other settings is refused. Iterating does
     the work and yields, for each image not yet done, its segmentations; an image counts as done once its last JSON
     is there, so the caller writes its own files (an overlay) before asking for the next one. A label map or JSON
-    that is lost, damaged or of another shape is made again. Images that lie below OUT are left out: they may be label maps.
+    that is lost, damaged or of another shape is made again. Images that lie below OUT are left out: they may be label
+    maps.
 
     Images whose windows have one shape come together, so that batches are full where the shapes differ. Detectors
     that learn are fitted on the first images of all, done or not: a resumed run ends as an uninterrupted one. `about`

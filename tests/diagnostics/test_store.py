@@ -244,8 +244,6 @@ def test_a_chunk_that_is_damaged_is_named_when_it_is_read(change, tmp_path, tiny
     chunk.write_bytes({"flipped": bytes(content), "cut": bytes(content[:9]), "emptied": b""}[change])
     run = open_run(tmp_path / "run.zarr")  # lazily
     assert np.isfinite(run["norm"][0].values).all()
-    with pytest.raises(
-        DamagedStore, match="run.zarr/norm/c/1/0/0/0` is damaged: its checksum.*it measures it again"
-    ) as refused:
+    with pytest.raises(DamagedStore, match=r"norm/c/1/0/0/0` is damaged: its checksum") as refused:
         run["norm"].load()
-    assert "--out once more" in str(refused.value)
+    assert "--out once more: it measures it again" in str(refused.value)

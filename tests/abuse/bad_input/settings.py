@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bad_input.harness import Case, Result, refused, works
+from bad_input.harness import Case, Result, arguments, refused, works
 from bad_input.products import photo, take
 
 MEASURE = ["probe", "a.png", "--backbone", "tiny", "--layers", "12", "--out", "r.zarr"]
