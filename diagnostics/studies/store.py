@@ -278,7 +278,9 @@ def open_run(path: str | Path) -> xr.Dataset:
 class CheckedStore(LocalStore):
     """A store on disk that names the file of a chunk whose checksum does not fit, when it is read."""
 
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
         content = await super().get(key, prototype, byte_range)
         if content is not None and byte_range is None and CHUNKS in key:
             data = content.to_bytes()
