@@ -34,7 +34,7 @@ COMMANDS = {
     "classify": ["classify", "{}", "--backbone", "tiny", "-c", "cat, dog", "--detector", "norm-topk", "-p", "zero"],
     "figure": ["figure", "clearclip/fig-2", "{}", "--backbone", "tiny", "--out", "drawn"],
 }
-TOLD = {"view": "page.html", "compare": "c/", "classify": "cat", "figure": "drawn"}
+PRINTED = {"view": "page.html", "compare": "c/", "classify": "cat", "figure": "drawn"}
 
 
 def on(command: str, images: str, *more: str) -> list[str]:
@@ -93,13 +93,13 @@ def image_cases() -> Iterator[Case]:
                 os.chdir("..")
                 return on(command, "photos")
 
-            yield works(f"{command}: a {kind} beside an image", beside, tells(f"{kind}.jpg", TOLD[command]))
+            yield works(f"{command}: a {kind} beside an image", beside, tells(f"{kind}.jpg", PRINTED[command]))
 
         def markup(command: str = command) -> list[str]:
             photo("photos/[red]b[/].png", size=(128, 128))
             return on(command, "photos")
 
-        yield works(f"{command}: brackets in a name", markup, tells(TOLD[command]))
+        yield works(f"{command}: brackets in a name", markup, tells(PRINTED[command]))
 
 
 def option_cases() -> Iterator[Case]:
