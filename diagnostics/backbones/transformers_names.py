@@ -26,6 +26,9 @@ OUTSIDE = {
     r"pooler\.layernorm\.(\w+)": r"fc_norm.\1",
     r"(?:classifier|cls_classifier)\.(\w+)": r"head.\1",
     r"distillation_classifier\.(\w+)": r"head_dist.\1",
+    r"(?:encoder\.relative_position_bias|shared_position_bias)\.relative_position_bias_table": (
+        "rel_pos_bias.relative_position_bias_table"
+    ),
     r"visual_projection\.weight": "projection.weight",
     r"pooler\.dense\.(\w+)": r"pooler.\1",
     # The attention pool of SigLIP.

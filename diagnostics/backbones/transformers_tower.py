@@ -129,6 +129,8 @@ def image_tower(config: Mapping[str, Any], weights: Mapping[str, Tensor], spec: 
         notes.append(_without(named, "head.", "the classifier, which reads two tokens side by side, is left out"))
     projection = named.pop("projection.weight", None)
     state = _reshaped(named)
+    if kind == "beit":  # keys have no bias, and timm keeps the other two beside the map
+        state = {re.sub(r"\.attn\.([qv])\.bias$", r".attn.\1_bias", name): weight for name, weight in state.items()}
     joined = kind != "dinov3_vit"  # whose module of timm has queries, keys and values apart
     if joined and not shared:
         state = _fused(state)
@@ -318,10 +320,26 @@ def _set_bias(linear: Any, wanted: bool) -> None:
 
 
 def _beit(state: dict[str, Tensor], vision: Mapping[str, Any], family: Family, spec: str) -> Built:
-    raise ValueError(
-        f"`{spec}` is a BEiT in transformers' layout, whose relative positions are not read; timm has the same "
-        "weights: timm:beit_base_patch16_224.in22k_ft_in22k_in1k."
+    """BEiT: timm's module of the name, with a table of relative positions in each block or one for all."""
+    from timm.models.beit import Beit
+
+    state = {re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name): weight for name, weight in state.items()}
+    shape = _shape(state, vision, family, spec)
+    if not isinstance(shape.pop("act_layer")(), nn.GELU):
+        raise ValueError(f"`{spec}` can't run: timm's BEiT has GELU, its config.json names `{vision['hidden_act']}`.")
+    table = "relative_position_bias_table"
+    trunk = Beit(
+        **shape,
+        global_pool="avg" if "fc_norm.weight" in state else "token",
+        qkv_bias="blocks.0.attn.q_bias" in state,
+        init_values=1.0 if "blocks.0.gamma_1" in state else None,
+        use_abs_pos_emb="pos_embed" in state,
+        use_rel_pos_bias=f"blocks.0.attn.{table}" in state,
+        use_shared_rel_pos_bias=f"rel_pos_bias.{table}" in state,
     )
+    for block in trunk.blocks:
+        block.attn.qkv_bias_separate = True  # queries, keys and values may be maps of their own
+    return trunk, state, "on other grids relative positions are stretched as timm does, not as transformers does"
 
 
 # Maps of one input that timm keeps as one: its name of the whole, and ours of the parts in their order.
