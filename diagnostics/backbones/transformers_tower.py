@@ -337,8 +337,9 @@ def _beit(state: dict[str, Tensor], vision: Mapping[str, Any], family: Family, s
         use_rel_pos_bias=f"blocks.0.attn.{table}" in state,
         use_shared_rel_pos_bias=f"rel_pos_bias.{table}" in state,
     )
-    for block in trunk.blocks:
-        block.attn.qkv_bias_separate = True  # queries, keys and values may be maps of their own
+    attention: Any
+    for attention in (block.get_submodule("attn") for block in trunk.blocks):
+        attention.qkv_bias_separate = True  # queries, keys and values may be maps of their own
     return trunk, state, "on other grids relative positions are stretched as timm does, not as transformers does"
 
 
