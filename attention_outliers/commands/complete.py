@@ -58,6 +58,7 @@ positions = completion(_registry("diagnostics.backbones", "POSITIONS"), several=
 measures = completion(_registry("diagnostics.measures", "MEASURES"))
 detectors = completion(_registry("diagnostics.detectors", "DETECTORS"))
 purifiers = completion(_registry("diagnostics.purifiers", "PURIFIERS"))
+edits = completion(_registry("diagnostics.edits", "EDITS"), several=False)
 taps = completion(_registry("diagnostics.tap_places", "TAPS"), several=False)
 methods = completion(_registry("segment.methods", "METHODS"))
 datasets = completion(_registry("segment.datasets", "DATASETS"))

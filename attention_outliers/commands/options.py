@@ -74,6 +74,7 @@ EditSpecs = Annotated[
     list[str] | None,
     typer.Option(
         "--edit",
+        autocompletion=complete.edits,
         help="A change in every forward pass, such as purify-at:detector=profile(FILE), register:profile=FILE, "
         "mute-channels:channels=41,layers=8, attention-mask:detector=relative-norm, scale-residual:alpha=2; may come "
         "again. See `outliers list edits`.",

@@ -23,24 +23,23 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-def _protocols(name: str, summary: str, refine: Tlp) -> Protocols:
+def _settings(name: str, refine: Tlp) -> dict[str, Any]:
+    """What both protocols have, but for the affinity of the label propagation."""
     finer = Tlp(grid=224, affinity=refine.affinity)
     rows = {**ROWS, "cityscapes": {**ROWS["cityscapes"], "refine": finer}}
     common: dict[str, Any] = {"windows": Slide(crop=224, stride=112), "refine": refine}
-    return Protocols(
-        summary=summary,
-        known=table(name, SOURCE, rows, words="sclip", **common),
-        elsewhere=Protocol(name=name, dataset="", source=f"{SOURCE}: what most data sets have in common", **common),
-    )
+    return {
+        "known": table(name, SOURCE, rows, words="sclip", **common),
+        "elsewhere": Protocol(name=name, dataset="", source=f"{SOURCE}: what most data sets have in common", **common),
+    }
 
 
-PROTOCOLS_OF_PEARL = _protocols(
-    "pearl",
-    "PEARL: short side 336 (Cityscapes 560), VOC whole, else windows 224/112, scale 40, label propagation",
-    Tlp(grid=80, iterations=25, affinity="released"),
+# The summaries are written out here, since lists read them from this file without importing it.
+PROTOCOLS_OF_PEARL = Protocols(
+    summary="PEARL: short side 336 (Cityscapes 560), VOC whole, else windows 224/112, scale 40, label propagation",
+    **_settings("pearl", Tlp(grid=80, iterations=25, affinity="released")),
 )
-PROTOCOLS_OF_PEARL_PAPER = _protocols(
-    "pearl-paper",
-    "PEARL's settings, with the words' affinity in the label propagation as printed",
-    Tlp(grid=80, iterations=25, affinity="printed"),
+PROTOCOLS_OF_PEARL_PAPER = Protocols(
+    summary="PEARL's settings, with the words' affinity in the label propagation as printed",
+    **_settings("pearl-paper", Tlp(grid=80, iterations=25, affinity="printed")),
 )
