@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from diagnostics.studies.purified_features import Purified as Purified
     from diagnostics.studies.purified_features import purify as purify
     from diagnostics.studies.purified_features import purify_tokens as purify_tokens
+    from diagnostics.studies.rollout import rollout as rollout
     from diagnostics.studies.scoring import fit_detectors as fit_detectors
     from diagnostics.studies.scoring import score_images as score_images
     from diagnostics.studies.stability import stability_table as stability_table
@@ -152,6 +153,7 @@ if TYPE_CHECKING:
     from segment.segmenter import Segmenter as Segmenter
     from segment.text.features import text_features as text_features
     from segment.text.vocabulary import Vocabulary as Vocabulary
+    from segment.word_lens import word_lens as word_lens
 
 # Module -> the names that are taken from it; `name=attribute` where it has another name there.
 NAMES_OF = {
@@ -248,6 +250,7 @@ NAMES_OF = {
         "purify",
         "purify_tokens",
     ),
+    "diagnostics.studies.rollout": ("rollout",),
     "diagnostics.studies.scoring": (
         "fit_detectors",
         "score_images",
@@ -345,6 +348,7 @@ NAMES_OF = {
     ),
     "segment.text.features": ("text_features",),
     "segment.text.vocabulary": ("Vocabulary",),
+    "segment.word_lens": ("word_lens",),
 }
 
 _HOMES: dict[str, tuple[str, str]] = {}

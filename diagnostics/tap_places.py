@@ -30,6 +30,7 @@ TAPS: dict[str, TapPlace] = {
         "(B, H, T, T)",
         "attention after softmax, rows are queries; made only when a tap wants it; a difference where it is applied so",
     ),
+    "head_out": TapPlace("(B, H, T, d)", "what heads hand out, attention times values, before they are merged"),
     "attn_out": TapPlace("(B, T, D)", "attention's output after the out-projection; X_attn of ClearCLIP"),
     "block_sum": TapPlace("(B, T, D)", "block_in + attn_out; X_sum of ClearCLIP"),
     "ffn_hidden": TapPlace(

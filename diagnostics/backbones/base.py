@@ -209,6 +209,7 @@ class Block(ABC):
             mixed = tap("attention", layer, self.weights(q, k, bias)) @ v
         else:
             mixed = self.attended(q, k, v, bias)
+        mixed = tap("head_out", layer, mixed)
         x = tap("block_sum", layer, x + tap("attn_out", layer, self.merge_heads(mixed, normed)))
         hidden = tap("ffn_hidden", layer, self.ffn_hidden(block_in if self.parallel else x))
         return tap("block_out", layer, x + tap("ffn_out", layer, self.ffn_out(hidden)))

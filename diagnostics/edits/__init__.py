@@ -34,6 +34,7 @@ EDITS: Registry[Any] = Registry(
         "register": "diagnostics.edits.register:TestTimeRegister",
         "mute-channels": "diagnostics.edits.mute_channels:MuteChannels",
         "attention-mask": "diagnostics.edits.attention_mask:AttentionMask",
+        "ablate-heads": "diagnostics.edits.ablate_heads:AblateHeads",
         "scale-residual": "diagnostics.edits.scale_residual:ScaleResidual",
         "plant": "diagnostics.edits.plant:Plant",
     },

@@ -47,6 +47,10 @@ MEASURES: Registry[Any] = Registry(
         "attention-entropy": "diagnostics.measures.attention:AttentionEntropy",
         "rank-one-share": "diagnostics.measures.attention:RankOneShare",
         "attention-distance": "diagnostics.measures.attention:AttentionDistance",
+        "value-norm": "diagnostics.measures.values:ValueNorm",
+        "value-attention": "diagnostics.measures.values:ValueAttention",
+        "class-contribution": "diagnostics.measures.values:ClassContribution",
+        "output-rank-one": "diagnostics.measures.values:OutputRankOne",
         "auc": "diagnostics.measures.auc:SameClassAuc",
         "layer-similarity": "diagnostics.measures.layer_similarity:LayerSimilarity",
         "pca": "diagnostics.measures.pca:PrincipalComponents",
@@ -57,8 +61,11 @@ MEASURES: Registry[Any] = Registry(
     group="measures",
 )
 
-# Maps of whole queries are for a few images of a figure; ask for them by name.
-ONLY_BY_NAME = ("query-attention", "patch-similarity", "attention-maps")
+# Maps of whole queries are for a few images of a figure, and values for models with outliers; ask for them by name.
+ONLY_BY_NAME = (
+    *("query-attention", "patch-similarity", "attention-maps"),
+    *("value-norm", "value-attention", "class-contribution", "output-rank-one"),
+)
 DEFAULT_MEASURES: tuple[str, ...] = tuple(name for name in MEASURES.listed if name not in ONLY_BY_NAME)
 
 

@@ -96,6 +96,8 @@ class _Look:
     ) -> None:
         self.backbone, self.marks, self.names, self.listed = backbone, marks, list(names), listed
         self.first, self.writer = summary["first_layer"], summary.get("written_in")
+        # A model of differential attention has no single pair of queries and keys to make attention from again.
+        self.parts = ("attention",) if any(block.differential for block in backbone.blocks) else ATTENTION_PARTS
         self.shown: list[str] = []
         self.features: list[np.ndarray] = []
         self.outliers: list[np.ndarray] = []  # patches of the first layer, (N, D), and their marks
@@ -112,7 +114,7 @@ class _Look:
             needs[self.first] = {"block_out"}
             needs.setdefault(self.writer or self.first, set()).add("ffn_hidden")
             for layer in range(self.first + 1, depth + 1):
-                needs.setdefault(layer, set()).update({*ATTENTION_PARTS, "value"})
+                needs.setdefault(layer, set()).update({*self.parts, "value"})
         rows = [self.names.index(self.listed[image.number].name) for image in batch]
         tokens: dict[int, Tensor] = {}
 
@@ -167,7 +169,9 @@ class _Look:
                 continue
             # Image by image: whole maps of a batch may be large.
             alone = {at: value[place : place + 1] for at, value in recording.values.items() if len(value) == len(rows)}
-            weights = recorded_attention(Recording(recording.depth, {**recording.values, **alone}), layer)[0]
+            one_image = Recording(recording.depth, {**recording.values, **alone})
+            whole = one_image.get("attention", layer)
+            weights = (recorded_attention(one_image, layer) if whole is None else whole.float())[0]
             numbers = attention_use(weights, recording["value", layer][place].float(), mask[place], layout)
             self.values.append({"layer": layer, "image": row, **numbers})
 

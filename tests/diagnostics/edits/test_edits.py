@@ -24,6 +24,7 @@ def examples(width=48):
         ),
         "register": EDITS["register"](neurons=((3, 5), (3, 17), (6, 1))),
         "mute-channels": EDITS["mute-channels"](channels=(1, 7), layers=(5,)),
+        "ablate-heads": EDITS["ablate-heads"](heads=(0,), layers=(5,)),
         "attention-mask": EDITS["attention-mask"](patches=(2, 3), layers=(7,)),
         "scale-residual": EDITS["scale-residual"](alpha=3.0),
         "plant": EDITS["plant"](vector=channel_vector(width, (3, 9), 200.0), layers=(6,)),
