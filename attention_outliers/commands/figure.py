@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 LIST = "list"
 MOST_DRAWN = 3  # images that a figure about one image is drawn for
+# Figures of papers whose numbers a run of `outliers probe` has: the drawing, and the variable that it draws.
+FROM_RUN = {
+    "clearclip/fig-4a": ("layer-curve", "entropy"),
+    "clearclip/fig-4b": ("layer-curve", "peak"),
+    "clearclip/fig-4c": ("channel-means", ""),
+}
 OPTIONS = {"words": "--classes 'cat, dog, grass'", "labels": "--labels DIR"}
 
 
@@ -46,6 +52,15 @@ IgnoreOption = Annotated[int, typer.Option("--ignore", help="The label that stan
 ScenesOption = Annotated[
     int, typer.Option("--scenes", min=0, help="Drawn scenes in place of images; they bring labels and words.")
 ]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="A stored run of `outliers probe`, in place of images and model. Figures: layer-overview, layer-curve:VARIABLE, "
+        "maps-over-layers, pca-maps, attention-heads, channel-means, channel-heatmap, layer-similarity, roc-curves, and "
+        "those of papers whose numbers it has.",
+    ),
+]
 EachOption = Annotated[int, typer.Option("--each", min=1, help="Images that a figure about one image is drawn for.")]
 
 
@@ -63,6 +78,7 @@ def figure(
     embeddings: ClassEmbeddings = None,
     scenes: ScenesOption = 0,
     each: EachOption = MOST_DRAWN,
+    stored: FromOption = None,
     model: Model,
     show: Output,
 ) -> None:
@@ -77,6 +93,11 @@ def figure(
     """
     if name == LIST:
         show.table("figures", figures_table())
+        return
+    if stored is not None:
+        if images or scenes:
+            raise ValueError("`--from` draws a stored run; leave images and --scenes out.")
+        _write_stored(name, stored, out, show)
         return
     if bool(images) == bool(scenes):
         raise ValueError("give either images, or --scenes N for drawn ones.")
@@ -99,6 +120,44 @@ def figure(
     show.result(f"{name}: {entry.shows}", figure=name, shows=entry.shows, claim=entry.claim, checks=lines)
     for line in lines:
         show.result(line)
+    show.path("figures", out)
+
+
+def _write_stored(name: str, stored: Path, out: Path, show: Output) -> None:
+    """A figure from a run alone; ValueError that names what the run lacks, or that the figure needs the model."""
+    import inspect
+
+    from diagnostics import open_run
+    from diagnostics.registry import unknown_name
+    from figures import FIGURES
+    from figures.figure_files import write_figures
+
+    dataset = open_run(stored)
+    plain, _, variable = name.partition(":")
+    drawing, variable = FROM_RUN.get(name, (plain, variable))
+    if drawing not in FIGURES:
+        known = [*FROM_RUN, *FIGURES]
+        if "/" in name:
+            raise ValueError(
+                f"`{name}` needs the model and the images, not a stored run alone; without them there are "
+                f"{', '.join(known)}."
+            )
+        raise unknown_name("figure of a stored run", name, known)
+    draw = FIGURES[drawing]
+    first = next(iter(inspect.signature(draw).parameters))
+    if first == "scores":
+        raise ValueError(
+            f"`{drawing}` draws scores of `outliers compare`, which a run of `outliers probe` does not hold."
+        )
+    if first == "measurement" and variable not in dataset:
+        raise ValueError(
+            f"`{name}` draws {f'`{variable}`' if variable else f'a variable, {drawing}:VARIABLE'}; `{stored}` has "
+            f"{', '.join(map(str, dataset.data_vars))}. Probe with the measure that yields it."
+        )
+    figure = draw(dataset[variable] if first == "measurement" else dataset)
+    stem = name.replace("/", "-").replace(":", "-")
+    write_figures([(stem, figure)], out, source=f"{dataset.attrs['backbone']}, {stored}")
+    show.result(f"{name}: {dataset.sizes['image']} images of {stored}", figure=name)
     show.path("figures", out)
 
 
