@@ -56,9 +56,9 @@ FromOption = Annotated[
     Path | None,
     typer.Option(
         "--from",
-        help="A stored run of `outliers probe`, in place of images and model. Figures: layer-overview, layer-curve:VARIABLE, "
-        "maps-over-layers, pca-maps, attention-heads, channel-means, channel-heatmap, layer-similarity, roc-curves, and "
-        "those of papers whose numbers it has.",
+        help="A stored run of `outliers probe`, in place of images and model. Figures: layer-overview, "
+        "layer-curve:VARIABLE, maps-over-layers, pca-maps, attention-heads, channel-means, channel-heatmap, "
+        "layer-similarity, roc-curves, and those of papers whose numbers it has.",
     ),
 ]
 EachOption = Annotated[int, typer.Option("--each", min=1, help="Images that a figure about one image is drawn for.")]
