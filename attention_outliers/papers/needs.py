@@ -24,7 +24,7 @@ from attention_outliers.papers.whole_images import open_whole_images
 from diagnostics.backbones import Backbone, load_backbone
 from diagnostics.images import FileError, read_size
 from diagnostics.registry import parse_spec
-from segment.datasets import needs_root, open_dataset
+from segment.datasets import DATASETS, needs_root, open_dataset
 from segment.datasets.check import check
 from segment.datasets.on_disk import OnDisk
 from segment.decoding.masks.sam import SamMasks
@@ -35,21 +35,9 @@ from segment.methods import METHODS
 
 # Images whose headers are read to see how many windows there are on average. Our choice.
 LOOKED_AT = 50
-# Where a data set is not there: how many images the whole one has, and the (width, height) that is usual in it, or
-# its mean (ADE20K). Sources: the data sets' own lists; sizes are what most images have.
-WHOLE: dict[str, tuple[int, tuple[int, int]]] = {
-    "voc20": (1449, (500, 375)),
-    "voc21": (1449, (500, 375)),
-    "context59": (5104, (500, 375)),
-    "context60": (5104, (500, 375)),
-    "context459": (5104, (500, 375)),
-    "coco-object": (5000, (640, 480)),
-    "coco-stuff": (5000, (640, 480)),
-    "coco-stuff-27": (2175, (640, 480)),
-    "ade150": (2000, (683, 512)),
-    "ade847": (2000, (683, 512)),
-    "cityscapes": (500, (2048, 1024)),
-    "cityscapes-27": (500, (2048, 1024)),
+# Where a data set of whole images is not there: how many images its test part has, and their (width, height), what most
+# have or their mean. Sources: the data sets' own lists. Those with label maps declare both themselves.
+WHOLE_IMAGES: dict[str, tuple[int, tuple[int, int]]] = {
     "cifar100": (10000, (32, 32)),
     "flowers102": (6149, (500, 500)),
     "pets": (3669, (500, 375)),
@@ -193,7 +181,7 @@ def _data(
     name = parse_spec(group.dataset)[0]
     if experiment.kind == "cost":
         return "none: one image of noise", True, 1, [(640, 480)]
-    count, usual = WHOLE.get(name, (CLOSE_UPS, (112, 112)))
+    count, usual = _declared(name)
     sizes, state, there = [usual], "", False
     try:
         if experiment.kind == "classify":
@@ -210,6 +198,14 @@ def _data(
     except Exception as error:
         state = f"MISSING: {reason_of(error)} About {count} images of {usual[0]}x{usual[1]} are assumed"
     return state, there, min(limit or count, count), sizes
+
+
+def _declared(name: str) -> tuple[int, tuple[int, int]]:
+    """How many images the whole data set has, and the usual (width, height), without looking at any."""
+    facts = getattr(DATASETS.get(name), "declared", None)
+    if name in WHOLE_IMAGES or facts is None or facts.images is None:
+        return WHOLE_IMAGES.get(name, (CLOSE_UPS, (112, 112)))
+    return facts.images, facts.usual or (640, 480)
 
 
 def _on_disk(spec: str, root: Path) -> tuple[int, list[tuple[int, int]], str, bool]:

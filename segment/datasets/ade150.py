@@ -21,7 +21,7 @@ def miniature(mini: Miniature) -> None:
         mini.mask(f"ADEChallengeData2016/annotations/validation/{name}.png", name, values)
 
 
-@DatasetFacts(classes=COUNT, images=IMAGES, split="validation", miniature=miniature)
+@DatasetFacts(classes=COUNT, images=IMAGES, split="validation", usual=(683, 512), miniature=miniature)
 def ade150(*, root: str | Path) -> OnDisk:
     """ADE20K validation of 2016: 150 classes, 2000 images; «other» is not scored.
 

@@ -24,7 +24,7 @@ def miniature(mini: Miniature) -> None:
     mini.lines(f"{base}/classes.txt", [f"thing {number}" for number in range(COUNT)])
 
 
-@DatasetFacts(classes=COUNT, images=IMAGES, split="validation", miniature=miniature)
+@DatasetFacts(classes=COUNT, images=IMAGES, split="validation", usual=(683, 512), miniature=miniature)
 def ade847(*, root: str | Path) -> OnDisk:
     """ADE20K full validation: 847 classes, 2000 images; other classes and unlabeled pixels are not scored.
 

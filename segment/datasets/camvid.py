@@ -21,7 +21,7 @@ def miniature(mini: Miniature) -> None:
         mini.mask(f"CamVid/testannot/{name}.png", name, values)
 
 
-@DatasetFacts(classes=COUNT, images=IMAGES, split="test", miniature=miniature)
+@DatasetFacts(classes=COUNT, images=IMAGES, split="test", usual=(480, 360), miniature=miniature)
 def camvid(*, root: str | Path) -> OnDisk:
     """CamVid test in SegNet's form: 11 classes, 233 images; void is not scored.
 

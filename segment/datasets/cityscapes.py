@@ -19,7 +19,7 @@ RAW = Codes(
 TRAIN_IDS = as_they_are("the 19 train ids of Cityscapes (255 not scored)", len(IDS), ignored=(255,))
 
 
-@DatasetFacts(classes=19, images=IMAGES, split="val", miniature=cityscapes_miniature)
+@DatasetFacts(classes=19, images=IMAGES, split="val", usual=(2048, 1024), miniature=cityscapes_miniature)
 def cityscapes(*, root: str | Path) -> OnDisk:
     """Cityscapes fine val: 19 classes, 500 images; the other ids are not scored.
 

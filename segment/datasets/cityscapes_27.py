@@ -17,7 +17,7 @@ RAW = Codes(
 )
 
 
-@DatasetFacts(classes=COUNT, images=IMAGES, split="val", miniature=cityscapes_miniature)
+@DatasetFacts(classes=COUNT, images=IMAGES, split="val", usual=(2048, 1024), miniature=cityscapes_miniature)
 def cityscapes_27(*, root: str | Path) -> OnDisk:
     """Cityscapes fine val with ids 7 to 33: 27 classes, 500 images; ids below are not scored.
 

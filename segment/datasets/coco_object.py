@@ -20,7 +20,7 @@ GROUPVIT = {label: label + 1 if label < THINGS else 0 for label in range(CLASSES
 CLIPTRASE = dict.fromkeys(range(THINGS + 1, CLASSES), IGNORE) | {IGNORE: THINGS}
 
 
-@DatasetFacts(classes=THINGS + 1, images=IMAGES, split="val2017", miniature=coco_miniature)
+@DatasetFacts(classes=THINGS + 1, images=IMAGES, split="val2017", usual=(640, 480), miniature=coco_miniature)
 def coco_object(*, root: str | Path, convention: Literal["usual", "cliptrase"] = "usual") -> OnDisk:
     """COCO-Object val2017: background and 80 things, 5000 images; every pixel is scored, unlabeled as background.
 

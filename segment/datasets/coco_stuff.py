@@ -11,7 +11,7 @@ from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 
-@DatasetFacts(classes=171, images=IMAGES, split="val2017", miniature=coco_miniature)
+@DatasetFacts(classes=171, images=IMAGES, split="val2017", usual=(640, 480), miniature=coco_miniature)
 def coco_stuff(*, root: str | Path) -> OnDisk:
     """COCO-Stuff 164k val2017: 80 things, then 91 stuffs, 171 classes, 5000 images; unlabeled is not scored.
 

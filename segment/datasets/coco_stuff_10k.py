@@ -27,7 +27,7 @@ def miniature(mini: Miniature) -> None:
         mini.mask(f"annotations/test2014/{name}_labelTrainIds.png", name, values)
 
 
-@DatasetFacts(classes=COUNT, images=IMAGES, split="test", miniature=miniature)
+@DatasetFacts(classes=COUNT, images=IMAGES, split="test", usual=(640, 480), miniature=miniature)
 def coco_stuff_10k(*, root: str | Path) -> OnDisk:
     """COCO-Stuff 10k test: 80 things, then 91 stuffs, 171 classes, 1000 images; unlabeled is not scored.
 

@@ -23,7 +23,7 @@ def miniature(mini: Miniature) -> None:
     mini.lines(LISTS[0], MINIATURE_IDS)
 
 
-@DatasetFacts(classes=27, images=CURATED, split="val2017", miniature=miniature)
+@DatasetFacts(classes=27, images=CURATED, split="val2017", usual=(640, 480), miniature=miniature)
 def coco_stuff_27(*, root: str | Path, images: Literal["curated", "all"] = "curated") -> OnDisk:
     """COCO-Stuff 164k val2017 merged: 27 classes, 2175 images of PiCIE's list; unlabeled is not scored.
 

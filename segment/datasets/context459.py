@@ -24,7 +24,7 @@ def miniature(mini: Miniature) -> None:
     mini.lines("labels.txt", [f"{number}: thing {number}" for number in range(1, COUNT + 1)])
 
 
-@DatasetFacts(classes=COUNT, images=IMAGES, split="val", miniature=miniature)
+@DatasetFacts(classes=COUNT, images=IMAGES, split="val", usual=(500, 375), miniature=miniature)
 def context459(*, root: str | Path) -> OnDisk:
     """PASCAL Context val with every class: 459 classes, 5104 images; unlabeled pixels are not scored.
 

@@ -11,7 +11,7 @@ from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 
-@DatasetFacts(classes=59, images=IMAGES, split="val", miniature=context_miniature)
+@DatasetFacts(classes=59, images=IMAGES, split="val", usual=(500, 375), miniature=context_miniature)
 def context59(*, root: str | Path) -> OnDisk:
     """PASCAL Context val, frequent classes only: 59 classes, 5104 images; background is not scored."""
     return OnDisk(

@@ -11,7 +11,7 @@ from segment.datasets.names import class_names
 from segment.datasets.on_disk import OnDisk
 
 
-@DatasetFacts(classes=60, images=IMAGES, split="val", miniature=context_miniature)
+@DatasetFacts(classes=60, images=IMAGES, split="val", usual=(500, 375), miniature=context_miniature)
 def context60(*, root: str | Path, convention: Literal["usual", "cliptrase"] = "usual") -> OnDisk:
     """PASCAL Context val: background and 59 classes, 5104 images; every pixel is scored.
 

@@ -79,6 +79,9 @@ class DatasetFacts:
         How many images the split has that is scored; None where nobody knows.
     split : str
         The split's name, such as `val`.
+    usual : (int, int), or None
+        Width and height in pixels that most of its images have, or their mean, where no image is at hand: to guess the
+        time of a run. None where nothing is known.
     miniature : function of a Miniature, or None
         Writes at least two small images with their label maps in the real layout; None for a drawn data set.
 
@@ -92,6 +95,7 @@ class DatasetFacts:
     classes: int | None
     images: int | None
     split: str = ""
+    usual: tuple[int, int] | None = None
     miniature: Callable[[Miniature], None] | None = None
 
     def __call__(self, builder: T) -> T:

@@ -14,7 +14,7 @@ from segment.datasets.voc_layout import IMAGES, MOVED, RAW, voc_listing, voc_min
 WITHOUT_BACKGROUND = {0: IGNORE} | {label: label - 1 for label in range(1, 21)}
 
 
-@DatasetFacts(classes=20, images=IMAGES, split="val", miniature=voc_miniature)
+@DatasetFacts(classes=20, images=IMAGES, split="val", usual=(500, 375), miniature=voc_miniature)
 def voc20(*, root: str | Path) -> OnDisk:
     """PASCAL VOC 2012 val, objects only: 20 classes, 1449 images; background and void are not scored."""
     return OnDisk(

@@ -15,7 +15,7 @@ from segment.datasets.voc_layout import IMAGES, MOVED, RAW, voc_listing, voc_min
 CLIPTRASE = {0: 20, IGNORE: 20} | {label: label - 1 for label in range(1, 21)}
 
 
-@DatasetFacts(classes=21, images=IMAGES, split="val", miniature=voc_miniature)
+@DatasetFacts(classes=21, images=IMAGES, split="val", usual=(500, 375), miniature=voc_miniature)
 def voc21(*, root: str | Path, convention: Literal["usual", "cliptrase"] = "usual") -> OnDisk:
     """PASCAL VOC 2012 val: background and 20 classes, 1449 images; void is not scored.
 

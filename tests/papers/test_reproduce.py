@@ -25,7 +25,7 @@ from attention_outliers.papers.side_by_side import side_by_side
 from attention_outliers.papers.trial import try_methods, windows_of
 from diagnostics.backbones import Backbone
 from diagnostics.studies.store import DiskFull
-from segment.datasets import DatasetError
+from segment.datasets import DATASETS, DatasetError
 from segment.evaluation.engines.local import Local
 from segment.evaluation.evaluate import evaluate
 
@@ -414,6 +414,15 @@ def test_needs_count_windows_by_the_protocol_and_name_what_is_missing(voc):
     # SFP's ADE20K is at 384: 683 x 512 becomes 512 x 384, 3 x 4 windows.
     assert absent.windows == 2000 * 12
     assert math.isclose(absent.seconds / absent.windows, there.seconds / there.windows)
+
+
+def test_what_is_assumed_of_a_data_set_that_is_not_there_is_what_it_declares(monkeypatch):
+    declared = replace(DATASETS["cityscapes"].declared, images=7, usual=(1120, 560))
+    monkeypatch.setattr(DATASETS["cityscapes"], "declared", declared)
+    (need,) = needs(experiments()["sfp/table-1"], Selection(backbone="tiny", data_sets=("cityscapes",)), how=HOW)[:1]
+    # SFP's Cityscapes is at 560: 9 x 4 windows of 224 every 112.
+    assert (need.images, need.windows) == (7, 7 * 36)
+    assert "About 7 images of 1120x560 are assumed" in need.data
 
 
 def test_offline_everything_is_ready():
