@@ -355,10 +355,15 @@ def check_tower(visual: Any, spec: str) -> None:
 
         if hasattr(visual.head, "pool"):
             raise _cannot_run(spec, f"the pooling head `{type(visual.head.pool).__name__}`")
-        TimmTower(visual.trunk, spec)
+        try:
+            TimmTower(visual.trunk, spec)
+        except ValueError as error:  # what is nearest in timm has no text tower
+            raise ValueError(f"{error} With a text tower: {INSTEAD}") from error
         return
     if not isinstance(visual, VisionTransformer):
-        raise _cannot_run(spec, f"an image tower `{type(visual).__name__}`")
+        kind = type(visual).__name__
+        reason = "a convolutional network, which has no tokens" if "ResNet" in kind else "not known here"
+        raise _cannot_run(spec, f"an image tower `{kind}`, {reason}")
     if getattr(visual, "attn_pool_contrastive", None) is not None:
         raise _cannot_run(spec, f"the attentional pool `{visual.attn_pool_type}`")
     if visual.pool_type not in ("tok", "avg"):
@@ -371,7 +376,7 @@ def check_tower(visual: Any, spec: str) -> None:
 
 
 def _cannot_run(spec: str, what: str) -> ValueError:
-    return ValueError(f"`{spec}` has {what}; this package looks into plain pre-norm ViTs. {INSTEAD}")
+    return ValueError(f"`{spec}` has {what}; an unknown forward pass is not guessed. {INSTEAD}")
 
 
 def load_open_clip(argument: str) -> Backbone:
