@@ -62,7 +62,7 @@ def test_a_model_of_open_clip_that_can_not_run_leads_to_another_with_texts(spec,
 @pytest.mark.parametrize("kind", ["swin", "resnet", "sam", "qwen2_vl", "llava", "bert"])
 def test_a_folder_of_transformers_that_can_not_run_says_why_and_what_does(tmp_path, kind):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-    with pytest.raises(ValueError, match=rf"its model_type is `{kind}`: .{{20,}}these run: clip,") as refusal:
+    with pytest.raises(ValueError, match=rf"its model_type is `{kind}`: .{{20,}}these run: clip,") as error:
         load_backbone(f"local-dir:{tmp_path}")
-    assert ("not known here" in str(refusal.value)) == (kind == "bert")
-    assert not re.search(r"\n", str(refusal.value))
+    assert ("not known here" in str(error.value)) == (kind == "bert")
+    assert not re.search(r"\n", str(error.value))
