@@ -16,6 +16,7 @@ from diagnostics.backbones.base import QKV, Backbone, Block
 from diagnostics.check_numbers import check_positive
 from diagnostics.detectors.base import Detector
 from diagnostics.layout import Layout, Padding, padding_to_patches
+from diagnostics.purifiers.base import Purifier
 from diagnostics.registry import Value, convert, unknown_name
 from diagnostics.taps import Recording, resolve_layer
 
@@ -199,6 +200,10 @@ class Encoder(ABC):
 
         The detector stands in a field `detector`; an encoder with others has its own `fitted`, where they may learn.
         """
+        return None
+
+    def purifying(self, detector: Detector, purifier: Purifier, purify_from: int, purify_to: int) -> Encoder | None:
+        """The encoder with outliers purified at these layers and onwards, if it runs the blocks itself; None if not."""
         return None
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import Tensor
@@ -18,13 +18,16 @@ from diagnostics.measures.norms import median_norm, token_norms
 from diagnostics.taps import Recorder, Recording, chain, resolve_layer
 
 Scope = Literal["layer", "model"]
+Searched = Literal["patches", "tokens"]
+Quiet = Literal["size", "signed"]
 # nickjiang2378/test-time-registers 860df43: a neuron is sparse if at least half of the tokens are below 0.5.
 SPARSE_SHARE, SPARSE_LEVEL = 0.5, 0.5
 
 
 class _Activity(NamedTuple):
     """What a search saw: images with outliers, and of each hidden unit (layers, F) the mean |activation| at outliers
-    and at ordinary patches, and the share of patches at which it is quiet."""
+    and at ordinary patches, and the share of patches at which it is quiet. With quiet=signed an image in which a unit
+    is not quiet counts as 0 at its outliers."""
 
     images: int
     active: Tensor
@@ -41,7 +44,10 @@ class RegisterNeuron(ThresholdDetector):
     less the mean at its other patches, averaged over the images that have some; the `top_k` best above 0 are kept.
     `scope="layer"`: the best of the layer in question, so that the detector runs at every layer. `scope="model"`: the
     best of all blocks in the first `highest` share of the depth, as released; a layer that holds none of them can't be
-    scored. `sparse` keeps only neurons below 0.5 for half of the patches.
+    scored. `searched="tokens"` looks for outliers among all tokens, prefix included, as released: a class token above
+    the line counts as one, and ordinary are all other tokens. `sparse` keeps only neurons that are quiet, by `quiet`:
+    `size`, |activation| below 0.5 for half of what is searched, over all images; `signed`, as released, counts a neuron
+    for an image only where its activation, with its sign, is below 0.5 for half of what is searched in that image.
 
     Score: the mean vote of the neurons, in [0, 1], no unit. A neuron votes by its |activation| at the patch: 0 up to
     its mean at ordinary patches of the search, 1 from its mean at the outliers on, in between evenly; one that is no
@@ -71,7 +77,10 @@ class RegisterNeuron(ThresholdDetector):
     ratio: float = 3.0  # our choice, as for `relative-norm`
     # Deviation: the release ranks by the mean at outliers alone, which also finds neurons that are active everywhere.
     contrast: bool = True
+    # Deviation: the release searches all tokens, and so finds the class token where its norm is above the line.
+    searched: Searched = "patches"
     sparse: bool = False  # optional in the release
+    quiet: Quiet = "size"  # our choice; the release is `signed`
     # What `fitted` puts here: (layer, hidden unit), best first, and each one's mean |activation| at ordinary patches
     # and at outliers.
     neurons: tuple[tuple[int, int], ...] = ()
@@ -80,8 +89,12 @@ class RegisterNeuron(ThresholdDetector):
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise ValueError(f"`top_k` should be at least 1, such as 10; got {self.top_k}.")
-        if self.scope not in ("layer", "model"):
-            raise ValueError(f"`scope` should be layer or model; got `{self.scope}`.")
+        words = {"scope": Scope, "searched": Searched, "quiet": Quiet}
+        for name, options in words.items():
+            if getattr(self, name) not in get_args(options):
+                raise ValueError(
+                    f"`{name}` should be one of {', '.join(get_args(options))}; got `{getattr(self, name)}`."
+                )
         if not 0 < self.highest <= 1:
             raise ValueError(f"`highest` should be a share of the depth above 0, at most 1; got {self.highest}.")
         if not 0 <= self.threshold <= 1:
@@ -156,7 +169,7 @@ class RegisterNeuron(ThresholdDetector):
     def _scores(self, activity: _Activity) -> Tensor:
         """How good each hidden unit is that was searched: (layers, F)."""
         scores = activity.active - activity.ordinary if self.contrast else activity.active
-        if self.sparse:
+        if self.sparse and self.quiet == "size":
             scores = scores.where(activity.quiet >= SPARSE_SHARE, 0.0)
         return scores
 
@@ -167,11 +180,11 @@ class RegisterNeuron(ThresholdDetector):
         detect_at = resolve_layer(self.detect_at, backbone.depth)
 
         # Only patches and only what is searched is kept: the hidden units of all layers are large.
-        def patches(tokens: Tensor) -> Tensor:
-            return layout.patches(tokens).float()[0]
+        def looked_at(tokens: Tensor) -> Tensor:
+            return (layout.patches(tokens) if self.searched == "patches" else tokens).float()[0]
 
-        hidden = Recorder("ffn_hidden", layers=layers, reduce=patches)
-        out = Recorder("block_out", layers=[detect_at], reduce=patches)
+        hidden = Recorder("ffn_hidden", layers=layers, reduce=looked_at)
+        out = Recorder("block_out", layers=[detect_at], reduce=looked_at)
         active, ordinary, quiet = [], [], []
         for image in images:
             backbone.trunk(image[None], stop=max(*layers, detect_at), tap=chain(hidden, out))
@@ -179,9 +192,13 @@ class RegisterNeuron(ThresholdDetector):
             outliers = (norms > (self.ratio * median_norm(norms)[:, None] if self.norm is None else self.norm))[0]
             if not outliers.any():
                 continue
-            sizes = torch.stack([hidden["ffn_hidden", layer].abs() for layer in layers])  # (layers, N, F)
-            active.append(sizes[:, outliers].mean(dim=1))
+            values = torch.stack([hidden["ffn_hidden", layer] for layer in layers])  # (layers, N, F)
+            sizes = values.abs()
             quiet.append((sizes < SPARSE_LEVEL).float().mean(dim=1))
+            counted = torch.ones_like(quiet[-1])
+            if self.sparse and self.quiet == "signed":
+                counted = ((values < SPARSE_LEVEL).float().mean(dim=1) >= SPARSE_SHARE).float()
+            active.append(sizes[:, outliers].mean(dim=1) * counted)
             if not outliers.all():
                 ordinary.append(sizes[:, ~outliers].mean(dim=1))
         if not active:

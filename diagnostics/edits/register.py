@@ -13,6 +13,9 @@ from diagnostics.check_numbers import check_finite_number
 from diagnostics.edits.base import Edit
 from diagnostics.layout import Layout
 
+Maximum = Literal["scalar", "neuron"]
+Patches = Literal["zero", "mean", "keep"]
+
 SOURCE = "Jiang et al. 2025, released code nickjiang2378/test-time-registers 860df43"
 
 
@@ -37,8 +40,8 @@ class TestTimeRegister(Edit):
     neurons: tuple[tuple[int, int], ...]
     token: tuple[float, ...] = ()
     scale: float = 1.0
-    maximum: Literal["scalar", "neuron"] = "scalar"
-    patches: Literal["zero", "mean", "keep"] = "zero"
+    maximum: Maximum = "scalar"
+    patches: Patches = "zero"
 
     def __post_init__(self) -> None:
         if not self.neurons:

@@ -133,6 +133,9 @@ class PrintedSfp(Encoder):
             return f"attention is integrated from a layer among 1…{backbone.depth - 1}; `integrate_from` names {start}"
         return purification_unsupported_reason(self.detector, self.purifier, layout)
 
+    def purifying(self, detector: Detector, purifier: Purifier, purify_from: int, purify_to: int) -> PrintedSfp:
+        return replace(self, detector=detector, purifier=purifier, purify_from=purify_from, purify_to=purify_to)
+
     def fitted(self, backbone: Backbone, images: Tensor) -> PrintedSfp:
         if self._keeps:
             return self

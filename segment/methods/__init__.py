@@ -33,6 +33,8 @@ METHODS: Registry[Method] = Registry(
         "dih-clip": "segment.methods.dih_clip:METHOD",
         "pearl": "segment.methods.pearl:METHOD",
         "pearl-paper": "segment.methods.pearl_paper:METHOD",
+        "registers": "segment.methods.registers:METHOD",
+        "purify-first": "segment.methods.purify_first:METHOD",
         "proxyclip": "segment.methods.proxyclip:METHOD",
         "lavg": "segment.methods.lavg:METHOD",
     },

@@ -43,6 +43,23 @@ def feature_surgery(
     return layout.to_map(weighted - weighted.mean(dim=-1, keepdim=True)).permute(0, 3, 1, 2)
 
 
+def single_word_surgery(patches: Tensor, text: Tensor, empty: Tensor, layout: Layout) -> Tensor:
+    """Products of patches with words less what an empty sentence says: -> (B, C, rows, cols), any sign, no unit.
+
+    For words looked at one by one, where feature surgery has nothing to compare with: unit patches times
+    (word - `empty`), both unit vectors; `text` (C, E) and `empty` (E), the feature of the templates without a word.
+    Source: xmed-lab/CLIP_Surgery d4696d4, its mode for a single text.
+    """
+    if text.ndim != 2 or empty.shape != text.shape[1:] or patches.shape[-1] != text.shape[1]:
+        raise ValueError(
+            f"`text` should be (C, E), `empty` (E) and `patches` (B, N, E); got {tuple(text.shape)}, "
+            f"{tuple(empty.shape)} and {tuple(patches.shape)}. Take all from one backbone's joint space."
+        )
+    unit = F.normalize(patches.float(), dim=-1)
+    words = F.normalize(text.to(unit), dim=-1) - F.normalize(empty.to(unit), dim=-1)
+    return layout.to_map(unit @ words.mT).permute(0, 3, 1, 2)
+
+
 def heat_maps(maps: Tensor, size: tuple[int, int], *, padding: Padding | None = None) -> Tensor:
     """Maps (B, C, rows, cols), each from 0 to 1, stretched bilinearly to an image: (B, C, height, width).
 

@@ -106,6 +106,35 @@ def test_sparse_leaves_out_neurons_that_are_active_everywhere(outlying, images, 
     assert len(detector.neurons) < 256
 
 
+def test_all_tokens_are_searched_as_released_and_quiet_goes_by_signs_image_by_image(outlying, images, recorder):
+    settings = {"top_k": 7, "contrast": False, "detect_at": 11, "norm": 18.0}
+    hidden, norms = recorder["ffn_hidden", 6], token_norms(recorder["block_out", 11])
+    assert (norms[:, 0] > 18).any()  # a class token above the line counts
+    rankings = {}
+    for signed in (False, True):
+        expected, used = 0, 0
+        for number in range(3):
+            where = norms[number] > 18
+            if where.any():
+                values = hidden[number]
+                score = values[where].abs().mean(dim=0)
+                if signed:
+                    score = score * ((values < 0.5).float().mean(dim=0) >= 0.5)
+                expected, used = expected + score, used + 1
+        rankings[signed] = (expected / used).argsort(descending=True, stable=True)[:7].tolist()
+    plain = RegisterNeuron(searched="tokens", **settings).fitted(outlying, images, 6)
+    sparse = RegisterNeuron(searched="tokens", sparse=True, quiet="signed", **settings).fitted(outlying, images, 6)
+    assert [unit for _, unit in plain.neurons] == rankings[False]
+    assert [unit for _, unit in sparse.neurons] == rankings[True]
+    assert plain.levels != RegisterNeuron(**settings).fitted(outlying, images, 6).levels
+
+
+def test_words_without_meaning_are_refused():
+    for setting in ({"searched": "all"}, {"quiet": "loud"}, {"scope": "head"}):
+        with pytest.raises(ValueError, match="should be"):
+            RegisterNeuron(**setting)
+
+
 def test_a_batch_equals_its_images_one_by_one_and_damage_stays(outlying, images, recorder, recording_of):
     detector, layout = RegisterNeuron().fitted(outlying, images, 6), outlying.layout(images)
     detector = replace(detector, neurons=tuple((1, unit) for _, unit in detector.neurons))

@@ -29,6 +29,8 @@ from segment.methods import METHODS
 
 # Settings with which a method runs without a download: its second backbone is a small one of random weights.
 OFFLINE = {"vfm": "tiny(seed=5)", "vfm_size": "none"}
+# What a method looks for on the first images of a run, named here.
+NAMED = {"neurons": "2/3+5/10"}
 # Methods that are defined by the class token (SOM compares its attention, CLIPtrase subtracts its row), and what to
 # set, so that they do without.
 WITHOUT_CLASS_TOKEN = {
@@ -78,7 +80,7 @@ def photos(patch: int = 16, rows: int = ROWS, cols: int = COLS, count: int = 2) 
 def method(name: str, **settings: str) -> Method:
     known = METHODS[name].settings()
     offline = OFFLINE if known.get("vfm") not in (None, "self") else {}
-    fields = {key: text for key, text in offline.items() if key in known} | settings
+    fields = {key: text for key, text in {**offline, **NAMED}.items() if key in known} | settings
     return METHODS.build(f"{name}:{','.join(f'{key}={text}' for key, text in fields.items())}")
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from diagnostics.layout import Grid, Layout, Padding
-from segment.scorers.heatmaps import feature_surgery, heat_maps
+from segment.scorers.heatmaps import feature_surgery, heat_maps, single_word_surgery
 
 
 def test_two_classes_worked_out_by_hand():
@@ -78,3 +78,15 @@ def test_padding_is_cut_off():
     maps = torch.randn(1, 2, 2, 3, generator=torch.Generator().manual_seed(0))
     whole = heat_maps(maps, (32, 48))
     assert torch.equal(heat_maps(maps, (30, 45), padding=Padding(1, 1, 1, 2)), whole[..., 1:31, 1:46])
+
+
+def test_a_single_word_loses_what_an_empty_sentence_says():
+    # Words along the axes, the empty sentence in between: (1, 0) - (1, 1)/√2 and (0, 1) - (1, 1)/√2.
+    patches = torch.tensor([[[3.0, 4.0], [2.0, 0.0]]])
+    maps = single_word_surgery(patches, 2 * torch.eye(2), torch.tensor([5.0, 5.0]), Layout(1, Grid(2, 1)))
+    half = math.sqrt(0.5)
+    assert maps.shape == (1, 2, 2, 1)
+    torch.testing.assert_close(maps[0, 0, :, 0], torch.tensor([0.6 - 1.4 * half, 1 - half]))
+    torch.testing.assert_close(maps[0, 1, :, 0], torch.tensor([0.8 - 1.4 * half, -half]))
+    with pytest.raises(ValueError, match="`empty`"):
+        single_word_surgery(patches, torch.eye(2), torch.ones(1, 2), Layout(1, Grid(2, 1)))
