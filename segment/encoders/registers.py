@@ -32,8 +32,8 @@ class Registers(Encoder):
     are those of the last block alone. Left empty they are found first, on the images that `fitted` gets: by
     `register-neuron` over the model's first `highest` share of blocks, the `top_k` best by the mean activation at
     tokens whose norm at layer `detect_at` is above `norm`, or without it above `ratio` times the image's median; where
-    no image has such a token, none. `strength` (there `scale`), `maximum`, `patches`: see diagnostics.edits.register. `kernel` to
-    `class_in_keys` as in segment.encoders.last_block: by default the stock block.
+    no image has such a token, none. `strength` (there `scale`), `maximum`, `patches`: see diagnostics.edits.register.
+    `kernel` to `class_in_keys` as in segment.encoders.last_block: by default the stock block.
 
     The encoding has the stock layout: the register is left out. `detector` and `purifier` purify the patches that enter
     the last block, besides.
@@ -100,10 +100,6 @@ class Registers(Encoder):
     @property
     def purification(self) -> Purification:
         return Purification(self.detector, LAST_BUT_ONE)
-
-    @property
-    def learns(self) -> bool:
-        return not self.neurons or self.dense.learns
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Registers:
         dense = self.dense.fitted(backbone, images)

@@ -62,7 +62,7 @@ def test_neurons_are_found_on_the_first_images_by_the_rules_of_the_release(outly
     search = RegisterNeuron(scope="model", searched="tokens", contrast=False, top_k=5, detect_at=-1)
     expected = search.fitted(outlying, smooth, 12).neurons
     assert ready.encoder.neurons == "+".join(f"{layer}/{unit}" for layer, unit in expected)
-    assert not ready.learns
+    assert ready.fitted(outlying, smooth) == ready
     moved = encode_many(outlying, smooth, [ready], positions="bicubic-offset")[0].patches
     assert torch.equal(moved, patches(outlying, smooth, f"registers:neurons={ready.encoder.neurons}"))
 
