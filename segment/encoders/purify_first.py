@@ -147,11 +147,11 @@ def _continued(activations: Activations, recording: Recording) -> Activations:
 def _chosen(touched: Tensor, first: Encoding, second: Encoding) -> Encoding:
     """The images of `first` where `touched` (B), of `second` elsewhere."""
 
-    def choose(purified: Tensor | None, other: Tensor | None) -> Tensor | None:
-        if purified is None or other is None:
-            return None
-        return torch.where(touched.view(-1, *(1,) * (purified.ndim - 1)), purified, other)
+    def choose(purified: Tensor, stock: Tensor) -> Tensor:
+        return torch.where(touched.view(-1, *(1,) * (purified.ndim - 1)), purified, stock)
 
     extras = {name: choose(value, second.extras[name]) for name, value in first.extras.items()}
-    patches, token = choose(first.patches, second.patches), choose(first.class_token, second.class_token)
-    return replace(first, patches=patches, class_token=token, extras=extras)
+    token = first.class_token
+    if token is not None and second.class_token is not None:
+        token = choose(token, second.class_token)
+    return replace(first, patches=choose(first.patches, second.patches), class_token=token, extras=extras)

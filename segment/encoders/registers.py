@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -102,7 +103,7 @@ class Registers(Encoder):
         return Purification(self.detector, LAST_BUT_ONE)
 
     def fitted(self, backbone: Backbone, images: Tensor) -> Registers:
-        dense = self.dense.fitted(backbone, images)
+        dense: Any = self.dense.fitted(backbone, images)
         ready = self if dense is self.dense or dense == self.dense else replace(self, detector=dense.detector)
         if self.neurons:
             return ready
