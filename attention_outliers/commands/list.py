@@ -10,6 +10,7 @@ import typer
 
 from attention_outliers.commands.output import Output
 from attention_outliers.commands.tables import Table
+from attention_outliers.half_precision import changes
 
 
 def _described(module: str, name: str, title: str) -> Callable[[], Table]:
@@ -31,8 +32,8 @@ def _measures() -> Table:
         asked = "" if name in DEFAULT_MEASURES else "by name"
         variables = variables_of(MEASURES, name).items()
         named = ", ".join(f"{variable} ({unit})" if unit not in ("", "1") else variable for variable, unit in variables)
-        rows.append([name, text, asked, named])
-    heads = ["name", "what it is", "only", "variables (unit)"]
+        rows.append([name, text, asked, named, changes("measures").get(name, "")])
+    heads = ["name", "what it is", "only", "variables (unit)", "bf16 changes"]
     return Table(heads=heads, rows=rows, title="measures; all run by default but those that run only by name")
 
 
@@ -50,8 +51,13 @@ def _taps() -> Table:
 def _detectors() -> Table:
     from diagnostics.detectors import DETECTORS
 
-    rows = [[name, text, DETECTORS.facts(name).get("published", "")] for name, text in DETECTORS.describe().items()]
-    return Table(heads=["name", "what it marks", "default threshold"], rows=rows, title="detectors of outliers")
+    bf16 = changes("detectors")
+    rows = [
+        [name, text, DETECTORS.facts(name).get("published", ""), bf16.get(name, "")]
+        for name, text in DETECTORS.describe().items()
+    ]
+    heads = ["name", "what it marks", "default threshold", "bf16 changes"]
+    return Table(heads=heads, rows=rows, title="detectors of outliers")
 
 
 def _methods() -> Table:
@@ -60,8 +66,9 @@ def _methods() -> Table:
     rows = []
     for name, text in METHODS.describe().items():
         paper: dict[str, Any] = METHODS.facts(name).get("paper") or {}
-        rows.append([name, text, "; ".join(filter(None, (_cited(paper), paper.get("code"))))])
-    return Table(heads=["name", "what it does", "paper"], rows=rows, title="segmentation methods")
+        cited = "; ".join(filter(None, (_cited(paper), paper.get("code"))))
+        rows.append([name, text, cited, changes("methods").get(name, "")])
+    return Table(heads=["name", "what it does", "paper", "bf16 changes"], rows=rows, title="segmentation methods")
 
 
 def _cited(paper: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from attention_outliers.papers.claim import ImageMean
 from attention_outliers.papers.figure_maps import STRIPES
 from attention_outliers.papers.inputs import FigureInputs
 from diagnostics.backbones.base import recorded_attention
@@ -24,9 +25,7 @@ ALIKE = 0.5  # correlation above which maps are said to be alike; our choice
 
 def mean_over(inputs: FigureInputs, number_of: Callable[[int], float]) -> float:
     """Mean over the images of a number of each; images where it is nan are left out, nan where it always is."""
-    numbers = np.array([number_of(number) for number in range(len(inputs.images))], np.float64)
-    known = numbers[np.isfinite(numbers)]
-    return float(known.mean()) if known.size else float("nan")
+    return ImageMean([number_of(number) for number in range(len(inputs.images))])
 
 
 def attention_maps(inputs: FigureInputs, layers: Iterable[int], number: int = 0) -> dict[int, Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from attention_outliers.papers.claim import Check
+from attention_outliers.papers.claim import NO_RULE, Check, Verdict
 from attention_outliers.papers.clearclip import claims as clearclip
 from attention_outliers.papers.cliptrase import claims as cliptrase
 from attention_outliers.papers.figures import paper_figure
@@ -26,15 +26,16 @@ CLAIMS: dict[str, Callable[[FigureInputs], list[Check]]] = {
 }
 
 DIGITS = 4
-VERDICTS = {True: "yes", False: "no", None: ""}
+VERDICTS: dict[Verdict, str] = {True: "yes", False: "no", None: "cannot tell", NO_RULE: ""}
+IN_WORDS: dict[Verdict, str] = {True: "as claimed", False: "not as claimed", None: "cannot tell"}
 
 
 def claims_table(name: str, *views: FigureInputs) -> pd.DataFrame:
     """What a figure claims against what is seen, a row for each number: means over the images.
 
     Columns: what the paper says, then for each of the views (backbones and images) the number and whether it is as
-    claimed; `""` where the paper gives no rule for it. Empty for a figure that claims no number, or none that can be
-    had without labels or words where the views lack them.
+    claimed, or that the numbers cannot tell; `""` where the paper gives no rule for it. Empty for a figure that claims
+    no number, or none that can be had without labels or words where the views lack them.
     """
     papers: dict[str, str] = {}
     columns: dict[tuple[str, str], dict[str, float | str]] = {}
@@ -77,7 +78,7 @@ def _line(check: Check) -> str:
     """A number beside that of the paper."""
     number = check.value if isinstance(check.value, str) else f"{check.value:.{DIGITS}g}"
     paper = f"; the paper: {check.paper}" if check.paper else ""
-    holds = "" if check.holds is None else f" ({'as claimed' if check.holds else 'not as claimed'})"
+    holds = f" ({IN_WORDS[check.holds]})" if check.holds in IN_WORDS else ""
     return f"  {check.measured}: {number}{paper}{holds}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+from attention_outliers.papers.table_claims import TableClaim
 from diagnostics.registry import parse_spec, unknown_name
 
 # The backbone that rows of a table of several backbones begin with.
@@ -64,7 +65,8 @@ class TableCell(NamedTuple):
 class Experiment:
     """One table of a paper. `key` is its name, such as `sc-clip/table-3`; `source` says where its numbers stand.
 
-    `doubts`: (row, column) -> why the sources themselves contradict the printed number.
+    `doubts`: (row, column) -> why the sources themselves contradict the printed number. `claims`: what the paper says
+    that the table shows.
     """
 
     key: str
@@ -75,6 +77,7 @@ class Experiment:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     doubts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    claims: tuple[TableClaim, ...] = ()
 
     @property
     def data_sets(self) -> tuple[str, ...]:

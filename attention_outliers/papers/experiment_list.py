@@ -11,6 +11,7 @@ from typing import Any
 
 from attention_outliers.papers.experiment import Column, Experiment, Row, Settings
 from attention_outliers.papers.printed import row_of
+from attention_outliers.papers.table_claims import TableClaim
 from diagnostics.registry import unknown_name
 
 PAPERS = ("sfp", "cliptrase", "sc_clip", "clearclip")
@@ -81,6 +82,7 @@ def _experiment(key: str, entry: dict[str, Any]) -> Experiment:
         columns=columns,
         rows=rows,
         notes=tuple(entry.get("notes", ())),
+        claims=tuple(TableClaim(**{**claim, "below": tuple(claim["below"])}) for claim in entry.get("claims", ())),
         doubts={(row, column): why for row, column, why in entry.get("doubtful", ())},
     )
 

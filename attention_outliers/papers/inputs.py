@@ -23,6 +23,7 @@ from diagnostics.images.sizes import as_size
 from figures.lettering import backbone_name, backbone_names
 from segment.datasets.base import Dataset, Sample
 from segment.encoders.encode_many import encode_many
+from segment.evaluation.metrics import Resampled, paired_difference
 from segment.evaluation.score_methods import score_methods
 from segment.method import Encoding, TextFeatures
 from segment.one_image import segment_one
@@ -64,6 +65,8 @@ class FigureInputs:
     second: Backbone | None = None
     # mIoU by backbone and method, kept since several figures ask for the same.
     known: dict[tuple[str, str], float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    # The resamples behind them.
+    resamples: dict[tuple[str, str], Resampled] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def model(self) -> str:
@@ -153,9 +156,21 @@ class FigureInputs:
             samples = [Sample(image, labels, name) for image, labels, name in pairs]
             dataset = Labeled(samples, self.words.names, self.ignore)
             text = self.words if model is self.backbone else None
-            scores = score_methods(model, dataset, missing, text=text, **self.whole).table()["mIoU"]
+            result = score_methods(model, dataset, missing, text=text, **self.whole)
+            scores = result.table()["mIoU"]
+            self.resamples.update({(model.spec, spec): result.resampled[spec] for spec in missing})
             self.known.update({(model.spec, spec): 100 * float(scores[spec]) for spec in missing})
         return {spec: self.known[model.spec, spec] for spec in methods}
+
+    def are_apart(self, first: str, second: str) -> bool:
+        """Whether two methods' mIoU on the first backbone differ by more than what other images would make of it.
+
+        The 95 % interval of their difference, both on the same resampled images, does not hold 0.
+        """
+        self.scored([first, second])
+        spec = self.backbone.spec
+        interval, _ = paired_difference(self.resamples[spec, first], self.resamples[spec, second])
+        return not interval.low <= 0 <= interval.high
 
     @property
     def words(self) -> TextFeatures:

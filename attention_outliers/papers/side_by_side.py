@@ -146,6 +146,8 @@ def _notes(result: Reproduction) -> tuple[str, ...]:
         notes.append(f"{PARTLY} not all images of the data set")
     if result.choice.backbone and not result.choice.offline:
         notes.append(f"ours: all rows with {result.choice.backbone}")
+    places = [(row.name, column.name) for row in experiment.rows for column in experiment.columns if column.dataset]
+    notes += [f"the paper: {claim.says}; ours: {claim.verdict(result.ours, places)}" for claim in experiment.claims]
     notes += [f"{row.name}: {row.note}" for row in experiment.rows if row.note]
     notes += [f"{DOUBTFUL} {doubt}" for doubt in _doubts(experiment)]
     return (*notes, *_not_run(experiment, result))

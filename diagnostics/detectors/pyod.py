@@ -29,8 +29,7 @@ class Pyod(Detector):
     ones are not repeatable. Runs on the CPU. An image with a nan or infinite value has nan scores and no outliers.
     Needs the optional library: pip install pyod. Source: Zhao, Nasrullah and Li, PyOD, JMLR 20 (2019).
 
-    Extreme values: what the model makes of them. In bf16 the last of the marked differ: the quota reaches into
-    ordinary patches.
+    Extreme values: what the model makes of them. In bf16 it differs as its model does; not measured.
     """
 
     quota: ClassVar[bool] = True

@@ -33,8 +33,8 @@ class SelfCorrelation(ThresholdDetector):
     Source: CLIPtrase (Shao et al., ECCV 2024), Eq 3 and 7; the other two weights are ours. Its released code
     (leaves162/CLIPtrase 2b7de61) does not hold this rule, see `class-residual`.
 
-    Extreme values: finite; inner products beyond 1e36 count as that. In bf16 the order of ordinary
-    patches differs.
+    Extreme values: finite; inner products beyond 1e36 count as that. In bf16 nothing is marked either way; the scores'
+    rank correlation is 0.999 or more (docs/half-precision.md).
     """
 
     needs: ClassVar[tuple[str, ...]] = STREAMS

@@ -26,8 +26,9 @@ class SomRelease(ThresholdDetector):
     class attention. `threshold` raises the class attention that a candidate must have; 0 is the release.
     Source: Kimsure/SFP 2804f5b, option `SOM`, where 1.5 is written as 0.3 · 5.0.
 
-    Extreme values: finite for finite queries and keys; of equal patches the first ten are marked. In bf16 the last
-    of the marked differ.
+    Extreme values: finite for finite queries and keys; of equal patches the first ten are marked. In bf16 up to 8 % of
+    the marks differ, where the quota reaches into ordinary patches; the scores' rank correlation is 0.997 or more
+    (docs/half-precision.md).
     """
 
     needs: ClassVar[tuple[str, ...]] = ATTENTION_PARTS

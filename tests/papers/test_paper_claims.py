@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from attention_outliers.papers.claim import verdict
+from attention_outliers.papers.claim import NO_RULE, ImageMean, verdict
 from attention_outliers.papers.claim_maps import (
     background_share,
     first_above,
@@ -32,13 +32,19 @@ from attention_outliers.papers.claim_scores import method_scores
 from attention_outliers.papers.claims import CLAIMS, Check, claim_lines, claims_table
 from attention_outliers.papers.clearclip.claims import peak_channel_share
 from attention_outliers.papers.cliptrase import claims as cliptrase
+from attention_outliers.papers.experiment_list import experiments
 from attention_outliers.papers.figures import PAPER_FIGURES
 from attention_outliers.papers.inputs import scenes_of
+from attention_outliers.papers.plan import Selection
 from attention_outliers.papers.report import PaperReport, gather, paper_report
+from attention_outliers.papers.reproduce import Reproduction
 from attention_outliers.papers.sc_clip.figures import steps
+from attention_outliers.papers.side_by_side import side_by_side
+from attention_outliers.papers.table_claims import TableClaim
 from diagnostics import load_backbone
 from diagnostics.measures import UNLABELED
 from segment.datasets.shapes import NAMES
+from segment.evaluation.metrics import paired_difference
 from segment.text.features import text_features
 
 
@@ -95,14 +101,73 @@ def test_nothing_is_said_of_numbers_that_could_not_be_had():
     assert verdict(False, 1.0) is False
 
 
+def test_numbers_of_images_that_differ_by_more_than_what_is_claimed_cannot_tell():
+    apart, near = ImageMean([3.0, 4.0, 5.0]), ImageMean([1.0, 2.5, 2.9])  # differences 2, 1.5, 2.1
+    assert verdict(apart > near, apart, near) is True
+    assert verdict(apart < near, apart, near) is False
+    mixed = ImageMean([1.0, 6.0, 4.9])  # 2, -2, 0.1: mean 0.03, standard error 1.15
+    assert verdict(apart > mixed, apart, mixed) is None
+    # A line: 3, 4, 5 have mean 4 and standard error 0.577, so 2.9 is two of them away and 3 is not.
+    assert verdict(apart > 2.8, apart, line=2.8) is True
+    assert verdict(apart > 3.0, apart, line=3.0) is None
+    gap = ImageMean([float("nan"), 4.0, 5.0])
+    assert gap == 4.5
+    assert verdict(gap > near, gap, near) is True  # differences 1.5 and 2.1
+    assert verdict(ImageMean([1.0]) > 0.9, ImageMean([1.0]), line=0.9) is True  # one image has no error
+    assert verdict(True, 2.0, 1.0) is True
+
+
+def test_methods_whose_difference_other_images_could_turn_cannot_tell(inputs):
+    view = replace(inputs)
+    view.scored(["clip", "maskclip"])
+    rows, spec = view.resamples, view.backbone.spec
+    interval, _ = paired_difference(rows[spec, "clip"], rows[spec, "maskclip"])
+    assert view.are_apart("clip", "maskclip") == (not interval.low <= 0 <= interval.high)
+    assert not view.are_apart("clip", "clip")
+    (first, second) = method_scores(view, ("clip", "maskclip"), "sc-clip/table-1-b16")
+    assert first.holds == NO_RULE
+    assert (second.holds is None) == (not view.are_apart("clip", "maskclip"))
+
+
+def test_a_claim_of_a_table_compares_rows_or_columns_wherever_both_have_numbers():
+    numbers = {("a", "x"): 3.0, ("a", "y"): 1.0, ("b", "x"): 2.0, ("b", "y"): 1.5, ("c", "x"): 0.5, ("c", "z"): 9.0}
+    places = [(row, column) for row in "abcd" for column in "xyz"]
+    assert TableClaim(says="", above="a", below=("c",)).verdict(numbers, places) == "as claimed (above in 1 of 1)"
+    assert TableClaim(says="", above="a", below=("b", "c")).verdict(numbers, places) == "cannot tell (above in 2 of 3)"
+    assert TableClaim(says="", above="c", below=("a",)).verdict(numbers, places) == "not as claimed (above in 0 of 1)"
+    assert TableClaim(says="", above="a", below=("d",)).verdict(numbers, places) == "cannot tell (no numbers)"
+    columns = TableClaim(says="", above="x", below=("y",), by="column")
+    assert columns.verdict(numbers, places) == "as claimed (above in 2 of 2)"
+
+
+def test_claims_of_tables_name_their_rows_and_columns_and_stand_below_the_table():
+    count = 0
+    for table in experiments().values():
+        for claim in table.claims:
+            names = {item.name for item in (table.rows if claim.by == "row" else table.columns)}
+            assert {claim.above, *claim.below} <= names
+            count += 1
+    assert count >= 20
+    table = experiments()["sfp/pamr"]
+    reproduced = Reproduction(experiment=table, choice=Selection(offline=True))
+    reproduced.ours.update({("SFP", "VOC20"): 3.0, ("SFP", "VOC20 with PAMR"): 4.0, ("SCLIP", "VOC20"): 5.0})
+    notes = side_by_side(reproduced).notes
+    assert "the paper: PAMR helps each method; ours: as claimed (above in 1 of 1)" in notes
+    best = next(note for note in notes if note.startswith("the paper: SFP is the best"))
+    assert best.endswith("not as claimed (above in 0 of 1)")
+
+
 def test_methods_are_as_claimed_where_their_order_is_the_printed_one():
     scores = {"clip": 30.0, "sclip": 20.0, "clearclip": 25.0, "sc-clip": 1.0, "sfp": 60.0}
     stand_in = SimpleNamespace(
-        labels=(), text=object(), scored=lambda methods: {method: scores[method] for method in methods}
+        labels=(),
+        text=object(),
+        scored=lambda methods: {method: scores[method] for method in methods},
+        are_apart=lambda first, second: True,
     )
     claims = method_scores(stand_in, tuple(scores), "sfp/table-1")
     # SFP prints 49.4, 81.5, 80.9, nothing and 84.5.
-    assert [claim.holds for claim in claims] == [None, False, False, None, True]
+    assert [claim.holds for claim in claims] == [NO_RULE, False, False, NO_RULE, True]
     assert claims[0].paper == "49.4 (VOC20)"
     assert claims[3].paper == ""
 
@@ -113,7 +178,7 @@ def test_every_claim_has_numbers_on_labeled_scenes(name, inputs):
     claims = CLAIMS[name](inputs)
     assert claims
     assert len({claim.measured for claim in claims}) == len(claims)
-    assert all(isinstance(claim.value, str) or math.isfinite(claim.value) or claim.holds is None for claim in claims)
+    assert all(isinstance(claim.value, str) or math.isfinite(claim.value) or not claim.holds for claim in claims)
 
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
@@ -135,6 +200,7 @@ def test_a_table_has_a_pair_of_columns_for_each_backbone(monkeypatch, inputs, ba
         lambda figure_inputs: [
             Check(measured="a", paper="near 1", value=0.98765, holds=True),
             *([Check(measured="b", value="q-q")] if figure_inputs.text is not None else []),
+            Check(measured="c", paper="more", value=1.0, holds=None),
         ],
     )
     other = replace(bare, backbone=load_backbone("tiny:seed=1,size=96"))
@@ -145,6 +211,7 @@ def test_a_table_has_a_pair_of_columns_for_each_backbone(monkeypatch, inputs, ba
     ]  # fmt: skip
     assert table.loc["a"].tolist() == ["near 1", 0.9877, "yes", 0.9877, "yes"]
     assert table.loc["b"].tolist() == ["", "q-q", "", "", ""]
+    assert table.loc["c"].tolist() == ["more", 1.0, "cannot tell", 1.0, "cannot tell"]
 
 
 def test_a_walk_draws_and_counts_from_scenes_that_it_makes_itself():
@@ -246,6 +313,7 @@ def test_lines_of_claims_have_the_number_the_paper_and_the_verdict(monkeypatch, 
         lambda _: [
             Check(measured="a", paper="near 1", value=0.98765, holds=False),
             Check(measured="b", value="q-q"),
+            Check(measured="c", paper="more", value=1.0, holds=None),
         ],
     )
     assert claim_lines("clearclip/fig-2", inputs) == [
@@ -253,6 +321,7 @@ def test_lines_of_claims_have_the_number_the_paper_and_the_verdict(monkeypatch, 
         f"seen with {inputs.model}, 2 images:",
         "  a: 0.9877; the paper: near 1 (not as claimed)",
         "  b: q-q",
+        "  c: 1; the paper: more (cannot tell)",
     ]
     lines = claim_lines("clearclip/fig-3", replace(inputs, text=None))
     assert lines[0].startswith("the paper: X_res is near 0")

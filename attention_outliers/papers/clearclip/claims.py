@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from attention_outliers.papers.claim import Check, verdict
+from attention_outliers.papers.claim import Check, ImageMean, verdict
 from attention_outliers.papers.claim_maps import FOLLOWS, labels_of, mean_over, rank_correlation
 from attention_outliers.papers.claim_scores import method_scores, scorable
 from attention_outliers.papers.clearclip.figures import (
@@ -28,6 +26,7 @@ NEARLY_NOTHING = 0.1
 GROWN = 10.0
 DOMINANT, FEW = 0.1, 0.05
 RISES = 0.8
+TWICE = (1.5, 2.5)  # «about 2». Our choice.
 
 
 def fig_1(inputs: FigureInputs) -> list[Check]:
@@ -43,7 +42,7 @@ def fig_1(inputs: FigureInputs) -> list[Check]:
             ratios[name].append(float(norms.max() / norms.quantile(0.5)))
             if labels is not None:
                 areas[name].append(float(pair_auc(patches, labels[None])))
-    ratio = {name: float(np.mean(numbers)) for name, numbers in ratios.items()}
+    ratio = {name: ImageMean(numbers) for name, numbers in ratios.items()}
     noisier = verdict(ratio["X_res"] > ratio["X_attn"], *ratio.values())
     claims = [
         Check(
@@ -55,7 +54,7 @@ def fig_1(inputs: FigureInputs) -> list[Check]:
         Check(measured="largest over median patch norm, X_attn", value=ratio["X_attn"]),
     ]
     if inputs.labels is not None:
-        area = {name: float(np.nanmean(numbers)) for name, numbers in areas.items()}
+        area = {name: ImageMean(numbers) for name, numbers in areas.items()}
         cleaner = verdict(area["X_attn"] > area["X_res"], *area.values())
         claims += [
             Check(measured="same-class AUC of patches, X_res", value=area["X_res"]),
@@ -74,6 +73,16 @@ def fig_2(inputs: FigureInputs) -> list[Check]:
             measured="norm of X_res over norm of X_attn, q-k", paper="larger in L/14 than in B/16", value=residual_share
         )
     ]
+    added = norms["X_attn"]
+    summed = float(added[KINDS["qq+kk"]] / added[[KINDS["qq"], KINDS["kk"]]].mean())
+    claims.append(
+        Check(
+            measured="norm of X_attn of q-q + k-k over the mean of q-q and k-k",
+            paper="SCLIP is about 2 X_attn",
+            value=summed,
+            holds=verdict(TWICE[0] < summed < TWICE[1], summed),
+        )
+    )
     if scorable(inputs):
         scores = architecture_table(inputs, settings=[AS_TRAINED])[AS_TRAINED]
         together = rank_correlation(norms["X_attn"].to_numpy(), scores[norms.index].to_numpy())
@@ -82,7 +91,7 @@ def fig_2(inputs: FigureInputs) -> list[Check]:
                 measured="rank correlation of mIoU and norm of X_attn, over kinds",
                 paper="mIoU follows the norm",
                 value=together,
-                holds=verdict(together > FOLLOWS, together),
+                holds=verdict(together > FOLLOWS, together, line=FOLLOWS),
             ),
             Check(measured="mIoU of q-k, per cent", paper="4.4 (B/16, COCO-Stuff)", value=scores[KINDS["qk"]]),
             Check(
@@ -127,7 +136,7 @@ def fig_4a(inputs: FigureInputs) -> list[Check]:
             measured="lowest entropy of X_res over layers",
             paper="near 0 (CLIP), near 1 (DINO)",
             value=lowest["block_in"],
-            holds=verdict(lowest["block_in"] < LOW_ENTROPY, lowest["block_in"]),
+            holds=verdict(lowest["block_in"] < LOW_ENTROPY, lowest["block_in"], line=LOW_ENTROPY),
         ),
         Check(
             measured="layer of that entropy",
@@ -139,19 +148,19 @@ def fig_4a(inputs: FigureInputs) -> list[Check]:
             measured="entropy of X_attn in that layer",
             paper="near 1",
             value=there,
-            holds=verdict(there > HIGH_ENTROPY, there),
+            holds=verdict(there > HIGH_ENTROPY, there, line=HIGH_ENTROPY),
         ),
         Check(
             measured="lowest entropy of X_sum over layers",
             paper="near 0 (CLIP), near 1 (DINO)",
             value=lowest["block_sum"],
-            holds=verdict(lowest["block_sum"] < LOW_ENTROPY, lowest["block_sum"]),
+            holds=verdict(lowest["block_sum"] < LOW_ENTROPY, lowest["block_sum"], line=LOW_ENTROPY),
         ),
         Check(
             measured="lowest entropy of X_attn over layers",
             paper="near 1",
             value=lowest["attn_out"],
-            holds=verdict(lowest["attn_out"] > HIGH_ENTROPY, lowest["attn_out"]),
+            holds=verdict(lowest["attn_out"] > HIGH_ENTROPY, lowest["attn_out"], line=HIGH_ENTROPY),
         ),
     ]
 
@@ -168,7 +177,7 @@ def fig_4b(inputs: FigureInputs) -> list[Check]:
             measured="the last over the first",
             paper="about 90 (CLIP)",
             value=grown,
-            holds=verdict(grown >= GROWN, grown),
+            holds=verdict(grown >= GROWN, grown, line=GROWN),
         ),
     ]
 
@@ -183,14 +192,14 @@ def fig_4c(inputs: FigureInputs) -> list[Check]:
             measured="channels with a mean above a tenth of the largest, last layer, per cent",
             paper="a few",
             value=100 * few,
-            holds=verdict(few < FEW, few),
+            holds=verdict(few < FEW, few, line=FEW),
         ),
         Check(measured="largest over median channel mean", value=float(1 / most.median())),
         Check(
             measured="patches of X_res whose largest channel is the commonest one, last layer, per cent",
             paper="the majority",
             value=100 * shared,
-            holds=verdict(shared > 0.5, shared),
+            holds=verdict(shared > 0.5, shared, line=0.5),
         ),
     ]
 
@@ -258,7 +267,7 @@ def fig_6(inputs: FigureInputs) -> list[Check]:
             measured="rank correlation of alpha and mIoU, mean of the kinds",
             paper="1: rises with alpha",
             value=rising,
-            holds=verdict(rising > RISES, rising),
+            holds=verdict(rising > RISES, rising, line=RISES),
         ),
         Check(
             measured="mIoU lost from alpha 1 to 0.5, points",
@@ -279,6 +288,7 @@ CLAIMS = {
     "fig-1b": fig_1b,
     "fig-2": fig_2,
     "fig-3": fig_3,
+    "fig-3-maps": fig_3,
     "fig-4a": fig_4a,
     "fig-4b": fig_4b,
     "fig-4c": fig_4c,

@@ -60,7 +60,7 @@ def fig_1b(inputs: FigureInputs) -> list[Check]:
             measured="correlation of what two patches look at, attention",
             paper="alike for all",
             value=before,
-            holds=verdict(before > ALIKE, before),
+            holds=verdict(before > ALIKE, before, line=ALIKE),
         ),
         Check(
             measured="correlation of what two patches look at, SCR",
@@ -139,7 +139,7 @@ def fig_2(inputs: FigureInputs) -> list[Check]:
             measured=f"correlation of the class token's map and the patches' mean, layer {layer}",
             paper="alike",
             value=together,
-            holds=verdict(together > ALIKE, together),
+            holds=verdict(together > ALIKE, together, line=ALIKE),
         ),
         *(
             []
@@ -149,7 +149,7 @@ def fig_2(inputs: FigureInputs) -> list[Check]:
                     measured=f"attention of the class token to all but the largest class, 1 is even, layer {layer}",
                     paper="not to the objects: at most 1",
                     value=objects,
-                    holds=verdict(objects <= 1, objects),
+                    holds=verdict(objects <= 1, objects, line=1),
                 )
             ]
         ),
@@ -157,7 +157,7 @@ def fig_2(inputs: FigureInputs) -> list[Check]:
             measured=f"of the {HOT} patches that the class token looks at most, those that patches do",
             value=shared,
             paper="the same few",
-            holds=verdict(shared > HOT / 2, shared),
+            holds=verdict(shared > HOT / 2, shared, line=HOT / 2),
         ),
     ]
 
@@ -221,7 +221,7 @@ def fig_9(inputs: FigureInputs) -> list[Check]:
             measured="rank correlation of their number and the share of the largest class, over images",
             paper="more, the larger the background",
             value=together,
-            holds=verdict(together > FOLLOWS, together),
+            holds=verdict(together > FOLLOWS, together, line=FOLLOWS),
         ),
     ]
 
@@ -269,7 +269,7 @@ def fig_7(inputs: FigureInputs) -> list[Check]:
             measured=f"settings within {NEAR_THE_BEST:g} points of the best, per cent",
             paper="most (above 75)",
             value=near,
-            holds=verdict(near > 50, near),
+            holds=verdict(near > 50, near, line=50),
         ),
     ]
 

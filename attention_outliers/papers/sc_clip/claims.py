@@ -56,7 +56,7 @@ def fig_2a(inputs: FigureInputs) -> list[Check]:
             measured="correlation of what two patches look at, last layer",
             paper="the same places",
             value=alike,
-            holds=verdict(alike > ALIKE, alike),
+            holds=verdict(alike > ALIKE, alike, line=ALIKE),
         ),
         Check(measured=f"attention that goes to the 5 most seen patches, per cent ({even:.2g} if even)", value=held),
     ]
@@ -86,7 +86,7 @@ def fig_2b(inputs: FigureInputs) -> list[Check]:
             measured="distance of anomaly tokens from the center, 1 is a normal patch",
             paper="apart: above 1",
             value=odd,
-            holds=verdict(odd > 1, odd),
+            holds=verdict(odd > 1, odd, line=1),
         ),
         Check(
             measured="distance of the class token from the center",
@@ -139,7 +139,7 @@ def fig_3(inputs: FigureInputs) -> list[Check]:
                 measured="attention of anomaly tokens to objects, all but the largest class, 1 is even",
                 paper="above 1: prominent objects",
                 value=objects,
-                holds=verdict(objects > 1, objects),
+                holds=verdict(objects > 1, objects, line=1),
             )
         ]
     )
@@ -148,7 +148,7 @@ def fig_3(inputs: FigureInputs) -> list[Check]:
             measured="attention of anomaly tokens to other anomaly tokens, 1 is even",
             paper="above 1",
             value=each_other,
-            holds=verdict(each_other > 1, each_other),
+            holds=verdict(each_other > 1, each_other, line=1),
         ),
         *more,
         Check(measured="attention of normal patches that goes to anomaly tokens, per cent", value=before),
@@ -315,6 +315,7 @@ CLAIMS = {
     "fig-2a": fig_2a,
     "fig-2b": fig_2b,
     "fig-3": fig_3,
+    "fig-4": fig_4_roc,
     "fig-4-roc": fig_4_roc,
     "fig-5": fig_5,
     "fig-6": fig_1,

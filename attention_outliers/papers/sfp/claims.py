@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_outliers.papers.claim import Check, verdict
+from attention_outliers.papers.claim import NO_RULE, Check, verdict
 from attention_outliers.papers.claim_maps import (
     ALIKE,
     HOT,
@@ -50,14 +50,14 @@ def main_fig_1(inputs: FigureInputs) -> list[Check]:
             measured="correlation of the maps a, b and c",
             paper="hot at the same places",
             value=alike,
-            holds=verdict(alike > ALIKE, alike),
+            holds=verdict(alike > ALIKE, alike, line=ALIKE),
         ),
         Check(measured=f"the {HOT} most seen patches in the class token's map, 1 is the median", value=by_class),
         Check(
             measured="the same patches in their attention to themselves",
             paper="no peaks: near 1",
             value=by_self,
-            holds=verdict(by_self < PEAK, by_self),
+            holds=verdict(by_self < PEAK, by_self, line=PEAK),
         ),
     ]
 
@@ -157,13 +157,13 @@ def supp_fig_1(inputs: FigureInputs) -> list[Check]:
             measured=f"correlation of what two patches look at, layer {layer}",
             paper="the same for every query",
             value=alike,
-            holds=verdict(alike > ALIKE, alike),
+            holds=verdict(alike > ALIKE, alike, line=ALIKE),
         ),
         Check(
             measured=f"what the {HOT} most seen patches get from the class token, over what patches give",
             paper="above 1",
             value=stronger,
-            holds=verdict(stronger > 1, stronger),
+            holds=verdict(stronger > 1, stronger, line=1),
         ),
     ]
 
@@ -182,7 +182,7 @@ def supp_fig_2(inputs: FigureInputs) -> list[Check]:
             measured=f"outliers in an image by Eq 4, layer {layer}",
             value=float(marked.mean()),
             paper="none" if layer == layers[0] else "",
-            holds=verdict(marked.mean() < 1) if layer == layers[0] else None,
+            holds=verdict(marked.mean() < 1) if layer == layers[0] else NO_RULE,
         )
         for layer, marked in counts.items()
     ]
