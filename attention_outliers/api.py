@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diagnostics.backbones.base import Backbone
     from diagnostics.options import RunKeywords, RunOptions
     from segment.evaluation.engines.base import Engine
+    from segment.evaluation.options import EvaluationKeywords
 
 
 def figure(
@@ -209,15 +210,11 @@ def reproduce(
     data_sets: Sequence[str] = (),
     backbone: str = "",
     second: str = "",
-    limit: int | None = None,
     offline: bool = False,
     settings: Mapping[str, str] | None = None,
     engine: Engine | None = None,
-    batch: int = 8,
-    device: str = "auto",
-    precision: str = "fp32",
-    threads: int = 1,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    **keywords: Unpack[EvaluationKeywords],
 ) -> pd.DataFrame:
     """A table of a paper measured again: our numbers beside the printed ones.
 
@@ -241,8 +238,6 @@ def reproduce(
         One backbone for all rows in place of the paper's.
     second : str
         One second backbone for all rows that have one, in place of the paper's.
-    limit : int or None
-        Only the first images of each data set, at least 1.
     offline : bool
         Drawn scenes for every data set and, unless `backbone` is given, the embedded model for every row: shows that
         the table runs, not the paper's numbers.
@@ -250,16 +245,9 @@ def reproduce(
         Fields of every row's protocol that are changed: `{"windows": "whole"}`.
     engine : Engine or None
         Who works: `ao.Local(workers=2)`, `ao.RayCluster()`. None starts a process for each GPU, or core.
-    batch : int
-        Windows in one forward pass.
-    device : str
-        `auto`, `cpu`, `cuda`, `cuda:1` ….
-    precision : str
-        `fp32` or `bf16`.
-    threads : int
-        Threads of each worker on a CPU.
-    progress : bool
-        Whether a bar is shown.
+    options, **keywords
+        Options of each run, as of `ao.evaluate`: `limit` (only the first images of each data set), `batch` (windows in
+        one forward pass), `device`, `precision`, `threads` and `progress`.
 
     Returns
     -------
@@ -295,7 +283,10 @@ def reproduce(
     from attention_outliers.papers.reproduce import ReproduceOptions
     from attention_outliers.papers.reproduce import reproduce as run
     from diagnostics.registry import unknown_name
+    from segment.evaluation.options import EvaluationOptions
 
+    uses = ("limit", "batch", "device", "precision", "threads", "progress")
+    chosen = EvaluationOptions.of(options).merged("reproduce", keywords, uses=uses)
     known = experiments()
     if table not in known:
         raise unknown_name("table", table, known)
@@ -308,12 +299,15 @@ def reproduce(
             raise missing_data_set(name, [experiment])
     experiment = experiment.only(list(rows)) if rows else experiment
     roots = root if isinstance(root, Mapping) else {} if root is None else {"": root}
-    how = ReproduceOptions(
-        device=device, precision=precision, batch=batch, threads=threads, engine=engine, progress=progress
-    )
+    how = ReproduceOptions(engine=engine, **{name: getattr(chosen, name) for name in uses if name != "limit"})
     changed = tuple(sorted((settings or {}).items()))
     choice = Selection(
-        data_sets=tuple(data_sets), backbone=backbone, second=second, offline=offline, settings=changed, limit=limit
+        data_sets=tuple(data_sets),
+        backbone=backbone,
+        second=second,
+        offline=offline,
+        settings=changed,
+        limit=chosen.limit,
     )
     result = run(experiment, choice, out=out, roots={name: Path(place) for name, place in roots.items()}, how=how)
     return _table_cells(experiment, choice, result)

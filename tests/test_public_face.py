@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import attention_outliers as ao
+from segment.evaluation.options import EvaluationOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("attention_outliers", "diagnostics", "figures", "segment")
@@ -136,8 +137,11 @@ def test_a_table_of_a_paper_is_a_frame_of_its_cells(tmp_path):
     assert len(numbers)
     assert (numbers["reason"] == "").all()
     assert (cells[cells["ours"].isna()]["reason"] != "").all()
-    same = ao.reproduce("sc-clip/table-3", tmp_path, offline=True, **options)
+    del options["limit"]
+    same = ao.reproduce("sc-clip/table-3", tmp_path, offline=True, options=EvaluationOptions(limit=2), **options)
     pd.testing.assert_frame_equal(same, cells)
+    with pytest.raises(TypeError, match=r"`reproduce` has no option `shard`"):
+        ao.reproduce("sc-clip/table-3", tmp_path, shard=2)
     with pytest.raises(ValueError, match="there is no data set `voc22`"):
         ao.reproduce("sc-clip/table-3", tmp_path, data_sets=["voc22"])
     with pytest.raises(ValueError, match="there is no table `sc-clip/table-33`"):
