@@ -13,11 +13,10 @@ if TYPE_CHECKING:
 
     from attention_outliers.papers.experiment import Experiment
     from attention_outliers.papers.plan import Selection
-    from attention_outliers.papers.reproduce import Reproduction
+    from attention_outliers.papers.reproduce import ReproduceKeywords, Reproduction
     from diagnostics.backbones.base import Backbone
     from diagnostics.options import RunKeywords, RunOptions
     from segment.evaluation.engines.base import Engine
-    from segment.evaluation.options import EvaluationKeywords
 
 
 def figure(
@@ -214,7 +213,7 @@ def reproduce(
     settings: Mapping[str, str] | None = None,
     engine: Engine | None = None,
     options: RunOptions | None = None,
-    **keywords: Unpack[EvaluationKeywords],
+    **keywords: Unpack[ReproduceKeywords],
 ) -> pd.DataFrame:
     """A table of a paper measured again: our numbers beside the printed ones.
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -32,6 +32,17 @@ RUNS, PARTS, COSTS = "runs", "classified", "costs"
 PERCENT = 100
 
 Where = tuple[str, str]
+
+
+class ReproduceKeywords(TypedDict, total=False):
+    """The options of each run of a reproduction as keywords."""
+
+    limit: int | None
+    batch: int
+    device: str
+    precision: str
+    threads: int
+    progress: bool
 
 
 @dataclass(frozen=True, kw_only=True)
