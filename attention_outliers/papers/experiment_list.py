@@ -14,7 +14,7 @@ from attention_outliers.papers.printed import row_of
 from attention_outliers.papers.table_claims import TableClaim
 from diagnostics.registry import unknown_name
 
-PAPERS = ("sfp", "cliptrase", "sc_clip", "clearclip")
+PAPERS = ("sfp", "cliptrase", "sc_clip", "clearclip", "recent")
 
 
 @cache

@@ -13,6 +13,10 @@ METHODS = {
     "cliptrase": "CLIPtrase",
     "sc-clip": "SC-CLIP",
     "sfp": "SFP",
+    "resclip": "ResCLIP",
+    "itaclip": "ITACLIP",
+    "dih-clip": "DIH-CLIP",
+    "pearl": "PEARL",
     "proxyclip": "ProxyCLIP",
     "lavg": "LaVG",
 }

@@ -46,6 +46,8 @@ PRINTED = {
     "clearclip/table-3": (15, 55),
     "clearclip/figure-5": (60, 37),
     "clearclip/figure-6": (30, 12),
+    "recent/clip-only": (17, 127),
+    "recent/clip-only-l14": (10, 72),
 }
 every = pytest.mark.parametrize("experiment", experiments().values(), ids=list(experiments()))
 
@@ -109,6 +111,9 @@ def test_every_cell_that_runs_has_a_data_set_and_a_protocol(experiment):
     left_out = groups(experiment, Selection())[1]
     if experiment.key == "sfp/table-1":  # the release of CLIPtrase has no Cityscapes any more
         assert list(left_out) == [("CLIPtrase", "City")]
+    elif experiment.key == "recent/clip-only":  # ITACLIP has settings for five sets
+        assert {row for row, _ in left_out} == {"ITACLIP, PAMR, views, texts"}
+        assert {column for _, column in left_out} == {"VOC20", "C59", "ADE"}
     else:
         assert not left_out
     for column in experiment.columns:
