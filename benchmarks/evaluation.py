@@ -108,7 +108,10 @@ def _windows(backbone: Backbone, dataset: Dataset, protocol: Protocol, batch: in
         shown = to_tensor(resize(image, *size, resampling=protocol.resampling))
         places = protocol.windows.places(size, backbone.native_size)
         windows += places.cut(normalize(shown, backbone.mean, backbone.std))
-    return [torch.stack(windows[start : start + batch]).to(backbone.device) for start in range(0, len(windows), batch)]
+    return [
+        torch.stack(windows[start : start + batch]).to(backbone.device, backbone.dtype)
+        for start in range(0, len(windows), batch)
+    ]
 
 
 def _worker(backbone: Backbone, method: str, dataset: Dataset, protocol: Protocol, folder: Path, batch: int) -> Worker:

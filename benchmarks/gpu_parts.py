@@ -33,6 +33,8 @@ DERIVED = 1e-2
 # Weights and positions that two precisions share; a grid that is not square.
 SIZE = (64, 96)
 WHOLE = "tiny:outliers=true"
+# Images at once that fit, and that do not.
+FEW, MANY = 4, 64
 
 
 class Row(NamedTuple):
@@ -176,21 +178,25 @@ def memory(device: str) -> Iterator[Row]:
         return
     from benchmarks.ratios import random_clip
 
-    backbone, images = random_clip().to(device), scenes(48, (224, 224))
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.reset_peak_memory_stats(device)
-    expected = diagnostics.probe(backbone, images, measures=["norms"], batch=4, progress=False)["norm"]
-    peak = torch.cuda.max_memory_reserved(device)
-    before = torch.cuda.memory_stats(device)["num_ooms"]
+    images = scenes(MANY, (224, 224))
     torch.cuda.empty_cache()
+    backbone = random_clip().to(device)
+    total = torch.cuda.get_device_properties(device).total_memory
+    alone = torch.cuda.memory_reserved(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    expected = diagnostics.probe(backbone, images, measures=["norms"], batch=FEW, progress=False)["norm"]
+    # Room for three times as much beside the weights as a few images take.
+    room = alone + 3 * max(torch.cuda.max_memory_reserved(device) - alone, 2**24)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_stats(device)["num_ooms"]
+    torch.cuda.set_per_process_memory_fraction(min(1.0, room / total), device)
     try:
-        torch.cuda.set_per_process_memory_fraction(min(1.0, 1.3 * peak / total), device)
-        values = diagnostics.probe(backbone, images, measures=["norms"], batch=48, progress=False)["norm"]
+        values = diagnostics.probe(backbone, images, measures=["norms"], batch=MANY, progress=False)["norm"]
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
     times = torch.cuda.memory_stats(device)["num_ooms"] - before
     value = difference(torch.from_numpy(values.values), torch.from_numpy(expected.values))
-    note = f"ran out of memory {times} times, 48 images at once with memory for about 5"
+    note = f"{MANY} images at once ran out of memory {times} times, with room for about {3 * FEW}"
     yield Row("memory", what, f"{value:.1e}", failed=value > FP32 or not times, note=note)
 
 
@@ -220,28 +226,29 @@ def times(device: str, *, batch: int = 32, rounds: int = 7, images: int = 16) ->
     if torch.device(device).type != "cuda":
         yield Row("times", "ratios to the stock forward", note="skipped: `make bench` has those of a CPU")
         return
-    from benchmarks import evaluation
     from benchmarks.ratios import random_clip
-    from benchmarks.run import speed
 
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        backbone = random_clip().to(device, dtype)
+        yield from ratios_of(random_clip().to(device, dtype), precision, batch=batch, rounds=rounds, images=images)
 
-        def row(what: str, ratio: float, seconds: float, precision: str = precision) -> Row:
-            cell = {precision: f"{ratio:.3f}"}
-            return Row(
-                "times", what, cell.get("fp32", ""), cell.get("bf16", ""), note=f"{1000 * seconds:.2f} ms an image"
-            )
 
-        for what, (ratio, seconds) in speed(backbone, batch=batch, size=(224, 224), rounds=rounds).items():
-            yield row(what, ratio, seconds / batch)
-        if hasattr(diagnostics, "profile"):
-            ratio, seconds = _profiled(backbone, batch, rounds)
-            yield row("profile, from arrays to its tables", ratio, seconds / batch)
-        for what, cost in evaluation.end_to_end(
-            backbone, images=images, batch=batch, rounds=max(1, rounds // 3)
-        ).items():
-            yield row(f"evaluate `{what}`, from JPEG to counts", cost.to_stock, cost.seconds)
+def ratios_of(backbone: Backbone, precision: str, *, batch: int, rounds: int, images: int) -> Iterator[Row]:
+    """Ratios to the stock forward of a CLIP of 224 pixels, wherever it is."""
+    from benchmarks import evaluation
+    from benchmarks.run import speed
+
+    def row(what: str, ratio: float, seconds: float) -> Row:
+        cell = {precision: f"{ratio:.3f}"}
+        return Row("times", what, cell.get("fp32", ""), cell.get("bf16", ""), note=f"{1000 * seconds:.2f} ms an image")
+
+    for what, (ratio, seconds) in speed(backbone, batch=batch, size=(224, 224), rounds=rounds).items():
+        yield row(what, ratio, seconds / batch)
+    few = max(1, rounds // 3)
+    if hasattr(diagnostics, "profile"):
+        ratio, seconds = _profiled(backbone, batch, few)
+        yield row("profile, from arrays to its tables", ratio, seconds / batch)
+    for what, cost in evaluation.end_to_end(backbone, images=images, batch=batch, rounds=few).items():
+        yield row(f"evaluate `{what}`, from JPEG to counts", cost.to_stock, cost.seconds)
 
 
 def _profiled(backbone: Backbone, batch: int, rounds: int) -> tuple[float, float]:
@@ -253,7 +260,7 @@ def _profiled(backbone: Backbone, batch: int, rounds: int) -> tuple[float, float
         "stock": lambda: _forward(backbone, images),
         "profile": lambda: diagnostics.profile(backbone, arrays, batch=batch, progress=False),  # type: ignore[attr-defined]
     }
-    return ratios(contestants, max(1, rounds // 3))["profile"]
+    return ratios(contestants, rounds)["profile"]
 
 
 def _forward(backbone: Backbone, images: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def crops(backbone: Backbone, batch: int, size: tuple[int, int]) -> Tensor:
     for number in range(batch):
         photograph, step = photographs[number % 2], 10 * (number // 2)
         pieces.append(photograph[:, step : step + size[0], step : step + size[1]])
-    return normalize(torch.stack(pieces), backbone.mean, backbone.std).to(backbone.device)
+    return normalize(torch.stack(pieces), backbone.mean, backbone.std).to(backbone.device, backbone.dtype)
 
 
 def ratios(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:

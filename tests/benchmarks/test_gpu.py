@@ -2,12 +2,15 @@
 
 import math
 
+import open_clip
 import pytest
 import torch
 
+import diagnostics
 from benchmarks import gpu, gpu_parts
 from benchmarks.gpu import as_markdown, main, no_device, run, write_page
 from benchmarks.gpu_parts import Row, compared, difference, scaled
+from diagnostics.backbones.openclip import clip_backbone
 
 MARKS = f"# Page\n\n{gpu.BEGIN}\nold\n{gpu.END}\n\nAfter.\n"
 
@@ -138,3 +141,50 @@ def test_two_workers_are_held_to_one(monkeypatch, counts):
     monkeypatch.setattr(gpu_parts, "evaluate", scored)
     (row,) = gpu_parts.workers("cuda:0")
     assert row.failed == (counts[0] != counts[1])
+
+
+@pytest.fixture
+def small_clip():
+    vision = {"layers": 12, "width": 48, "head_width": 24, "patch_size": 32, "image_size": 224}
+    model = open_clip.CLIP(16, vision_cfg=vision, text_cfg={"layers": 1, "width": 8, "heads": 2}).eval()
+    half = (0.5,) * 3
+    return clip_backbone(model, spec="small", mean=half, std=half, make_tokenizer=open_clip.SimpleTokenizer)
+
+
+def test_times_are_ratios_to_the_stock_forward_in_half_precision_too(small_clip):
+    rows = list(gpu_parts.ratios_of(small_clip.to(dtype=torch.bfloat16), "bf16", batch=2, rounds=1, images=1))
+    assert rows[0].what == "stock forward"
+    assert (rows[0].fp32, rows[0].bf16) == ("", "1.000")
+    assert {row.what.split()[0] for row in rows} >= {"trunk,", "evaluate"}
+    assert all(float(row.bf16) > 0 and row.note.endswith(" ms an image") for row in rows)
+
+
+@pytest.mark.parametrize("halved", [True, False])
+def test_a_batch_that_is_too_large_has_to_run_out_of_memory(monkeypatch, small_clip, halved):
+    """The CUDA of the check is played: a limit, and a probe that is refused a large batch."""
+    state = {"num_ooms": 0, "fraction": 1.0}
+    measured = diagnostics.probe
+
+    def probe(backbone, images, *, batch, **options):
+        if batch > gpu_parts.FEW and halved:
+            assert state["fraction"] < 1
+            state["num_ooms"] += 1
+        return measured(backbone, images[:2], batch=batch, size="64", **options)
+
+    played = {
+        "empty_cache": lambda: None,
+        "get_device_properties": lambda _: type("Card", (), {"total_memory": 2**32}),
+        "memory_reserved": lambda _: 2**28,
+        "max_memory_reserved": lambda _: 2**28 + 2**26,
+        "reset_peak_memory_stats": lambda _: None,
+        "memory_stats": lambda _: dict(state),
+        "set_per_process_memory_fraction": lambda fraction, _: state.update(fraction=fraction),
+    }
+    for name, function in played.items():
+        monkeypatch.setattr(torch.cuda, name, function)
+    monkeypatch.setattr(diagnostics, "probe", probe)
+    monkeypatch.setattr("benchmarks.ratios.random_clip", lambda: type("Model", (), {"to": lambda *_: small_clip})())
+    (row,) = gpu_parts.memory("cuda:0")
+    assert row.failed != halved
+    assert row.fp32 == "0.0e+00"
+    assert state["fraction"] == 1
