@@ -183,10 +183,10 @@ def _effect(facts: Mapping[str, Any]) -> str:
         parts.append(f"{row['what']} {row['difference']:+.3f}{interval}")
     if not parts:
         return ""
-    return (
-        f"Purified at layer {facts['first_layer']}, against as many random patches, on {rows[0]['images']} images: "
-        f"{'; '.join(parts)} (95 % intervals over images)."
-    )
+    count = rows[0]["images"]
+    text = f"Purified at layer {facts['first_layer']}, against as many random patches, on {count} "
+    text += f"image{'s' * (count != 1)}: {'; '.join(parts)}"
+    return f"{text} (95 % intervals over images)." if rows[0]["low"] is not None else f"{text}."
 
 
 def _percent(share: float) -> str:

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from diagnostics.layout import Grid
 from diagnostics.studies.location import border_distance, patch_places, where_marked
 
-DRAWS = 200  # random placings that chance is made of; our choice
+DRAWS = 99  # random placings that chance is made of; our choice
 
 
 def place_facts(marked: xr.DataArray, scores: xr.DataArray, *, seed: int = 0) -> dict[str, Any]:
