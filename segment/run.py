@@ -60,6 +60,7 @@ class SegmentRun:
         self.left_out: dict[str, str] = {}
         self.paths = self._outside(images)
         self.stems = _stems(self.paths)
+        segmenter.refine.check(list(self.paths.values()))
         self.settings = run_settings(segmenter) | dict(json.loads(json.dumps(about or {})))
         self._claim()
         self._check_done()
@@ -150,7 +151,8 @@ class SegmentRun:
 
     def _file(self, name: str) -> str:
         """Tells an image's file from another one of the same name."""
-        return joined([file_content(self.paths[name])])
+        beside = self.segmenter.refine.content(self.paths[name])
+        return joined([file_content(self.paths[name]), *([beside] if beside else [])])
 
     def _is_done(self, name: str, method: str) -> bool:
         """Whether a label map and its description are there and whole."""

@@ -20,6 +20,7 @@ from attention_outliers.commands.options import (
     ProfileFile,
     SizeText,
     check_inputs,
+    check_outside,
     check_parts,
     layers_of,
     numbers,
@@ -93,6 +94,7 @@ def compare(
     """
     images, plant = with_loose_words(images, known.plant)
     counts, arrangements = planted_of(plant)
+    check_outside(images, out=out)
     check_inputs(images, labels=labels, truth=purify.truth, class_embeddings=purify.embeddings)
     settings: dict[str, Any] = {
         "planted": counts,

@@ -10,7 +10,7 @@ import typer
 
 from attention_outliers.commands import complete
 from attention_outliers.commands.list import figures_table
-from attention_outliers.commands.options import Labels, Model, check_inputs, load
+from attention_outliers.commands.options import Labels, Model, check_inputs, check_outside, load
 from attention_outliers.commands.output import Output
 from attention_outliers.commands.words import ClassEmbeddings, Classes, ClassesFile, Templates
 
@@ -103,6 +103,7 @@ def figure(
         raise ValueError("give either images, or --scenes N for drawn ones.")
     present = {"words": bool(classes or classes_file or scenes), "labels": bool(labels or scenes)}
     entry = _entry(name, {need for need in present if present[need]}, pair=second is not None)
+    check_outside(images or (), out=out)
     check_inputs(images or (), labels=labels, classes_file=classes_file, class_embeddings=embeddings)
     from attention_outliers.papers.claims import claim_lines
     from attention_outliers.papers.inputs import images_of, scenes_of, with_words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,14 @@ SizeText = Annotated[
 Labels = Annotated[
     Path | None,
     typer.Option("--labels", help="Folder of label maps that have the names of the images."),
+]
+Palette = Annotated[
+    str | None,
+    typer.Option(
+        "--palette",
+        help="Of label maps that show classes as colors: a file with a color a line (#800000 or 128 0 0), the first "
+        "for label 0; or gray for three equal channels.",
+    ),
 ]
 IgnoreLabels = Annotated[str, typer.Option("--ignore", help="Labels that stand for no class, such as 255 or 0,255.")]
 Workers = Annotated[
@@ -210,6 +219,22 @@ def check_parts(**specs: Sequence[str]) -> None:
         registry = getattr(import_module(f"diagnostics.{kind}"), kind.upper())
         for spec in several:
             registry.build(spec)
+
+
+def check_outside(images: Sequence[str], **folders: Path | None) -> None:
+    """ValueError for a folder of results below a folder of images, where figures would be images of the next run.
+
+    `folders` are named as their options: `plots` is that of --plots.
+    """
+    for name, folder in folders.items():
+        for source in images:
+            if folder is not None and os.path.isdir(os.path.expanduser(source)):
+                real = os.path.realpath(os.path.expanduser(source))
+                if os.path.commonpath([real, os.path.realpath(folder)]) == real:
+                    raise ValueError(
+                        f"`--{name}` {folder} lies in the folder of images `{source}`: its figures would be images of "
+                        "the next run. Name a folder beside it."
+                    )
 
 
 def first_images(dataset: xr.Dataset, images: Sequence[str], count: int) -> dict[str, np.ndarray]:

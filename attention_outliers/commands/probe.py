@@ -17,8 +17,10 @@ from attention_outliers.commands.options import (
     Labels,
     LayersText,
     Model,
+    Palette,
     Passes,
     check_inputs,
+    check_outside,
     check_parts,
     device_of,
     first_images,
@@ -71,6 +73,7 @@ def probe(
     layers: LayersText = None,
     labels: Labels = None,
     ignore: IgnoreLabels = "255",
+    palette: Palette = None,
     plots: PlotsOption = None,
     maps: MapsOption = 3,
     model: Model,
@@ -85,6 +88,7 @@ def probe(
     Example: outliers probe photos/ --backbone timm:vit_base_patch16_224.dino --out run.zarr --plots figures/
     """
     check_inputs(images, labels=labels)
+    check_outside(images, plots=plots)
     asked = None if measures is None else specs_of(measures)
     check_parts(measures=asked or ())
     options, no_class = passes.options(show, layers_of(layers)), numbers(ignore, "--ignore")
@@ -101,6 +105,7 @@ def probe(
             measures=asked,
             labels=labels,
             ignore=no_class,
+            palette=palette,
             out=store,
             options=options,
         )

@@ -39,6 +39,7 @@ from diagnostics.images.label_maps import (
     resize_labels,
     shared_labels,
 )
+from diagnostics.images.label_palette import Palette
 from diagnostics.images.read_ahead import read_ahead
 from diagnostics.layout import grid_of
 from diagnostics.measures.base import UNLABELED
@@ -211,7 +212,16 @@ def named(paths: Iterable[Path]) -> dict[str, Path]:
     """Name in a run -> path: the part below the folder that all paths share; bytes that are no UTF-8 as %FF."""
     absolute = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     shared = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
-    return {printable(path.relative_to(shared).as_posix()): path for path in absolute}
+    below = [(path.relative_to(shared).as_posix(), path) for path in absolute]
+    taken = {name for name, _ in below}
+    names: dict[str, Path] = {}
+    for name, path in below:
+        text = printable(name)
+        while text != name and text in taken:  # another file is really called so
+            text = text.replace("%", "%25", 1)
+        taken.add(text)
+        names[text] = path
+    return names
 
 
 def _looked_at(image: ListedImage, size: Size, *, strict: bool) -> ListedImage:
@@ -252,10 +262,11 @@ def _label_or_folder(image: ListedImage, folder: Path) -> Path:
         return folder
 
 
-def label_source(labels: Any, images: Sequence[ListedImage]) -> LabelSource | None:
+def label_source(labels: Any, images: Sequence[ListedImage], palette: Palette | None = None) -> LabelSource | None:
     """A function from an image's number to its label map (h, w) of class numbers; None without labels.
 
-    `labels`: a folder of label maps with the images' names, or one array (h, w) an image. Two images of one name
+    `labels`: a folder of label maps with the images' names, or one array (h, w) an image. `palette` is that of label
+    maps that show classes as colors. Two images of one name
     in several folders need a label map each, in sub-folders like theirs: one that they would share raises LabelError.
     """
     if labels is None:
@@ -279,7 +290,7 @@ def label_source(labels: Any, images: Sequence[ListedImage]) -> LabelSource | No
                     f"Put each one's label map into sub-folders of {folder} that are named as the image's own",
                 )
             height, width = image.original
-            return read_labels(find_label(image.source, folder), expected_size=(width, height))
+            return read_labels(find_label(image.source, folder), expected_size=(width, height), palette=palette)
 
         return from_folder
     arrays = [np.asarray(array) for array in labels]

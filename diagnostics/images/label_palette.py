@@ -55,8 +55,13 @@ def _code(color: tuple[int, int, int]) -> int:
     return red << 16 | green << 8 | blue
 
 
-def read_palette(path: Path, values: list[int]) -> Palette:
-    """A palette from a file with a color a line, `#800000` or `128 0 0`: line n is the color of values[n].
+def numbered_palette(name: str | Path) -> Palette:
+    """`gray`, or a file with a color a line: line n, from 0, is the color of the number n."""
+    return Palette({}, grays=True) if str(name) == GRAY else read_palette(Path(name).expanduser(), None)
+
+
+def read_palette(path: Path, values: list[int] | None) -> Palette:
+    """A palette from a file with a color a line, `#800000` or `128 0 0`: line n is the color of values[n], or of n.
 
     LabelError for a line of another form, a color that comes twice, and another number of lines; the last value may
     be left out.
@@ -66,7 +71,9 @@ def read_palette(path: Path, values: list[int]) -> Palette:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(path, f"can't be read as a palette ({error})", advice) from error
-    if len(lines) not in (len(values) - 1, len(values)):
+    if values is None:
+        values = list(range(len(lines)))
+    if not lines or len(lines) not in (len(values) - 1, len(values)):
         raise LabelError(
             path, f"has {len(lines)} colors for {len(values) - 1} classes", f"{advice}; one more is no class"
         )

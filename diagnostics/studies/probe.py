@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -28,6 +29,7 @@ from diagnostics.images.feed import (
     list_images,
     stacked,
 )
+from diagnostics.images.label_palette import Palette, numbered_palette
 from diagnostics.layout import Grid, Layout, grid_of
 from diagnostics.local_path import local_path
 from diagnostics.lock import held
@@ -52,6 +54,15 @@ def summed_over(variable: Variable) -> bool:
 
 # The variables of a batch, and for each of its images the first layer whose output is damaged, 0 where none is.
 Measured = tuple[dict[str, np.ndarray], list[int]]
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Label maps of a run: a folder or arrays, the labels that take part in nothing, and the palette of colors."""
+
+    labels: str | Path | Sequence[np.ndarray] | None
+    ignore: Collection[int]
+    palette: Palette | None
 
 
 class _Observer:
@@ -193,6 +204,7 @@ def probe(
     measures: Iterable[Any] | None = None,
     labels: str | Path | Sequence[np.ndarray] | None = None,
     ignore: Collection[int] = (255,),
+    palette: str | Path | None = None,
     out: str | Path | None = None,
     options: RunOptions | None = None,
     **keywords: Unpack[RunKeywords],
@@ -225,6 +237,9 @@ def probe(
         Folder of label maps named as the images, or the maps.
     ignore : set of int
         Labels that take part in nothing.
+    palette : path, "gray" or None
+        Of label maps that show classes as colors: a file with a color a line (`#800000`, `128 0 0`), line n, from 0,
+        for label n; `gray` for three equal channels.
     out : path or None
         A zarr store; None keeps the run in memory.
     options : RunOptions or None
@@ -262,7 +277,8 @@ def probe(
     listed = list_images(images, options.size_for(backbone.native_size), strict=options.strict)
     out = None if out is None else local_path(out)
     with nullcontext() if out is None else held(out):
-        store = _measured(backbone, listed, measures, labels, ignore, out, options)
+        truth = _Truth(labels, ignore, None if palette is None else numbered_palette(palette))
+        store = _measured(backbone, listed, measures, truth, out, options)
         _report_left_out(store, listed, silent=out is not None)
         dataset = store.dataset()
         return dataset.load() if out is None else dataset
@@ -272,8 +288,7 @@ def _measured(
     backbone: Backbone,
     listed: list[ListedImage],
     measures: Iterable[Any] | None,
-    labels: str | Path | Sequence[np.ndarray] | None,
-    ignore: Collection[int],
+    truth: _Truth,
     out: Path | None,
     options: RunOptions,
 ) -> RunStore:
@@ -281,20 +296,19 @@ def _measured(
     size = options.size_for(backbone.native_size)
     layers = block_layers(options.layers, backbone.depth)
     grids = {grid_of(image.size, backbone.patch_size) for image in listed if not image.reason}
-    parts = _applicable(backbone, measures, grids, labeled=labels is not None)
+    parts = _applicable(backbone, measures, grids, labeled=truth.labels is not None)
     variables = _variables(parts)
     check_fit(backbone, listed, parts, len(layers), device=str(backbone.device))
     store = RunStore.open(
         out,
-        settings=_settings(backbone, listed, parts, layers, size, labels, ignore, options.positions),
+        settings=_settings(backbone, listed, parts, layers, size, truth, options.positions),
         variables=variables,
         sizes=_sizes(backbone, parts, layers, grids, variables),
         images=_image_coordinates(backbone, listed),
         block=options.batch,
     )
-    loader = Loader(
-        listed, backbone.mean, backbone.std, backbone.patch_size, label_source(labels, listed), ignore, options.strict
-    )
+    source = label_source(truth.labels, listed, truth.palette)
+    loader = Loader(listed, backbone.mean, backbone.std, backbone.patch_size, source, truth.ignore, options.strict)
 
     work = partial(_measure_batch, backbone, parts, layers, options.positions)
     title, blocks = f"probe {backbone.spec}", store.pending()
@@ -305,9 +319,11 @@ def _measured(
         arrays, status, reasons = _as_arrays(block, variables, store)
         reasons = [reason or damages.get(number, "") for number, reason in zip(block.numbers, reasons, strict=True)]
         store.write(block.numbers, arrays, status, reasons)
+    pooled_too = any(variable.name == "pair_histogram" for variable in variables)
     if blocks or not store.finished:
-        pooled_too = any(variable.name == "pair_histogram" for variable in variables)
         store.finish(_write_pooled(store) if pooled_too else ())
+    if pooled_too:
+        _warn_of_coarse_bins(np.asarray(store.array("auc_pooled_error")[:]), np.asarray(store.array("layer")[:]))
     return store
 
 
@@ -402,10 +418,7 @@ def _as_arrays(
 
 
 def _write_pooled(store: RunStore) -> list[str]:
-    """AUC and ROC over the pairs of all images, from the summed histogram; returns the names of what was written.
-
-    Warns where the histogram's bins were too coarse.
-    """
+    """AUC and ROC over the pairs of all images, from the summed histogram; returns the names of what was written."""
     total: np.ndarray | None = None
     for counts in store.sums_of("pair_histogram"):
         total = counts if total is None else total + counts
@@ -414,11 +427,13 @@ def _write_pooled(store: RunStore) -> list[str]:
     values = pooled(total)
     for variable in POOLED:
         store.write_whole(variable, values[variable.name].astype(variable.dtype))
-    errors = values["auc_pooled_error"]
-    if np.isfinite(errors).any() and (reason := coarse(float(np.nanmax(errors)))):
-        layer = np.asarray(store.array("layer")[:])[int(np.nanargmax(errors))]
-        warnings.warn(f"layer {layer}: {reason}.", stacklevel=4)
     return [variable.name for variable in POOLED]
+
+
+def _warn_of_coarse_bins(errors: np.ndarray, layers: np.ndarray) -> None:
+    """Warns where the histogram's bins were too coarse; also of a run that was finished before."""
+    if np.isfinite(errors).any() and (reason := coarse(float(np.nanmax(errors)))):
+        warnings.warn(f"layer {layers[int(np.nanargmax(errors))]}: {reason}.", stacklevel=4)
 
 
 def _applicable(
@@ -509,8 +524,7 @@ def _settings(
     parts: Sequence[Any],
     layers: Sequence[int],
     size: Size,
-    labels: Any,
-    ignore: Collection[int],
+    truth: _Truth,
     positions: str | None,
 ) -> dict[str, Any]:
     """Everything that decides the numbers of a run; two runs with the same settings may share a store."""
@@ -529,8 +543,11 @@ def _settings(
         "layers": list(layers),
         "images": digest(images),
     }
+    labels = truth.labels
     if labels is not None:
         settings["labels"] = Path(labels).absolute().as_posix() if isinstance(labels, (str, Path)) else "arrays"
         settings["label maps"] = labels_digest(labels, images)
-        settings["ignore"] = sorted(ignore)
+        settings["ignore"] = sorted(truth.ignore)
+        if truth.palette is not None:
+            settings["palette"] = repr(truth.palette)
     return settings

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
+from diagnostics.backbones.hub import quiet_client
 from diagnostics.layout import Grid
 from segment.decoding.masks.base import NOWHERE, MaskSource, PatchMasks, extra
 from segment.decoding.masks.dbscan import Dbscan
@@ -103,8 +104,9 @@ class TransformersSam:
             raise ValueError(f"`masks=sam` can't run here: {MISSING}.") from error
         try:
             name, revision = hub_name(model)
-            loaded: Any = SamModel.from_pretrained(name, revision=revision)
-            self.processor: Any = SamProcessor.from_pretrained(name, revision=revision)
+            with quiet_client():
+                loaded: Any = SamModel.from_pretrained(name, revision=revision)
+                self.processor: Any = SamProcessor.from_pretrained(name, revision=revision)
         except OSError as error:
             raise OSError(
                 f"SAM could not be loaded from `{model}` ({type(error).__name__}: {error}). Name a SAM on the Hugging "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,13 @@ class Refiner:
     def scores(self, scores: ScoreMaps, canvas: Canvas) -> ScoreMaps:
         """Scores in the image's own size, before scale and softmax."""
         return scores
+
+    def content(self, image: Path) -> bytes:
+        """What it reads besides the image, by its bytes: results of other contents are others. Nothing for most."""
+        return b""
+
+    def check(self, images: Sequence[Path]) -> None:
+        """Refuses the images of a run where two would get what belongs to one."""
 
     def labels(self, labels: Tensor, canvas: Canvas) -> Tensor:
         """Labels (H, W) in the image's own size; unscored pixels keep their label."""

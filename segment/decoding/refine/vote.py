@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diagnostics.images.label_maps import find_label, read_labels
+from diagnostics.images.content import file_content
+from diagnostics.images.label_maps import LabelError, find_label, read_labels, shared_labels
 from segment.decoding.mask_vote import majority_vote
 from segment.decoding.refine.base import Canvas, Refiner
 
@@ -59,6 +61,22 @@ class Vote(Refiner):
             raise ValueError(
                 "the refiner `vote` needs masks: a folder of maps of regions (vote:folder=regions), or in Python "
                 "`masks`, by the images' names; and not both."
+            )
+
+    def content(self, image: Path) -> bytes:
+        if not self.folder:
+            return b""
+        try:
+            return file_content(find_label(image, self.folder))
+        except LabelError:
+            return b"none"  # reported when its turn comes
+
+    def check(self, images: Sequence[Path]) -> None:
+        shared = shared_labels(images, Path(self.folder)) if self.folder else {}
+        for number, (regions, other) in shared.items():
+            raise ValueError(
+                f"`{images[number]}` and `{images[other]}` would share the masks {regions}. Put each one's into "
+                f"sub-folders of {self.folder} that are named as the image's own."
             )
 
     def labels(self, labels: Tensor, canvas: Canvas) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from diagnostics.images.feed import (
     in_batches,
     label_source,
     list_images,
+    named,
     opened_ahead,
     readable,
     stacked,
@@ -219,3 +222,12 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost():
     windows = [Window(0, number, torch.zeros(3, 4, 4)) for number in range(7)]
     assert [number for _, numbers in in_batches(windows, 5, work) for number in numbers] == list(range(7))
     assert tried == [5, 2, 2, 2, 1]
+
+
+def test_bytes_that_are_no_utf8_never_take_the_name_of_another_file(tmp_path):
+    names = [b"bad\xff.png", b"bad%FF.png", b"bad%25FF.png", b"other%FF.png"]
+    paths = [Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)) for name in names]
+    given = named(paths)
+    assert list(given.values()) == paths
+    assert list(given) == ["bad%2525FF.png", "bad%FF.png", "bad%25FF.png", "other%FF.png"]
+    assert list(named(paths[:1])) == ["bad%FF.png"]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from diagnostics.studies.store import OtherRun
 from segment.decoding.refine import REFINERS, Canvas
 from segment.decoding.refine.vote import Vote, as_regions, vote
+from segment.evaluation.engines.local import Local
+from segment.evaluation.evaluate import evaluate
+from segment.run import SegmentRun
+from segment.segmenter import Segmenter
 
 LABELS = torch.tensor([[0, 1, 1, 2], [0, 0, 1, 2], [-1, 2, 1, 1]])
 
@@ -72,3 +79,58 @@ def test_masks_of_another_size_or_kind_are_refused():
 def test_a_vote_without_masks_is_refused():
     with pytest.raises(ValueError, match="needs masks"):
         REFINERS.build("vote")
+
+
+@pytest.fixture
+def masked(tmp_path):
+    """Two images, and masks of one region each, in a folder of their own."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(tmp_path / f"images/{name}.png")
+        Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / f"masks/{name}.png")
+    return tmp_path
+
+
+def test_other_masks_are_another_run(masked, tiny):
+    refine = Vote(folder=str(masked / "masks"))
+    segmenter = Segmenter(tiny, "clip", "cat, dog", windows="whole", size=64, refine=refine)
+    list(SegmentRun(segmenter, masked / "images", masked / "out"))
+    assert SegmentRun(segmenter, masked / "images", masked / "out").waiting == []
+    Image.fromarray(np.ones((48, 64), np.uint8)).save(masked / "masks/b.png")
+    with pytest.raises(OtherRun, match=r"b\.json"):
+        SegmentRun(segmenter, masked / "images", masked / "out")
+
+
+def test_other_masks_are_another_evaluation(masked):
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(masked / "a.png")
+    (masked / "classes.txt").write_text("zebra\ntiger\n")
+    shutil.copytree(masked / "masks", masked / "regions")
+
+    def score():
+        return evaluate(
+            "tiny:depth=2",
+            "clip",
+            "folder",
+            settings={"refine": f"vote(folder={masked / 'regions'})"},
+            root=masked,
+            out=masked / "out",
+            engine=Local(workers=1),
+            progress=False,
+        )
+
+    with pytest.warns(UserWarning, match="tiger"):
+        score()
+    Image.fromarray(np.ones((48, 64), np.uint8)).save(masked / "regions/a.png")
+    with pytest.raises(OtherRun, match=r"dataset\.contents"):
+        score()
+
+
+def test_namesakes_never_share_masks(masked, tiny):
+    for folder in "xy":
+        (masked / "images" / folder).mkdir()
+        shutil.copy(masked / "images/a.png", masked / "images" / folder / "a.png")
+    segmenter = Segmenter(tiny, "clip", "cat, dog", windows="whole", size=64, refine=f"vote:folder={masked / 'masks'}")
+    with pytest.raises(ValueError, match=r"x/a.png` and .* would share the masks|a.png` and .* would share the masks"):
+        SegmentRun(segmenter, masked / "images", masked / "out")
