@@ -227,7 +227,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost():
 def test_bytes_that_are_no_utf8_never_take_the_name_of_another_file(tmp_path):
     names = [b"bad\xff.png", b"bad%FF.png", b"bad%25FF.png", b"other%FF.png"]
     paths = [Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)) for name in names]
-    given = named(paths)
-    assert list(given.values()) == paths
-    assert list(given) == ["bad%2525FF.png", "bad%FF.png", "bad%25FF.png", "other%FF.png"]
+    by_name = named(paths)
+    assert list(by_name.values()) == paths
+    assert list(by_name) == ["bad%2525FF.png", "bad%FF.png", "bad%25FF.png", "other%FF.png"]
     assert list(named(paths[:1])) == ["bad%FF.png"]

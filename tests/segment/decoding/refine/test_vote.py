@@ -12,8 +12,6 @@ from PIL import Image
 from diagnostics.studies.store import OtherRun
 from segment.decoding.refine import REFINERS, Canvas
 from segment.decoding.refine.vote import Vote, as_regions, vote
-from segment.evaluation.engines.local import Local
-from segment.evaluation.evaluate import evaluate
 from segment.run import SegmentRun
 from segment.segmenter import Segmenter
 
@@ -101,30 +99,6 @@ def test_other_masks_are_another_run(masked, tiny):
     Image.fromarray(np.ones((48, 64), np.uint8)).save(masked / "masks/b.png")
     with pytest.raises(OtherRun, match=r"b\.json"):
         SegmentRun(segmenter, masked / "images", masked / "out")
-
-
-def test_other_masks_are_another_evaluation(masked):
-    Image.fromarray(np.zeros((48, 64), np.uint8)).save(masked / "a.png")
-    (masked / "classes.txt").write_text("zebra\ntiger\n")
-    shutil.copytree(masked / "masks", masked / "regions")
-
-    def score():
-        return evaluate(
-            "tiny:depth=2",
-            "clip",
-            "folder",
-            settings={"refine": f"vote(folder={masked / 'regions'})"},
-            root=masked,
-            out=masked / "out",
-            engine=Local(workers=1),
-            progress=False,
-        )
-
-    with pytest.warns(UserWarning, match="tiger"):
-        score()
-    Image.fromarray(np.ones((48, 64), np.uint8)).save(masked / "regions/a.png")
-    with pytest.raises(OtherRun, match=r"dataset\.contents"):
-        score()
 
 
 def test_namesakes_never_share_masks(masked, tiny):
