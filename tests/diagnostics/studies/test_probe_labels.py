@@ -68,7 +68,7 @@ def test_a_palette_that_lacks_a_color_names_it(tiny, folders):
         measured(tiny, folders, "colors", palette=folders / "empty.txt")
 
 
-def test_coarse_bins_are_told_again_of_a_finished_run(tiny, folders):
+def test_coarse_bins_are_named_again_of_a_finished_run(tiny, folders):
     settings = {"labels": folders / "numbers", "size": "native", "layers": [12], "out": folders / "run.zarr"}
     for _ in range(2):
         with pytest.warns(UserWarning, match="layer 12: the pooled AUC may be off"):
