@@ -34,12 +34,28 @@ class RayCluster(Engine):
         started = not ray.is_initialized()
         if started:
             resources_of_machine = {"num_cpus": self.workers} if self.address is None and self.workers else {}
-            ray.init(address=self.address, log_to_driver=False, logging_level="error", **resources_of_machine)
+            self._start(ray, resources_of_machine)
         try:
             yield from self._tasks(ray, job, shards, progress)
         finally:
             if started:
                 ray.shutdown()
+
+    def _start(self, ray: Any, resources: dict[str, int]) -> None:
+        """Joins the cluster, or starts one here; again where a busy machine did not manage it within Ray's 30 s."""
+        for attempt in range(1, self.tries + 1):
+            try:
+                ray.init(address=self.address, log_to_driver=False, logging_level="error", **resources)
+                return
+            except Exception as error:  # Ray raises a plain Exception here
+                if type(error) is not Exception or "timed out" not in str(error):
+                    raise
+                ray.shutdown()
+                if attempt == self.tries:
+                    raise ValueError(
+                        f"Ray did not start within 30 s, {attempt} times: this machine is too busy or has too little "
+                        "memory. Use `--workers N`, which needs no cluster, or try again when it has less to do."
+                    ) from error
 
     def _tasks(self, ray: Any, job: Job, shards: Sequence[Shard], progress: Progress) -> Iterator[Shard]:
         gpus = ray.cluster_resources().get("GPU", 0) if job.options.device in ("auto", "cuda") else 0

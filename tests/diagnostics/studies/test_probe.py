@@ -84,8 +84,8 @@ def test_default_measures_make_no_attention_matrix(tiny, folder, monkeypatch):
     def refuse(*_):
         pytest.fail("the matrix was made")
 
-    def one_row_only(q, k):
-        return attention_rows(q, k) if q.shape[-2] == 1 else refuse()
+    def one_row_only(q, *others):
+        return attention_rows(q, *others) if q.shape[-2] == 1 else refuse()
 
     monkeypatch.setattr("diagnostics.backbones.base.attention_weights", refuse)
     monkeypatch.setattr("diagnostics.measures.attention.attention_rows", one_row_only)

@@ -153,3 +153,33 @@ def test_workers_share_out_the_gpus(monkeypatch):
 def test_less_than_one_worker_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         Local(workers=0)
+
+
+class _SlowRay:
+    """Stands for Ray on a machine so busy that it starts within its time only at the last try, if at all."""
+
+    def __init__(self, refusals, error):
+        self.refusals, self.error, self.calls = refusals, error, []
+
+    def init(self, **options):
+        self.calls.append(options["num_cpus"])
+        if len(self.calls) <= self.refusals:
+            raise self.error
+
+    def shutdown(self):
+        self.calls.append("shutdown")
+
+
+def test_ray_is_started_again_where_a_busy_machine_did_not_manage_it_in_time():
+    from segment.evaluation.engines.ray import RayCluster
+
+    late = Exception("The current node timed out during startup.")
+    ray = _SlowRay(2, late)
+    RayCluster(workers=2)._start(ray, {"num_cpus": 2})
+    assert ray.calls == [2, "shutdown", 2, "shutdown", 2]
+    with pytest.raises(ValueError, match=r"did not start within 30 s, 3 times.*--workers"):
+        RayCluster(workers=2)._start(_SlowRay(3, late), {"num_cpus": 2})
+    other = _SlowRay(1, ConnectionError("no cluster at HOST:6379"))
+    with pytest.raises(ConnectionError, match="no cluster"):
+        RayCluster(workers=2)._start(other, {"num_cpus": 2})
+    assert other.calls == [2]
