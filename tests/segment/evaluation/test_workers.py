@@ -158,12 +158,12 @@ def test_less_than_one_worker_is_refused():
 class _SlowRay:
     """Stands for Ray on a machine so busy that it starts within its time only at the last try, if at all."""
 
-    def __init__(self, refusals, error):
-        self.refusals, self.error, self.calls = refusals, error, []
+    def __init__(self, failures, error):
+        self.failures, self.error, self.calls = failures, error, []
 
     def init(self, **options):
         self.calls.append(options["num_cpus"])
-        if len(self.calls) <= self.refusals:
+        if self.calls.count(2) <= self.failures:
             raise self.error
 
     def shutdown(self):
