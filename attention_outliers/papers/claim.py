@@ -33,14 +33,18 @@ class Check:
 
 
 class ImageMean(float):
-    """A mean over images that knows each image's number: `values` (n), nan where one could not be measured."""
+    """A mean over images that knows each image's number: `values` (n), nan where one could not be measured.
+
+    `pooled` stands in the place of the mean, where a number is made from all images at once.
+    """
 
     values: np.ndarray
 
-    def __new__(cls, values: Sequence[float] | np.ndarray) -> Self:
+    def __new__(cls, values: Sequence[float] | np.ndarray, *, pooled: float | None = None) -> Self:
         numbers = np.asarray(values, np.float64)
         known = numbers[np.isfinite(numbers)]
-        made = super().__new__(cls, known.mean() if known.size else float("nan"))
+        mean = known.mean() if known.size else float("nan")
+        made = super().__new__(cls, mean if pooled is None else pooled)
         made.values = numbers
         return made
 

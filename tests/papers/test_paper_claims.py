@@ -373,4 +373,9 @@ def test_the_steps_of_sc_clips_figure_8_have_the_auc_of_all_pairs(pocket_scenes)
     }
     assert [checks[name].value for name in names] == pytest.approx(exact, abs=1e-4)
     # Each is held against the step before it; the first against the last layer.
-    assert [checks[name].holds for name in names[1:]] == [after > before for before, after in pairwise(exact)]
+    # What the AUCs of the three images do not decide can't be told.
+    alone = [np.array([roc_auc_score(same[number], cosines[name][number]) for name in names]) for number in range(3)]
+    for place, (before, after) in enumerate(pairwise(exact)):
+        apart = np.array([area[place + 1] - area[place] for area in alone])
+        decided = abs(apart.mean()) >= 2 * apart.std(ddof=1) / 3**0.5
+        assert checks[names[place + 1]].holds is (after > before if decided else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attention_outliers.papers.claim import Check, verdict
+from attention_outliers.papers.claim import Check, ImageMean, verdict
 from attention_outliers.papers.claim_maps import (
     ALIKE,
     attention_maps,
@@ -25,6 +25,7 @@ from attention_outliers.papers.sc_clip.figures import (
     adjusted,
     last_attention,
     purified_tokens,
+    same_class,
     same_class_curves,
     steps,
 )
@@ -163,7 +164,8 @@ def fig_3(inputs: FigureInputs) -> list[Check]:
 
 def _areas(inputs: FigureInputs, methods: dict[str, str]) -> list[float]:
     """Areas under the curves of the figure: last layer, middle layer, methods."""
-    return [area_under(fpr, tpr) for fpr, tpr in same_class_curves(inputs, methods).values()]
+    curves = same_class(inputs, methods).values()
+    return [ImageMean(curve.by_image, pooled=area_under(curve.fpr, curve.tpr)) for curve in curves]
 
 
 def _second_area(inputs: FigureInputs) -> list[Check]:

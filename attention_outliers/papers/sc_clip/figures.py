@@ -173,15 +173,31 @@ def _similar_in(other: FigureInputs, patch: int, name: str) -> Cell:
     return Cell(values=values, head=f"{name}, last layer, {last}", stars=[place_of(other, patch)], log=False)
 
 
+class SameClass(NamedTuple):
+    """ROC of same-class pairs, pooled over images: rates, and the AUC of each image (n), nan where it has one class."""
+
+    fpr: np.ndarray
+    tpr: np.ndarray
+    by_image: list[float]
+
+
 def same_class_curves(
     inputs: FigureInputs, methods: Mapping[str, str], layers: Sequence[str] = ("last", "middle")
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """ROC of same-class pairs of patches, pooled over the images: the last and a middle layer, and these methods."""
+    return {name: (curve.fpr, curve.tpr) for name, curve in same_class(inputs, methods, layers).items()}
+
+
+def same_class(
+    inputs: FigureInputs, methods: Mapping[str, str], layers: Sequence[str] = ("last", "middle")
+) -> dict[str, SameClass]:
+    """The curves of `same_class_curves`, with the AUC of each image."""
     if inputs.labels is None:
         raise ValueError("this figure compares pairs of labeled patches; give --labels DIR, or --scenes N.")
     model, name = inputs.backbone, inputs.model
     numbers = {"last": model.depth, "middle": layer_at(model.depth, PRE, "line")}
     total: dict[str, Tensor] = {}
+    by_image: dict[str, list[float]] = {}
     for number, labels in enumerate(inputs.labels):
         height, width = inputs.tensor(number).shape[-2:]
         size = int(height), int(width)
@@ -197,15 +213,16 @@ def same_class_curves(
         for what, patches in features.items():
             counts = pair_histogram(patches.float(), known)
             total[what] = counts if what not in total else total[what] + counts
+            by_image.setdefault(what, []).append(float(pooled_auc(counts.cpu().numpy()).auc))
     curves = {}
     for what, counts in total.items():
         curve = pooled_auc(counts.cpu().numpy())
         if reason := coarse(float(curve.error)):
-            warnings.warn(f"{what}: {reason}.", stacklevel=2)
+            warnings.warn(f"{what}: {reason}.", stacklevel=3)
         if np.isfinite(curve.auc):
             # Where neither rate moves, a bin has no pair.
             moves = np.diff(curve.fpr + curve.tpr, prepend=-1) > 0
-            curves[what] = curve.fpr[moves], curve.tpr[moves]
+            curves[what] = SameClass(curve.fpr[moves], curve.tpr[moves], by_image[what])
     return curves
 
 
