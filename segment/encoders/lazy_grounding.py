@@ -17,7 +17,7 @@ from diagnostics.purifiers.keep import Keep
 from segment.encoders.correlation import image_of
 from segment.encoders.kernels import Combine, KernelPositions
 from segment.encoders.last_block import LastBlock
-from segment.encoders.panoptic_cut import REMAINDER, Earlier, panoptic_cut
+from segment.encoders.panoptic_cut import REMAINDER, panoptic_cut
 from segment.encoders.second_backbone import DINO, FeatureTap, SecondBackbone, in_patches
 from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words
 
@@ -27,7 +27,7 @@ class LazyGrounding(Encoder):
     """Features of the last block, and masks that normalized cuts find among a second backbone's patches.
 
     `kernel` to `class_in_keys` as in `segment.encoders.last_block.LastBlock`, `vfm…` as in
-    `segment.encoders.second_backbone.SecondBackbone`, `tau` to `earlier` as in `segment.encoders.panoptic_cut`.
+    `segment.encoders.second_backbone.SecondBackbone`, `tau` to `stop_alike` as in `segment.encoders.panoptic_cut`.
     `cuts=0` leaves out the second backbone, for a scorer with masks of another source.
 
     Extras: `masks` (B, rows, cols) int64 over the padded image, -1 for the remainder, at about the resolution of the
@@ -49,8 +49,7 @@ class LazyGrounding(Encoder):
     vfm_purifier: Purifier = Keep()
     tau: float = 0.3
     cuts: int = 8
-    conflict: float = 0.5
-    earlier: Earlier = "removed"
+    stop_alike: bool = False
     detector: Detector = LofRelease()
     purifier: Purifier = Keep()
 
@@ -111,7 +110,7 @@ class LazyGrounding(Encoder):
             return torch.full(size, REMAINDER, device=activations.backbone.device)  # images may lie elsewhere
         second = self.second.activations(activations)
         labels = panoptic_cut(
-            self.second.features(second), tau=self.tau, cuts=self.cuts, conflict=self.conflict, earlier=self.earlier
+            self.second.features(second), second.layout.grid, tau=self.tau, cuts=self.cuts, stop_alike=self.stop_alike
         )
         return over_padded(second.layout.to_map(labels), second, activations)
 

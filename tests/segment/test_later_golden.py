@@ -28,12 +28,14 @@ from torch import Tensor
 from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.openclip import clip_backbone
 from diagnostics.images import normalize
+from diagnostics.layout import Grid
 from diagnostics.taps import Recorder, Recording, resolve_layer
 from segment.decoding.merge import Merged, stretch_weights
 from segment.decoding.refine import Canvas
 from segment.decoding.refine.tlp import Tlp
 from segment.encoders.encode_many import encode_many
 from segment.encoders.feedback import feedback_map
+from segment.encoders.panoptic_cut import panoptic_cut
 from segment.method import Activations, Encoder, Encoding, TextFeatures
 from segment.methods import METHODS
 
@@ -154,6 +156,18 @@ def test_scores_of_five_views_are_those_of_the_released_code(backbone, outputs, 
     maps = method.scorer(encoding, text, (224, 224)).maps
     scores = F.interpolate(maps, size=(224, 224), mode="bilinear", align_corners=False)[0, :, ::2, ::2]
     assert apart(scores, outputs[f"itaclip_views/{image}"]) <= SCORES_REACHED
+
+
+@pytest.mark.parametrize("image", ["china_224", "flower_224", "china_rect"])
+@pytest.mark.parametrize("tau", [0.3, 0.6])
+def test_masks_by_the_released_rules_are_those_of_the_released_cut(folder, image, tau):
+    # Its eigensolver replaced by an exact one, for it starts at random.
+    with np.load(folder / "later" / "already_in_product_B.npz") as file:
+        keys, expected = torch.from_numpy(file[f"panoptic_cut_keys/{image}"]), file[f"panoptic_cut_tau{tau}/{image}"]
+    masks = panoptic_cut(keys[None], Grid(*expected.shape), tau=tau)[0]
+    assert np.array_equal(masks.numpy() == 0, expected.flatten() == 0)
+    # What is left is linked alike, where rounding alone says which patch is cut off next.
+    assert (masks.numpy() == expected.flatten()).mean() >= 0.975
 
 
 # The part inside the repository
