@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test abuse lint types mutants bench gpu docs clean help
+.PHONY: demo test abuse lint types mutants bench parity gpu docs clean help
 
 help:
 	@echo "make demo    measure, find, purify and segment with the embedded model, into results/"
@@ -12,6 +12,7 @@ help:
 	@echo "make abuse   bad input of every kind, and runs killed and resumed (KILLS=100 of each; 20 by default)"
 	@echo "make docs    the documents with gallery and reference, into docs/_build/html"
 	@echo "make mutants put known faults into a copy, one at a time, and see that tests catch them"
+	@echo "make parity  every model name of timm and open_clip against its stock forward (an hour)"
 	@echo "make bench   time the trunk and the measures against the stock forward"
 	@echo "make gpu     parity and cost on a GPU, ten minutes at most; the table goes into docs/gpu.md"
 	@echo "make clean   remove the environment and what was drawn"
@@ -40,6 +41,9 @@ types: $(READY)
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run.py
+
+parity: $(READY)
+	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.parity
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run

@@ -7,7 +7,6 @@ table is printed, and written into docs/backbones.md between its marks with --wr
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 import re
 import sys
@@ -108,10 +107,10 @@ def _outcome(name: str, check: Callable[[], None]) -> Outcome:
 def _short(name: str, error: Exception) -> str:
     """A reason without the name of the model and what stands behind it."""
     text = str(error).replace(f"`{name}` ", "")
-    found_part = re.search(r"its [\w -]+ is (`\w+`): ", text) or re.search(r"an image tower (`\w+`)", text)
-    kind = found_part[1] if found_part else ""
-    text = re.sub(r"^can't run: (its [\w -]+ is `\w+`: )?", "", text)
-    text = re.split(r"\. |; this package|; nearest| Text towers|, so that", text)[0].rstrip(".")
+    named = re.search(r"its [\w -]+ is (`\w+`): ", text) or re.search(r"an image tower (`\w+`)", text)
+    kind = named[1] if named else ""
+    text = re.sub(r"^can't run: (its [\w -]+ is `\w+`: )?|^has an image tower `\w+`, ", "", text)
+    text = re.split(r"\. |; an unknown|; nearest| Text towers|, so that", text)[0].rstrip(".")
     return f"{kind}: {text}" if kind and kind not in text else text
 
 
@@ -129,7 +128,7 @@ def row_of(family: str, outcomes: list[Outcome]) -> Row:
     return Row(family, sum(not outcome.reason for outcome in outcomes), len(outcomes), listed)
 
 
-def rows(only: list[str] | None = None) -> Iterator[Row]:
+def rows() -> Iterator[Row]:
     """All rows, timm's families, their sum, and open_clip."""
     total: list[Outcome] = []
     for family in FAMILIES:
@@ -140,18 +139,22 @@ def rows(only: list[str] | None = None) -> Iterator[Row]:
     import open_clip
 
     names = open_clip.list_models()
-    if importlib.util.find_spec("transformers") is not None:
-        yield row_of("**open_clip, all**, `transformers` installed", [open_clip_outcome(name) for name in names])
+    yield row_of("**open_clip, all**, image towers", [image_tower_outcome(name) for name in names])
     with without_transformers():
-        lacking = row_of("**open_clip, all**, without it", [open_clip_outcome(name) for name in names])
-    yield lacking._replace(reasons="as above, and text towers of `transformers`")
+        both = row_of("**open_clip, all**, both towers without `transformers`", map_open_clip(names))
+    yield both._replace(reasons="as above, and text towers of `transformers`")
 
 
-def table(found_rows: list[Row]) -> str:
+def map_open_clip(names: list[str]) -> list[Outcome]:
+    """Whether both towers of each name run."""
+    return [open_clip_outcome(name) for name in names]
+
+
+def table(listed: list[Row]) -> str:
     """The rows as a table in Markdown."""
     lines = ["| names | run | of | why the others do not |", "| --- | ---: | ---: | --- |"]
     return "\n".join(
-        [*lines, *(f"| {row.family} | {row.accepted} | {row.names} | {row.reasons or '–'} |" for row in found_rows)]
+        [*lines, *(f"| {row.family} | {row.accepted} | {row.names} | {row.reasons or '–'} |" for row in listed)]
     )
 
 

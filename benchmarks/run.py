@@ -25,6 +25,7 @@ from torch import Tensor
 
 import diagnostics
 from benchmarks import evaluation
+from benchmarks.families import family_costs
 from benchmarks.methods import bf16_speed, method_speed
 from benchmarks.ratios import crops, random_clip, ratios
 from benchmarks.startup import tell_startup
@@ -158,7 +159,7 @@ def tell_evaluation_memory(console: Console, few: int, many: int) -> None:
     )
 
 
-PARTS = ("startup", "measures", "methods", "bf16", "compare", "evaluate", "memory")
+PARTS = ("startup", "measures", "families", "methods", "bf16", "compare", "evaluate", "memory")
 
 
 def main() -> None:
@@ -204,6 +205,11 @@ def main() -> None:
                 f"measures: {name}, {setting}",
                 speed(backbone, batch=options.batch, size=(224, 224), rounds=options.rounds),
             )
+    if wanted("families"):
+        torch.set_num_threads(1)
+        rows = family_costs(batch=2, rounds=options.rounds, device=options.device)
+        tell(f"trunk and pool against the stock forward, 2 images, {options.device}, one thread", rows)
+        torch.set_num_threads(options.threads)
     clip = models["open_clip ViT-B/16"]
     if wanted("methods"):
         tell(f"methods: features, {setting}", method_speed(clip, batch=options.batch, rounds=options.rounds))

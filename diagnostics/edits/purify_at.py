@@ -35,6 +35,12 @@ class PurifyAt(Edit):
         reason = self.purifier.unsupported_reason(layout)
         if reason:
             raise ValueError(f"{self.purifier} can't run here: {reason}.")
+        lacking = [tap for tap in self.detector.needs if (tap, layer) not in values and tap != "attention_bias"]
+        if lacking:
+            raise ValueError(
+                f"{self.detector} can't run here: `{lacking[0]}` does not pass here, since differential attention has "
+                "no queries and keys of one softmax. Take a detector that reads `block_out` alone."
+            )
         mask = self.detector(Recording(self.memory["depth"], values), layout).mask
         values.clear()
         self.memory.setdefault("masks", {})[layer] = mask

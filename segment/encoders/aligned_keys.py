@@ -13,7 +13,12 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from segment.encoders.alignment import ALPHA, STEPS, Rotation, aligned_mix
 from segment.encoders.kernels import KernelPositions
-from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.encoders.purification import (
+    purification_needs,
+    purification_unsupported_reason,
+    purified_tokens,
+    recombination_unsupported_reason,
+)
 from segment.method import LAST_BUT_ONE, Activations, Encoder, Encoding, Purification, TapSite, check_words, encoding
 
 
@@ -50,6 +55,8 @@ class AlignedKeys(Encoder):
         return purification_needs(self.detector, self.purifier, -2)
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        if reason := recombination_unsupported_reason(backbone):
+            return reason
         return purification_unsupported_reason(self.detector, self.purifier, layout, backbone.depth - 1)
 
     def __call__(self, activations: Activations) -> Encoding:
@@ -64,5 +71,5 @@ class AlignedKeys(Encoder):
         if self.residual:
             result = tokens + result
         if self.ffn:
-            result = result + block.ffn(result)
+            result = result + block.ffn(result, tokens)
         return encoding(activations, result, extras={"outliers": mask})

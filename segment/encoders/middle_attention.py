@@ -19,7 +19,12 @@ from diagnostics.purifiers.base import Purifier
 from diagnostics.purifiers.keep import Keep
 from diagnostics.taps import Recorder
 from segment.encoders.kernels import KernelPositions, kernel_mix
-from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.encoders.purification import (
+    purification_needs,
+    purification_unsupported_reason,
+    purified_tokens,
+    recombination_unsupported_reason,
+)
 from segment.method import (
     LAST_BUT_ONE,
     Activations,
@@ -88,6 +93,8 @@ class MiddleAttention(Encoder):
         return [*places, *(("block_out", layer - 1) for layer in self.layers)]
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        if reason := recombination_unsupported_reason(backbone):
+            return reason
         if max(self.layers) > backbone.depth:
             return (
                 f"it averages the attention of layers {', '.join(map(str, self.layers))}, and the model has "
@@ -126,7 +133,7 @@ class MiddleAttention(Encoder):
         if self.residual:
             result = tokens + result
         if self.ffn:
-            result = result + block.ffn(result)
+            result = result + block.ffn(result, tokens)
         return encoding(activations, result, extras={"outliers": mask})
 
     def _mixed(self, heads: QKV, values: Tensor) -> Tensor:

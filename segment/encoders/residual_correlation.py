@@ -20,7 +20,12 @@ from segment.decoding.refine.pamr import pamr
 from segment.encoders.feedback import feedback_map, patch_labels
 from segment.encoders.gaussian import distance_bias
 from segment.encoders.kernels import KernelPositions
-from segment.encoders.purification import purification_needs, purification_unsupported_reason, purified_tokens
+from segment.encoders.purification import (
+    purification_needs,
+    purification_unsupported_reason,
+    purified_tokens,
+    recombination_unsupported_reason,
+)
 from segment.method import (
     LAST_BUT_ONE,
     Activations,
@@ -98,6 +103,8 @@ class ResidualCorrelation(Encoder):
         return [*places, *(("block_out", layer - 1) for layer in range(self.cross_from, self.cross_to + 1))]
 
     def unsupported_reason(self, backbone: Backbone, layout: Layout) -> str | None:
+        if reason := recombination_unsupported_reason(backbone):
+            return reason
         if self.cross_to > backbone.depth:
             return (
                 f"it averages the attention of layers {self.cross_from}…{self.cross_to}, and the model has "
