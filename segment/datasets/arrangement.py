@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from diagnostics.below import leads_out
 from diagnostics.images import FileError
+from diagnostics.images.file_names import plain_name, spellings
 from segment.datasets.codes import Codes
 
 # Ends of names that conversion scripts add to a label map's own: with the plain suffix `.png` these are not meant.
@@ -85,13 +86,14 @@ class Arrangement:
         pairs = tuple(
             LabeledImage(
                 name,
-                f"{images_at}/{name}{self.image_suffix}",
-                f"{masks_at}/{name}{self.mask_suffix}",
+                f"{images_at}/{_spelled(name, images)}{self.image_suffix}",
+                f"{masks_at}/{_spelled(name, masks)}{self.mask_suffix}",
             )
             for name in ids
         )
-        orphans = tuple(f"{masks_at}/{name}{self.mask_suffix}" for name in sorted(masks - images))
-        complete = sum(name in masks for name in ids)
+        alone = sorted(name for name in masks if _spelled(name, images) not in images)
+        orphans = tuple(f"{masks_at}/{name}{self.mask_suffix}" for name in alone)
+        complete = sum(_spelled(name, masks) in masks for name in ids)
         return Listing(pairs, self.codes, complete, orphans, self.variable, base, self)
 
     def _ids(self, folder: Path, suffix: str) -> Iterator[str]:
@@ -121,10 +123,16 @@ class Arrangement:
             if reason := leads_out(name):
                 advice = "Take it out: the list names images below the folders of the data set, without suffix"
                 raise DatasetError(path, f"names `{name}`, which {reason}", advice)
-        if len(set(ids)) < len(ids):
-            twice = next(name for number, name in enumerate(ids) if name in ids[:number])
+        plain = [plain_name(name) for name in ids]
+        if len(set(plain)) < len(ids):
+            twice = next(name for number, name in enumerate(ids) if plain[number] in plain[:number])
             raise DatasetError(path, f"names `{twice}` twice", "Take one out: an image counts once")
         return ids
+
+
+def _spelled(name: str, files: Set[str]) -> str:
+    """The name with composed or decomposed letters, as the one of `files` has it; as it is where none has."""
+    return next((spelling for spelling in spellings(name) if spelling in files), name)
 
 
 def find(root: str | Path, arrangements: Sequence[Arrangement], *, title: str, below: Sequence[str] = ("",)) -> Listing:

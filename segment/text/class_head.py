@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -199,4 +200,4 @@ def _our_words() -> dict[str, tuple[str, ...]]:
 
 
 def _plain(word: str) -> str:
-    return " ".join(word.replace("_", " ").split()).casefold()
+    return unicodedata.normalize("NFC", " ".join(word.replace("_", " ").split())).casefold()
