@@ -182,7 +182,9 @@ def profile(
     part = DETECTORS.build(detector)
     if part.learns:
         raise ValueError(f"`{spec}` learns for each layer; a profile looks at scores as they are: take another.")
-    measures: list[Any] = list(MEASURES)
+    # Differential attention has two maps to a head, and no single one whose columns say who is attended to.
+    differential = any(block.differential for block in backbone.blocks)
+    measures: list[Any] = list(MEASURES[:1] if differential else MEASURES)
     if spec_name(spec) not in NORM_DETECTORS:
         measures.append(DetectorScores(detector=part, spec=spec))
     dataset = probe(backbone, images, measures=measures, out=out, options=options)

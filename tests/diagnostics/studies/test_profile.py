@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from timm.models.vision_transformer import VisionTransformer
 
 from diagnostics.backbones import load_backbone
 from diagnostics.gap_line import GapLine
@@ -249,3 +250,13 @@ def test_the_setting_of_false_alarms_reaches_every_layer():
     strict = profile_run(made_run(norms), rule=GapLine(alpha=1e-12))
     assert loose.first_layer == 2
     assert strict.first_layer is None
+
+
+def test_a_model_of_differential_attention_is_profiled_without_the_sinks(plain):
+    vit = VisionTransformer(
+        img_size=64, patch_size=8, embed_dim=48, depth=2, num_heads=2, num_classes=0, attn_layer="diff"
+    )
+    backbone = load_backbone(vit, name="differential", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    made = profile(backbone, plain[:3], size="64")
+    assert made.verdict.startswith("none")
+    assert made.facts["missing"] == ["received-attention: attention sinks"]
