@@ -76,7 +76,7 @@ def load_backbone(
     Raises ValueError for an unknown name, for a model that the blocks cannot run, for weights that are damaged or do
     not fit, and for a device that this machine lacks. The global random generator is left as it was.
 
-    A model in memory (of timm, open_clip or transformers, fine-tuned or not) is taken on its device and in its precision.
+    A model in memory (of timm, open_clip, transformers, fine-tuned or not) is taken on its device and in its precision.
     Its weights are shared, not copied, and the object is left as it was: its mode, its hooks, and which of its weights
     learn. The spec becomes `memory:NAME@FINGERPRINT`, a hash of the weights as they are now; after more training, load
     it again.
