@@ -17,6 +17,8 @@ METHODS = {
     "itaclip": "ITACLIP",
     "dih-clip": "DIH-CLIP",
     "pearl": "PEARL",
+    "registers": "Test-time registers",
+    "purify-first": "Purify first",
     "proxyclip": "ProxyCLIP",
     "lavg": "LaVG",
 }
