@@ -158,6 +158,29 @@ def test_scores_of_five_views_are_those_of_the_released_code(backbone, outputs, 
     assert apart(scores, outputs[f"itaclip_views/{image}"]) <= SCORES_REACHED
 
 
+@pytest.mark.parametrize("image", ["china_224", "flower_224", "china_336"])
+def test_features_with_a_second_backbone_are_those_of_proxyclips_code(shared, backbone, images, folder, image):
+    second = f"timm:vit_tiny_patch16_224@{shared / 'data' / 'vit_tiny_patch16_224.safetensors'}"
+    (encoding,) = encode_many(backbone, images[image], [f"proxyclip:vfm={second}"])
+    with np.load(folder / "later" / "already_in_product_B.npz") as file:
+        assert apart(encoding.patches[0], file[f"proxyclip/{image}"]) <= REACHED
+
+
+@pytest.mark.parametrize("image", ["china_224", "flower_224"])
+def test_registers_and_their_neurons_are_those_of_the_released_code(backbone, images, folder, image):
+    with np.load(folder / "later" / "already_in_product_B.npz") as file:
+        arrays = {name: file[name] for name in file.files if name.startswith("register_")}
+    both = torch.cat([images["china_224"], images["flower_224"]])
+    ready = METHODS.build("registers:norm=30").fitted(backbone, both)
+    moved = [f"{layer:.0f}/{unit:.0f}" for layer, unit in arrays["register_moved/both"]]
+    assert ready.encoder.neurons == "+".join(moved)
+    for mode, setting in (("zero", "zero"), ("mean", "mean"), ("same", "keep")):
+        spec = f"registers:neurons={ready.encoder.neurons},patches={setting},strength=2"
+        (encoding,) = encode_many(backbone, images[image], [spec])
+        tokens = torch.from_numpy(arrays[f"register_{mode}_2/{image}"])[None]
+        assert apart(encoding.patches[0], backbone.project(tokens)[0, 1:-1].numpy()) <= REACHED
+
+
 @pytest.mark.parametrize("image", ["china_224", "flower_224", "china_rect"])
 @pytest.mark.parametrize("tau", [0.3, 0.6])
 def test_masks_by_the_released_rules_are_those_of_the_released_cut(folder, image, tau):
