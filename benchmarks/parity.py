@@ -67,8 +67,13 @@ def compared(name: str, backbone: Backbone, stock_at: Callable[[tuple[int, int]]
     height, width = backbone.patch_size
     sizes = (backbone.native_size, (height * OTHER[0], width * OTHER[1]))
     with torch.no_grad():
-        apart = [difference(backbone(images(size)), stock_at(size)(images(size))) for size in sizes]
+        apart = [difference(backbone(images(size)), pooled(stock_at(size)(images(size)))) for size in sizes]
     return Parity(name, *apart)
+
+
+def pooled(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The image's feature; CoCa's towers give the tokens beside it."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def timm_parity(name: str) -> Parity:
