@@ -187,7 +187,8 @@ def _write(profiles: dict[str, Profile], failed: dict[str, str], images: list[st
                 show.result(line)
     layer_rows(profiles).to_parquet(out / "profile.parquet", index=False)
     page = write_profile_page(profiles, out, pixels=_pixels(profiles, images), failed=failed)
-    show.table("backbones", summary_table({_short(spec): made for spec, made in profiles.items()}, failed))
+    summary = summary_table({_short(spec): made for spec, made in profiles.items()}, failed)
+    show.table("backbones", summary.set_index("backbone"))
     show.record["profiles"] = [made.facts for made in profiles.values()]
     show.record["failed"] = failed
     for spec, reason in failed.items():

@@ -48,9 +48,15 @@ class Table:
 
     @classmethod
     def of_frame(cls, frame: DataFrame, title: str = "", *, digits: int | Mapping[str, int] = 3) -> Table:
-        """A frame, its index first."""
+        """A frame, its index first; a missing whole number is None."""
+        from pandas import NA
+
         heads = [str(frame.index.name or ""), *map(str, frame.columns)]
-        rows = [[name, *row] for name, row in zip(frame.index, frame.astype(object).to_numpy().tolist(), strict=True)]
+        cells = frame.astype(object).to_numpy().tolist()
+        rows = [
+            [name, *(None if value is NA else value for value in row)]
+            for name, row in zip(frame.index, cells, strict=True)
+        ]
         return cls(heads=heads, rows=rows, title=title, digits=digits)
 
     def records(self) -> list[dict[str, Any]]:
