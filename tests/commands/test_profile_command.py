@@ -34,6 +34,8 @@ def test_two_backbones_have_a_file_each_a_page_and_a_table(photos, tmp_path):
     assert done.exit_code == 1  # the third backbone does not exist; the others are there
     record = json.loads(done.stdout)
     assert list(record["failed"]) == ["tiny:nothing=1"]
+    layers = {row["backbone"]: row["first layer"] for row in record["backbones"]}
+    assert (layers["tiny:outliers=true"], layers["tiny:nothing=1"]) == (6, None)
     files = sorted(out.glob("profile*.json"))
     assert len(files) == 2
     facts = [json.loads(file.read_text()) for file in files]

@@ -101,6 +101,13 @@ def test_records_are_the_values_as_they_are():
     assert table.lines(80) == ["title", "detector    AUC", "norm      0.123", "lof           -"]
 
 
+def test_a_missing_whole_number_is_a_dash():
+    frame = pd.DataFrame({"layer": pd.array([8, None], dtype="Int64")}, index=pd.Index(["ViT", "pocket"], name="model"))
+    table = Table.of_frame(frame)
+    assert [record["layer"] for record in table.records()] == [8, None]
+    assert table.lines(80) == ["model   layer", "ViT         8", "pocket      -"]
+
+
 def test_brackets_and_styles_are_printed_as_they_are():
     table = Table(heads=["class", "share"], rows=[["[red]b[/]", 1.0]])
     assert table.lines(80)[1] == "[red]b[/]  1.000"
