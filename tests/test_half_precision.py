@@ -24,8 +24,6 @@ from segment.methods import METHODS
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "half-precision.md").read_text(encoding="utf-8")
 # A model of choice; what is learned or read from a run; and what needs labels.
 NOT_MEASURED = {"pyod", "profile", "auto", "auc"}
-# Methods that came after the last measurement.
-NOT_MEASURED |= {"pearl", "pearl-paper", "resclip", "itaclip", "dih-clip", "registers", "purify-first"}
 
 
 @pytest.fixture(scope="module")
