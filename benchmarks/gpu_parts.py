@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import diagnostics
+from benchmarks.methods import NAMED, words
 from diagnostics import Backbone, load_backbone
 from diagnostics.backbones.tiny import Kind
 from diagnostics.detectors import DETECTORS
@@ -156,13 +157,13 @@ def methods(device: str) -> Iterator[Row]:
         known = METHODS[name].settings()
         offline = {"vfm": "tiny(seed=5)", "vfm_size": "none"} if known.get("vfm") not in (None, "self") else {}
         fields = ",".join(f"{key}={value}" for key, value in offline.items() if key in known)
-        spec = f"{name}:{fields}" if fields else name
+        spec = f"{name}:{fields}" if fields else NAMED.get(name, name)
 
         def work(backbone: Backbone, spec: str = spec) -> Tensor:
             images = images_of(backbone, (96, 128)).to(backbone.device)
             labels = torch.zeros(2, 96, 128, dtype=torch.long)
             labels[:, :, 64:] = 1
-            return encode_many(backbone, images, [spec], labels=labels)[0].patches
+            return encode_many(backbone, images, [spec], text=words(backbone), labels=labels)[0].patches
 
         try:
             yield compared("methods", f"`{name}`", "tiny", device, work, DERIVED)
