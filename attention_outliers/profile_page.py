@@ -17,6 +17,8 @@ from figures.lettering import backbone_names
 from figures.maps.profile_maps import profile_maps
 from figures.view.text_page import Section, write_page
 
+# Of the heads' outputs, from which on it matters whose part is taken out. Our choice.
+MATTERS = 0.05
 LAYER_COLUMNS = {
     "answer": "gap?",
     "threshold": "line",
@@ -39,7 +41,7 @@ def summary_table(profiles: Mapping[str, Profile], failed: Mapping[str, str] | N
             "first layer": profile.first_layer,
             "outliers an image": profile.facts["outliers_per_image"],
             "typical": profile.facts["typical"],
-            "attention to sinks": profile.facts.get("sink_share"),
+            "their attention": _attention(profile.facts),
             "images": profile.facts["images"],
         }
         for name, profile in profiles.items()
@@ -47,6 +49,12 @@ def summary_table(profiles: Mapping[str, Profile], failed: Mapping[str, str] | N
     rows += [{"backbone": name, "verdict": "failed"} for name in failed or {}]
     frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else None)
     return frame.astype({"first layer": "Int64"}) if "first layer" in frame else frame
+
+
+def _attention(facts: Mapping[str, Any]) -> float | None:
+    """The largest share of the patches' attention that outliers or sinks receive at a layer."""
+    shares = [share for share in (facts.get("attention"), facts.get("sink_share")) if share is not None]
+    return max(shares, default=None)
 
 
 def layer_rows(profiles: Mapping[str, Profile]) -> pd.DataFrame:
@@ -170,8 +178,9 @@ def _use(facts: Mapping[str, Any]) -> str:
     return (
         f"At layer {row['layer']} they receive {_percent(row['attention'])} of the patches' attention "
         f"({_percent(row['by_chance'])} by chance), with values {row['value_norm']:.2f} times as long as others: "
-        f"{_percent(row['weighted'])} weighted by values. Heads' outputs are one direction by "
-        f"{_percent(row['rank_one'])}, and by {_percent(row['rank_one_without'])} with the outliers' part taken out."
+        f"{_percent(row['weighted'])} weighted by values. Of the heads' outputs {_percent(row['rank_one'])} lie along "
+        f"one direction; without the outliers' part {_percent(row['rank_one_without'])}, so the outliers "
+        f"{'are' if row['rank_one'] > row['rank_one_without'] + MATTERS else 'are not'} what makes them alike."
     )
 
 
@@ -179,12 +188,18 @@ def _effect(facts: Mapping[str, Any]) -> str:
     rows = [row for row in facts.get("effect") or [] if row["k"] == 0 and row["layer"] == facts["first_layer"]]
     parts = []
     for row in rows:
+        if row["what"] == "same first class":
+            parts.append(
+                f"the first class stays in {_percent(1 + row['outliers'])} of the images (random patches: "
+                f"{_percent(1 + row['random'])})"
+            )
+            continue
         interval = "" if row["low"] is None else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
         parts.append(f"{row['what']} {row['difference']:+.3f}{interval}")
     if not parts:
         return ""
     count = rows[0]["images"]
-    text = f"Purified at layer {facts['first_layer']}, against as many random patches, on {count} "
+    text = f"Purified at layer {facts['first_layer']}, difference from as many random patches, on {count} "
     text += f"image{'s' * (count != 1)}: {'; '.join(parts)}"
     return f"{text} (95 % intervals over images)." if rows[0]["low"] is not None else f"{text}."
 

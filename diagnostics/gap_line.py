@@ -24,7 +24,8 @@ class Line:
     """What `GapLine` says of the scores of one layer.
 
     `answer`: `gap`, `none`, or `too few images`, where the gap would decide if as many images again had it.
-    `threshold`: scores above it are outliers; None without a gap. `width`: the gap in tail scales. `false_alarm`: how
+    `threshold`: scores above it are outliers; None without a gap. `candidate`: where the line would be, if
+    more images had the gap. `width`: the gap in tail scales. `false_alarm`: how
     often one population would have such a gap, times the layers looked at. `low` and `high`: the gap's edges, in the
     unit of the scores. `images`: how many have a score above the gap; `marked`: how many scores are above the
     threshold.
@@ -32,6 +33,7 @@ class Line:
 
     answer: Answer
     threshold: float | None = None
+    candidate: float | None = None
     width: float = 0.0
     false_alarm: float = 1.0
     low: float | None = None
@@ -122,8 +124,11 @@ class GapLine:
         total = len(scores)
         more = images * max(ENOUGH_IMAGES / total, 1.0)
         decided = self._chance(widths, more, inside / above, below, above.size)[place] * layers <= self.alpha
+        undecided = bool(decided and total < ENOUGH_IMAGES)
+        there = self._drawn(tail, int(above[place]), float(widths[place]), float(chances[place]))
         return Line(
-            answer="too few images" if decided and total < ENOUGH_IMAGES else "none",
+            answer="too few images" if undecided else "none",
+            candidate=there.threshold if undecided else None,
             width=float(widths[place]),
             false_alarm=min(float(chances[place]), 1.0),
             images=int(images[place]),

@@ -38,6 +38,7 @@ MEASURES = ("norms", "received-attention")
 # Our choice. Outliers grow over a block or two: a layer counts as their first where the typical one has come at least
 # a third of the way up, in logarithms, to where it is in the layer in which it stands out most.
 GROWN = 1 / 3
+SAME = 0.5  # of the outliers of two neighboring layers, by which one confirms the other; our choice
 EXAMINED = 4  # images that are looked into once more, at least; our choice, so that a profile costs little more
 
 
@@ -265,7 +266,7 @@ def profile_run(dataset: xr.Dataset, *, detector: str = "relative-norm", rule: G
     facts = {
         "format": FORMAT,
         "version": VERSION,
-        "verdict": verdict_of(summary, detector),
+        "verdict": verdict_of(summary, detector, rule),
         **summary,
         "threshold": {str(layer): lines[layer].threshold for layer in layers},
         "backbone": str(dataset.attrs.get("backbone", "")),
@@ -313,7 +314,34 @@ def lines_of(scores: xr.DataArray, rule: GapLine) -> dict[int, Line]:
     """The line of each layer: scores with dims image, layer, row, col."""
     layers = [int(layer) for layer in scores["layer"].values]
     flat = scores.transpose("layer", "image", "row", "col").values.reshape(len(layers), scores.sizes["image"], -1)
-    return {layer: rule(values, layers=len(layers)) for layer, values in zip(layers, flat, strict=True)}
+    lines = [rule(values, layers=len(layers)) for values in flat]
+    return dict(zip(layers, _with_neighbors(lines, flat), strict=True))
+
+
+def _with_neighbors(lines: list[Line], scores: np.ndarray) -> list[Line]:
+    """Lines of layers in their order, those that lack images taken where the layer beside them has the same outliers.
+
+    A residual stream goes on: the patches that a layer's line marks are looked at again in the layer before and after.
+    Where they are what a gap there would mark, at least SAME of them (Jaccard), they do not come from one population
+    by chance. `scores`: (layers, images, patches).
+    """
+    lines = list(lines)
+    waiting = [place for place, line in enumerate(lines) if line.threshold is not None]
+    while waiting:
+        place = waiting.pop()
+        marks = scores[place] > lines[place].threshold
+        for beside in (place - 1, place + 1):
+            candidate = lines[beside].candidate if 0 <= beside < len(lines) else None
+            if candidate is None or lines[beside].threshold is not None:
+                continue
+            theirs = scores[beside] > candidate
+            if (marks & theirs).sum() >= SAME * (marks | theirs).sum():
+                images = int(theirs.any(axis=1).sum())
+                lines[beside] = replace(
+                    lines[beside], answer="gap", threshold=candidate, images=images, marked=int(theirs.sum())
+                )
+                waiting.append(beside)
+    return lines
 
 
 def marked_above(scores: xr.DataArray, thresholds: dict[int, float | None]) -> xr.DataArray:
@@ -368,6 +396,9 @@ def _summary(rows: list[dict[str, Any]], kept: xr.Dataset, detector: str, attent
         "images_without": float((counts == 0).mean()),
         "typical": next((row["typical"] for row in lined if row["layer"] == clearest), None),
         "too_few_images": [row["layer"] for row in rows if row["answer"] == "too few images"],
+        "widest_gap": _widest(rows, "width"),
+        "widest_sink_gap": _widest(rows, "sink_width"),
+        "attention": max((row["outlier_share"] for row in lined if row.get("outlier_share") is not None), default=None),
         "sink_layers": [row["layer"] for row in sunk],
         "sinks_measured": attention,
     }
@@ -385,6 +416,13 @@ def _summary(rows: list[dict[str, Any]], kept: xr.Dataset, detector: str, attent
         summary["written_in"] = _written_in(kept, first)
         summary["places"] = place_facts(kept["marked"].sel(layer=clearest), kept["score"].sel(layer=clearest))
     return summary
+
+
+def _widest(rows: list[dict[str, Any]], width: str) -> dict[str, Any] | None:
+    """The widest gap of all layers, in tail scales, and where it is."""
+    known = [row for row in rows if width in row]
+    row = max(known, key=lambda row: row[width], default=None)
+    return None if row is None else {"layer": row["layer"], "width": row[width]}
 
 
 def _extent(lined: list[dict[str, Any]]) -> tuple[int | None, int | None, int | None]:

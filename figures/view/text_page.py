@@ -59,8 +59,10 @@ def _paragraphs(texts: Sequence[str]) -> list[str]:
 
 
 def _table(table: pd.DataFrame, digits: int) -> str:
-    named = table.rename_axis(index=None)
-    return named.to_html(float_format=lambda value: f"{value:.{digits}f}", na_rep="–", border=0)
+    named = table.rename_axis(index=None).astype(object)
+    # `na_rep` passes by None and missing whole numbers.
+    named = named.where(named.notna(), "–")
+    return named.to_html(float_format=lambda value: f"{value:.{digits}f}", border=0)
 
 
 def _image(path: Path, shows: str) -> str:

@@ -11,7 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from attention_outliers.commands.main import app
-from attention_outliers.profile_page import sentences
+from attention_outliers.profile_page import sentences, summary_table
+from diagnostics.studies.profile import Profile
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,8 @@ def test_two_backbones_have_a_file_each_a_page_and_a_table(photos, tmp_path):
     assert page.count("data:image/png") == 4
     assert "http" not in page
     assert "tiny:nothing=1: failed" in page
+    assert "<td>None</td>" not in page
+    assert "&lt;NA&gt;" not in page
 
 
 def test_a_stored_run_is_profiled_without_a_model(photos, tmp_path):
@@ -77,10 +80,26 @@ def test_the_sentences_say_what_was_measured():
         "channels": [{"channel": 41, "share": 0.9}, {"channel": 2, "share": 0.01}],
         "units": [{"layer": 8, "unit": 417, "share": 0.98}],
         "first_layer": 8,
-        "effect": [{"layer": 8, "k": 0, "what": "entropy", "difference": 0.3, "low": 0.2, "high": 0.4, "images": 4}],
+        "effect": [{"layer": 8, "k": 0, "what": "entropy", "difference": 0.3, "low": 0.2, "high": 0.4, "images": 4},
+                   {"layer": 8, "k": 0, "what": "same first class", "outliers": -0.25, "random": 0.0,
+                    "difference": -0.25, "low": -0.5, "high": 0.0, "images": 4}],
     }  # fmt: skip
     where, carried, effect = sentences(facts)
     assert "100 % lie at the border (25 % by chance)" in where
     assert "the same in different images" in where
     assert carried == "Carried by channel 41 (90 %); written in block 8 by hidden unit 417 (98 %)."
-    assert "entropy +0.300 [+0.200, +0.400]" in effect
+    assert (
+        "entropy +0.300 [+0.200, +0.400]; the first class stays in 75 % of the images (random patches: 100 %)" in effect
+    )
+
+
+def test_the_attention_of_outliers_stands_in_the_table_whichever_test_found_it():
+    facts = {"outliers_per_image": 4.0, "typical": 30.0, "images": 3, "first_layer": 8, "verdict": "norm outliers: 4"}
+    made = {
+        "outliers": Profile(facts | {"attention": 0.8}),
+        "both": Profile(facts | {"attention": 0.3, "sink_share": 0.6}),
+        "none": Profile(facts | {"first_layer": None, "attention": None}),
+    }
+    shares = summary_table(made).set_index("backbone")["their attention"]
+    assert shares.iloc[:2].tolist() == [0.8, 0.6]
+    assert np.isnan(shares["none"])

@@ -155,6 +155,36 @@ def test_one_image_with_a_gap_is_too_few_to_tell():
     assert made.first_layer is None
 
 
+def test_a_layer_beside_one_with_a_line_needs_the_same_outliers_and_no_more_images():
+    """One image: layer 2 alone would be too little, layer 3 marks the very same patches and confirms it."""
+    norms = norms_with(2, images=1, at=2.2)
+    marks = norms[:, 1] > 1.8
+    norms[:, 2][marks] *= 500  # the third layer, far clearer, at the same places
+    alone = profile_run(made_run(norms[:, [0, 1]]))
+    assert (alone.threshold, alone.facts["too_few_images"]) == ({1: None, 2: None}, [2])
+    made = profile_run(made_run(norms))
+    assert made.threshold[1] is None
+    assert ((norms[:, 1] > made.threshold[2]) == marks).all()
+    assert made.facts["layers"][1]["images"] == 1
+    # Elsewhere in the image, they confirm nothing.
+    moved = norms.copy()
+    moved[:, 1] = np.roll(norms[:, 1], 3, axis=-1)
+    apart = profile_run(made_run(moved))
+    assert apart.threshold[2] is None
+    assert "more images would tell about layer 2" in apart.verdict
+
+
+def test_a_verdict_of_none_says_how_near_it_was_and_what_was_looked_at():
+    received = np.full((10, 3, 2, 8, 10), 0.5 / 81)
+    received *= np.exp(0.1 * np.random.default_rng(1).normal(size=received.shape))
+    made = profile_run(made_run(norms_with(0), received))
+    layers = made.layers
+    assert made.verdict.startswith("none: in no layer do the norms or the attention received have a gap (10 images; ")
+    assert f"of 1.75 asked: the norms {layers['width'].max():.2f} at layer {layers['width'].idxmax()}" in made.verdict
+    assert f"received {layers['sink_width'].max():.2f} at layer {layers['sink_width'].idxmax()}" in made.verdict
+    assert made.facts["attention"] is None
+
+
 def test_outliers_that_still_grow_begin_a_layer_later():
     norms = norms_with(2, layers=4, at=40.0)
     places = norms[:, 1] > 10
