@@ -39,11 +39,12 @@ class UnknownName(ValueError):
     """A name that no registry entry has; the message holds the near names and the whole list."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
-    """The error for a name that is not there: says the near one, then all of them."""
+def unknown_name(kind: str, name: str, known: Iterable[str], *, meant: str = "") -> UnknownName:
+    """The error for a name that is not there: says what was `meant`, or else the near one, then all of them."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean `{near[0]}`?" if near else ""
+    meant = meant or next(iter(near), "")
+    hint = f" Did you mean `{meant}`?" if meant else ""
     return UnknownName(f"there is no {kind} `{name}`.{hint} Known: {', '.join(known) or 'none'}.")
 
 

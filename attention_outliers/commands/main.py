@@ -109,7 +109,8 @@ def explained(error: BaseException) -> str:
     """One line about an error; where its own text is missing, what to do."""
     if message := of_resources(error):
         return message
-    return " ".join(str(error).split()) or f"{type(error).__name__} without a message."
+    # What Python and a shell have different ways out of has a message for each.
+    return " ".join(getattr(error, "shell", str(error)).split()) or f"{type(error).__name__} without a message."
 
 
 def of_resources(error: BaseException) -> str:

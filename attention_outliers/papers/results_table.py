@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from attention_outliers.papers import Published, published
 from attention_outliers.papers.printed import openai_architecture
 from diagnostics.registry import unknown_name
+from segment.evaluation.metrics.bootstrap import FEWEST
 from segment.evaluation.protocols.base import CHANGED
 from segment.evaluation.results import ResultCell
 
@@ -22,6 +23,7 @@ INTERVAL = (
     "[low, high]: the 95 % interval, that is the middle 95 % of the mIoU when the images are drawn again, with "
     "repetition; other images of this kind would mostly give a number inside"
 )
+NO_INTERVAL = "[–]: no 95 % interval; it takes at least 2 images to say how far the mIoU moves with other images"
 # Every data set and method that a paper has numbers of is there with this one.
 PAPERS_BACKBONE = "ViT-B/16"
 
@@ -127,8 +129,13 @@ def _title(group: Sequence[ResultCell], cells: Collection[tuple[str, str]]) -> s
 def _score(cell: ResultCell | None) -> str:
     if cell is None or cell.miou is None:
         return "–"
-    ends = "" if cell.low is None or cell.high is None else f" [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
-    return f"{100 * cell.miou:.2f}{ends}{'' if cell.whole else PARTLY}"
+    return f"{100 * cell.miou:.2f}{_ends(cell)}{'' if cell.whole else PARTLY}"
+
+
+def _ends(cell: ResultCell) -> str:
+    if cell.images["scored"] < FEWEST:
+        return " [–]"
+    return "" if cell.low is None or cell.high is None else f" [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
 
 
 def _beside(cell: ResultCell | None, number: Published | None) -> list[str]:
@@ -144,8 +151,11 @@ def _notes(
     notes: list[str] = []
     for dataset in datasets:
         notes += _data_set_notes(dataset, [cell for (_, place), cell in cells.items() if place == dataset])
-    if any(None not in (cell.low, cell.high) for cell in cells.values()):
+    many = [cell for cell in cells.values() if cell.images["scored"] >= FEWEST]
+    if any(None not in (cell.low, cell.high) for cell in many):
         notes.append(INTERVAL)
+    if any(cell.miou is not None and cell not in many for cell in cells.values()):
+        notes.append(NO_INTERVAL)
     if any(not cell.whole for cell in cells.values()):
         notes.append(f"{PARTLY} not all images of the data set")
     return (*notes, *_source_notes([number for number in printed.values() if number]))

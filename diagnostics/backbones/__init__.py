@@ -142,7 +142,7 @@ def load_backbone(
         spec, *edits = (piece.strip() for piece in spec.split(EDIT))
         family, _, argument = spec.strip().partition(":")
         if not argument and family not in BACKBONES and (full := _with_family(family)):
-            raise unknown_name("backbone", family, [full, *BACKBONES])
+            raise unknown_name("backbone", family, BACKBONES, meant=full)
         load = BACKBONES[family]
         _only_in_memory(in_memory)
         device, precision = "cpu" if device is None else device, precision or "fp32"

@@ -12,6 +12,8 @@ FALL = 0.2
 # A detector is said to keep to the grid where its Jaccard with the grid exceeds that with the content by more. Our
 # choice.
 STAYS = 0.3
+# Outliers are few: a detector that marks more than this share of the patches, mean over layers, is named. Our choice.
+MANY = 0.25
 # Of more layers than this, only the best and the last are reported. Our choice.
 MOST_LAYERS = 3
 
@@ -48,7 +50,8 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     if len(silent) == tables["thresholds"]["detector"].nunique():
         sentences = ["Nothing was marked: by their own thresholds the detectors mark no token in any layer."]
     else:
-        sentences = _first_layers(tables["thresholds"], silent) + _agreement(tables["agreement"], silent)
+        sentences = _first_layers(tables["thresholds"], silent) + _many(tables["thresholds"])
+        sentences += _agreement(tables["agreement"], silent)
     for name, against in (("truth", "the outliers named as truth"), ("planted", "planted outliers")):
         if name in tables:
             sentences += _against(tables[name], against)
@@ -88,6 +91,18 @@ def _first_layers(thresholds: pd.DataFrame, silent: Collection[str]) -> list[str
     if silent:
         sentences.append(f"By their own thresholds these mark nothing in any layer: {', '.join(silent)}.")
     return sentences
+
+
+def _many(thresholds: pd.DataFrame) -> list[str]:
+    """A warning of detectors that mark much of the image by their own thresholds."""
+    share = thresholds[thresholds["own"]].groupby("detector", sort=False)["share"].mean()
+    many = [f"{name} ({value:.0%})" for name, value in share.items() if value > MANY]
+    if not many:
+        return []
+    return [
+        f"By their own thresholds these mark more than a quarter of the patches, mean over layers, which is no mark of "
+        f"outliers: {', '.join(many)}."
+    ]
 
 
 def _agreement(agreement: pd.DataFrame, silent: Collection[str]) -> list[str]:
@@ -146,18 +161,22 @@ def _blindness(planted: pd.DataFrame) -> list[str]:
 
 
 def _stability(stability: pd.DataFrame) -> list[str]:
-    shifted = stability[stability["change"] == "shift"].groupby("detector", sort=False)[["jaccard", "jaccard_grid"]]
-    means = shifted.mean().dropna()
+    shifted = stability[stability["change"] == "shift"].groupby("detector", sort=False)
+    means = shifted[["jaccard", "jaccard_chance", "jaccard_grid"]].mean().dropna()
     if means.empty:
         return []
     stay = means[means["jaccard_grid"] - means["jaccard"] > STAYS]
-    most = int(means["jaccard"].to_numpy().argmax())
-    if means["jaccard"].iloc[most] == 0:
+    # A detector that marks nearly everything has a high Jaccard by chance.
+    most = int((means["jaccard"] - means["jaccard_chance"]).to_numpy().argmax())
+    best = means.iloc[most]
+    if means["jaccard"].max() == 0:
         sentences = ["After a shift by one patch no detector marks any of the same content."]
+    elif best["jaccard"] <= best["jaccard_chance"]:
+        sentences = ["After a shift by one patch no detector marks more of the same content than chance would."]
     else:
         sentences = [
-            f"After a shift by one patch, {means.index[most]} marks the same content most often (Jaccard "
-            f"{means['jaccard'].iloc[most]:.2f})."
+            f"After a shift by one patch, {means.index[most]} marks the same content furthest above chance (Jaccard "
+            f"{best['jaccard']:.2f}, of as many random patches {best['jaccard_chance']:.2f})."
         ]
     if not stay.empty:
         grid, content = stay["jaccard_grid"].mean(), stay["jaccard"].mean()

@@ -40,10 +40,13 @@ def judged_by(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def stable_by(table: pd.DataFrame) -> pd.DataFrame:
-    """Jaccard of each detector after each change; after a shift also where the grid stays."""
+    """Jaccard of each detector after each change; after a shift also that of chance, and where the grid stays."""
     means = table.pivot_table("jaccard", "detector", "change", sort=False, dropna=False)
-    shifted = table[table["change"] == "shift"].groupby("detector")["jaccard_grid"].mean()
-    return means.assign(**{"shift, same grid place": shifted}) if len(shifted) else means
+    shifted = table[table["change"] == "shift"].groupby("detector")[["jaccard_chance", "jaccard_grid"]].mean()
+    if shifted.empty:
+        return means
+    beside = {"shift, by chance": shifted["jaccard_chance"], "shift, same grid place": shifted["jaccard_grid"]}
+    return means.assign(**beside)
 
 
 def purified_by(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -42,6 +42,7 @@ class _Overlap:
     union: int = 0
     common_on_grid: int = 0
     union_on_grid: int = 0
+    common_by_chance: float = 0.0
     ranks: list[float] = field(default_factory=list)
 
     def add(
@@ -56,6 +57,8 @@ class _Overlap:
         self.after += int(marks[1].sum())
         self.common += int((marks[0] & marks[1]).sum())
         self.union += int((marks[0] | marks[1]).sum())
+        # Of two random sets of a and b among n patches a·b/n are in both, on average.
+        self.common_by_chance += float(marks[0].sum() * marks[1].sum() / max(1, marks[0].size))
         if grid is not None:
             self.common_on_grid += int((grid[0] & grid[1]).sum())
             self.union_on_grid += int((grid[0] | grid[1]).sum())
@@ -65,12 +68,18 @@ class _Overlap:
         if min(len(np.unique(first)), len(np.unique(second))) > 1:
             self.ranks.append(float(spearmanr(first, second).statistic))
 
+    def chance(self) -> float:
+        """The Jaccard of random sets of as many patches, as the ratio of the expected sums; nan for empty ones."""
+        either = self.before + self.after - self.common_by_chance
+        return self.common_by_chance / either if either else np.nan
+
     def row(self) -> dict[str, Any]:
         return {
             "images": self.images,
             "tokens_before": self.before / self.images,
             "tokens_after": self.after / self.images,
             "jaccard": self.common / self.union if self.union else np.nan,
+            "jaccard_chance": self.chance(),
             "jaccard_grid": self.common_on_grid / self.union_on_grid if self.union_on_grid else np.nan,
             "spearman": float(np.mean(self.ranks)) if self.ranks else np.nan,
         }
@@ -95,12 +104,14 @@ def stability_table(
     Maps after the change are laid back on those before it, and compared where both have a patch: `compared`.
 
     Columns: `images` that could be read; `tokens_before` and `tokens_after`, marked among the patches compared, mean
-    of an image; `jaccard`, common over all marked tokens of all images, nan where neither marks any; `jaccard_grid`,
-    the same with maps left where they are, nan after `size`, which has another grid; `spearman`, rank correlation of
+    of an image; `jaccard`, common over all marked tokens of all images, nan where neither marks any;
+    `jaccard_chance`, that of as many random patches of each image, about m / (2 - m) for a share m; `jaccard_grid`,
+    `jaccard` with maps left where they are, nan after `size`, which has another grid; `spearman`, rank correlation of
     scores within an image, mean over images, nan where scores are all equal.
     So after `shift` and `flip`, outliers that move with the content have a high `jaccard`, and those that keep to
-    places of the grid, such as its corners, a high `jaccard_grid`. What overlap comes by itself, `random` shows. After
-    `size` a single marked token may fall between the patches compared: at 14 x 14 patches and 4 more, two in five do.
+    places of the grid, such as its corners, a high `jaccard_grid`; either says little where `jaccard_chance` is high.
+    After `size` a single marked token may fall between the patches compared: at 14 x 14 patches and 4 more, two in five
+    do.
 
     Images whose size is no whole number of patches are given the backbone's mean color around them beforehand, so
     that every change moves whole patches. One forward pass for each image and each change serves all detectors and

@@ -27,10 +27,10 @@ def threshold_table(
 ) -> pd.DataFrame:
     """How many tokens each threshold marks: a row for each detector, layer and threshold.
 
-    Columns: `tokens` (mean of an image), `images` (share with any), `own` (the detector's own rule; its threshold is
-    nan where it has a quota). `first_layer` is the first at which half the images have a marked token, nan if none.
-    `thresholds`: how many of a sweep, which lie among the scores of all layers (`sweep_shares`); or the thresholds
-    themselves, for all detectors or by spec. The detector's own is added.
+    Columns: `tokens` (mean of an image), `share` (of its patches, mean), `images` (share with any), `own` (the
+    detector's own rule; its threshold is nan where it has a quota). `first_layer` is the first at which half the
+    images have a marked token, nan if none. `thresholds`: how many of a sweep, which lie among the scores of all
+    layers (`sweep_shares`); or the thresholds themselves, for all detectors or by spec. The detector's own is added.
     With `truth` (image, row, col) also `precision`, `recall` and `f1`, over the tokens of all images; nan where
     undefined. With `places`, from `patch_places`, also what `where_marked` measures of the marked tokens, and of all
     tokens with `_all` behind the name: the base rates.
@@ -49,7 +49,7 @@ def threshold_table(
     Returns
     -------
     pandas.DataFrame
-        Columns `detector`, `layer`, `threshold`, `own`, `tokens`, `images`, `first_layer`, and others, above.
+        Columns `detector`, `layer`, `threshold`, `own`, `tokens`, `share`, `images`, `first_layer`, and others, above.
 
     Raises
     ------
@@ -68,6 +68,7 @@ def threshold_table(
     """
     rows: list[dict[str, Any]] = []
     inside = scores["inside"].transpose("image", "row", "col").values
+    patches = inside.sum(axis=(-2, -1)).clip(min=1)
     base_rates: dict[str, float] = {}
     if places is not None:
         base_rates = {f"{name}_all": rate.item() for name, rate in where_marked(inside, places).items()}
@@ -87,6 +88,7 @@ def threshold_table(
                         "threshold": threshold,
                         "own": default,
                         "tokens": float(counts[place].mean()),
+                        "share": float((counts[place] / patches).mean()),
                         "images": float(fires[place]),
                         "first_layer": first_layer,
                         **({} if outliers is None else _against_truth(marked[place], outliers, inside)),

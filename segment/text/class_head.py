@@ -30,6 +30,24 @@ NUMBER = re.compile(r"n\d{8}")
 RANGE = re.compile(r"(n\d{8})-(n\d{8})")
 
 
+class RowsError(ValueError):
+    """Words and rows of a classifier that do not go together. The message says the way out in Python; `shell`, the
+    message of the command line, says it there.
+    """
+
+    shell: str
+
+    @classmethod
+    def of(cls, problem: str, word: str, python: str, shell: str) -> RowsError:
+        """The problem, and a way out of it for this word in Python or in a shell; both end in a colon."""
+        error = cls(f"{problem} {python} rows={{'{word}': [row, …]}}, or the path of a JSON file of that form.")
+        error.shell = (
+            f'{problem} {shell} --class-embeddings FILE, a JSON file such as {{"{word}": [0, 1]}}. In `evaluate`, '
+            "--set words=names leaves one word for a protocol's background."
+        )
+        return error
+
+
 @dataclass(frozen=True)
 class HeadNames:
     """What the rows of an ImageNet head are called: WordNet numbers, and the names of each, in lower case."""
@@ -96,17 +114,22 @@ def _owned(number: int, claims: Sequence[Sequence[int]], vocabulary: Vocabulary)
             continue
         if len(others) == len(claims[number]):
             first, second = sorted((number, other))
-            raise ValueError(
+            raise RowsError.of(
                 f"classes {first} (`{vocabulary.names[first]}`) and {second} (`{vocabulary.names[second]}`) stand for "
-                f"the same rows of the classifier, such as {min(shared)}. Make them one class, or give rows for each: "
-                "rows={'word': [row, …]}."
+                f"the same rows of the classifier, such as {min(shared)}.",
+                vocabulary.names[first],
+                "Make them one class, or give rows for each:",
+                "Make them one class, or say the rows of each:",
             )
         if len(others) < len(claims[number]):
             rows = [row for row in rows if row not in shared]
     if not rows:
-        raise ValueError(
+        raise RowsError.of(
             f"class {number} (`{vocabulary.names[number]}`) has no row of the classifier for itself: other classes "
-            "name all of them, and fewer besides. Take one of them out, or give rows: rows={'word': [row, …]}."
+            "name all of them, and fewer besides.",
+            vocabulary.names[number],
+            "Take one of them out, or give rows:",
+            "Take one of them out, or say its rows:",
         )
     return rows
 
@@ -119,10 +142,12 @@ def _rows(word: str, count: int, mapped: RowMap) -> list[int]:
             raise ValueError(f"the rows of `{word}` should be a list with at least one entry; got {entries!r}.")
         return sorted({row for entry in entries for row in _entry_rows(entry, word, count, names)})
     if names is None:
-        raise ValueError(
+        raise RowsError.of(
             f"the classifier has {count} rows, whose names are not known (those of ImageNet with 1000, 11221, 11821, "
-            f"21841, 21842 and 21843 are). Say which rows stand for `{word}`: rows={{'{word}': [0, …]}}, or the path "
-            "of a JSON file of that form."
+            f"21841, 21842 and 21843 are).",
+            word,
+            f"Say which rows stand for `{word}`:",
+            f"Say which rows stand for `{word}`:",
         )
     rows = _named_rows(plain, names) or _unknown(word, names)
     if len(rows) > 1 and plain not in _our_words() and any(plain in names.names[row] for row in rows):
@@ -170,10 +195,11 @@ def _wordnet_rows(entry: str, names: HeadNames) -> list[int]:
 def _unknown(word: str, names: HeadNames) -> list[int]:
     known = sorted({name for synonyms in names.names for name in synonyms} | _our_words().keys())
     near = difflib.get_close_matches(_plain(word), known, n=5, cutoff=0.6)
-    raise ValueError(
-        f"no row of the classifier is called `{word}`."
-        + (f" Near: {', '.join(near)}." if near else "")
-        + f" Use a name that it has, or give its rows: rows={{'{word}': [row, …]}}, or the path of a JSON file."
+    raise RowsError.of(
+        f"no row of the classifier is called `{word}`." + (f" Near: {', '.join(near)}." if near else ""),
+        word,
+        "Use a name that it has, or give its rows:",
+        "Use a name that it has, or say its rows:",
     )
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 import attention_outliers.commands.main as module
 from attention_outliers.commands.tables import Table
+from segment.text.class_head import RowsError, rows_of
 
 
 @pytest.fixture
@@ -32,6 +33,16 @@ def test_an_error_without_a_text_says_what_it_is(failing):
     assert "not enough memory. Take a smaller --batch, a smaller --size" in failing(MemoryError())
     assert "error: ValueError" in failing(ValueError())
     assert "ulimit -u" in failing(RuntimeError("can't start new thread"))
+
+
+def test_a_word_without_a_row_names_the_way_out_of_the_shell_there_and_that_of_python_in_python(failing):
+    with pytest.raises(RowsError, match=r"or give its rows: rows=\{'sky': \[row, …\]\}") as raised:
+        rows_of(["sky"], 1000)
+    printed = failing(raised.value)
+    assert "no row of the classifier is called `sky`" in printed
+    assert '--class-embeddings FILE, a JSON file such as {"sky": [0, 1]}' in printed
+    assert "--set words=names" in printed
+    assert "rows=" not in printed
 
 
 def test_other_runtime_errors_are_not_hidden(monkeypatch):

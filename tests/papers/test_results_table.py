@@ -44,6 +44,16 @@ def test_runs_on_a_part_and_numbers_of_another_protocol_are_marked():
     assert "voc21: protocol abc, 20 of 1449 images, 1 broken" in sheet.notes
 
 
+def test_one_image_has_no_interval_and_the_note_says_why():
+    alone = {"scored": 1, "broken": 0, "skipped": 0, "asked": 1, "has": 1}
+    (sheet,) = sheets([cell(images=alone, miou=0.231, low=0.231, high=0.231)])
+    assert sheet.rows[0][1] == "23.10 [–]"
+    assert any(note.startswith("[–]: no 95 % interval; it takes at least 2 images") for note in sheet.notes)
+    assert not any(note.startswith("[low, high]") for note in sheet.notes)
+    (sheet,) = sheets([cell()])
+    assert not any(note.startswith("[–]") for note in sheet.notes)
+
+
 def test_images_that_a_protocol_skips_are_reported_and_not_missed():
     most = {"scored": 1440, "broken": 0, "skipped": 9, "asked": 1449, "has": 1449}
     (sheet,) = sheets([cell(images=most)])

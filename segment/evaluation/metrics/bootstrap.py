@@ -12,6 +12,7 @@ from segment.evaluation.metrics.summary import Convention, mean_iou
 
 REPLICATES = 1000  # our choice: the ends of a 95 % interval move by about 2 % of its length
 LEVEL = 0.95
+FEWEST = 2  # images, below which there is nothing to draw again
 
 
 class Interval(NamedTuple):
@@ -32,9 +33,11 @@ class Resampled:
     def __init__(self, classes: int, *, replicates: int = REPLICATES, seed: int = 0) -> None:
         self.sums = np.zeros((3, replicates, classes), np.int64)
         self.seed = seed
+        self.images = 0
 
     def add(self, name: str, counts: Counts, *, classes: np.ndarray | None = None) -> None:
         """One image's counts: (C) each, or (k) each for the k `classes` that occur in it."""
+        self.images += 1
         digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
         weights = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big"))).poisson(
             1.0, self.sums.shape[1]
@@ -48,7 +51,12 @@ class Resampled:
         return mean_iou(Counts(*self.sums), convention)
 
     def interval(self, convention: Convention = "mmseg", *, level: float = LEVEL) -> Interval:
-        """The interval that holds the middle `level` of the resamples' mean IoU."""
+        """The interval that holds the middle `level` of the resamples' mean IoU.
+
+        nan for a single image, whose resamples are all alike.
+        """
+        if self.images < FEWEST:
+            return Interval(float("nan"), float("nan"))
         return interval_of(self.miou(convention), level=level)
 
 

@@ -124,5 +124,8 @@ def test_a_backbone_declares_its_text_tower_and_its_classifier(spec, text, class
     ],
 )
 def test_a_name_without_its_family_is_answered_with_the_whole(name, full):
-    with pytest.raises(UnknownName, match=f"Did you mean `{full}`"):
+    with pytest.raises(UnknownName, match=f"Did you mean `{full}`") as raised:
         load_backbone(name)
+    known = str(raised.value).partition("Known: ")[2]
+    assert "timm" in known
+    assert full not in known

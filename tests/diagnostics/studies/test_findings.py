@@ -15,6 +15,7 @@ THRESHOLDS = pd.DataFrame(
         "layer": 8,
         "threshold": 1.0,
         "tokens": [4.0, 2.0, 0.25],
+        "share": [0.04, 0.02, 0.0025],
     }
 )
 AGREEMENT = pd.DataFrame(
@@ -115,16 +116,41 @@ def test_tokens_that_keep_to_the_grid_are_named():
             "layer": [8, 8, 11, 11],
             "change": "shift",
             "jaccard": [0.0, 0.7, 0.1, 0.9],
+            "jaccard_chance": 0.03,
             "jaccard_grid": [0.9, 0.2, 0.7, 0.4],
         }
     )
     text = findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "stability": stability})[-2:]
-    assert text[0] == "After a shift by one patch, b marks the same content most often (Jaccard 0.80)."
+    assert text[0] == (
+        "After a shift by one patch, b marks the same content furthest above chance (Jaccard 0.80, of as many random "
+        "patches 0.03)."
+    )
     assert text[1].startswith(
         "These keep to places of the grid, whatever is there: a (Jaccard 0.80 with the grid, 0.05"
     )
     moved = stability.assign(jaccard_grid=0.0)
     assert "grid" not in findings({"thresholds": THRESHOLDS, "agreement": AGREEMENT, "stability": moved})[-1]
+
+
+def test_a_detector_that_marks_nearly_everything_is_not_praised_for_stability_but_warned_of():
+    thresholds = THRESHOLDS.assign(share=[0.83, 0.02, 0.25])
+    stability = pd.DataFrame(
+        {
+            "detector": ["a", "b"],
+            "layer": 8,
+            "change": "shift",
+            "jaccard": [0.88, 0.6],
+            "jaccard_chance": [0.71, 0.01],
+            "jaccard_grid": [0.8, 0.5],
+        }
+    )
+    text = findings({"thresholds": thresholds, "agreement": AGREEMENT, "stability": stability})
+    assert next(sentence for sentence in text if "quarter of the patches" in sentence).endswith(": a (83%).")
+    assert "b marks the same content furthest above chance (Jaccard 0.60, of as many random patches 0.01)" in text[-1]
+    by_chance = findings(
+        {"thresholds": thresholds, "agreement": AGREEMENT, "stability": stability.assign(jaccard_chance=0.9)}
+    )
+    assert by_chance[-1].endswith("no detector marks more of the same content than chance would.")
 
 
 def test_the_detector_whose_tokens_lie_furthest_from_the_base_rate_is_named():

@@ -157,6 +157,15 @@ def test_thresholds_are_counted_by_hand():
     assert lowest["tokens"] == 3.0
 
 
+def test_the_share_of_marked_patches_is_of_each_image():
+    score = np.array([[0.1, 0.2, 0.9, 0.8], [0.1, 0.7, 0.3, 0.4]]).reshape(1, 2, 1, 2, 2)
+    scores = made(score, score > 0.5, ["a"])
+    inside = np.array([[[True, True], [True, True]], [[True, True], [False, False]]])
+    scores = scores.assign(inside=(("image", "row", "col"), inside))
+    table = threshold_table(scores, thresholds=[0.15])
+    assert table["share"].tolist() == [(3 / 4 + 3 / 2) / 2, (2 / 4 + 1 / 2) / 2]
+
+
 def test_a_detector_that_never_fires_has_no_first_layer():
     score = np.zeros((1, 2, 3, 2, 2))
     table = threshold_table(made(score, score > 0.5, ["a"]))

@@ -130,6 +130,21 @@ def test_a_detector_that_sees_only_the_patch_is_stable(tiny, monkeypatch):
     )
 
 
+def test_the_jaccard_of_chance_is_that_of_random_sets_of_the_same_sizes():
+    draw = np.random.default_rng(0)
+    overlap = stability._Overlap()
+    common = union = 0
+    for before, after in ((30, 50), (5, 9)):
+        first = np.arange(60).reshape(6, 10) < before
+        second = np.arange(60).reshape(6, 10) >= 60 - after
+        overlap.add((first, second), (np.zeros((6, 10)), np.zeros((6, 10))), None)
+        for _ in range(4000):
+            one, other = (set(draw.choice(60, count, replace=False)) for count in (before, after))
+            common, union = common + len(one & other), union + len(one | other)
+    assert overlap.row()["jaccard_chance"] == pytest.approx(common / union, abs=0.003)
+    assert np.isnan(stability._Overlap(images=1).row()["jaccard_chance"])
+
+
 def test_outliers_that_keep_to_the_grid_are_separated_from_those_that_move_with_the_content(tiny, monkeypatch):
     def corner(backbone, images, detectors, **settings):
         """The patch in the second row and first column is marked, whatever the image shows."""

@@ -173,6 +173,15 @@ def resampled(seed, quality, count=60):
     return resamples, summarize(total).miou
 
 
+def test_a_single_image_has_no_interval():
+    resamples = Resampled(2)
+    matrix = np.array([[5, 1], [2, 8]])
+    resamples.add("a", counts_of(matrix))
+    assert np.isnan(resamples.interval()).all()
+    resamples.add("b", counts_of(matrix[::-1]))
+    assert not np.isnan(resamples.interval()).any()
+
+
 def test_the_interval_holds_the_value_and_has_the_bootstraps_width():
     resamples, miou = resampled(0, 0.7)
     low, high = resamples.interval()
