@@ -9,7 +9,7 @@ import typer
 
 from attention_outliers.commands import complete
 from attention_outliers.commands.compare_options import Known, Purify, planted_of, with_loose_words
-from attention_outliers.commands.fit import check_fit
+from attention_outliers.commands.fit import check_fit, check_layers
 from attention_outliers.commands.options import (
     Batch,
     IgnoreLabels,
@@ -116,8 +116,10 @@ def compare(
     from diagnostics.studies.scoring import named_detectors
 
     options = RunOptions(layers=layers_of(layers), size=size, batch=batch, progress=show.progress)
+    check_layers(model.backbone, options.layers)
     check_fit(model, images, size, list(named_detectors(chosen).values()))
     backbone = model.load(show)
+    show.padding(options.size, backbone)
     questions = Questions(**settings, purifiers=purifiers, accuracy=purify.accuracy(backbone, images))
     study = DetectorStudy(backbone, images, chosen, questions, options=options)
     tables = write_tables(study, out, planted_figures=plots)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from attention_outliers.commands import complete
-from attention_outliers.commands.fit import check_fit
+from attention_outliers.commands.fit import check_fit, check_layers
 from attention_outliers.commands.options import Images, Model, Passes, ProfileFile, check_inputs, profile_spec, profiled
 from attention_outliers.commands.output import Output
 
@@ -77,8 +77,10 @@ def encode(
     elif profile is not None:
         model = replace(model, edit=[*(model.edit or ()), f"purify-at:detector={profile_spec(profile)}"])
     options = passes.options(show)
+    check_layers(model.backbone, [layer])
     check_fit(model, images, passes.size, _parts(method))
     backbone = model.load(show)
+    show.padding(options.size, backbone)
     if method is None:
         import diagnostics
 

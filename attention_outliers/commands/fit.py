@@ -1,4 +1,4 @@
-"""Refusing, before a model is loaded, images that can't fit into the memory: arithmetic over headers of files."""
+"""What is known of a run before a model is loaded: images that can't fit into the memory, layers that are not there."""
 
 from __future__ import annotations
 
@@ -42,3 +42,38 @@ def check_fit(model: Model, images: Sequence[str], size: SizeLike | None, parts:
         from diagnostics.memory import check_memory
 
         check_memory(*large, parts, device=device_of(model.device))
+
+
+def check_layers(backbone: str, layers: Sequence[int] | None) -> None:
+    """ValueError for a layer that the backbone of a spec does not have, where that can be told without its weights."""
+    if layers is None:
+        return
+    from diagnostics.backbones.outline import outline_of
+    from diagnostics.taps import resolve_layer
+
+    if (outline := outline_of(backbone)) is not None:
+        for layer in layers:
+            resolve_layer(layer, outline.depth)
+
+
+def padding_note(size: SizeLike | None, patch_size: tuple[int, int]) -> str:
+    """Says that images of a fixed size are padded up to whole patches; empty where they aren't, and for other rules.
+
+    The model's own size, `native` and `short:N` pad as a rule, and nobody chose the number of patches.
+    """
+    from diagnostics.images.sizes import Size, as_size
+    from diagnostics.layout import grid_of
+
+    chosen = Size() if size is None else as_size(size)
+    if chosen.height is None or chosen.width is None:
+        return ""
+    grid, (high, wide) = grid_of((chosen.height, chosen.width), patch_size), patch_size
+    larger = Size(height=grid.rows * high, width=grid.cols * wide)
+    if larger == chosen:
+        return ""
+    smaller = Size(height=max(1, chosen.height // high) * high, width=max(1, chosen.width // wide) * wide)
+    ways = " or ".join(dict.fromkeys(map(str, (smaller, larger))))
+    return (
+        f"--size {chosen} is no multiple of the patch of {Size(height=high, width=wide)}: images are padded to "
+        f"{larger}, and the patches at their border are partly padding; use {ways}."
+    )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from diagnostics import Backbone
+    from diagnostics.options import SizeLike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,14 @@ class Output:
         """What has to be known about a backbone before its numbers are believed; nothing for most."""
         if backbone.note:
             self.say(backbone.note, note=backbone.note)
+
+    def padding(self, size: SizeLike | None, backbone: Backbone) -> None:
+        """Once a run, that a size which was asked for is no whole number of patches."""
+        from attention_outliers.commands.fit import padding_note
+
+        text = padding_note(size, backbone.patch_size)
+        if text and self.record.get("padding") != text:
+            self.say(f"note: {text}", padding=text)
 
     def left_out(self, reasons: Mapping[str, str]) -> None:
         """The images that were left out, or whose label map was: on standard error with --json or --quiet."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attention_outliers.commands import complete
-from attention_outliers.commands.fit import large_images
+from attention_outliers.commands.fit import check_layers, large_images
 from attention_outliers.commands.options import (
     IgnoreLabels,
     Images,
@@ -95,8 +95,10 @@ def probe(
     import diagnostics
     from diagnostics.studies.store import left_out
 
+    check_layers(model.backbone, options.layers)
     _check_fit(model, images, measures, options)
     backbone = model.load(show)
+    show.padding(options.size, backbone)
     with TemporaryDirectory() as folder:
         store = Path(folder) / "run.zarr" if out is None else out
         dataset = diagnostics.probe(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from attention_outliers.commands import complete
+from attention_outliers.commands.fit import check_layers
 from attention_outliers.commands.options import (
     Device,
     EditSpecs,
@@ -110,6 +111,7 @@ def profile(
     if bool(images) == bool(stored):
         raise ValueError("give either images, or --from RUN for a stored run of `outliers probe`.")
     check_inputs(images or (), labels=labels)
+    options = passes.options(show, layers_of(layers))  # a wrong size is refused before anything is loaded
     settings: dict[str, Any] = {
         "detector": detector,
         "alpha": alpha,
@@ -117,9 +119,7 @@ def profile(
         "ignore": numbers(ignore, "--ignore"),
         "background": numbers(background, "--background"),
         "examine": examine,
-        "layers": layers_of(layers),
-        "progress": show.progress,
-        **keywords(passes, "size", "batch", "strict"),
+        **keywords(options, "layers", "size", "batch", "strict", "progress"),
     }
     out = local_path(out)
     if stored:
@@ -144,7 +144,9 @@ def _from_images(
     place_of = keywords(models, "edit", "device", "precision", "positions")
     for place, spec in enumerate(specs):
         try:
+            check_layers(spec, settings["layers"])
             backbone = Model(backbone=spec, **place_of).load(show)
+            show.padding(settings["size"], backbone)
             kept = None if store is None else store / ("run.zarr" if len(specs) == 1 else f"run-{place + 1}.zarr")
             profiles[spec] = run(backbone, images, out=kept, **settings)
         except (ValueError, OSError, MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""The few numbers of a backbone that say how many tokens an image makes, read without its weights."""
+"""The few numbers of a backbone that say its blocks and how many tokens an image makes, read without its weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """Patch (height, width) in pixels, prefix tokens, width D and heads H; fields are named as those of a Backbone."""
+    """Patch (height, width) in pixels, prefix tokens, width D, heads H and blocks L, named as those of a Backbone."""
 
     spec: str
     patch_size: tuple[int, int]
@@ -16,6 +16,7 @@ class Outline:
     class_index: int | None
     width: int
     heads: int
+    depth: int
 
 
 def outline_of(spec: str) -> Outline | None:
@@ -47,6 +48,7 @@ def _tiny(spec: str, argument: str) -> Outline:
         class_index=built.class_index,
         width=built.width,
         heads=built.heads,
+        depth=built.depth,
     )
 
 
@@ -61,6 +63,7 @@ def _timm(spec: str, argument: str) -> Outline:
         class_index=tower.class_index,
         width=tower.width,
         heads=tower.blocks[0].heads,
+        depth=len(tower.blocks),
     )
 
 
@@ -78,4 +81,12 @@ def _of_vision(spec: str, vision: dict[str, int]) -> Outline:
     """From open_clip's configuration of an image tower that is a plain ViT with a class token."""
     side, width = vision["patch_size"], vision["width"]
     heads = width // vision.get("head_width", 64)
-    return Outline(spec=spec, patch_size=(side, side), prefix=1, class_index=0, width=width, heads=heads)
+    return Outline(
+        spec=spec,
+        patch_size=(side, side),
+        prefix=1,
+        class_index=0,
+        width=width,
+        heads=heads,
+        depth=vision["layers"],
+    )

@@ -183,13 +183,14 @@ def test_bytes_are_readable():
 @pytest.mark.parametrize("spec", ["pocket", "tiny", "tiny:class_token=false", "tiny:registers=4,patch=8"])
 def test_an_outline_is_that_of_the_loaded_backbone(spec):
     outline, backbone = outline_of(spec), load_backbone(spec)
-    for name in ("patch_size", "prefix", "class_index", "width", "heads"):
+    for name in ("patch_size", "prefix", "class_index", "width", "heads", "depth"):
         assert getattr(outline, name) == getattr(backbone, name), name
 
 
 def test_outlines_need_no_weights():
     outline = outline_of("open_clip:ViT-L-14/openai")
     assert (outline.patch_size, outline.width, outline.heads, outline.prefix) == ((14, 14), 1024, 16, 1)
+    assert outline.depth == 24
     outline = outline_of("timm:vit_small_patch14_reg4_dinov2.lvd142m")
     assert (outline.patch_size, outline.width, outline.heads, outline.prefix) == ((14, 14), 384, 6, 5)
     assert TimmTower(meta_model("vit_small_patch14_reg4_dinov2"), "x").prefix == 5

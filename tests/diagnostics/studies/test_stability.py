@@ -139,8 +139,8 @@ def test_the_jaccard_of_chance_is_that_of_random_sets_of_the_same_sizes():
         second = np.arange(60).reshape(6, 10) >= 60 - after
         overlap.add((first, second), (np.zeros((6, 10)), np.zeros((6, 10))), None)
         for _ in range(4000):
-            one, other = (set(draw.choice(60, count, replace=False)) for count in (before, after))
-            common, union = common + len(one & other), union + len(one | other)
+            left, right = (set(draw.choice(60, count, replace=False)) for count in (before, after))
+            common, union = common + len(left & right), union + len(left | right)
     assert overlap.row()["jaccard_chance"] == pytest.approx(common / union, abs=0.003)
     assert np.isnan(stability._Overlap(images=1).row()["jaccard_chance"])
 
