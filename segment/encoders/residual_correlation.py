@@ -34,6 +34,7 @@ from segment.method import (
     Purification,
     TapSite,
     TextFeatures,
+    check_words,
     encoding,
 )
 
@@ -78,6 +79,7 @@ class ResidualCorrelation(Encoder):
     purifier: Purifier = Keep()
 
     def __post_init__(self) -> None:
+        check_words(self)
         check_positive("gaussian", self.gaussian, hint="a standard deviation in patches, such as 5")
         for name in ("tau", "feedback_tau"):
             check_finite_number(name, getattr(self, name))

@@ -42,10 +42,14 @@ class RayCluster(Engine):
                 ray.shutdown()
 
     def _start(self, ray: Any, resources: dict[str, int]) -> None:
-        """Joins the cluster, or starts one here; again where a busy machine did not manage it within Ray's 30 s."""
+        """Joins the cluster, or starts one here; again where a busy machine did not manage it within Ray's 30 s.
+
+        `local` is a cluster of this run's own, whatever else runs on this machine: one that came up too late, too.
+        """
+        address = self.address or "local"
         for attempt in range(1, self.tries + 1):
             try:
-                ray.init(address=self.address, log_to_driver=False, logging_level="error", **resources)
+                ray.init(address=address, log_to_driver=False, logging_level="error", **resources)
                 return
             except Exception as error:  # Ray raises a plain Exception here
                 if type(error) is not Exception or "timed out" not in str(error):

@@ -75,7 +75,7 @@ def image_cases() -> Iterator[Case]:
     """Damaged and special files: alone refused, beside a whole one left out by name."""
     kinds = [entry for number, entry in enumerate(bad_files()) if number % 9 == 4]
     for command in COMMANDS:
-        yield refused(f"{command}: no such image", lambda command=command: on(command, "nowhere.png"), "nowhere.png")  # type: ignore[misc]
+        yield refused(f"{command}: not there", lambda command=command: on(command, "nowhere.png"), "nowhere.png")  # type: ignore[misc]
         for name, write_file, names in kinds:
             file = Path(write_file.__closure__[1].cell_contents).name if write_file.__closure__ else ""  # type: ignore[union-attr]
             yield refused(

@@ -162,6 +162,7 @@ class _SlowRay:
         self.failures, self.error, self.calls = failures, error, []
 
     def init(self, **options):
+        assert options["address"] == "local"
         self.calls.append(options["num_cpus"])
         if self.calls.count(2) <= self.failures:
             raise self.error
