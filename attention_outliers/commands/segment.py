@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from attention_outliers.commands import complete
-from attention_outliers.commands.options import Images, Model, ProfileFile, check_inputs, profiled
+from attention_outliers.commands.options import Images, Model, ProfileFile, check_inputs, profiled, specs_of
 from attention_outliers.commands.output import Output
 from attention_outliers.commands.segment_options import Decoding
 from attention_outliers.commands.tables import Table
@@ -71,6 +72,8 @@ def segment(
     from segment.segmenter import Segmenter
 
     vocabulary, methods = vocabulary_of(classes, file, background), decoding.methods(profiled(method, profile))
+    if profile is not None:
+        methods = _as_asked(methods, specs_of(method), profile, show)
     options = decoding.options(model.positions, progress=show.progress)
     backbone = model.load(show)
     segmenter = Segmenter(
@@ -91,6 +94,17 @@ def segment(
     show.record["images"] = count
     show.left_out(run.left_out)
     show.path("label maps", out)
+
+
+def _as_asked(methods: Sequence[Any], specs: Sequence[str], profile: Path, show: Output) -> list[Any]:
+    """The methods under the specs that were typed, which tell them apart: the profile is named once, not in each.
+
+    The folder's settings hold the profile, so a run with another one is refused there.
+    """
+    fed = [spec for method, spec in zip(methods, specs, strict=True) if method.spec != spec]
+    if fed:
+        show.say(f"profile: {profile} says which patches are outliers in {', '.join(fed)}", profile=str(profile))
+    return [method.named(spec) for method, spec in zip(methods, specs, strict=True)]
 
 
 def _shares(areas: dict[str, Any], names: tuple[str, ...], count: int) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,21 @@ def ran(*arguments, code=0):
     result = runner.invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "160"})
     assert result.exit_code == code, (result.output, result.exception)
     return result.output if code == 0 else str(result.exception)
+
+
+def test_methods_fed_by_a_profile_keep_the_names_that_were_typed(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    ran("profile", "in", "-b", "tiny:depth=4", "--examine", 0, "--out", "prof")
+    other = shutil.copy("prof/profile.json", "prof/other.json")
+    asked = ("segment", "in", "--classes", "cat, dog", "-b", "tiny:depth=4", "--method", "sc-clip,sc-clip:detector=som")
+    asked += ("--templates", "plain", "--no-overlays", "--out", "out")
+    output = ran(*asked, "--profile", "prof/profile.json")
+    assert "profile: prof/profile.json says which patches are outliers in sc-clip\n" in output
+    assert {path.name for path in (folder / "out").iterdir() if path.is_dir()} == {"sc-clip", "sc-clip-detector=som"}
+    methods = json.loads((folder / "out" / "settings.json").read_text())["methods"]
+    assert "prof/profile.json" in methods["sc-clip"]["detector"]
+    assert "profile" not in methods["sc-clip:detector=som"]["detector"]
+    assert "other settings" in ran(*asked, "--profile", other, code=1)
 
 
 def test_segment_writes_label_maps_overlays_descriptions_and_a_sheet(folder):
