@@ -159,10 +159,22 @@ def tell_evaluation_memory(console: Console, few: int, many: int) -> None:
     )
 
 
+def tell_memory(console: Console, few: int, many: int) -> None:
+    """Prints the peaks of memory of a probe over few and many images."""
+    with tempfile.TemporaryDirectory() as folder:
+        draw_images(many, Path(folder))
+        peaks = {count: peak_memory(count, Path(folder)) for count in (few, many)}
+    console.print(
+        f"peak memory of a probe with all measures, open_clip ViT-B/16: {peaks[few]:.0f} MB over {few} images, "
+        f"{peaks[many]:.0f} MB over {many}: x {peaks[many] / peaks[few]:.3f}"
+    )
+
+
 PARTS = ("startup", "measures", "families", "methods", "bf16", "compare", "evaluate", "memory")
 
 
-def main() -> None:
+def _asked() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8, help="images in one forward")
     parser.add_argument("--rounds", type=int, default=9, help="timings of each")
@@ -175,7 +187,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--probe", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints the tables of all parts, or of those that were asked for."""
+    options = _asked()
     torch.set_num_threads(options.threads)
 
     def wanted(part: str) -> bool:
@@ -230,14 +247,7 @@ def main() -> None:
             tell_evaluation_memory(console, *options.evaluated)
         torch.set_num_threads(options.threads)
     if wanted("memory"):
-        few, many = options.memory
-        with tempfile.TemporaryDirectory() as folder:
-            draw_images(many, Path(folder))
-            peaks = {count: peak_memory(count, Path(folder)) for count in (few, many)}
-        console.print(
-            f"peak memory of a probe with all measures, open_clip ViT-B/16: {peaks[few]:.0f} MB over {few} images, "
-            f"{peaks[many]:.0f} MB over {many}: x {peaks[many] / peaks[few]:.3f}"
-        )
+        tell_memory(console, *options.memory)
 
 
 if __name__ == "__main__":

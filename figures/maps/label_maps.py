@@ -187,19 +187,22 @@ def method_sheet(
         for ax in free[is_inside:]:
             ax.remove()
         if handles:
-            if is_inside:
-                free[0].axis("off")
-                free[0].set_label("legend")
-                drawn = free[0].legend(
-                    handles=handles, loc="upper left", ncols=inside_columns, borderaxespad=0.0, columnspacing=1.0
-                )
-            else:
-                drawn = figure.legend(
-                    handles=handles, loc="outside lower left", ncols=legend_columns, columnspacing=1.0
-                )
-            for label in drawn.get_texts():
-                label.set_parse_math(False)  # a word may hold dollar signs
+            _draw_legend(
+                figure, free[0] if is_inside else None, handles, inside_columns if is_inside else legend_columns
+            )
     return figure
+
+
+def _draw_legend(figure: Figure, place: Axes | None, handles: Sequence[Patch], columns: int) -> None:
+    """The colors of the classes, in a place that is free or below all."""
+    if place is None:
+        drawn = figure.legend(handles=handles, loc="outside lower left", ncols=columns, columnspacing=1.0)
+    else:
+        place.axis("off")
+        place.set_label("legend")
+        drawn = place.legend(handles=handles, loc="upper left", ncols=columns, borderaxespad=0.0, columnspacing=1.0)
+    for label in drawn.get_texts():
+        label.set_parse_math(False)  # a word may hold dollar signs
 
 
 def _head(name: str, scores: Mapping[str, float] | pd.Series | None) -> str:
